@@ -1,0 +1,73 @@
+"""Every exception that edgedistill raises on purpose, each with its exit code.
+
+::
+
+    EdgeDistillError                1  anything below
+    ├── UsageError                  2  a command or an argument that makes no sense
+    │   └── ConfigError             2  a recipe that makes no sense
+    ├── DataError                   3  data that cannot be used
+    │   ├── ShapeError              3  arrays that do not fit together
+    │   └── ModelError              3  a model that cannot be used
+    ├── ContractError               4  the contract is broken
+    │   └── VerificationError       4  two things that must be equal are not
+    ├── MachineError                5  something is missing on this machine
+    └── IntegrityError              6  a hash, a version or an archive that cannot be trusted
+
+A message says what was seen, where, and what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EdgeDistillError(Exception):
+    """Base of all our errors; `exit_code` is what the command line returns."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(EdgeDistillError):
+    """A command or an argument that makes no sense."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A recipe that makes no sense."""
+
+
+class DataError(EdgeDistillError):
+    """Data that cannot be used."""
+
+    exit_code = 3
+
+
+class ShapeError(DataError):
+    """Arrays that do not fit together."""
+
+
+class ModelError(DataError):
+    """A model that cannot be used."""
+
+
+class ContractError(EdgeDistillError):
+    """The contract is broken."""
+
+    exit_code = 4
+
+
+class VerificationError(ContractError):
+    """Two things that must be equal are not."""
+
+
+class MachineError(EdgeDistillError):
+    """Something is missing on this machine; the message says what installs it."""
+
+    exit_code = 5
+
+
+class IntegrityError(EdgeDistillError):
+    """A hash, a version or an archive that cannot be trusted."""
+
+    exit_code = 6

@@ -1,3 +1,3 @@
-"""Distill a time-series classifier for the edge, and prove on the device that it still reasons like its teacher."""
+"""Put a small time-series classifier on the edge that reasons like its big teacher, and prove it."""
 
 __version__ = "0.1.0"

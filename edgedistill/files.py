@@ -141,7 +141,9 @@ def unpack(archive: Path, folder: Path) -> None:
                 with bundle.open(member) as source, target.open("wb") as sink:
                     shutil.copyfileobj(source, sink, _CHUNK_BYTES)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
-        raise IntegrityError(f"{archive} is not a whole zip file: {error}. Copy it again.") from error
+        raise IntegrityError(
+            f"{archive} is not a whole zip file: {error}. Copy it again."
+        ) from error
 
 
 def _checked_members(bundle: zipfile.ZipFile, archive: Path) -> list[zipfile.ZipInfo]:

@@ -1,0 +1,171 @@
+"""What we measure about a classifier and about its explanations.
+
+Host and device both report these numbers, so NumPy is all this file may import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.errors import ShapeError
+
+Floats = NDArray[np.floating]
+Ints = NDArray[np.integer]
+RESAMPLES = 1000
+ECE_BINS = 15
+TOP_FRACTION = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A measured value with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def estimate_mean(values: Floats, *, seed: int = 0) -> Estimate:
+    """Return the mean over samples, (N,), with its percentile bootstrap interval."""
+    return estimate(lambda rows: values[rows].mean(axis=-1), len(values), seed=seed)
+
+
+def estimate(
+    statistic: Callable[[Ints], Floats], samples: int, *, seed: int = 0, resamples: int = RESAMPLES
+) -> Estimate:
+    """Return a statistic with its 95 % percentile bootstrap interval.
+
+    Args:
+        statistic: takes rows of sample indices, (R, N), and returns R values; rows
+            where it is not defined (say, a class is missing) may be NaN.
+        samples: N.
+        seed: of the resampling.
+        resamples: R; fewer for a slow statistic.
+
+    Source: Efron and Tibshirani 1993, the percentile interval.
+    """
+    if samples < 1:
+        raise ShapeError("Got no samples to measure. Bring at least one series.")
+    rows = np.random.default_rng(seed).integers(samples, size=(resamples, samples))
+    value = float(statistic(np.arange(samples)[None])[0])
+    drawn = statistic(rows)
+    drawn = drawn[np.isfinite(drawn)]
+    if not len(drawn):
+        return Estimate(value, value, value)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return Estimate(value, float(low), float(high))
+
+
+def softmax(logits: Floats) -> Floats:
+    """Return class probabilities, (N, K)."""
+    exp = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    probabilities: Floats = exp / exp.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def correct(logits: Floats, labels: Ints) -> Floats:
+    """Return 1.0 where the top class is the label, (N,)."""
+    _same_length(logits, labels)
+    hits: Floats = (logits.argmax(axis=1) == labels).astype(np.float64)
+    return hits
+
+
+def agrees(teacher: Floats, student: Floats) -> Floats:
+    """Return 1.0 where both name the same top class, (N,).
+
+    Source: Stanton et al. 2021, arXiv:2106.05945.
+    """
+    return correct(student, teacher.argmax(axis=1))
+
+
+def kl_divergence(teacher: Floats, student: Floats) -> Floats:
+    """Return KL(teacher || student) of the class distributions, (N,), in nats."""
+    _same_length(teacher, student)
+    log_p, log_q = _log_softmax(teacher), _log_softmax(student)
+    divergence: Floats = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
+    return divergence
+
+
+def expected_calibration_error(confidence: Floats, hits: Floats) -> Floats:
+    """Return the expected calibration error of each row.
+
+    Args:
+        confidence: probability of the top class, (..., N).
+        hits: 1.0 where it was right, (..., N).
+
+    Returns:
+        (...,), between 0 and 1, over 15 equal bins.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, Eq. 3.
+    """
+    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
+    gap = confidence - hits
+    total = np.zeros(confidence.shape[:-1])
+    for index in range(ECE_BINS):
+        total += np.abs(np.where(bins == index, gap, 0.0).sum(axis=-1))
+    error: Floats = total / confidence.shape[-1]
+    return error
+
+
+def pearson(first: Floats, second: Floats) -> Floats:
+    """Return the correlation of each pair of maps, (N, W) -> (N,).
+
+    A constant map gives no reasons, so it agrees with nothing: 0.
+    """
+    _same_length(first, second)
+    a = first.astype(np.float64) - first.mean(axis=-1, keepdims=True, dtype=np.float64)
+    b = second.astype(np.float64) - second.mean(axis=-1, keepdims=True, dtype=np.float64)
+    norm = np.sqrt((a * a).sum(axis=-1) * (b * b).sum(axis=-1))
+    defined = norm > 1e-20
+    r: Floats = np.where(defined, (a * b).sum(axis=-1) / np.where(defined, norm, 1.0), 0.0)
+    return r
+
+
+def spearman(first: Floats, second: Floats) -> Floats:
+    """Return the rank correlation of each pair of maps, (N, W) -> (N,); ties share their rank."""
+    return pearson(_ranks(first), _ranks(second))
+
+
+def top_sign_agreement(first: Floats, second: Floats) -> Floats:
+    """Return the share of the strongest tenth that both maps hold, with the same sign, (N,).
+
+    Source: Krishna et al. 2022, arXiv:2202.01602, sign agreement.
+    """
+    _same_length(first, second)
+    count = max(1, round(TOP_FRACTION * first.shape[1]))
+    shared = _strongest(first, count) & _strongest(second, count)
+    same = shared & (np.sign(first) == np.sign(second))
+    share: Floats = same.sum(axis=1) / count
+    return share
+
+
+def _strongest(maps: Floats, count: int) -> NDArray[np.bool_]:
+    order = np.argsort(-np.abs(maps), axis=1, kind="stable")[:, :count]
+    mask = np.zeros(maps.shape, dtype=bool)
+    np.put_along_axis(mask, order, True, axis=1)
+    return mask
+
+
+def _ranks(maps: Floats) -> Floats:
+    """Return ranks from 0 along the last axis; equal values share their mean rank."""
+    below = (maps[:, None, :] < maps[:, :, None]).sum(axis=-1)
+    equal = (maps[:, None, :] == maps[:, :, None]).sum(axis=-1)
+    ranks: Floats = below + (equal - 1) / 2
+    return ranks
+
+
+def _log_softmax(logits: Floats) -> Floats:
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    result: Floats = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result
+
+
+def _same_length(first: NDArray[np.generic], second: NDArray[np.generic]) -> None:
+    if len(first) != len(second):
+        raise ShapeError(
+            f"Got {len(first)} and {len(second)} samples to compare. Measure both on one set."
+        )

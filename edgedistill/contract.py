@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -26,6 +26,8 @@ class Contract:
 
     Everything is held against the teacher on the same series, under one plan.
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # for the recipe
 
     max_accuracy_drop: float | None = 0.03  # teacher's accuracy less the model's
     min_agreement: float | None = 0.9  # share of series with the same top class
@@ -81,12 +83,19 @@ def compare(teacher: Explanation, student: Explanation, labels: Ints) -> dict[st
         teacher: on N held-out series.
         student: on the same series, under the same plan, explaining the teacher's class.
         labels: true classes, (N,).
+
+    A teacher whose maps are all zero could not be asked about perturbed series: then
+    no saliency measure is returned.
     """
     drop = metrics.correct(teacher.logits, labels) - metrics.correct(student.logits, labels)
-    return {
+    predictive = {
         "accuracy_drop": metrics.estimate_mean(drop),
         "agreement": metrics.estimate_mean(metrics.agrees(teacher.logits, student.logits)),
         "kl": metrics.estimate_mean(metrics.kl_divergence(teacher.logits, student.logits)),
+    }
+    if not teacher.signed.any():
+        return predictive
+    return predictive | {
         "saliency_pearson": metrics.estimate_mean(metrics.pearson(teacher.signed, student.signed)),
         "saliency_spearman": metrics.estimate_mean(
             metrics.spearman(teacher.signed, student.signed)

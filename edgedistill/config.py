@@ -1,0 +1,313 @@
+"""The recipe: everything a run depends on, in one YAML file.
+
+Sections that a lower room owns (training, contract, model) are its own
+dataclasses, so a default stands in one place only. A mistake is told with file,
+line, key, what was found, what is allowed and the nearest valid key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgedistill import perturbation, preprocess
+from edgedistill.contract import Contract
+from edgedistill.distill.fit import FitConfig
+from edgedistill.distill.presets import PRESETS
+from edgedistill.errors import ConfigError
+
+Family = Literal["lstm", "fcn", "resnet", "inception", "lite"]
+Precision = Literal["fp32", "fp16", "int8"]
+Positive = Annotated[float, Field(gt=0)]
+Weight = Positive | Annotated[tuple[Positive, ...], Field(min_length=1)]  # several: chosen among
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSection(_Section):
+    """Which series, and how they become arrays (N, C, T)."""
+
+    train: str = "GunPoint"  # a bundled set's name, a file or a folder
+    test: str | None = None  # None: NAME_TEST beside NAME_TRAIN, else split off
+    length: int | None = Field(None, ge=2)  # T; None: the longest training series
+    max_length: int | None = Field(None, ge=2)  # what a T of None may grow to
+    sizing: preprocess.Sizing = "resample"
+    normalization: preprocess.Normalization = "series"
+    features: preprocess.Features = "none"
+    limit_per_class: int | None = Field(None, ge=1)
+    validation_fraction: float = Field(0.2, gt=0, lt=1)
+    test_fraction: float = Field(0.2, gt=0, lt=1)
+
+
+class ModelSection(_Section):
+    """A network of ours."""
+
+    family: Family = "fcn"
+    width: int | None = Field(None, ge=1)
+    depth: int | None = Field(None, ge=1)
+
+
+class TeacherSection(ModelSection):
+    """The teacher: trained here, or brought."""
+
+    source: str | None = None  # None trains one; .onnx, module:factory, .joblib or .npz of logits
+    weights: str | None = None  # safetensors of module:factory
+    trust: bool = False  # whether a joblib file may run the code it contains
+    width: int | None = Field(64, ge=1)
+    training: FitConfig = FitConfig()
+
+
+class CrossEntropyTerm(_Section):
+    """Cross-entropy with the labels."""
+
+    name: Literal["cross_entropy"]
+    weight: Weight = 1.0
+    start: float = Field(0.0, ge=0, lt=1)
+
+
+class KDTerm(_Section):
+    """Hinton's knowledge distillation."""
+
+    name: Literal["kd"]
+    weight: Weight = 0.9
+    start: float = Field(0.0, ge=0, lt=1)
+    temperature: float = Field(4.0, gt=0)
+
+
+class TSDTerm(_Section):
+    """Temporal Saliency Distillation as published."""
+
+    name: Literal["tsd"]
+    weight: Weight = 1.0
+    start: float = Field(0.0, ge=0, lt=1)
+    windows: int = Field(50, ge=1)
+    width: int = Field(10, ge=1)
+    temperature: float = Field(8.0, gt=0)
+    form: Literal["summed", "elementwise"] = "summed"
+
+
+class TSDMapsTerm(_Section):
+    """Whole signed maps under the shared plan, matched by correlation."""
+
+    name: Literal["tsd_maps"]
+    weight: Weight = 1.0
+    start: float = Field(0.0, ge=0, lt=1)
+
+
+ObjectiveTerm = Annotated[
+    CrossEntropyTerm | KDTerm | TSDTerm | TSDMapsTerm, Field(discriminator="name")
+]
+
+
+class StudentSection(ModelSection):
+    """The student and what it learns from."""
+
+    width: int | None = Field(8, ge=1)
+    objectives: tuple[ObjectiveTerm, ...] = (
+        CrossEntropyTerm(name="cross_entropy", weight=0.1),
+        KDTerm(name="kd", weight=0.9),
+        TSDMapsTerm(name="tsd_maps", weight=(1.0, 5.0), start=1 / 3),
+    )
+    training: FitConfig = FitConfig(
+        epochs=200, learning_rate=0.01, select="objective", clip=1.0, freeze_norm_from=1 / 3
+    )
+
+
+class SaliencySection(_Section):
+    """The plan under which teacher, student, variants and the board are compared."""
+
+    width: int | None = Field(None, ge=1)  # steps; None: a sixteenth of the series
+    stride: int | None = Field(None, ge=1)  # steps; None: half the width
+    baseline: perturbation.Baseline = "mean"
+    temperature: float = Field(8.0, gt=0)
+
+
+class OptimizeSection(_Section):
+    """Which variants are made, and which of those that keep the contract is taken."""
+
+    precisions: tuple[Precision, ...] = Field(("fp32", "fp16", "int8"), min_length=1)
+    prefer: Literal["size", "latency"] = "size"
+    calibration: int = Field(256, ge=1)  # training series that INT8 ranges are taken from
+    runs: int = Field(200, ge=10)  # timed runs of each variant
+
+
+class ReferencesSection(_Section):
+    """What saliency agreement is printed beside."""
+
+    floor: bool = True  # an untrained student
+    ceiling: bool = True  # a second teacher from another seed, if the teacher is trained here
+
+
+class Recipe(_Section):
+    """Everything a run depends on."""
+
+    name: str | None = None  # of the bundle; None: the data set's
+    preset: Literal["default", "paper"] = "default"
+    seed: int = Field(0, ge=0)
+    data: DataSection = DataSection()
+    teacher: TeacherSection = TeacherSection()
+    student: StudentSection = StudentSection()
+    saliency: SaliencySection = SaliencySection()
+    references: ReferencesSection = ReferencesSection()
+    optimize: OptimizeSection = OptimizeSection()
+    contract: Contract = Contract()
+    golden: int = Field(64, ge=1)  # held-out series that travel with the bundle
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON and YAML can hold."""
+        return self.model_dump(mode="json")
+
+
+def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Return the recipe in a YAML file.
+
+    Args:
+        path: the file.
+        overrides: `a.b=value` settings that win over the file.
+
+    Raises:
+        ConfigError: the file or a setting makes no sense.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read the recipe {path}: {error}. Check the path.") from error
+    return parse(text, overrides, origin=str(path))
+
+
+def parse(text: str, overrides: Iterable[str] = (), *, origin: str = "recipe") -> Recipe:
+    """Return the recipe in a YAML text; `origin` names it in messages."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin} is not valid YAML: {error}") from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{origin} holds {type(values).__name__}, a recipe is a mapping of sections. "
+            "Start from `edgedistill init`."
+        )
+    settings = list(overrides)
+    for setting in settings:
+        _set(values, setting)
+    try:
+        return Recipe.model_validate(_merge(_base(values), values))
+    except ValidationError as error:
+        lines = dict(_lines(node)) if node is not None else {}
+        raise ConfigError("\n".join(_sentences(error, lines, origin))) from error
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from error
+
+
+def dump(recipe: Recipe) -> str:
+    """Return the recipe as YAML that `load` reads back."""
+    return yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def _base(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a recipe starts from: our defaults, then its preset."""
+    preset = PRESETS.get(str(values.get("preset", "default")), {})
+    return _merge(Recipe().to_dict(), preset)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `below` with the settings of `above`, section by section."""
+    merged = dict(below)
+    for key, value in above.items():
+        inner = merged.get(key)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            value = _merge(inner, value)
+        merged[key] = value
+    return merged
+
+
+def _set(values: dict[str, Any], setting: str) -> None:
+    """Put one `a.b=value` into nested values."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set takes a.b=value, got {setting!r}. Example: student.width=16.")
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {setting}: {section} holds {inner!r}, so it has no keys.")
+        values = inner
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {setting}: {text!r} is not valid YAML.") from error
+
+
+def _lines(node: yaml.Node, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Yield the line, from 1, of every key in a YAML tree."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*path, key.value), key.start_mark.line + 1
+            yield from _lines(value, (*path, key.value))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield (*path, str(index)), value.start_mark.line + 1
+            yield from _lines(value, (*path, str(index)))
+
+
+def _sentences(
+    error: ValidationError, lines: Mapping[tuple[str, ...], int], origin: str
+) -> Iterator[str]:
+    """Yield a sentence for each thing that is wrong."""
+    told = set()
+    for fault in error.errors(include_url=False):
+        path = _path(fault["loc"])
+        if path in told:  # the other arm of a union says the same again
+            continue
+        told.add(path)
+        line = lines.get(path) or lines.get(path[:-1])
+        where = f"{origin}, line {line}" if line else origin
+        key = ".".join(path)
+        if fault["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+            yield f"{where}: there is no key {key}. {_nearest(path)}"
+        else:
+            yield f"{where}: {key} is {fault['input']!r}. {fault['msg']}."
+
+
+def _path(loc: tuple[int | str, ...]) -> tuple[str, ...]:
+    """Return the keys of a location, without the names of union arms that pydantic adds."""
+    arms = {"cross_entropy", "kd", "tsd", "tsd_maps"}
+    return tuple(
+        str(part) for part in loc if part not in arms and not str(part).startswith(_UNION_MARKS)
+    )
+
+
+_UNION_MARKS = ("float", "tuple[", "constrained", "function-")
+
+
+def _nearest(path: tuple[str, ...]) -> str:
+    """Say which keys stand at this place, the nearest first."""
+    known = _keys(path[:-1])
+    near = difflib.get_close_matches(path[-1], known, n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    return f"{hint}Allowed here: {', '.join(known)}."
+
+
+def _keys(path: tuple[str, ...]) -> list[str]:
+    """Return the keys that a section allows."""
+    section: Any = Recipe
+    for part in path:
+        if part == "objectives":
+            return _term_keys()
+        section = section.model_fields[part].annotation
+    names = getattr(section, "model_fields", None) or section.__dataclass_fields__
+    return [str(name) for name in names if name != "__pydantic_config__"]
+
+
+def _term_keys() -> list[str]:
+    terms = get_args(get_args(ObjectiveTerm)[0])
+    return list(dict.fromkeys(name for term in terms for name in term.model_fields))

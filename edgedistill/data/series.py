@@ -1,0 +1,147 @@
+"""Labeled series as they were read, checked on arrival: who holds one may use it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from edgedistill.errors import DataError, ShapeError
+from edgedistill.preprocess import check_series
+
+Series = npt.NDArray[np.float32]  # (C, T_i)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RawSeries:
+    """Series of any length with their labels, in the order of the file.
+
+    Raises:
+        ShapeError: labels and series differ in number, or series in channels.
+        DataError: no series, or a series without values; see `check_series`.
+    """
+
+    series: list[Series]  # each (C, T_i), NaN is a missing value
+    labels: list[str]
+    origin: str  # file or data set, for messages
+    sample_rate_hz: int | None = None  # of sounds
+
+    def __post_init__(self) -> None:
+        if len(self.series) != len(self.labels):
+            raise ShapeError(
+                f"{self.origin} has {len(self.series)} series but {len(self.labels)} labels. "
+                "Give one label a series."
+            )
+        check_series(self.series, self.origin)
+
+    @property
+    def channels(self) -> int:
+        """C, the same for every series."""
+        return int(self.series[0].shape[0])
+
+    def take(self, indices: Sequence[int]) -> RawSeries:
+        """Return the series at these indices, in this order."""
+        return replace(
+            self,
+            series=[self.series[i] for i in indices],
+            labels=[self.labels[i] for i in indices],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """A data set: training series, and test series where the set brings its own.
+
+    Raises:
+        DataError: a single class, or labels in test that train lacks.
+        ShapeError: train and test differ in channels or sample rate.
+    """
+
+    name: str
+    train: RawSeries
+    test: RawSeries | None
+
+    def __post_init__(self) -> None:
+        known = set(self.train.labels)
+        if len(known) < 2:
+            raise DataError(
+                f"{self.train.origin} has one class only, {known.pop()!r}. "
+                "A classifier needs series of at least two."
+            )
+        if self.test is not None:
+            self._check_test(self.test, known)
+
+    def _check_test(self, test: RawSeries, known: set[str]) -> None:
+        new = set(test.labels) - known
+        if new:
+            raise DataError(
+                f"{test.origin} has the labels {', '.join(map(repr, sorted(new)))}, which "
+                f"{self.train.origin} lacks (it has {', '.join(map(repr, sorted(known)))}). "
+                "Check that the two files belong together."
+            )
+        for what, here, there in (
+            ("channels", self.train.channels, test.channels),
+            ("sample_rate_hz", self.train.sample_rate_hz, test.sample_rate_hz),
+        ):
+            if here != there:
+                raise ShapeError(
+                    f"{what} is {here} in {self.train.origin}, but {there} in {test.origin}. "
+                    "Check that the two belong together."
+                )
+
+
+def tidy_label(text: str) -> str:
+    """Return a label without blanks around it, and a whole number without a decimal point.
+
+    The UCR archive writes the same class as `1`, `1.0` or `1.0000000e+00`.
+
+    >>> tidy_label(" 1.0000000e+00 "), tidy_label("007"), tidy_label("walk")
+    ('1', '007', 'walk')
+    """
+    label = text.strip()
+    if "." not in label:
+        return label
+    try:
+        number = float(label)
+    except ValueError:
+        return label
+    return str(int(number)) if number.is_integer() else label
+
+
+def spread_per_class(labels: Sequence[str], limit: int) -> list[int]:
+    """Return indices of at most `limit` series a class, evenly spread over the file.
+
+    Not the first ones: folders are sorted by name, so the first ones are often one speaker's.
+
+    >>> spread_per_class(["a", "a", "a", "a", "b"], 2)
+    [0, 3, 4]
+    """
+    members: dict[str, list[int]] = {}
+    for index, label in enumerate(labels):
+        members.setdefault(label, []).append(index)
+    kept: list[int] = []
+    for indices in members.values():
+        count = min(limit, len(indices))
+        kept += [indices[round(at)] for at in np.linspace(0, len(indices) - 1, count)]
+    return sorted(kept)
+
+
+def without_padding(padded: Sequence[Series]) -> list[Series]:
+    """Return series (C, T) shortened by the NaN that pad them at the end.
+
+    NaN at the ends alone are padding. A set that has NaN elsewhere too has missing values, and
+    then those at the end are missing values as well: the UCR archive marks both with NaN.
+    """
+    lengths = [_length(one) for one in padded]
+    inner = (np.isnan(one[:, :n]).any() for one, n in zip(padded, lengths, strict=True))
+    if any(inner):
+        return list(padded)
+    return [one[:, :n] for one, n in zip(padded, lengths, strict=True)]
+
+
+def _length(one: Series) -> int:
+    """Return T without trailing NaN; a series of nothing else keeps its length, to be refused."""
+    present = np.flatnonzero(~np.isnan(one).all(axis=0))
+    return int(present[-1]) + 1 if len(present) else one.shape[1]

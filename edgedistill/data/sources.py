@@ -1,0 +1,128 @@
+"""From what a person names, a set, a file or a folder, to a checked `Source`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgedistill.data.bundled import bundled_file
+from edgedistill.data.npz_files import read_npz
+from edgedistill.data.series import RawSeries, Source, spread_per_class
+from edgedistill.data.tables import read_csv, read_ucr
+from edgedistill.data.ts_files import read_ts
+from edgedistill.data.wav_folders import read_wav_folder, wav_files
+from edgedistill.errors import ConfigError, DataError
+
+_READERS: dict[str, Callable[[Path], RawSeries]] = {
+    ".ts": read_ts,
+    ".tsv": read_ucr,
+    ".txt": read_ucr,
+    ".csv": read_csv,
+    ".npz": read_npz,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """How much is read.
+
+    Raises:
+        ConfigError: a value is not allowed.
+    """
+
+    limit_per_class: int | None = None  # series of each class and split, spread over the file
+
+    def __post_init__(self) -> None:
+        if self.limit_per_class is not None and self.limit_per_class < 1:
+            raise ConfigError(f"limit_per_class must be at least 1, got {self.limit_per_class}.")
+
+
+def load(data: str, test: str | None = None, *, options: ReadOptions | None = None) -> Source:
+    """Return a data set.
+
+    Args:
+        data: a file (.ts, .tsv, .txt, .csv, .npz), a folder, or the name of a bundled set. A
+            folder holds NAME_TRAIN and NAME_TEST files, or sounds (.wav).
+        test: a file or a folder of sounds. Without it, the NAME_TEST file beside a NAME_TRAIN
+            file is taken; without that too, `prepare` splits test series off.
+        options: how much is read.
+
+    Raises:
+        DataError: the data cannot be found, read or used.
+        ConfigError: an option is not allowed.
+    """
+    options = options or ReadOptions()
+    train_path = _resolve(data)
+    test_path = _resolve_test(test, train_path) if test is not None else _sibling(train_path)
+    return Source(
+        name=_name(train_path),
+        train=_read(train_path, options),
+        test=None if test_path is None else _read(test_path, options),
+    )
+
+
+def _resolve(data: str) -> Path:
+    """Return the file to read, or a folder of sounds."""
+    path = Path(data)
+    if path.is_dir():
+        return path if wav_files(path) else _train_file(path)
+    if path.exists():
+        return path
+    if path.suffix or path.name != data:
+        raise DataError(f"{data} does not exist. Check the path.")
+    return bundled_file(data)
+
+
+def _resolve_test(test: str, train_path: Path) -> Path:
+    path = Path(test)
+    if not path.is_file() and not (path.is_dir() and wav_files(path)):
+        raise DataError(f"{test} is neither a file nor a folder of sounds. Check the path.")
+    if path.resolve() == train_path.resolve():
+        raise DataError(f"{test} is the training data too. Name other series, or no test series.")
+    return path
+
+
+def _name(path: Path) -> str:
+    whole = path.resolve()  # "." has no name
+    return whole.name if path.is_dir() else whole.stem.removesuffix("_TRAIN")
+
+
+def _train_file(folder: Path) -> Path:
+    """Return the NAME_TRAIN file of a folder, that of the folder's own name before others."""
+    found = sorted(
+        (p for p in folder.glob("*_TRAIN.*") if p.suffix in _READERS),
+        key=lambda p: list(_READERS).index(p.suffix),
+    )
+    own = [p for p in found if p.stem == f"{folder.resolve().name}_TRAIN"]
+    if own:
+        return own[0]
+    if len({p.stem for p in found}) == 1:
+        return found[0]
+    raise DataError(
+        f"{folder} holds {', '.join(p.name for p in found) or 'neither _TRAIN files nor sounds'}. "
+        "Name the one file to read, or a folder with one NAME_TRAIN file (.ts, .tsv, .txt, .csv, "
+        ".npz) or with WAV files."
+    )
+
+
+def _sibling(path: Path) -> Path | None:
+    if not path.stem.endswith("_TRAIN"):
+        return None
+    test = path.with_name(f"{path.stem.removesuffix('_TRAIN')}_TEST{path.suffix}")
+    return test if test.exists() else None
+
+
+def _read(path: Path, options: ReadOptions) -> RawSeries:
+    if path.is_dir():
+        return read_wav_folder(path, options.limit_per_class)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(
+            f"{path} ends in {path.suffix!r}, which is not read. Convert it to one of "
+            f"{', '.join(_READERS)}."
+        )
+    raw = reader(path)
+    if options.limit_per_class is None:
+        return raw
+    return raw.take(spread_per_class(raw.labels, options.limit_per_class))

@@ -1,0 +1,159 @@
+"""Training, validation and test arrays, and nothing of the last two in how they are made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgedistill.data.series import RawSeries, Source
+from edgedistill.errors import ConfigError, DataError
+from edgedistill.files import fingerprint
+from edgedistill.preprocess import Features, Normalization, Preprocessing, Sizing, fit
+
+_TEST, _VALIDATION = 0, 1  # streams of the seed, so that the two draws are independent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Split:
+    """Inputs and labels that a model can take."""
+
+    x: npt.NDArray[np.float32]  # (N, C, T)
+    y: npt.NDArray[np.int64]  # (N,), 0..K-1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prepared:
+    """A data set, split and preprocessed."""
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]  # K, in the order of the labels
+    preprocessing: Preprocessing  # fitted on the training series alone
+    fingerprint: str  # SHA-256 of arrays, labels, class names and preprocessing
+
+
+def prepare(
+    source: Source,
+    *,
+    length: int | None,
+    max_length: int | None = None,
+    sizing: Sizing,
+    normalization: Normalization,
+    features: Features = "none",
+    validation_fraction: float = 0.2,
+    test_fraction: float = 0.2,
+    seed: int,
+) -> Prepared:
+    """Return training, validation and test arrays.
+
+    Validation series are drawn from the training series, class by class; so are test series where
+    the source brings none. The preprocessing is fitted on what then remains for training.
+
+    Args:
+        source: what `load` returned.
+        length: T; None for the longest training series, at most `max_length`.
+        sizing: "resample" or "pad".
+        normalization: "none", "series" or "train".
+        features: "none", or "log_mel" for sounds.
+        validation_fraction: of the training series; at least one of each class that has two.
+        test_fraction: likewise, of all series, and only where the source has no test series.
+        seed: of both draws.
+
+    Raises:
+        ConfigError: a setting is not allowed.
+        DataError: too few series to split.
+    """
+    if seed < 0:
+        raise ConfigError(f"seed must be 0 or more, got {seed}.")
+    train, test = source.train, source.test
+    if test is None:
+        train, test = _divide(train, test_fraction, [seed, _TEST], "test")
+    train, validation = _divide(train, validation_fraction, [seed, _VALIDATION], "validation")
+    preprocessing = fit(
+        train.series,
+        length=length,
+        max_length=max_length,
+        sizing=sizing,
+        normalization=normalization,
+        features=features,
+        sample_rate_hz=train.sample_rate_hz,
+    )
+    names = _class_names(train.labels)
+    splits = [_arrays(part, preprocessing, names) for part in (train, validation, test)]
+    return Prepared(
+        name=source.name,
+        train=splits[0],
+        validation=splits[1],
+        test=splits[2],
+        class_names=names,
+        preprocessing=preprocessing,
+        fingerprint=_fingerprint(splits, names, preprocessing),
+    )
+
+
+def hold_out(labels: Sequence[str], fraction: float, seed: Sequence[int]) -> list[int]:
+    """Return indices to hold out, drawn class by class, in rising order.
+
+    A class gives its share, rounded, but at least one series and never its last one: so each
+    class with two series is on both sides, and a class with one stays where it is. scikit-learn's
+    stratified split refuses such sets.
+
+    >>> [len(hold_out(["a"] * n + ["b"] * 10, 0.2, [0])) for n in (1, 2, 10)]
+    [2, 3, 4]
+    """
+    rng = np.random.default_rng(seed)
+    held: list[int] = []
+    for label in sorted(set(labels)):
+        members = [i for i, other in enumerate(labels) if other == label]
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        held += rng.permutation(members)[:count].tolist()
+    return sorted(held)
+
+
+def _divide(
+    raw: RawSeries, fraction: float, seed: Sequence[int], what: str
+) -> tuple[RawSeries, RawSeries]:
+    if not 0 < fraction < 1:
+        raise ConfigError(f"{what}_fraction must lie between 0 and 1, got {fraction}.")
+    held = hold_out(raw.labels, fraction, seed)
+    if not held:
+        raise DataError(
+            f"{raw.origin} has no class with two series left for training, so none can be held "
+            f"out for {what}. Give more series."
+        )
+    kept = sorted(set(range(len(raw.labels))) - set(held))
+    return raw.take(kept), raw.take(held)
+
+
+def _class_names(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return the classes sorted, as numbers where all are."""
+    names = sorted(set(labels))
+    try:
+        return tuple(sorted(names, key=float))
+    except ValueError:
+        return tuple(names)
+
+
+def _arrays(raw: RawSeries, preprocessing: Preprocessing, names: tuple[str, ...]) -> Split:
+    number = {name: k for k, name in enumerate(names)}
+    y = np.array([number[label] for label in raw.labels], dtype=np.int64)
+    return Split(x=preprocessing.apply(raw.series), y=y)
+
+
+def _fingerprint(
+    splits: Sequence[Split], names: tuple[str, ...], preprocessing: Preprocessing
+) -> str:
+    arrays = [a for split in splits for a in (split.x, split.y)]
+    return fingerprint(
+        {
+            "arrays": [[list(a.shape), hashlib.sha256(a.tobytes()).hexdigest()] for a in arrays],
+            "class_names": list(names),
+            "preprocessing": preprocessing.to_dict(),
+        }
+    )

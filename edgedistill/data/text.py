@@ -1,0 +1,81 @@
+"""Lines and numbers out of text files, with errors that point at the cell."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from edgedistill.data.series import Series, tidy_label
+from edgedistill.errors import DataError
+
+_NO_LABEL = {"", "?", "nan"}  # "none" is a fine name for the class of no gesture
+_MISSING = {"", "?", "na", "nan", "null", "none"}
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file.
+
+    Raises:
+        DataError: the file cannot be read, is not UTF-8 text, or is empty.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason}). Check the file.") from error
+    if not any(line.strip() for line in lines):
+        raise DataError(f"{path} is empty. Give a file with at least two labeled series.")
+    return lines
+
+
+def to_numbers(
+    cells: Iterable[str], path: Path, row: int, columns: Iterable[int] | None = None
+) -> Series:
+    """Return cells as float32 (T,); an empty cell, `?` or `NaN` is a missing value.
+
+    Args:
+        cells: what stands in the row.
+        path: for the message, as are
+        row: the row's number, counting from 1, and
+        columns: the numbers of these cells in the row; None counts from 1.
+
+    Raises:
+        DataError: a cell is not a number.
+    """
+    numbers = []
+    for cell, column in zip(cells, columns or itertools.count(1), strict=False):
+        text = cell.strip()
+        try:
+            numbers.append(np.nan if text.lower() in _MISSING else float(text))
+        except ValueError as error:
+            raise DataError(
+                f"{path}: row {row}, column {column} holds {text!r}, which is not a number. "
+                "Write a missing value as NaN."
+            ) from error
+    with np.errstate(over="ignore"):  # infinity is refused later, by name
+        return np.array(numbers, dtype=np.float64).astype(np.float32)
+
+
+def is_number(cell: str) -> bool:
+    """Say whether a cell can stand among the values of a series."""
+    try:
+        float(cell)
+    except ValueError:
+        return cell.strip().lower() in _MISSING
+    return True
+
+
+def to_label(cell: str, path: Path, row: int) -> str:
+    """Return a tidy label.
+
+    Raises:
+        DataError: there is none.
+    """
+    label = tidy_label(cell)
+    if label.lower() in _NO_LABEL:
+        raise DataError(f"{path}: row {row} has no label, but {cell!r}. Add it or remove the row.")
+    return label

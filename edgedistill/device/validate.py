@@ -1,0 +1,189 @@
+"""Does the model that is here still match its teacher, and is it still the student?
+
+The model is a black box: logits and saliency are computed through it, on the golden
+set, and held against the teacher under the contract. Beside that, a model must give
+what the student gave where it was made: a runtime that computes wrongly is broken
+even where the contract has room for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+import numpy as np
+
+from edgedistill import contract, metrics
+from edgedistill.bundle import Bundle, Model
+from edgedistill.contract import Clause, Verdict
+from edgedistill.device.benchmark import RUNS, Latency, measure
+from edgedistill.device.runtime import Runtime, start
+from edgedistill.device.telemetry import environment
+from edgedistill.errors import ModelError
+from edgedistill.golden import Golden
+from edgedistill.metrics import Estimate
+from edgedistill.occlusion import Explanation, explain
+from edgedistill.report import Candidate, Metrics, Report, Saliency
+from edgedistill.report import Latency as ReportedLatency
+
+# Largest error of a logit over the largest logit. FP32 backends differ in the order of their
+# sums: 1e-6 to 1e-5 for our networks. FP16 has 11 bits: about 1e-3. What INT8 loses depends on
+# the model, so the contract alone judges it.
+FIDELITY_TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
+_LOGITS_A_SCORE = 4  # a signed score is a sum of four logits (two centered), so are its errors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fidelity:
+    """How close a model is to the FP32 student that the bundle recorded."""
+
+    agreement: float  # share of series with the student's class
+    saliency_pearson: float  # mean over series, signed maps
+    logit_error: float  # largest, over the student's largest |logit|
+    saliency_error: float  # largest of a signed score, over the student's largest |logit|
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """What was found on this machine."""
+
+    bundle: str
+    model: Model
+    size_bytes: int
+    measured: dict[str, Estimate]  # every measure that a clause can name, and accuracy
+    fidelity: Fidelity
+    latency: Latency
+    clauses: tuple[Clause, ...]
+    environment: dict[str, str]
+    created: str  # ISO 8601, UTC
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return "kept" if every clause passes."""
+        return contract.verdict(self.clauses)
+
+    def report(self) -> Report:
+        """Return the facts as a report; what only the workstation knows is left out."""
+        return Report(
+            created=self.created,
+            name=self.bundle,
+            verdict=self.verdict,
+            contract=self.clauses,
+            environment=self.environment,
+            chosen=self.model.name,
+            reasons=tuple(c.sentence() for c in self.clauses if not c.passed),
+            candidates=(self._candidate(),),
+        )
+
+    def _candidate(self) -> Candidate:
+        found, latency = self.measured, self.latency
+        return Candidate(
+            name=self.model.name,
+            runtime=self.model.runtime,
+            precision=self.model.precision,
+            parameters=self.model.parameters,
+            size_bytes=self.size_bytes,
+            metrics=Metrics(
+                accuracy=found["accuracy"],
+                agreement=found["agreement"],
+                kl=found["kl"],
+                saliency=Saliency(
+                    spearman=found.get("saliency_spearman"),
+                    pearson=found.get("saliency_pearson"),
+                    topk=found.get("saliency_topk"),
+                ),
+            ),
+            latency_ms=ReportedLatency(
+                p50=latency.p50_ms.value, p95=latency.p95_ms.value, p99=latency.p99_ms.value
+            ),
+        )
+
+
+def validate(
+    bundle: Bundle, *, model: str | None = None, threads: int = 1, runs: int = RUNS
+) -> Validation:
+    """Run a bundle's model on this machine and judge it.
+
+    Args:
+        bundle: opened.
+        model: its name; by default the chosen one.
+        threads: CPU threads.
+        runs: timed calls.
+
+    Raises:
+        UsageError: no such model, or threads or runs are below 1.
+        MachineError: the runtime is missing.
+        ModelError: the model cannot be run, or gives no finite logits.
+        IntegrityError: the golden set is unusable.
+    """
+    entry = bundle.model(model)
+    golden = bundle.golden()
+    runtime = start(entry, threads=threads)
+    _check_classes(runtime, golden, bundle)
+    said = explain(runtime.logits, golden.series, bundle.plan, targets=golden.targets)
+    latency = measure(runtime, golden.series[:1], runs=runs)
+    measured = {
+        **contract.compare(golden.teacher, said, golden.labels),
+        "accuracy": metrics.estimate_mean(metrics.correct(said.logits, golden.labels)),
+        "size_bytes": _exact(entry.size_bytes),
+        "latency_p95_ms": latency.p95_ms,
+    }
+    fidelity = compare_with_student(golden.student, said)
+    clauses = contract.judge(bundle.contract, measured) + judge_fidelity(fidelity, entry.precision)
+    return Validation(
+        bundle=bundle.name,
+        model=entry,
+        size_bytes=entry.size_bytes,
+        measured=measured,
+        fidelity=fidelity,
+        latency=latency,
+        clauses=clauses,
+        environment={**environment(), **runtime.describe()},
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def compare_with_student(student: Explanation, said: Explanation) -> Fidelity:
+    """Return how close a model is to the student, on the same series under the same plan."""
+    scale = max(float(np.abs(student.logits).max()), float(np.finfo(np.float32).tiny))
+    return Fidelity(
+        agreement=float(metrics.agrees(student.logits, said.logits).mean()),
+        saliency_pearson=float(metrics.pearson(student.signed, said.signed).mean()),
+        logit_error=float(np.abs(said.logits - student.logits).max()) / scale,
+        saliency_error=float(np.abs(said.signed - student.signed).max()) / scale,
+    )
+
+
+def judge_fidelity(fidelity: Fidelity, precision: str) -> tuple[Clause, ...]:
+    """Return the clauses that a model of this precision must keep; none for INT8."""
+    tolerance = FIDELITY_TOLERANCE.get(precision)
+    if tolerance is None:
+        return ()
+    return (
+        _at_most("fidelity_logit_error", fidelity.logit_error, tolerance),
+        _at_most("fidelity_saliency_error", fidelity.saliency_error, _LOGITS_A_SCORE * tolerance),
+    )
+
+
+def _check_classes(runtime: Runtime, golden: Golden, bundle: Bundle) -> None:
+    shape, classes = runtime.logits(golden.series[:1]).shape, len(bundle.class_names)
+    if shape != (1, classes):
+        raise ModelError(
+            f"The model gave logits of shape {shape} for one series; {bundle.name} has {classes} "
+            "classes. Make the bundle anew with the model that belongs to it."
+        )
+
+
+def _at_most(name: str, value: float, threshold: float) -> Clause:
+    return Clause(
+        name=name,
+        comparison="<=",
+        threshold=threshold,
+        measured=_exact(value),
+        passed=value <= threshold,
+        decided=True,
+    )
+
+
+def _exact(value: float) -> Estimate:
+    return Estimate(value, value, value)

@@ -1,0 +1,1 @@
+"""From a teacher to a student, and from a student to typed variants."""

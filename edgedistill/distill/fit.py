@@ -1,0 +1,375 @@
+"""One training loop for teacher and student, on one device or several.
+
+Lightning Fabric places tensors, mixes precision and runs several processes; this
+file decides what an epoch is, which weights are kept, and how a run that was
+killed goes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Literal, cast
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.loggers.logger import Logger
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+from edgedistill.distill.objectives import Answer, Batch, Term
+from edgedistill.errors import ConfigError, MachineError, ModelError
+from edgedistill.files import fingerprint, whole_file
+
+VALIDATION_STEP = 2**31  # seeds what is drawn for validation: the same at every epoch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitConfig:
+    """How a network is trained.
+
+    `select` says which weights are kept: those with the lowest validation
+    "objective" (every term at full weight, once all have joined), the lowest
+    validation "cross_entropy", or the "last".
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # for the recipe
+
+    epochs: int = 100
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    select: Literal["objective", "cross_entropy", "last"] = "cross_entropy"
+    patience: int | None = None  # epochs without improvement; None trains them all
+    clip: float | None = None  # largest gradient norm once every term has joined
+    freeze_norm_from: float | None = None  # share of the epochs with live batch-norm statistics
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "devices"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not self.learning_rate > 0:
+            raise ConfigError(f"learning_rate must be above 0, got {self.learning_rate}.")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """All series that training may see, and which of them only judge."""
+
+    series: Tensor  # (M, C, T)
+    labels: Tensor  # (M,)
+    train: Tensor  # rows that are learned from
+    validation: Tensor  # rows that choose weights and hyper-parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One point of the learning curves."""
+
+    epoch: int  # from 1
+    train_loss: float
+    validation_loss: float  # the objective, every term at full weight
+    validation_cross_entropy: float  # nats
+    validation_accuracy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """Where a run leaves what outlives it; `None` leaves nothing."""
+
+    checkpoint: Path | None = None  # a killed run goes on from here; gone once it has ended
+    tensorboard: Path | None = None
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What a resumed run must know besides weights and optimizer."""
+
+    history: list[Epoch] = field(default_factory=list)
+    best: float = math.inf
+    best_epoch: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+
+def fit(
+    model: nn.Module,
+    terms: Sequence[Term],
+    data: TrainingData,
+    config: FitConfig,
+    *,
+    seed: int,
+    records: Records | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> list[Epoch]:
+    """Train `model` in place and leave the chosen weights in it.
+
+    Args:
+        model: maps (N, C, T) to logits (N, K).
+        terms: what is minimized, each with its weight.
+        data: series, labels, and the rows to learn from and to judge on.
+        config: epochs, optimizer, selection, devices.
+        seed: of the order in which series are seen; the weights bring their own.
+        records: where checkpoint and TensorBoard events go.
+        on_epoch: called after every epoch; not across processes.
+
+    Returns:
+        The learning curves, an entry an epoch.
+
+    Raises:
+        MachineError: the devices asked for are not there.
+        ModelError: the loss is no longer a number.
+    """
+    fabric = _fabric(config, records or Records())
+    callback = on_epoch if config.devices == 1 else None
+    run = partial(
+        _run,
+        model=model,
+        terms=list(terms),
+        data=data,
+        config=config,
+        seed=seed,
+        checkpoint=(records or Records()).checkpoint,
+        on_epoch=callback,
+    )
+    history, weights = fabric.launch(run)
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    model.cpu().eval()
+    result: list[Epoch] = history
+    return result
+
+
+def _fabric(config: FitConfig, records: Records) -> Fabric:
+    # "auto" would start several processes by running the whole command again.
+    several = config.strategy == "auto" and config.devices > 1
+    loggers: list[Logger] = []
+    if records.tensorboard is not None:
+        folder = records.tensorboard
+        loggers = [TensorBoardLogger(folder.parent, name=folder.name, version="")]
+    try:
+        return Fabric(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            strategy="ddp_spawn" if several else config.strategy,
+            precision=config.precision,
+            loggers=loggers,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise MachineError(
+            f"This machine cannot train with accelerator={config.accelerator!r}, "
+            f"devices={config.devices}, strategy={config.strategy!r}: {error}. Set "
+            "training.accelerator to cpu and training.devices to 1."
+        ) from error
+
+
+def _run(
+    fabric: Fabric,
+    *,
+    model: nn.Module,
+    terms: list[Term],
+    data: TrainingData,
+    config: FitConfig,
+    seed: int,
+    checkpoint: Path | None,
+    on_epoch: Callable[[Epoch], None] | None,
+) -> tuple[list[Epoch], dict[str, NDArray[Any]]]:
+    loop = _Loop(fabric, model, terms, data, config, seed)
+    key = fingerprint(
+        [asdict(config), seed, [[t.weight, t.start] for t in terms], len(data.series)]
+    )
+    progress = loop.resume(checkpoint, key)
+    for number in range(len(progress.history) + 1, config.epochs + 1):
+        epoch = loop.epoch(number)
+        progress.history.append(epoch)
+        loop.judge(epoch, progress)
+        fabric.log_dict({k: v for k, v in asdict(epoch).items() if k != "epoch"}, step=number)
+        if on_epoch is not None:
+            on_epoch(epoch)
+        if config.patience is not None and number - progress.best_epoch >= config.patience:
+            break
+        loop.save(checkpoint, key, progress)
+    for logger in fabric.loggers:
+        logger.finalize("success")
+    if checkpoint is not None and fabric.is_global_zero:
+        checkpoint.unlink(missing_ok=True)
+    return progress.history, {name: value.numpy() for name, value in progress.weights.items()}
+
+
+class _Loop:
+    """A network in training: what its epochs share."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        model: nn.Module,
+        terms: list[Term],
+        data: TrainingData,
+        config: FitConfig,
+        seed: int,
+    ) -> None:
+        self.fabric, self.config, self.terms = fabric, config, terms
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.model, self.optimizer = fabric.setup(model, optimizer)
+        for term in terms:
+            fabric.to_device(term.objective)
+        self.sampler: DistributedSampler[Any] = DistributedSampler(
+            _rows(data, data.train),
+            fabric.world_size,
+            fabric.global_rank,
+            shuffle=True,
+            seed=seed,
+        )
+        self.train = self._loader(data, data.train, self.sampler)
+        self.validation = self._loader(data, data.validation, None)
+
+    def epoch(self, number: int) -> Epoch:
+        """Learn from every training series once, then judge."""
+        self.sampler.set_epoch(number)
+        share = (number - 1) / self.config.epochs
+        active = [term for term in self.terms if share >= term.start]
+        frozen = self.config.freeze_norm_from
+        self.model.train()
+        if frozen is not None and share >= frozen:
+            _freeze_norm(self.model)
+        total = 0.0
+        for index, (rows, series, labels) in enumerate(self.train):
+            step = (number - 1) * len(self.train) + index
+            total += self._step(Batch(rows, series, labels, step), active)
+        loss = self._mean(total / len(self.train))
+        if not math.isfinite(loss):
+            raise ModelError(
+                f"The training loss became {loss} in epoch {number}. Lower learning_rate "
+                f"(now {self.config.learning_rate:g}) or set clip."
+            )
+        return self._validate(number, loss)
+
+    def judge(self, epoch: Epoch, progress: _Progress) -> None:
+        """Keep the weights if they are the best so far by the rule of the configuration."""
+        joined = max(term.start for term in self.terms)
+        if (epoch.epoch - 1) / self.config.epochs < joined:
+            progress.best_epoch = epoch.epoch  # patience runs only once every term has joined
+            return
+        score = {
+            "objective": epoch.validation_loss,
+            "cross_entropy": epoch.validation_cross_entropy,
+            "last": -float(epoch.epoch),
+        }[self.config.select]
+        if score < progress.best:
+            progress.best, progress.best_epoch = score, epoch.epoch
+            progress.weights = {
+                name: value.detach().cpu().clone()
+                for name, value in self.model.module.state_dict().items()
+            }
+
+    def save(self, path: Path | None, key: str, progress: _Progress) -> None:
+        """Write a checkpoint from which `resume` goes on."""
+        if path is None or not self.fabric.is_global_zero:
+            return
+        state = {
+            "key": key,
+            "model": self.model.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "history": [asdict(epoch) for epoch in progress.history],
+            "best": progress.best,
+            "best_epoch": progress.best_epoch,
+            "weights": progress.weights,
+        }
+        with whole_file(path) as partial:
+            torch.save(state, partial)
+
+    def resume(self, path: Path | None, key: str) -> _Progress:
+        """Take up a checkpoint of this very run, if there is one."""
+        if path is None or not path.exists():
+            return _Progress()
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["key"] != key:  # of another configuration; this run starts afresh
+            return _Progress()
+        self.model.module.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        return _Progress(
+            history=[Epoch(**epoch) for epoch in state["history"]],
+            best=state["best"],
+            best_epoch=state["best_epoch"],
+            weights=state["weights"],
+        )
+
+    def _step(self, batch: Batch, active: list[Term]) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(batch.step)
+        self.optimizer.zero_grad()
+        loss, _ = self._loss(batch, active)
+        self.fabric.backward(loss)
+        if self.config.clip is not None and len(active) == len(self.terms):
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.clip)
+        self.optimizer.step()
+        return loss.item()
+
+    def _loss(self, batch: Batch, terms: list[Term]) -> tuple[Tensor, Tensor]:
+        """Return the weighted loss and the clean logits; the student runs once for all terms."""
+        copies = [term.objective.copies(batch) for term in terms]
+        asked = [batch.series, *copies]
+        logits, *perturbed = self.model(torch.cat(asked)).float().split([len(a) for a in asked])
+        losses = [
+            term.weight * term.objective(batch, Answer(logits, copy, answer))
+            for term, copy, answer in zip(terms, copies, perturbed, strict=True)
+        ]
+        return torch.stack(losses).sum(), logits
+
+    @torch.no_grad()
+    def _validate(self, number: int, train_loss: float) -> Epoch:
+        self.model.eval()
+        loss = entropy = hits = 0.0
+        count = len(self.validation.dataset)  # type: ignore[arg-type]  # ours has a length
+        for rows, series, labels in self.validation:
+            batch = Batch(rows, series, labels, VALIDATION_STEP)
+            part, logits = self._loss(batch, self.terms)
+            loss += part.item() * len(rows)
+            entropy += functional.cross_entropy(logits, labels, reduction="sum").item()
+            hits += (logits.argmax(dim=1) == labels).sum().item()
+        return Epoch(
+            epoch=number,
+            train_loss=train_loss,
+            validation_loss=self._mean(loss / count),
+            validation_cross_entropy=self._mean(entropy / count),
+            validation_accuracy=self._mean(hits / count),
+        )
+
+    def _learning_rate(self, step: int) -> float:
+        if self.config.schedule == "constant":
+            return self.config.learning_rate
+        share = step / (self.config.epochs * len(self.train))
+        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+    def _mean(self, value: float) -> float:
+        """Return the mean over processes, so that all of them decide alike."""
+        return torch.as_tensor(self.fabric.all_reduce(torch.tensor(value), reduce_op="mean")).item()
+
+    def _loader(
+        self, data: TrainingData, rows: Tensor, sampler: DistributedSampler[Any] | None
+    ) -> DataLoader[Any]:
+        loader = DataLoader(_rows(data, rows), batch_size=self.config.batch_size, sampler=sampler)
+        placed = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+        return cast("DataLoader[Any]", placed)  # one loader in, one out
+
+
+def _rows(data: TrainingData, rows: Tensor) -> TensorDataset:
+    return TensorDataset(rows, data.series[rows], data.labels[rows])
+
+
+def _freeze_norm(model: nn.Module) -> None:
+    """Keep batch-norm statistics: perturbed copies are not what the student will see."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()

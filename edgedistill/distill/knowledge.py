@@ -1,0 +1,85 @@
+"""What is known of a teacher: its answers and maps for every series, asked once and kept."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.data import Prepared
+from edgedistill.errors import DataError
+from edgedistill.files import whole_file
+from edgedistill.occlusion import Explanation, Predict, explain
+from edgedistill.perturbation import Floats, Ints, PerturbationPlan, unseen_plan
+from edgedistill.teachers import Teacher
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """The teacher's explanations of each split, and of the test split under an unseen plan."""
+
+    splits: Mapping[str, Explanation]  # "train", "validation", "test"
+    unseen: Explanation
+    maps: bool  # False: the teacher could not be asked about perturbed series; maps are zero
+
+    def save(self, path: Path) -> None:
+        """Write it as NPZ, whole or not at all."""
+        parts = {**self.splits, "unseen": self.unseen}
+        arrays: dict[str, NDArray[np.generic]] = {"maps": np.array(self.maps)}
+        for name, part in parts.items():
+            arrays |= {
+                f"{name}_logits": part.logits,
+                f"{name}_kl": part.kl,
+                f"{name}_signed": part.signed,
+            }
+        with whole_file(path) as partial:
+            np.savez(partial, allow_pickle=False, **arrays)
+
+    @classmethod
+    def open(cls, path: Path) -> Knowledge:
+        """Return what `save` wrote.
+
+        Raises:
+            DataError: the file is missing or not ours.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                parts = {
+                    name: Explanation(
+                        arrays[f"{name}_logits"], arrays[f"{name}_kl"], arrays[f"{name}_signed"]
+                    )
+                    for name in (*SPLITS, "unseen")
+                }
+                return cls({n: parts[n] for n in SPLITS}, parts["unseen"], bool(arrays["maps"]))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise DataError(
+                f"{path} does not hold a teacher's answers ({error}). Train the teacher again."
+            ) from error
+
+
+def ask(teacher: Teacher, data: Prepared, plan: PerturbationPlan) -> Knowledge:
+    """Ask a teacher about every series, and about its perturbed copies if it can answer them."""
+    explained = {name: _explain(teacher, getattr(data, name).x, plan) for name in SPLITS}
+    unseen = _explain(teacher, data.test.x, unseen_plan(plan))
+    return Knowledge(explained, unseen, teacher.can_explain)
+
+
+def explain_like(
+    predict: Predict, series: Floats, plan: PerturbationPlan, teacher: Explanation
+) -> Explanation:
+    """Explain a student: its maps are of the class that the teacher predicts."""
+    targets: Ints = teacher.logits.argmax(axis=1)
+    return explain(predict, series, plan, targets=targets)
+
+
+def _explain(teacher: Teacher, series: Floats, plan: PerturbationPlan) -> Explanation:
+    if teacher.can_explain:
+        return explain(teacher.logits, series, plan)
+    nothing = np.zeros((len(series), len(plan.starts)), dtype=np.float32)
+    return Explanation(teacher.logits(series), nothing, nothing)

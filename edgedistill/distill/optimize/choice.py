@@ -1,0 +1,105 @@
+"""Measure every variant against the teacher, and take the smallest that keeps the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from edgedistill import contract, metrics
+from edgedistill.contract import Contract
+from edgedistill.data import Split
+from edgedistill.distill.knowledge import explain_like
+from edgedistill.metrics import Estimate, Floats, Ints
+from edgedistill.occlusion import Explanation, Predict
+from edgedistill.perturbation import PerturbationPlan
+
+_AUC_RESAMPLES = 100  # each costs a sort a class; the others cost a mean
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a model said of a split, and what that is worth."""
+
+    said: Explanation
+    estimates: dict[str, Estimate]  # by the names that clauses use, and accuracy, AUCs, ECE
+
+
+def measure(
+    predict: Predict, split: Split, teacher: Explanation, plan: PerturbationPlan
+) -> Measured:
+    """Measure a model on held-out series.
+
+    Args:
+        predict: logits of a batch, (N, C, T) -> (N, K).
+        split: series and labels.
+        teacher: its explanation of the same series under `plan`.
+        plan: the shared plan.
+    """
+    return weigh(explain_like(predict, split.x, plan, teacher), split.y, teacher)
+
+
+def weigh(said: Explanation, labels: Ints, teacher: Explanation) -> Measured:
+    """Return every measure of what a model said of series with these labels."""
+    probabilities = metrics.softmax(said.logits.astype(np.float64))
+    hits = metrics.correct(said.logits, labels)
+    confidence = probabilities.max(axis=1)
+    count = len(labels)
+    estimates = {
+        **contract.compare(teacher, said, labels),
+        "accuracy": metrics.estimate_mean(hits),
+        "ece": metrics.estimate(
+            lambda rows: metrics.expected_calibration_error(confidence[rows], hits[rows]), count
+        ),
+        "auc_prc": _macro(average_precision_score, labels, probabilities),
+        "roc_auc": _macro(roc_auc_score, labels, probabilities),
+    }
+    return Measured(said, estimates)
+
+
+def choose(
+    measured: Mapping[str, Mapping[str, Estimate]],
+    terms: Contract,
+    prefer: Literal["size", "latency"],
+) -> str | None:
+    """Return the name of the smallest, or fastest, variant that keeps the contract.
+
+    Args:
+        measured: estimates of each variant on the validation split, among them `size_bytes`
+            and `latency_p50_ms`.
+        terms: the contract.
+        prefer: what counts first; the other breaks ties.
+
+    Returns:
+        None if no variant keeps it.
+    """
+    first, second = (
+        ("size_bytes", "latency_p50_ms") if prefer == "size" else ("latency_p50_ms", "size_bytes")
+    )
+    keeping = [name for name, values in measured.items() if _keeps(terms, values)]
+    return min(
+        keeping,
+        key=lambda name: (measured[name][first].value, measured[name][second].value),
+        default=None,
+    )
+
+
+def _keeps(terms: Contract, values: Mapping[str, Estimate]) -> bool:
+    return contract.verdict(contract.judge(terms, values)) == "kept"
+
+
+def _macro(score: Callable[[Ints, Floats], float], labels: Ints, scores: Floats) -> Estimate:
+    """Return a one-against-the-rest score, the mean over the classes that are there."""
+
+    def one(rows: Ints) -> float:
+        drawn = labels[rows]
+        classes = [k for k in np.unique(drawn) if (drawn != k).any()]
+        values = [score((drawn == k).astype(int), scores[rows, k]) for k in classes]
+        return float(np.mean(values)) if values else float("nan")
+
+    return metrics.estimate(
+        lambda rows: np.array([one(row) for row in rows]), len(labels), resamples=_AUC_RESAMPLES
+    )

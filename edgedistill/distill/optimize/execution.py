@@ -1,0 +1,128 @@
+"""Run a model in ONNX Runtime, and hold what it gives to what it must give.
+
+One thread on the CPU: every machine has that, and it gives the same numbers each time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import shape_inference
+from onnxruntime.capi import onnxruntime_pybind11_state as status
+
+from edgedistill.errors import DataError, ModelError, VerificationError
+
+Floats = NDArray[np.float32]
+
+TOLERANCE = 1e-5  # of the largest |logit|, the custom for FP32; float32 itself resolves 1e-7
+
+_FLOAT = onnx.TensorProto.FLOAT
+_SILENT = 4  # what goes wrong comes as an exception too
+_REFUSALS = (
+    status.EPFail,
+    status.Fail,
+    status.InvalidArgument,
+    status.InvalidGraph,
+    status.InvalidProtobuf,
+    status.NoSuchFile,
+    status.NotImplemented,
+    status.RuntimeException,
+)
+
+
+def logits(path: Path, series: Floats) -> Floats:
+    """Return what a model file gives: series (N, C, T) to logits (N, K).
+
+    Raises:
+        ModelError: ONNX Runtime cannot load the file or run it on these series.
+    """
+    return _run(str(path), path.name, series)[0]
+
+
+def largest_value(model: onnx.ModelProto, series: Floats) -> float:
+    """Return the largest |value| of the series and of all that a model computes from them.
+
+    Raises:
+        ModelError: ONNX Runtime cannot run the model on these series.
+    """
+    open_model = shape_inference.infer_shapes(model)
+    found = [v for v in open_model.graph.value_info if v.type.tensor_type.elem_type == _FLOAT]
+    open_model.graph.output.extend(found)
+    values = _run(open_model.SerializeToString(), "the model", series)
+    return max(float(np.abs(value).max()) for value in (series, *values))
+
+
+def check_series(series: Floats, purpose: str) -> None:
+    """Refuse what no model can be checked or calibrated with.
+
+    Raises:
+        DataError: no series, not (N, C, T) float32, or values that are not finite.
+    """
+    if series.ndim != 3 or len(series) == 0:
+        raise DataError(
+            f"The {purpose} needs at least one series as (N, C, T), got an array of shape "
+            f"{series.shape}. Give it series of the training set."
+        )
+    if series.dtype != np.float32 or not np.isfinite(series).all():
+        bad = int((~np.isfinite(series)).sum())
+        raise DataError(
+            f"The {purpose} needs finite float32 series, got {series.dtype} with {bad} values "
+            "that are not finite. Prepare the series first."
+        )
+
+
+def errors(expected: Floats, actual: Floats) -> tuple[float, float]:
+    """Return the largest difference of logits, as it is and over the largest |logit|.
+
+    That scale is at least 1: a softmax sees differences of logits as they are, so a model with
+    tiny logits need not be more exact than one with ordinary ones. What is not finite is
+    infinitely far.
+
+    >>> errors(np.array([[8.0, -2.0]]), np.array([[8.0, -1.0]]))
+    (1.0, 0.125)
+    """
+    if not np.isfinite(actual).all():
+        return float("inf"), float("inf")
+    worst = float(np.abs(expected - actual).max())
+    return worst, worst / max(1.0, float(np.abs(expected).max()))
+
+
+def hold(name: str, expected: Floats, actual: Floats, tolerance: float) -> tuple[float, float]:
+    """Return `errors`, refusing those beyond the tolerance.
+
+    Raises:
+        VerificationError: other shapes, or a relative error above `tolerance`.
+    """
+    if expected.shape != actual.shape:
+        raise VerificationError(
+            f"{name} gives logits of shape {actual.shape} where {expected.shape} is expected. "
+            "Nothing was written."
+        )
+    absolute, relative = errors(expected, actual)
+    if not relative <= tolerance:
+        raise VerificationError(
+            f"{name} misses the logits it must give by {absolute:.3g}, {relative:.3g} of the "
+            f"largest logit; {tolerance:.3g} is allowed. Nothing was written."
+        )
+    return absolute, relative
+
+
+def _run(model: str | bytes, name: str, series: Floats) -> list[Floats]:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _SILENT
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        result: list[Floats] = session.run(None, {session.get_inputs()[0].name: series})
+    except _REFUSALS as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot run {name} on series "
+            f"{series.shape}: {reason}"
+        ) from error
+    return result

@@ -1,0 +1,124 @@
+"""The networks: plain `nn.Module`s that map series (N, C, T) to logits (N, K).
+
+A teacher and a student differ only in family, width and depth:
+
+>>> student = build(ModelSpec(family="fcn", width=8), channels=1, classes=2, length=150)
+>>> cost(student, channels=1, length=150)
+Cost(parameters=1202, macs=163216, size_bytes=5064)
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import nn
+
+from edgedistill.errors import ConfigError, ShapeError
+from edgedistill.models.cost import Cost, cost
+from edgedistill.models.fcn import FCN
+from edgedistill.models.inception import Inception
+from edgedistill.models.lite import LITE
+from edgedistill.models.lstm import LSTM
+from edgedistill.models.resnet import ResNet
+
+__all__ = ["FAMILIES", "Cost", "Family", "ModelSpec", "build", "cost"]
+
+
+class _Maker(Protocol):
+    def __call__(self, *, channels: int, classes: int, width: int, depth: int) -> nn.Module: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """A kind of network, its published size, and what width and depth mean for it."""
+
+    make: _Maker
+    width: int
+    depth: int
+    width_means: str
+    depth_means: str
+
+
+FAMILIES: dict[str, Family] = {
+    "lstm": Family(
+        make=LSTM, width=100, depth=3, width_means="units a layer", depth_means="layers"
+    ),
+    "fcn": Family(
+        make=FCN,
+        width=128,
+        depth=3,
+        width_means="filters of the first and last block; twice as many between",
+        depth_means="convolution blocks",
+    ),
+    "resnet": Family(
+        make=ResNet,
+        width=64,
+        depth=3,
+        width_means="filters of the first block; twice as many in the others",
+        depth_means="residual blocks of three convolutions",
+    ),
+    "inception": Family(
+        make=Inception,
+        width=32,
+        depth=6,
+        width_means="filters of each of the four branches",
+        depth_means="inception modules, a shortcut around every three",
+    ),
+    "lite": Family(
+        make=LITE,
+        width=32,
+        depth=2,
+        width_means="filters a convolution",
+        depth_means="depthwise-separable layers",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """Which network: a family, and its width and depth where not the published ones.
+
+    Raises:
+        ConfigError: no such family, or a width or depth below 1.
+    """
+
+    family: str
+    width: int | None = None  # None: the family's own; its meaning is the family's `width_means`
+    depth: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            known = ", ".join(FAMILIES)
+            near = difflib.get_close_matches(self.family.lower(), FAMILIES, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(
+                f"There is no model family {self.family!r}.{hint} Choose from {known}."
+            )
+        for name, value in (("width", self.width), ("depth", self.depth)):
+            if value is not None and value < 1:
+                raise ConfigError(
+                    f"The {name} of a {self.family} must be at least 1, got {value}. "
+                    "Leave it out for the published size."
+                )
+
+
+def build(spec: ModelSpec, *, channels: int, classes: int, length: int) -> nn.Module:
+    """Return a fresh network for series of (channels, length); torch's seed decides its weights.
+
+    Raises:
+        ShapeError: fewer than 1 channel, 2 classes, or 1 time step.
+    """
+    if channels < 1 or classes < 2 or length < 1:
+        raise ShapeError(
+            f"A network needs at least 1 channel, 2 classes and 1 time step; got {channels}, "
+            f"{classes} and {length}. Check the data set."
+        )
+    family = FAMILIES[spec.family]
+    return family.make(
+        channels=channels,
+        classes=classes,
+        width=family.width if spec.width is None else spec.width,
+        depth=family.depth if spec.depth is None else spec.depth,
+    )

@@ -1,0 +1,215 @@
+"""What was measured, each fact with its unit.
+
+The workstation fills every part; a board fills what it can measure and leaves
+the rest out. `None` always means "not measured". Records come in tuples,
+arrays of numbers in lists, as `ndarray.tolist()` gives them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from edgedistill.contract import Clause, Verdict
+from edgedistill.errors import DataError, ShapeError
+from edgedistill.metrics import Estimate
+
+FORMAT: Final = "edgedistill.report/1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saliency:
+    """Agreement of a model's signed saliency maps with the teacher's, the mean over series."""
+
+    spearman: Estimate | None = None  # rank correlation, -1 to 1
+    pearson: Estimate | None = None  # correlation, -1 to 1
+    topk: Estimate | None = None  # share of the strongest tenth shared with its sign, 0 to 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """How well a model predicts, and how well it matches the teacher."""
+
+    accuracy: Estimate | None = None  # 0 to 1
+    auc_prc: Estimate | None = None  # macro average, 0 to 1
+    roc_auc: Estimate | None = None  # macro average, 0 to 1
+    agreement: Estimate | None = None  # share of series with the teacher's class, 0 to 1
+    kl: Estimate | None = None  # mean KL(teacher || model), nats
+    ece: Estimate | None = None  # expected calibration error, 0 to 1
+    saliency: Saliency = field(default_factory=Saliency)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Time for one series, in milliseconds."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One model as it runs somewhere: the teacher, the student, or a variant of it."""
+
+    name: str  # unique in a report
+    runtime: str  # "torch", "onnxruntime", "tensorrt", ...
+    precision: str  # "fp32", "fp16", "int8"
+    parameters: int | None = None  # None: the model does not tell
+    size_bytes: int | None = None  # of the model file
+    metrics: Metrics = field(default_factory=Metrics)
+    latency_ms: Latency | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """The series that were used, as the models see them."""
+
+    name: str
+    classes: int  # K
+    class_names: tuple[str, ...]  # K names, in the order of the logits
+    train: int  # series
+    validation: int  # series
+    test: int  # series
+    length: int  # T, time steps
+    channels: int  # C
+    fingerprint: str  # SHA-256 of the arrays, hex
+
+    def __post_init__(self) -> None:
+        if len(self.class_names) != self.classes:
+            raise ShapeError(
+                f"Got {len(self.class_names)} class names for {self.classes} classes. "
+                "Give one name a class."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """One pass over the training series; losses are means, in nats for cross-entropy."""
+
+    epoch: int  # from 1
+    train_loss: float
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None  # 0 to 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curves:
+    """How training went; empty for a model that was brought, not trained."""
+
+    teacher: tuple[Epoch, ...] = ()
+    student: tuple[Epoch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confusion:
+    """Counts of series, (K, K): a row is a true class, a column a predicted one."""
+
+    labels: tuple[str, ...]
+    teacher: list[list[int]]
+    student: list[list[int]]
+
+    def __post_init__(self) -> None:
+        size = len(self.labels)
+        for owner, matrix in (("teacher", self.teacher), ("student", self.student)):
+            widths = [len(row) for row in matrix]
+            if widths != [size] * size:
+                raise ShapeError(
+                    f"The {owner}'s confusion matrix has rows of {widths} for {size} labels. "
+                    f"Give {size} rows of {size} counts."
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    """The predictions of one range of confidence."""
+
+    confidence: float  # mean probability of the top class, 0 to 1
+    accuracy: float  # share that was right, 0 to 1
+    count: int  # series
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Confidence against accuracy; bins without a series are left out."""
+
+    teacher: tuple[Bin, ...]
+    student: tuple[Bin, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One real series with the saliency of teacher and student, a value a time step."""
+
+    title: str  # "best agreement", "median agreement", "worst agreement"
+    index: int  # in the test set
+    label: str  # true class
+    teacher_class: str
+    student_class: str
+    pearson: float  # of the two maps
+    series: list[list[float]]  # (C, T)
+    teacher_map: list[float]  # (T,)
+    student_map: list[float]  # (T,)
+
+    def __post_init__(self) -> None:
+        lengths = {len(channel) for channel in self.series}
+        lengths |= {len(self.teacher_map), len(self.student_map)}
+        if len(lengths) != 1 or 0 in lengths or not self.series:
+            raise ShapeError(
+                f"Example {self.index} has channels of {[len(c) for c in self.series]} steps and "
+                f"maps of {len(self.teacher_map)} and {len(self.student_map)}. "
+                "Give every channel and both maps the same T values."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """Everything that was measured, and the verdict."""
+
+    created: str  # ISO 8601, UTC
+    name: str  # of the bundle or the run
+    verdict: Verdict
+    contract: tuple[Clause, ...]
+    environment: dict[str, str]
+    chosen: str | None = None  # name of a candidate
+    reasons: tuple[str, ...] = ()  # sentences: what failed, by how much
+    data: Data | None = None
+    teacher: Candidate | None = None
+    student: Candidate | None = None  # as trained: torch, fp32
+    candidates: tuple[Candidate, ...] = ()
+    references: dict[str, Estimate] | None = None  # "floor", "ceiling": saliency Pearson
+    curves: Curves | None = None
+    confusion: Confusion | None = None
+    calibration: Calibration | None = None
+    examples: tuple[Example, ...] = ()
+    format: Literal["edgedistill.report/1"] = FORMAT
+
+    def __post_init__(self) -> None:
+        names = [candidate.name for candidate in self.candidates]
+        if len(set(names)) != len(names):
+            raise DataError(f"Candidates share a name: {', '.join(names)}. Name each its own way.")
+        if self.chosen is not None and self.chosen not in names:
+            raise DataError(
+                f"The chosen model {self.chosen!r} is not among the candidates "
+                f"({', '.join(names) or 'none'}). Report the one that was chosen."
+            )
+        failed = [clause.name for clause in self.contract if not clause.passed]
+        if self.verdict == "kept" and failed:
+            raise DataError(
+                f"The verdict is 'kept', but {', '.join(failed)} failed. Take the verdict from "
+                "edgedistill.contract.verdict."
+            )
+
+    def distilled(self) -> tuple[Candidate, ...]:
+        """Return the student, if it was measured, and the candidates."""
+        return self.candidates if self.student is None else (self.student, *self.candidates)
+
+    def models(self) -> tuple[Candidate, ...]:
+        """Return the teacher, if it was measured, and everything distilled from it."""
+        return self.distilled() if self.teacher is None else (self.teacher, *self.distilled())
+
+    def subject(self) -> Candidate | None:
+        """Return the candidate that the verdict is about: the chosen one, or the only one."""
+        if self.chosen is None:
+            return self.candidates[0] if len(self.candidates) == 1 else None
+        return next(model for model in self.candidates if model.name == self.chosen)

@@ -1,0 +1,261 @@
+"""The figures of the page. Blue is the teacher, orange the student, the chosen variant too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.metrics import TOP_FRACTION, Estimate
+from edgedistill.report.facts import Bin, Candidate, Epoch, Example, Report
+from edgedistill.report.svg import INK, MUTED, NARROW, RULE, STUDENT, TEACHER, WIDE, svg
+from edgedistill.report.wording import milliseconds, size
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def size_against_agreement(report: Report) -> str:
+    """Return where each model lies between small and faithful; empty with less than two."""
+    return _trade_off(report, "File size", lambda m: m.size_bytes, size)
+
+
+def latency_against_agreement(report: Report) -> str:
+    """Return where each model lies between fast and faithful; empty with less than two."""
+    return _trade_off(
+        report,
+        "Latency p50, one series",
+        lambda m: m.latency_ms.p50 if m.latency_ms else None,
+        milliseconds,
+    )
+
+
+def saliency_agreement(report: Report) -> str:
+    """Return each model between floor and ceiling; empty if there is nothing to compare."""
+    rows = [
+        (m.name, m.metrics.saliency.pearson, STUDENT if m.name == report.chosen else MUTED, "o")
+        for m in report.distilled()
+    ]
+    rows += [(name, e, TEACHER, "D") for name, e in (report.references or {}).items()]
+    drawn = sorted(
+        ((name, e, color, marker) for name, e, color, marker in rows if e is not None),
+        key=lambda row: row[1].value,
+    )
+    if len(drawn) < 2:
+        return ""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for y, (_, e, color, marker) in enumerate(drawn):
+            axes.plot([e.low, e.high], [y, y], color=color, linewidth=1.5)
+            axes.plot(e.value, y, marker, color=color, markersize=7 if marker == "o" else 6)
+        axes.set_yticks(range(len(drawn)), [row[0] for row in drawn])
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.set_ylim(-0.6, len(drawn) - 0.4)
+        axes.set_xlim(min(0.0, *(row[1].low for row in drawn)) - 0.02, 1.02)
+        axes.set_xlabel("Pearson with the teacher's maps, mean over series")
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="x", color=RULE, linewidth=0.6)
+
+    return svg("saliency agreement", draw, width=WIDE, height=64 + 26 * len(drawn))
+
+
+def overlay(example: Example) -> str:
+    """Return one series above the saliency that teacher and student give it."""
+    teacher, student = _unit(example.teacher_map), _unit(example.student_map)
+    steps = np.arange(len(teacher))
+
+    def draw(figure: Figure) -> None:
+        top, bottom = figure.subplots(2, sharex=True, height_ratios=(3, 2))
+        for axes in (top, bottom):
+            for mask, color in ((_top(teacher), TEACHER), (_top(student), STUDENT)):
+                _shade(axes, mask, color)
+        for channel in example.series:
+            faint = 1.0 if len(example.series) == 1 else 0.75
+            top.plot(steps, channel, color=INK, linewidth=1.2, alpha=faint)
+        bottom.axhline(0, color=RULE, linewidth=0.8)
+        bottom.fill_between(steps, teacher, color=TEACHER, alpha=0.25, linewidth=0)
+        bottom.plot(steps, teacher, color=TEACHER)
+        bottom.plot(steps, student, color=STUDENT)
+        top.set_ylabel("series")
+        bottom.set_ylabel("saliency")
+        top.locator_params(axis="y", nbins=3)
+        bottom.set_yticks([])
+        bottom.set_xlabel("time step")
+        bottom.set_xlim(0, max(1, len(steps) - 1))
+        top.tick_params(axis="x", length=0)
+        top.spines["bottom"].set_visible(False)
+
+    return svg(f"{example.title} {example.index}", draw, width=NARROW, height=270)
+
+
+def losses(name: str, epochs: Sequence[Epoch], color: str) -> str:
+    """Return training and validation loss over epochs; empty without epochs."""
+    if not epochs:
+        return ""
+    train = [(e.epoch, e.train_loss) for e in epochs]
+    held_out = [(e.epoch, e.validation_loss) for e in epochs if e.validation_loss is not None]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.plot(*_columns(train), color=color, linestyle=(0, (3, 2)), linewidth=1.2)
+        if held_out:
+            axes.plot(*_columns(held_out), color=color)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("loss")
+        axes.set_ylim(bottom=0 if min(loss for _, loss in train + held_out) >= 0 else None)
+        axes.grid(axis="y", color=RULE, linewidth=0.6)
+
+    return svg(f"loss {name}", draw, width=NARROW, height=240)
+
+
+def validation_accuracy(teacher: Sequence[Epoch], student: Sequence[Epoch]) -> str:
+    """Return validation accuracy over epochs; empty if it was not measured."""
+    curves = [
+        ([(e.epoch, e.validation_accuracy) for e in epochs if e.validation_accuracy is not None], c)
+        for epochs, c in ((teacher, TEACHER), (student, STUDENT))
+    ]
+    if not any(points for points, _ in curves):
+        return ""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for points, color in curves:
+            if points:
+                axes.plot(*_columns(points), color=color)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("validation accuracy")
+        axes.set_ylim(top=1.01)
+        _percent_ticks(axes, "y")
+        axes.grid(axis="y", color=RULE, linewidth=0.6)
+
+    return svg("validation accuracy", draw, width=NARROW, height=240)
+
+
+def reliability(teacher: Sequence[Bin], student: Sequence[Bin]) -> str:
+    """Return accuracy against confidence; on the diagonal a model is as right as it says."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.plot([0, 1], [0, 1], color=RULE, linewidth=1)
+        for bins, color in ((teacher, TEACHER), (student, STUDENT)):
+            if not bins:
+                continue
+            x, y = _columns([(b.confidence, b.accuracy) for b in bins])
+            share = np.array([b.count for b in bins]) / max(1, sum(b.count for b in bins))
+            axes.plot(x, y, color=color, linewidth=1, alpha=0.7)
+            axes.scatter(x, y, s=12 + 180 * share, color=color, linewidths=0, alpha=0.85)
+        start = min([b.confidence for b in (*teacher, *student)], default=0.0)
+        axes.set_xlim(max(0.0, start - 0.05), 1.02)
+        axes.set_ylim(-0.02, 1.05)
+        axes.set_xlabel("confidence")
+        axes.set_ylabel("accuracy")
+        _percent_ticks(axes, "both")
+
+    return svg("reliability", draw, width=NARROW, height=240)
+
+
+def _trade_off(
+    report: Report,
+    label: str,
+    cost: Callable[[Candidate], float | None],
+    write: Callable[[float], str],
+) -> str:
+    """Draw cost, on a logarithmic axis, against agreement; the best corner is the upper left."""
+    found = [(cost(m), m.name, m.metrics.agreement) for m in report.distilled()]
+    points = sorted(((x, name, y) for x, name, y in found if x and y), key=lambda p: p[:2])
+    if len(points) < 2:
+        return ""
+    teacher = cost(report.teacher) if report.teacher else None
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.set_xscale("log")
+        _points(axes, points, report.chosen)
+        if teacher:
+            axes.axvline(teacher, color=TEACHER, linewidth=1.2, linestyle=(0, (3, 2)))
+        _cost_axis(axes, [*(x for x, *_ in points), *([teacher] if teacher else [])], write)
+        axes.set_xlabel(label)
+        axes.set_ylabel("agreement with the teacher")
+        _percent_ticks(axes, "y")
+        axes.grid(axis="y", color=RULE, linewidth=0.6)
+
+    return svg(label, draw, width=WIDE, height=300)
+
+
+def _points(axes: Axes, points: Sequence[tuple[float, str, Estimate]], chosen: str | None) -> None:
+    """Draw models from cheap to dear, each with its interval and its name."""
+    slot, before = 0, 0.0
+    for x, name, y in points:
+        color = STUDENT if name == chosen else MUTED
+        axes.plot([x, x], [y.low, y.high], color=color, alpha=0.5)
+        axes.plot(x, y.value, "o", color=color, markersize=7, zorder=4 if name == chosen else 3)
+        slot = slot + 1 if x < 2 * before else 0
+        before = x
+        _name_point(axes, name, (x, y.value), slot, color)
+
+
+def _name_point(axes: Axes, name: str, at: tuple[float, float], slot: int, color: str) -> None:
+    """Write beside a point; neighbors take turns above and below, so that they stay apart."""
+    above = slot % 2 == 0
+    offset = 6 + 15 * (slot // 2)
+    axes.annotate(
+        name,
+        at,
+        xytext=(6, offset if above else -offset),
+        textcoords="offset points",
+        va="bottom" if above else "top",
+        color=INK if color == STUDENT else MUTED,
+    )
+
+
+def _cost_axis(axes: Axes, costs: Sequence[float], write: Callable[[float], str]) -> None:
+    """Mark a logarithmic axis at 1, 2, 5, 10 ...; at the decades alone if it spans many."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    low, high = min(costs) / 2, max(costs) * 2
+    steps = (1, 2, 5) if high / low < 100 else (1,)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [step * 10.0**decade for decade in decades for step in steps]
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda x, _: write(x).replace(".00", "").replace(".0", ""))
+
+
+def _percent_ticks(axes: Axes, which: str) -> None:
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    for axis, name in ((axes.xaxis, "x"), (axes.yaxis, "y")):
+        if which in (name, "both"):
+            axis.set_major_locator(MaxNLocator(5))
+            axis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _unit(values: Sequence[float]) -> NDArray[np.float64]:
+    """Return a map with its strongest value at 1; agreement does not depend on scale."""
+    array = np.asarray(values, dtype=np.float64)
+    peak = np.abs(array).max()
+    return array / peak if peak > 0 else array
+
+
+def _top(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return where the strongest tenth of a map lies."""
+    count = max(1, round(TOP_FRACTION * len(values)))
+    mask = np.zeros(len(values), dtype=bool)
+    mask[np.argsort(-np.abs(values), kind="stable")[:count]] = True
+    return mask
+
+
+def _shade(axes: Axes, mask: NDArray[np.bool_], color: str) -> None:
+    edges = np.flatnonzero(np.diff(np.r_[False, mask, False].astype(int)))
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        axes.axvspan(start - 0.5, stop - 0.5, color=color, alpha=0.14, linewidth=0)

@@ -1,0 +1,223 @@
+"""The report as one HTML page that opens anywhere, offline: no script, no font, nothing fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from edgedistill.contract import Clause
+from edgedistill.report import wording
+from edgedistill.report.encoding import from_json
+from edgedistill.report.facts import Confusion, Report
+from edgedistill.report.svg import STUDENT, TEACHER
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from markupsafe import Markup
+
+_STRONGEST = 45  # percent of color in a full cell; ink stays readable on it, light and dark
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A drawing with what it shows, for eyes and for a screen reader."""
+
+    drawing: Markup
+    title: str
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One number of the chosen variant beside the teacher's."""
+
+    label: str
+    value: str
+    before: str
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """Return the page of a report, as `to_json` gives it; equal reports give equal pages.
+
+    Raises:
+        IntegrityError: another version of the format.
+        DataError: the report is malformed.
+    """
+    facts = from_json(report)
+    return _template().render(
+        report=facts,
+        wording=wording,
+        tiles=_tiles(facts),
+        gauges=[(clause, _gauge(clause)) for clause in facts.contract],
+        groups=wording.measured_rows(facts.models()),
+        trade_offs=_trade_offs(facts),
+        reasons=_reasons(facts),
+        examples=_examples(facts),
+        matrices=_matrices(facts.confusion),
+        calibration=_calibration(facts),
+        training=_training(facts),
+    )
+
+
+def _template() -> Template:
+    import jinja2
+
+    folder = resources.files("edgedistill.report")
+    sources = {
+        name: folder.joinpath(name).read_text("utf-8") for name in ("report.html.j2", "report.css")
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.DictLoader(sources),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _tiles(report: Report) -> list[Tile]:
+    model = report.subject()
+    if model is None:
+        return []
+    wanted = ("File size", "Latency p50", "Accuracy", "Agreement", "Pearson")
+    rows = [row for rows in wording.ROWS.values() for row in rows if row.label in wanted]
+    tiles = []
+    for row in rows:
+        value, bounds = wording.cell(row, model)
+        if value == wording.NOT_MEASURED:
+            continue
+        before = wording.cell(row, report.teacher)[0] if report.teacher else wording.NOT_MEASURED
+        note = bounds if before == wording.NOT_MEASURED else f"teacher {before}"
+        label = {"Pearson": "Saliency Pearson"}.get(row.label, row.label)
+        tiles.append(Tile(label=label, value=value, before=note))
+    return tiles
+
+
+def _gauge(clause: Clause) -> dict[str, float]:
+    """Return where interval, value and threshold lie, in percent of a bar's width."""
+    points = (clause.measured.low, clause.measured.value, clause.measured.high, clause.threshold)
+    start, span = min(points), max(points) - min(points)
+    names = ("low", "value", "high", "threshold")
+    if span == 0:
+        return dict.fromkeys(names, 50.0)
+    return {n: round(10 + 80 * (p - start) / span, 2) for n, p in zip(names, points, strict=True)}
+
+
+def _trade_offs(report: Report) -> list[Figure]:
+    from edgedistill.report import figures
+
+    teacher = " Dashed: the teacher." if report.teacher else ""
+    end = f"with 95 % intervals. The upper left is best. In color: the chosen variant.{teacher}"
+    return _drawn(
+        (
+            figures.size_against_agreement(report),
+            "Size against agreement",
+            "File size, logarithmic, against the share of series on which teacher and model agree, "
+            + end,
+        ),
+        (
+            figures.latency_against_agreement(report),
+            "Latency against agreement",
+            "Median time for one series, logarithmic, against the same share, " + end,
+        ),
+    )
+
+
+def _reasons(report: Report) -> list[Figure]:
+    from edgedistill.report import figures
+
+    references = "".join(
+        f" {name.capitalize()}: {meaning}."
+        for name, meaning in (
+            ("floor", "an untrained student"),
+            ("ceiling", "a second teacher from another seed"),
+        )
+        if report.references and name in report.references
+    )
+    return _drawn(
+        (
+            figures.saliency_agreement(report),
+            "Saliency agreement",
+            "How alike the signed saliency maps of teacher and model are, with 95 % intervals; "
+            f"1 is the same map.{references}",
+        )
+    )
+
+
+def _examples(report: Report) -> list[Figure]:
+    from edgedistill.report import figures
+
+    return _drawn(
+        *(
+            (
+                figures.overlay(example),
+                example.title.capitalize(),
+                f"Test series {example.index} of class {example.label}: the teacher says "
+                f"{example.teacher_class}, the student {example.student_class}. "
+                f"Pearson of the maps {wording.decimals(example.pearson)}.",
+            )
+            for example in report.examples
+        )
+    )
+
+
+def _calibration(report: Report) -> list[Figure]:
+    from edgedistill.report import figures
+
+    if report.calibration is None:
+        return []
+    return _drawn(
+        (
+            figures.reliability(report.calibration.teacher, report.calibration.student),
+            "Calibration",
+            "Accuracy against confidence; a larger dot holds more series. On the diagonal a model "
+            "is right as often as it says.",
+        )
+    )
+
+
+def _training(report: Report) -> list[Figure]:
+    from edgedistill.report import figures
+
+    if report.curves is None:
+        return []
+    teacher, student = report.curves.teacher, report.curves.student
+    loss = "Loss over epochs: dashed on training data, solid on validation data."
+    return _drawn(
+        (figures.losses("teacher", teacher, TEACHER), "Teacher", loss),
+        (figures.losses("student", student, STUDENT), "Student", loss),
+        (
+            figures.validation_accuracy(teacher, student),
+            "Validation accuracy",
+            "Share of validation series that are right, over epochs.",
+        ),
+    )
+
+
+def _drawn(*candidates: tuple[str, str, str]) -> list[Figure]:
+    """Return the figures that have something to show."""
+    from markupsafe import Markup
+
+    # The drawings are ours, and Matplotlib escapes every text it is given.
+    return [
+        Figure(drawing=Markup(drawing), title=title, caption=caption)  # noqa: S704
+        for drawing, title, caption in candidates
+        if drawing
+    ]
+
+
+def _matrices(confusion: Confusion | None) -> list[tuple[str, list[list[tuple[int, int]]]]]:
+    """Return, for teacher and student, each count with the strength of its color in percent."""
+    if confusion is None:
+        return []
+    matrices = []
+    for name, matrix in (("teacher", confusion.teacher), ("student", confusion.student)):
+        rows = [
+            [(count, round(_STRONGEST * count / max(1, sum(row)))) for count in row]
+            for row in matrix
+        ]
+        matrices.append((name, rows))
+    return matrices

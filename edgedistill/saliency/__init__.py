@@ -1,0 +1,11 @@
+"""The differentiable side of saliency: what `edgedistill.occlusion` measures, in torch."""
+
+from edgedistill.saliency.windows import (
+    correlation,
+    normalize,
+    perturb,
+    signed_change,
+    window_saliency,
+)
+
+__all__ = ["correlation", "normalize", "perturb", "signed_change", "window_saliency"]

@@ -1,0 +1,86 @@
+"""Perturbation saliency on torch tensors, with gradients.
+
+Each function equals the NumPy one of the same name; tests hold them together.
+"""
+
+from __future__ import annotations
+
+import torch
+from edgedistill_kernels.reference import Form
+from torch import Tensor
+from torch.nn import functional
+
+
+def perturb(series: Tensor, starts: Tensor, patches: Tensor) -> Tensor:
+    """Return a copy of every series for each of its windows, the window replaced by its patch.
+
+    Args:
+        series: (N, C, T).
+        starts: (N, W).
+        patches: (N, W, C, w).
+
+    Returns:
+        (N, W, C, T).
+    """
+    width, length = patches.shape[-1], series.shape[-1]
+    offset = torch.arange(length, device=series.device) - starts[..., None]  # (N, W, T)
+    inside = ((offset >= 0) & (offset < width))[:, :, None]  # (N, W, 1, T)
+    index = offset.clamp(0, width - 1)[:, :, None].expand(-1, -1, series.shape[1], -1)
+    return torch.where(inside, patches.gather(-1, index), series[:, None])
+
+
+def window_saliency(
+    clean: Tensor, perturbed: Tensor, *, temperature: float, form: Form = "summed"
+) -> Tensor:
+    """Return `KL(p(x) || p(x~)) * temperature**2` of every window.
+
+    Args:
+        clean: (N, K).
+        perturbed: (N, W, K).
+        temperature: divides the logits.
+        form: "summed" (N, W), or "elementwise" (N, W, K).
+
+    Source: Temporal Saliency Distillation, arXiv:2601.04263.
+    """
+    log_p = functional.log_softmax(clean / temperature, dim=-1)[:, None]
+    log_q = functional.log_softmax(perturbed / temperature, dim=-1)
+    terms = log_p.exp() * (log_p - log_q) * temperature**2
+    return terms if form == "elementwise" else terms.sum(dim=-1)
+
+
+def normalize(saliency: Tensor, *, epsilon: float = 1e-8) -> Tensor:
+    """Divide a whole batch of scores by the mean of its positive entries.
+
+    Source: Temporal Saliency Distillation, arXiv:2601.04263.
+    """
+    positive = saliency > 0
+    mean = (saliency * positive).sum() / positive.sum().clamp(min=1)
+    return saliency / (mean + epsilon)
+
+
+def signed_change(clean: Tensor, perturbed: Tensor, targets: Tensor) -> Tensor:
+    """Return how much the target's centered logit falls when a window is covered.
+
+    Args:
+        clean: (N, K).
+        perturbed: (N, W, K).
+        targets: class to explain, (N,).
+
+    Returns:
+        (N, W).
+    """
+    fall = _centered(clean)[:, None] - _centered(perturbed)  # (N, W, K)
+    index = targets[:, None, None].expand(-1, fall.shape[1], 1)
+    return fall.gather(2, index).squeeze(2)
+
+
+def correlation(first: Tensor, second: Tensor, *, epsilon: float = 1e-8) -> Tensor:
+    """Return Pearson's correlation of each pair of maps, (N, W) -> (N,); 0 for a constant map."""
+    a = first - first.mean(dim=-1, keepdim=True)
+    b = second - second.mean(dim=-1, keepdim=True)
+    norm = (a.square().sum(dim=-1) * b.square().sum(dim=-1) + epsilon**2).sqrt()
+    return (a * b).sum(dim=-1) / norm
+
+
+def _centered(logits: Tensor) -> Tensor:
+    return logits - logits.mean(dim=-1, keepdim=True)

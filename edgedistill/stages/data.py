@@ -1,0 +1,28 @@
+"""The data stage: from what a recipe names to arrays (N, C, T)."""
+
+from __future__ import annotations
+
+from edgedistill.config import Recipe
+from edgedistill.data import Prepared, ReadOptions, Source, load, prepare
+
+
+def read_source(recipe: Recipe) -> Source:
+    """Return the series that the recipe names, as they stand in their files."""
+    options = ReadOptions(limit_per_class=recipe.data.limit_per_class)
+    return load(recipe.data.train, recipe.data.test, options=options)
+
+
+def prepare_data(recipe: Recipe) -> Prepared:
+    """Return the arrays that the recipe names; the same recipe and files give the same arrays."""
+    section = recipe.data
+    return prepare(
+        read_source(recipe),
+        length=section.length,
+        max_length=section.max_length,
+        sizing=section.sizing,
+        normalization=section.normalization,
+        features=section.features,
+        validation_fraction=section.validation_fraction,
+        test_fraction=section.test_fraction,
+        seed=recipe.seed,
+    )

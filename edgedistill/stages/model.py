@@ -1,0 +1,86 @@
+"""The export and variant stages: from a torch student to verified ONNX files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from edgedistill.bundle import Model
+from edgedistill.config import Recipe
+from edgedistill.data import Prepared
+from edgedistill.data.splits import hold_out
+from edgedistill.distill.export import export
+from edgedistill.distill.optimize import variants
+from edgedistill.errors import DataError, ModelError
+from edgedistill.files import read_json, write_json
+from edgedistill.perturbation import Floats
+from edgedistill.stages import networks
+from edgedistill.stages.progress import Progress, silent
+
+ONNX, EXPORT_FACTS, VARIANTS = "student.onnx", "export.json", "variants.json"
+_EXPORT_SERIES = 64  # real series that torch and ONNX Runtime must agree on
+
+
+def export_student(data: Prepared, student: Path, out: Path, tell: Progress = silent) -> None:
+    """Write `student.onnx`, verified on validation series, into an existing folder."""
+    tell("export", 0, 1)
+    module, _ = networks.open_network(student)
+    facts = export(module, out / ONNX, data.validation.x[:_EXPORT_SERIES])
+    write_json(out / EXPORT_FACTS, asdict(facts))
+    tell("export", 1, 1)
+
+
+def make_variants(
+    recipe: Recipe, data: Prepared, model: Path, out: Path, tell: Progress = silent
+) -> None:
+    """Write the typed variants of an ONNX file into an existing folder.
+
+    Args:
+        recipe: which precisions.
+        data: its training series calibrate INT8.
+        model: the exported student.
+        out: folder.
+        tell: progress.
+    """
+    tell("optimize", 0, 1)
+    series = calibration_series(data, recipe.optimize.calibration, recipe.seed)
+    made = variants(model, series, out, recipe.optimize.precisions)
+    facts = [{**asdict(variant), "path": variant.path.name} for variant in made]
+    write_json(out / VARIANTS, {"variants": facts, "calibration": len(series)})
+    tell("optimize", 1, 1)
+
+
+def open_variants(folder: Path) -> list[Model]:
+    """Return the models of a folder that `make_variants` filled.
+
+    Raises:
+        ModelError: the folder does not hold variants.
+    """
+    try:
+        return [
+            Model(
+                name=entry["name"],
+                path=folder / entry["path"],
+                runtime=entry["runtime"],
+                precision=entry["precision"],
+                parameters=entry["parameters"],
+            )
+            for entry in read_json(folder / VARIANTS)["variants"]
+        ]
+    except (DataError, KeyError, TypeError) as error:
+        raise ModelError(
+            f"{folder} does not hold variants ({error}). Run `edgedistill optimize` again."
+        ) from error
+
+
+def calibration_series(data: Prepared, count: int, seed: int) -> Floats:
+    """Return about `count` training series, class by class in proportion."""
+    series = data.train.x
+    if len(series) <= count:
+        return series
+    labels = [str(label) for label in data.train.y]
+    rows = np.array(hold_out(labels, count / len(series), [seed]))
+    chosen: Floats = series[rows]
+    return chosen

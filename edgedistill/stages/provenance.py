@@ -1,0 +1,24 @@
+"""When and with what something was made."""
+
+from __future__ import annotations
+
+import platform
+from contextlib import suppress
+from datetime import datetime, timezone
+from importlib import metadata
+
+PACKAGES = ("edgedistill", "numpy", "torch", "onnx", "onnxruntime")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that make a bundle."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def now() -> str:
+    """Return the time, ISO 8601, UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

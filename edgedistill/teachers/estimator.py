@@ -1,0 +1,123 @@
+"""A fitted scikit-learn or aeon estimator as a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from aeon.base import BaseCollectionEstimator
+from sklearn.pipeline import Pipeline
+
+from edgedistill.errors import ModelError
+from edgedistill.teachers.teacher import Floats, check_logits, check_series, log_probabilities
+
+_BATCH = 512  # series at once; ROCKET makes 20,000 features of each
+_Scores = npt.NDArray[np.float64]
+
+
+class EstimatorTeacher:
+    """An estimator whose decision values or probabilities stand for logits.
+
+    aeon estimators, and pipelines that begin with one, get (N, C, T); all others get (N, C*T).
+    `predict_proba` becomes log(p + 1e-6). Where it is missing, or only repeats the winner as a
+    one-hot vote (aeon's ROCKET and Hydra over a ridge classifier), `decision_function` is asked.
+
+    Args:
+        estimator: fitted, on the labels 0..K-1 or on the class names.
+        class_names: of the data set, in the order of the labels 0..K-1.
+        name: for messages and reports.
+
+    Raises:
+        ModelError: not fitted, fitted on other classes, or it gives neither of the two.
+    """
+
+    can_explain = True
+
+    def __init__(
+        self, estimator: Any, *, class_names: Sequence[str], name: str = "estimator"
+    ) -> None:
+        self.estimator = estimator
+        self.name = name
+        self.classes = len(class_names)
+        self._order = _class_order(estimator, class_names, name)
+        self._wants_3d = _wants_3d(estimator)
+        self._method(estimator)
+
+    def logits(self, x: Floats) -> Floats:
+        """Return logits, (N, K) float32, of series, (N, C, T) float32.
+
+        Raises:
+            ShapeError: the series are not (N, C, T).
+            ModelError: the estimator gives something other than K finite values a series.
+        """
+        check_series(x)
+        ask = self._method(self.estimator)
+        series = x.astype(np.float64)  # what estimators are fitted on
+        if not self._wants_3d:
+            series = series.reshape(len(x), -1)
+        parts = [ask(series[i : i + _BATCH]) for i in range(0, len(series), _BATCH)]
+        scores = np.concatenate(parts).astype(np.float32)
+        check_logits(scores, name=self.name, count=len(x), classes=self.classes)
+        return np.ascontiguousarray(scores[:, self._order])
+
+    def _method(self, estimator: Any) -> Callable[[_Scores], Floats]:
+        source = _behind_votes(estimator)
+        if hasattr(source, "predict_proba"):
+            return lambda series: log_probabilities(source.predict_proba(series))
+        if hasattr(source, "decision_function"):
+            return lambda series: _two_columns(source.decision_function(series))
+        raise ModelError(
+            f"The estimator {self.name} is a {type(estimator).__name__}, which has neither "
+            "predict_proba nor decision_function. Take a classifier that has one."
+        )
+
+
+def _behind_votes(estimator: Any) -> Any:
+    """Return the pipeline inside aeon's ROCKET and Hydra classifiers where they vote one-hot."""
+    for name in ("pipeline_", "clf_"):
+        inner = getattr(estimator, name, None)
+        if isinstance(inner, Pipeline) and not hasattr(inner, "predict_proba"):
+            return inner
+    return estimator
+
+
+def _wants_3d(estimator: Any) -> bool:
+    first = estimator.steps[0][1] if isinstance(estimator, Pipeline) else estimator
+    return isinstance(first, BaseCollectionEstimator)
+
+
+def _two_columns(decision: _Scores) -> Floats:
+    """Return a value a class; a binary decision, (N,), becomes two that differ by it."""
+    if decision.ndim == 1:
+        decision = np.stack([-decision / 2, decision / 2], axis=1)
+    return decision.astype(np.float32)
+
+
+def _class_order(estimator: Any, class_names: Sequence[str], name: str) -> list[int]:
+    """Return, for each of our classes, its column in the estimator's output."""
+    fitted = getattr(estimator, "classes_", None)
+    if fitted is None:
+        raise ModelError(
+            f"The estimator {name} is a {type(estimator).__name__} without classes_: it is not "
+            "fitted, or no classifier. Fit it before you save it."
+        )
+    labels = [_label(value) for value in fitted]
+    if sorted(labels) == sorted(class_names):
+        return [labels.index(_label(class_name)) for class_name in class_names]
+    if labels == [str(index) for index in range(len(class_names))]:
+        return list(range(len(class_names)))
+    raise ModelError(
+        f"The estimator {name} knows the classes {labels}; the data set has {list(class_names)}. "
+        "Fit it on these names, or on 0, 1, ... in their order."
+    )
+
+
+def _label(value: Any) -> str:
+    """Return a class as data sets name it: 1.0 and 1 are both '1'.
+
+    >>> _label(1.0), _label(np.str_("walk"))
+    ('1', 'walk')
+    """
+    return str(int(value)) if isinstance(value, (float, np.floating)) else str(value)

@@ -1,0 +1,84 @@
+"""Whoever holds a RawSeries or a Source may use it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgedistill.data import RawSeries, Source
+from edgedistill.data.series import spread_per_class, without_padding
+from edgedistill.errors import DataError, ShapeError
+
+
+def _raw(labels, channels=1, origin="set", rate=None):
+    series = [np.arange(4.0 * channels, dtype=np.float32).reshape(channels, 4) for _ in labels]
+    return RawSeries(series=series, labels=list(labels), origin=origin, sample_rate_hz=rate)
+
+
+def test_labels_and_series_must_be_as_many():
+    """A label too few would shift all that follow."""
+    with pytest.raises(ShapeError, match="set has 1 series but 2 labels"):
+        RawSeries(series=_raw("a").series, labels=["a", "b"], origin="set")
+
+
+def test_series_are_checked_on_arrival():
+    """The message names the file; the checks themselves are those of preprocessing."""
+    with pytest.raises(DataError, match="set holds no series"):
+        _raw("")
+
+
+def test_one_class_is_refused():
+    """There is nothing to tell apart."""
+    with pytest.raises(DataError, match="set has one class only, 'a'"):
+        Source(name="x", train=_raw("aaa"), test=None)
+
+
+def test_labels_that_only_test_has_are_named():
+    """The teacher could never have learned them."""
+    with pytest.raises(
+        DataError, match=r"other has the labels 'c', 'd', which set lacks .*'a', 'b'"
+    ):
+        Source(name="x", train=_raw("ab"), test=_raw("adc", origin="other"))
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (_raw("ab", channels=2, origin="other"), "channels is 1 in set, but 2 in other"),
+        (_raw("ab", origin="other", rate=8000), "sample_rate_hz is None in set, but 8000 in other"),
+    ],
+)
+def test_train_and_test_must_fit_together(test, message):
+    """Other sensors, or another microphone, make another data set."""
+    with pytest.raises(ShapeError, match=message):
+        Source(name="x", train=_raw("ab"), test=test)
+
+
+def test_a_limit_spreads_over_each_class():
+    """At most so many a class, never only the first ones, and in the order of the file."""
+    labels = ["a"] * 10 + ["b"] * 3
+
+    assert spread_per_class(labels, 3) == [0, 4, 9, 10, 11, 12]
+    assert spread_per_class(labels, 1) == [0, 10]
+    assert spread_per_class(labels, 99) == list(range(13))
+
+
+def test_nan_at_the_ends_is_padding():
+    """As in the archive's sets of unequal length."""
+    padded = [np.array([[1, 2, np.nan, np.nan]]), np.array([[1, 2, 3, 4.0]])]
+
+    assert [one.shape[1] for one in without_padding(padded)] == [2, 4]
+
+
+def test_nan_elsewhere_makes_all_of_them_missing_values():
+    """As in the archive's sets with gaps, whose series all have one length."""
+    gaps = [np.array([[1, 2, np.nan, np.nan]]), np.array([[1, np.nan, 3, 4.0]])]
+
+    assert [one.shape[1] for one in without_padding(gaps)] == [4, 4]
+
+
+def test_a_series_ends_where_its_last_channel_does():
+    """A channel that stops early has missing values; the series is not cut there."""
+    one = np.array([[1, 2, np.nan, np.nan], [1, 2, 3, np.nan]])
+
+    assert without_padding([one])[0].shape == (2, 4)

@@ -1,0 +1,154 @@
+"""A name, a file or a folder becomes a data set, or a message that says what to name."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.io import wavfile
+
+from edgedistill.data import ReadOptions, load
+from edgedistill.errors import ConfigError, DataError
+
+ROWS = "1\t1\t2\t3\n2\t4\t5\t6\n"
+
+
+@pytest.fixture
+def sounds(tmp_path):
+    """A folder of four sounds of two labels."""
+    folder = tmp_path / "words"
+    folder.mkdir()
+    for name in ("yes_1", "yes_2", "no_1", "no_2"):
+        wavfile.write(folder / f"{name}.wav", 8000, np.arange(20, dtype=np.int16))
+    return folder
+
+
+def test_a_bundled_set_brings_its_test_series():
+    """The archive's own split is kept."""
+    source = load("GunPoint")
+
+    assert source.name == "GunPoint"
+    assert len(source.train.labels) == 50
+    assert source.test is not None
+    assert len(source.test.labels) == 150
+
+
+@pytest.mark.parametrize("what", ["", "Toys_TRAIN.tsv"])
+def test_a_folder_and_its_train_file_are_the_same_set(what, tmp_path):
+    """The test file beside a train file is found."""
+    (tmp_path / "Toys_TRAIN.tsv").write_text(ROWS)
+    (tmp_path / "Toys_TEST.tsv").write_text(ROWS + ROWS)
+
+    source = load(str(tmp_path / what))
+
+    assert source.name == "Toys"
+    assert source.test is not None
+    assert len(source.test.labels) == 4
+
+
+def test_the_folders_own_name_comes_first(tmp_path):
+    """The archive puts variants beside a set."""
+    folder = tmp_path / "Toys"
+    folder.mkdir()
+    (folder / "Toys_TRAIN.tsv").write_text(ROWS)
+    (folder / "Toys_eq_TRAIN.tsv").write_text(ROWS + ROWS)
+
+    assert len(load(str(folder)).train.labels) == 2
+
+
+def test_without_a_test_file_there_are_no_test_series(tmp_path):
+    """`prepare` will split them off."""
+    path = tmp_path / "toys.tsv"
+    path.write_text(ROWS)
+
+    source = load(str(path))
+
+    assert source.name == "toys"
+    assert source.test is None
+
+
+def test_a_test_file_may_be_named(tmp_path):
+    """In another format, if need be."""
+    (tmp_path / "a.tsv").write_text(ROWS)
+    np.savez(tmp_path / "b.npz", x=np.ones((1, 3)), y=[2])
+
+    source = load(str(tmp_path / "a.tsv"), str(tmp_path / "b.npz"))
+
+    assert source.test is not None
+    assert source.test.labels == ["2"]
+
+
+def test_a_folder_of_sounds_is_read(sounds):
+    """With their sample rate."""
+    source = load(str(sounds))
+
+    assert source.name == "words"
+    assert source.train.labels == ["no", "no", "yes", "yes"]
+    assert source.train.sample_rate_hz == 8000
+
+
+@pytest.mark.parametrize("kind", ["sounds", "table"])
+def test_a_limit_holds_for_each_class(kind, sounds, tmp_path):
+    """For files as for sounds."""
+    table = tmp_path / "toys.tsv"
+    table.write_text(ROWS * 3)
+
+    source = load(
+        str(sounds if kind == "sounds" else table), options=ReadOptions(limit_per_class=1)
+    )
+
+    assert len(source.train.labels) == 2
+
+
+def test_a_limit_of_none_is_refused():
+    """No series, no set."""
+    with pytest.raises(ConfigError, match="limit_per_class must be at least 1, got 0"):
+        ReadOptions(limit_per_class=0)
+
+
+@pytest.mark.parametrize("data", ["missing.tsv", "folder/missing", "./GunPoint"])
+def test_a_missing_path_is_named(data):
+    """What looks like a path is never taken for the name of a set."""
+    with pytest.raises(DataError, match=f"{data} does not exist"):
+        load(data)
+
+
+def test_an_unknown_name_lists_the_bundled_sets():
+    """With the nearest one."""
+    with pytest.raises(DataError, match="Did you mean 'BasicMotions'"):
+        load("BasicMotion")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "holds neither _TRAIN files nor sounds"),
+        (["a_TRAIN.tsv", "b_TRAIN.tsv"], "holds a_TRAIN.tsv, b_TRAIN.tsv. Name the one file"),
+    ],
+)
+def test_a_folder_without_one_set_is_refused(names, message, tmp_path):
+    """Nobody guesses which set is meant."""
+    for name in names:
+        (tmp_path / name).write_text(ROWS)
+
+    with pytest.raises(DataError, match=message):
+        load(str(tmp_path))
+
+
+def test_an_unknown_ending_lists_the_known_ones(tmp_path):
+    """Convert it to one of these."""
+    path = tmp_path / "toys.parquet"
+    path.write_bytes(b"PAR1")
+
+    with pytest.raises(DataError, match=r"ends in '.parquet'.*\.ts, \.tsv, \.txt, \.csv, \.npz"):
+        load(str(path))
+
+
+def test_a_test_set_must_be_another_file(tmp_path):
+    """Testing on training series would prove nothing."""
+    path = tmp_path / "toys.tsv"
+    path.write_text(ROWS)
+
+    with pytest.raises(DataError, match="is the training data too"):
+        load(str(path), str(path))
+    with pytest.raises(DataError, match="neither a file nor a folder of sounds"):
+        load(str(path), "GunPoint")

@@ -1,0 +1,210 @@
+"""Real series, tiny real ONNX models, and bundles made of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from aeon.datasets import load_italy_power_demand
+from onnx import TensorProto, helper, numpy_helper
+
+from edgedistill import bundle, files, occlusion
+from edgedistill.contract import Contract
+from edgedistill.device.ort import OrtRuntime
+from edgedistill.golden import Golden
+from edgedistill.perturbation import default_plan
+from edgedistill.preprocess import fit
+
+FILTERS, WIDTH = 8, 5
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A convolution, ReLU, the mean over time, a linear head."""
+
+    convolution: np.ndarray  # (F, C, w)
+    head: np.ndarray  # (K, F)
+    bias: np.ndarray  # (K,)
+
+    def noisy(self, amount: float, rng: np.random.Generator) -> Weights:
+        """Return weights with relative noise."""
+        return Weights(
+            *(
+                (array * (1 + amount * rng.normal(size=array.shape))).astype(np.float32)
+                for array in (self.convolution, self.head, self.bias)
+            )
+        )
+
+    def features(self, x: np.ndarray) -> np.ndarray:
+        """Return what the head sees, (N, F): NumPy only, to fit the head by least squares."""
+        padded = np.pad(x, ((0, 0), (0, 0), (WIDTH // 2, WIDTH // 2)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, WIDTH, axis=2)
+        return np.maximum(np.einsum("nctw,fcw->nft", windows, self.convolution), 0).mean(axis=2)
+
+
+def write_onnx(path: Path, weights: Weights, *, batch: str | int = "N") -> Path:
+    """Write the network as ONNX, opset 20, which ONNX Runtime 1.20 already reads."""
+    channels, classes = weights.convolution.shape[1], len(weights.bias)
+    nodes = [
+        helper.make_node("Conv", ["series", "w"], ["c"], pads=[WIDTH // 2, WIDTH // 2]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "h", "b"], ["logits"], transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("series", TensorProto.FLOAT, [batch, channels, 24])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, classes])],
+        [
+            numpy_helper.from_array(array, name)
+            for name, array in zip(
+                "whb", (weights.convolution, weights.head, weights.bias), strict=True
+            )
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, path)
+    return path
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything a bundle is made of."""
+
+    folder: Path
+    series: np.ndarray
+    golden: Golden
+    student: Weights
+    kwargs: dict
+
+    def write(self, path: Path, models: dict[str, Path] | None = None, **changes: object) -> Path:
+        """Write a bundle; models by precision."""
+        models = models or {"fp32": self.folder / "student.onnx"}
+        entries = [
+            bundle.Model(
+                name=f"student-{precision}",
+                path=file,
+                runtime="onnxruntime",
+                precision=precision,
+                parameters=58,
+            )
+            for precision, file in models.items()
+        ]
+        chosen = {"models": entries, "chosen": entries[0].name}
+        bundle.write(path, **{**self.kwargs, **chosen, **changes})
+        return path
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A teacher fitted on ItalyPowerDemand, and a student very much like it."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("world")
+    train, train_labels = load_italy_power_demand(split="train")
+    test, test_labels = load_italy_power_demand(split="test")
+    preprocessing = fit(list(train), length=None, sizing="resample", normalization="series")
+    x, series = preprocessing.apply(list(train)), preprocessing.apply(list(test[:48]))
+    labels = test_labels[:48].astype(np.int64) - 1
+    teacher = _fitted(x, train_labels.astype(int) - 1, rng)
+    student = teacher.noisy(0.01, rng)
+    plan = default_plan(series.shape[2])
+    says = OrtRuntime(write_onnx(folder / "teacher.onnx", teacher)).logits
+    copies = OrtRuntime(write_onnx(folder / "student.onnx", student)).logits
+    taught = occlusion.explain(says, series, plan)
+    targets = taught.logits.argmax(axis=1)
+    golden = Golden(
+        series=series,
+        labels=labels,
+        teacher=taught,
+        student=occlusion.explain(copies, series, plan, targets=targets),
+    )
+    kwargs = {
+        "name": "ItalyPowerDemand",
+        "created": "2026-01-02T03:04:05+00:00",
+        "class_names": ("winter", "summer"),
+        "preprocessing": preprocessing,
+        "plan": plan,
+        "contract": Contract(),
+        "golden": golden,
+        "provenance": bundle.Provenance(
+            recipe={"seed": 0}, versions={"numpy": np.__version__}, seeds={"teacher": 0}, data="0"
+        ),
+    }
+    return World(folder, series, golden, student, kwargs)
+
+
+@pytest.fixture(scope="session")
+def italy(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound bundle as a zip; never changed by a test."""
+    return world.write(tmp_path_factory.mktemp("bundle") / "italy.zip")
+
+
+@pytest.fixture(name="write_onnx")
+def _write_onnx() -> Callable[..., Path]:
+    """Write the tiny network with other weights."""
+    return write_onnx
+
+
+@pytest.fixture
+def replace_file() -> Callable[[Path, str, bytes], None]:
+    """Change a file of a folder bundle and make its manifest fit: a forger's way."""
+
+    def replace(root: Path, name: str, content: bytes) -> None:
+        (root / name).write_bytes(content)
+        facts = files.read_json(root / "manifest.json")
+        facts["files"][name] = {
+            "sha256": files.sha256(root / name),
+            "size_bytes": len(content),
+        }
+        for model in facts["models"]:
+            model["size_bytes"] = facts["files"][model["file"]]["size_bytes"]
+        (root / "manifest.json").write_text(json.dumps(facts))
+
+    return replace
+
+
+@pytest.fixture
+def swap_model(replace_file: Callable[[Path, str, bytes], None]) -> Callable[[Path, Path], None]:
+    """Put another file in the place of a folder bundle's only model."""
+
+    def swap(root: Path, model: Path) -> None:
+        (entry,) = files.read_json(root / "manifest.json")["models"]
+        replace_file(root, entry["file"], model.read_bytes())
+
+    return swap
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system without a free byte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a tiny file system is not permitted here")
+    try:
+        with pytest.raises(OSError, match="No space"), (disk / "filler").open("wb") as filler:
+            filler.write(bytes(1 << 20))
+        yield disk
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def _fitted(x: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Weights:
+    start = Weights(rng.normal(size=(FILTERS, 1, WIDTH)), np.zeros((2, FILTERS)), np.zeros(2))
+    features = start.features(x)
+    design = np.concatenate([features, np.ones((len(x), 1))], axis=1)
+    aims = np.where(labels[:, None] == np.arange(2), 4.0, -4.0)
+    fitted = np.linalg.lstsq(design, aims, rcond=None)[0].T
+    arrays = start.convolution, fitted[:, :-1], fitted[:, -1]
+    return Weights(*(np.ascontiguousarray(array, dtype=np.float32) for array in arrays))

@@ -1,0 +1,96 @@
+"""The clock: what it measures, and how sure it is."""
+
+from __future__ import annotations
+
+import gc
+import time
+
+import numpy as np
+import pytest
+
+from edgedistill.device import benchmark
+from edgedistill.device.ort import OrtRuntime
+from edgedistill.errors import ShapeError, UsageError
+
+
+class Sleeper:
+    """A runtime that takes a known time and remembers how it was called."""
+
+    name = "sleeper"
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+        self.calls = 0
+        self.collected = []
+
+    def logits(self, series):
+        self.calls += 1
+        self.collected.append(gc.isenabled())
+        time.sleep(self.seconds)
+        return np.zeros((len(series), 2), dtype=np.float32)
+
+    def describe(self):
+        return {}
+
+
+def test_measures_the_time_of_one_call():
+    """2 ms of sleep are 2 ms or a little more, 500 series a second or a few less."""
+    found = benchmark.measure(Sleeper(0.002), np.zeros((1, 1, 4), np.float32), warmup=1, runs=20)
+
+    assert 2 <= found.p50_ms.value < 20
+    assert found.p50_ms.value <= found.p95_ms.value <= found.p99_ms.value
+    assert 50 < found.series_per_s <= 500
+    assert found.runs == 20
+
+
+def test_warmup_is_called_but_not_counted():
+    """Three calls to warm up, five timed; the collector rests only in the timed ones."""
+    sleeper = Sleeper(0)
+
+    benchmark.measure(sleeper, np.zeros((1, 1, 4), np.float32), warmup=3, runs=5)
+
+    assert sleeper.calls == 8
+    assert sleeper.collected == [True] * 3 + [False] * 5
+    assert gc.isenabled()
+
+
+def test_times_a_real_session(world):
+    """A real model gives positive, ordered times."""
+    runtime = OrtRuntime(world.folder / "student.onnx")
+
+    found = benchmark.measure(runtime, world.series[:1], runs=50)
+
+    assert 0 < found.p50_ms.low <= found.p50_ms.value <= found.p50_ms.high
+    assert found.p95_ms.value <= found.p99_ms.value
+
+
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_interval_covers_the_true_quantile(share, rng):
+    """Over 2000 draws of 200 exponential times about 95 % of the intervals hold the truth."""
+    truth = -np.log(1 - share)
+    intervals = [benchmark.quantile(rng.exponential(size=200), share) for _ in range(2000)]
+
+    covered = np.mean([found.low <= truth <= found.high for found in intervals])
+
+    assert 0.93 < covered < 0.97
+
+
+def test_one_value_is_its_own_interval():
+    """A single run has no spread."""
+    found = benchmark.quantile(np.array([3.0]), 0.99)
+
+    assert (found.value, found.low, found.high) == (3.0, 3.0, 3.0)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 4), (1, 4), (0, 1, 4)], ids=str)
+def test_sample_must_be_one_series(shape):
+    """A batch is refused: its time is not a series' time."""
+    with pytest.raises(ShapeError, match="time one series"):
+        benchmark.measure(Sleeper(0), np.zeros(shape, np.float32))
+
+
+@pytest.mark.parametrize(("warmup", "runs"), [(0, 0), (-1, 5)])
+def test_counts_must_make_sense(warmup, runs):
+    """No timed run, or a negative warm-up, is a usage error."""
+    with pytest.raises(UsageError, match=f"runs is {runs} and warmup {warmup}"):
+        benchmark.measure(Sleeper(0), np.zeros((1, 1, 4), np.float32), warmup=warmup, runs=runs)

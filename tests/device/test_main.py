@@ -1,0 +1,245 @@
+"""The device's command line: what it prints, what it writes, how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import pytest
+
+from edgedistill import __version__, report
+from edgedistill.device import ort
+from edgedistill.device.__main__ import main
+from edgedistill.errors import MachineError
+
+QUICK = ["--runs", "10"]
+
+
+def test_validate_keeps(italy, tmp_path, capsys):
+    """A sound bundle: a table, a report, exit 0."""
+    out = tmp_path / "facts" / "report.json"
+
+    code = main(["validate", str(italy), "--out", str(out), *QUICK])
+
+    printed = capsys.readouterr()
+    assert code == 0
+    assert "verdict: kept" in printed.out
+    assert "saliency_pearson" in printed.out
+    assert str(out) in printed.err
+    assert report.from_json(json.loads(out.read_text())).verdict == "kept"
+
+
+def test_validate_breaks_with_exit_4(
+    world, tmp_path, capsys, swap_model, write_onnx, rng, monkeypatch
+):
+    """Another model in a bundle whose hashes fit: exit 4, and the clause is named."""
+    monkeypatch.chdir(tmp_path)
+    path = world.write(tmp_path / "b")
+    swap_model(path, write_onnx(tmp_path / "other.onnx", world.student.noisy(5, rng)))
+
+    code = main(["validate", str(path), *QUICK])
+
+    printed = capsys.readouterr().out
+    line = next(line for line in printed.splitlines() if line.startswith("saliency_pearson"))
+    assert code == 4
+    assert "BROKEN" in line
+    assert "verdict: broken" in printed
+    written = json.loads((tmp_path / "report.json").read_text())  # the default --out
+    assert written["verdict"] == "broken"
+    assert any("saliency_pearson" in reason for reason in written["reasons"])
+
+
+def test_validate_prints_json(italy, tmp_path, capsys):
+    """--json puts the report, and nothing else, on stdout."""
+    out = tmp_path / "report.json"
+
+    main(["validate", str(italy), "--json", "--out", str(out), *QUICK])
+
+    assert json.loads(capsys.readouterr().out) == json.loads(out.read_text())
+
+
+def test_benchmark(italy, capsys):
+    """A table for people, JSON for machines."""
+    assert main(["benchmark", str(italy), *QUICK]) == 0
+    assert "latency p95" in capsys.readouterr().out
+
+    assert main(["benchmark", str(italy), "--json", *QUICK]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["runs"] == 10
+    assert found["p50_ms"]["value"] > 0
+
+
+def test_environment(capsys):
+    """It says what machine this is."""
+    assert main(["environment"]) == 0
+    assert "cores" in capsys.readouterr().out
+
+    assert main(["environment", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["edgedistill"] == __version__
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["validate"], ["nonsense"], ["validate", "b", "--runs", "many"]],
+    ids=["nothing", "no bundle", "no such command", "no number"],
+)
+def test_wrong_command_line_exits_2(arguments, capsys):
+    """argparse explains itself."""
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+
+    assert stopped.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_help_and_version(capsys):
+    """Help has an example and the exit codes."""
+    for option, expected in (("--help", "exit codes:"), ("--version", __version__)):
+        with pytest.raises(SystemExit) as stopped:
+            main([option])
+
+        assert stopped.value.code == 0
+        assert expected in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["absent.zip"], 2, "There is no bundle at absent.zip"),
+        (["{bundle}", "--model", "other"], 2, "no model 'other'"),
+        (["{bundle}", "--threads", "0"], 2, "threads is 0"),
+        (["{bundle}", "--runs", "0"], 2, "runs is 0"),
+        (["{text}"], 6, "is not a whole zip file"),
+    ],
+    ids=["absent", "model", "threads", "runs", "no zip"],
+)
+def test_errors_become_messages_and_codes(
+    italy, tmp_path, monkeypatch, capsys, options, code, message
+):
+    """One line on stderr, no traceback, no report."""
+    monkeypatch.chdir(tmp_path)
+    text = tmp_path / "text.zip"
+    text.write_text("no zip")
+
+    got = main(["validate", *(o.format(bundle=italy, text=text) for o in options)])
+
+    printed = capsys.readouterr()
+    assert got == code
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert message in printed.err
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_unusable_model_exits_3(world, tmp_path, capsys, replace_file):
+    """Half a model with a fitting hash."""
+    path = world.write(tmp_path / "b")
+    name = "models/student-fp32.onnx"
+    whole = (path / name).read_bytes()
+    replace_file(path, name, whole[: len(whole) // 2])
+
+    code = main(["validate", str(path), "--out", str(tmp_path / "report.json")])
+
+    assert code == 3
+    assert "cannot run student-fp32.onnx" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["onnxruntime", "numpy"])
+def test_missing_package_exits_5(italy, tmp_path, module):
+    """The message has the command that installs it."""
+    code = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from edgedistill.device.__main__ import main\n"
+        f"sys.exit(main(['validate', {str(italy)!r}]))"
+    )
+
+    ran = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+
+    assert ran.returncode == 5, ran.stderr
+    assert f"python -m pip install {module}" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_tampered_bundle_exits_6(italy, tmp_path, capsys):
+    """One byte of the model changed on the way."""
+    changed = tmp_path / "changed.zip"
+    with zipfile.ZipFile(italy) as source, zipfile.ZipFile(changed, "w") as sink:
+        for member in source.infolist():
+            content = bytearray(source.read(member))
+            if member.filename.endswith(".onnx"):
+                content[-1] ^= 1
+            sink.writestr(member, bytes(content))
+
+    code = main(["validate", str(changed), "--out", str(tmp_path / "report.json")])
+
+    assert code == 6
+    assert "models/student-fp32.onnx in" in capsys.readouterr().err
+
+
+def test_full_disk_exits_5_and_leaves_nothing(italy, full_disk, capsys):
+    """The report that does not fit is not there by half."""
+    code = main(["validate", str(italy), "--out", str(full_disk / "report.json"), *QUICK])
+
+    assert code == 5
+    assert "The disk is full while writing" in capsys.readouterr().err
+    assert [path.name for path in full_disk.iterdir()] == ["filler"]
+
+
+@pytest.mark.parametrize("name", ["b", "b.zip"])
+def test_bundle_that_does_not_fit_leaves_nothing(world, full_disk, name):
+    """A bundle on a full disk is not there by half either."""
+    with pytest.raises(MachineError, match="The disk is full while writing"):
+        world.write(full_disk / name)
+
+    assert [path.name for path in full_disk.iterdir()] == ["filler"]
+
+
+def test_other_disk_errors_exit_5(italy, tmp_path, capsys):
+    """A file where the report's folder should be is explained, not shown as a traceback."""
+    (tmp_path / "file").write_text("")
+
+    code = main(["validate", str(italy), "--out", str(tmp_path / "file" / "report.json"), *QUICK])
+
+    assert code == 5
+    assert "error: " in capsys.readouterr().err
+
+
+def test_ctrl_c_inside_an_import_is_still_ctrl_c(italy, monkeypatch, capsys):
+    """An extension module that is interrupted while it loads reports an ImportError."""
+
+    def interrupted(*_):
+        raise ImportError("initialization failed") from KeyboardInterrupt()
+
+    monkeypatch.setattr(ort, "_onnxruntime", interrupted)
+
+    assert main(["benchmark", str(italy)]) == 130
+    assert capsys.readouterr().err == "Interrupted; nothing half written was kept.\n"
+
+
+def test_ctrl_c_exits_130_and_leaves_nothing(italy, tmp_path):
+    """Interrupted while it measures: a sentence, no report, no unpacked bundle."""
+    scratch, here = tmp_path / "scratch", tmp_path / "here"
+    scratch.mkdir()
+    here.mkdir()
+    command = [sys.executable, "-m", "edgedistill.device", "validate", italy, "--runs", "100000000"]
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    environment.pop("ORT_DISABLE_TELEMETRY", None)  # the device side must set it by itself
+    running = subprocess.Popen(
+        command, cwd=here, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    until = time.monotonic() + 20
+    while not list(scratch.glob("*/bundle/manifest.json")) and time.monotonic() < until:
+        time.sleep(0.02)
+
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=20)
+
+    assert running.returncode == 130
+    assert errors.decode() == "Interrupted; nothing half written was kept.\n"
+    assert list(here.iterdir()) == []
+    assert list(scratch.iterdir()) == []

@@ -1,0 +1,152 @@
+"""Each rewrite does its one thing where it may, and nothing where it may not."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import numpy_helper, parser, shape_inference
+from onnx.reference import ReferenceEvaluator
+
+from edgedistill.distill.optimize import rewrites
+from edgedistill.distill.optimize.graph import operators
+
+HEAD = '<ir_version: 10, opset_import: ["" : 20]>'
+
+
+def _joined(tail: str) -> str:
+    return f"""{HEAD}
+    g (float[N,2,6] x) => (float[N,5,6] y) {{
+      a = Conv<kernel_shape=[1]>(x, w)
+      b = Relu(x)
+      c = Concat<axis=1>(a, b)
+      {tail}
+    }}"""
+
+
+NORM = "BatchNormalization(c, gamma, beta, mean, var)"
+
+
+def _model(text: str, rng: np.random.Generator, **shapes: tuple[int, ...]) -> onnx.ModelProto:
+    """Return a parsed model with positive random constants of these names and shapes."""
+    model = parser.parse_model(text)
+    for name, shape in shapes.items():
+        values = rng.uniform(0.5, 2.0, size=shape).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(values, name))
+    return model
+
+
+def _rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
+    graph = ir.from_proto(shape_inference.infer_shapes(model, data_prop=True))
+    rewrites.norm_before_concat(graph.graph)
+    rewrites.plain_lstm(graph.graph)
+    return ir.to_proto(graph)
+
+
+def _run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    return ReferenceEvaluator(model).run(None, {"x": x})[0]
+
+
+def _norm_shapes() -> dict[str, tuple[int, ...]]:
+    return {"w": (3, 2, 1), "gamma": (5,), "beta": (5,), "mean": (5,), "var": (5,)}
+
+
+def test_norm_goes_before_the_concat(rng):
+    """Each branch is normalized with its own share of the parameters; the result is the same."""
+    model = _model(_joined(f"d = {NORM} y = Relu(d)"), rng, **_norm_shapes())
+    x = rng.normal(size=(2, 2, 6)).astype(np.float32)
+
+    after = _rewritten(model)
+
+    concat = next(node for node in after.graph.node if node.op_type == "Concat")
+    assert list(concat.input) == ["a_normed", "b_normed"]
+    np.testing.assert_allclose(_run(after, x), _run(model, x), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        f"y = {NORM}",  # the output's name must stay
+        f"d = {NORM} y = Add(d, c)",  # the joined value is used elsewhere
+    ],
+    ids=["output", "shared"],
+)
+def test_norm_stays_where_it_must(tail, rng):
+    """A norm whose move would change something else stays."""
+    model = _model(_joined(tail), rng, **_norm_shapes())
+
+    after = _rewritten(model)
+
+    assert operators(after) == operators(model)
+
+
+def test_norm_stays_without_a_convolution(rng):
+    """With nothing to fold into, splitting would only add nodes."""
+    text = _joined(f"d = {NORM} y = Relu(d)").replace("Conv<kernel_shape=[1]>(x, w)", "Neg(x)")
+    model = _model(text.replace("N,5,6", "N,4,6"), rng, gamma=(4,), beta=(4,), mean=(4,), var=(4,))
+
+    assert operators(_rewritten(model)) == operators(model)
+
+
+def test_norm_stays_with_parameters_that_are_no_constants(rng):
+    """Parameters that come from the graph cannot be split here."""
+    text = _joined(f"beta = Neg(gamma) d = {NORM} y = Relu(d)")
+    shapes = {name: shape for name, shape in _norm_shapes().items() if name != "beta"}
+    model = _model(text, rng, **shapes)
+
+    assert operators(_rewritten(model)) == operators(model)
+
+
+LSTM = f"""{HEAD}
+g (float[6,N,2] x) => (float[6,N,K] z) {{
+  h = Expand(start, shape)
+  s = LSTM<hidden_size=3 DIRECTION>(x, w, r, b, , h, h)
+  t = Transpose<perm=[0,2,1,3]>(s)
+  y = Reshape(t, merged)
+  z = Relu(y)
+}}"""
+
+
+def _lstm(rng, *, direction: str, start: float) -> onnx.ModelProto:
+    ways = 2 if direction else 1
+    text = LSTM.replace("DIRECTION", direction).replace("K", str(3 * ways))
+    model = _model(text, rng, w=(ways, 12, 2), r=(ways, 12, 3), b=(ways, 24))
+    constants = {
+        "start": np.float32(start),
+        "shape": np.array([ways, 2, 3]),
+        "merged": np.array([6, 2, 3 * ways]),
+    }
+    for name, value in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    return model
+
+
+def test_lstm_loses_zero_states_and_reshape(rng):
+    """Zero states are the default and one direction is a squeeze: the result is the same."""
+    model = _lstm(rng, direction="", start=0.0)
+    x = rng.normal(size=(6, 2, 2)).astype(np.float32)
+
+    after = _rewritten(model)
+
+    lstm = next(node for node in after.graph.node if node.op_type == "LSTM")
+    relu = next(node for node in after.graph.node if node.op_type == "Relu")
+    squeeze = next(node for node in after.graph.node if node.op_type == "Squeeze")
+    assert "h" not in lstm.input
+    assert list(relu.input) == list(squeeze.output)
+    np.testing.assert_allclose(_run(after, x), _run(model, x), rtol=1e-6)
+
+
+def test_lstm_keeps_states_that_are_not_zero(rng):
+    """A start at one is not a start at zero."""
+    after = _rewritten(_lstm(rng, direction="", start=1.0))
+
+    lstm = next(node for node in after.graph.node if node.op_type == "LSTM")
+    assert list(lstm.input[5:7]) == ["h", "h"]
+
+
+def test_lstm_of_two_directions_keeps_its_reshape(rng):
+    """Two directions cannot be squeezed into one."""
+    after = _rewritten(_lstm(rng, direction=', direction="bidirectional"', start=0.0))
+
+    assert "Squeeze" not in operators(after)

@@ -1,0 +1,269 @@
+"""The page holds the facts, fetches nothing, and trusts no text."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from edgedistill.errors import DataError
+from edgedistill.report import Confusion, Curves, to_json
+from edgedistill.report.html import render
+
+EVIL = "<script>alert('x')</script>"
+
+
+class Page(HTMLParser):
+    """What a browser would see: tags with attributes, ids, text, unclosed tags."""
+
+    VOID = frozenset({"meta", "br"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags, self.text, self.ids, self.open = [], "", [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.ids += [value for key, value in attributes if key == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.ids += [value for key, value in attributes if key == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def html(full_report) -> str:
+    return render(to_json(full_report))
+
+
+@pytest.fixture(scope="module")
+def page(html) -> Page:
+    return Page(html)
+
+
+def test_page_is_whole(page):
+    """Every tag is closed, no id stands twice, sections have their headings."""
+    headings = [tag for tag, _ in page.tags if tag in {"h1", "h2", "h3"}]
+
+    assert page.open == []
+    assert len(set(page.ids)) == len(page.ids)
+    assert headings[0] == "h1"
+    assert headings.count("h1") == 1
+    assert headings.count("h2") == 6
+
+
+FACTS = """Kept · int8 is 560× smaller and 34.5× faster · 1.07 MB · 84.7 to 94.7 % · 38.0 µs · kept
+undecided · ≥ 90.0 % · Confusion, teacher · Worst agreement · ceiling · Validation accuracy
+Calibration · 150 time steps · x86_64, 2 cores · 5f5f5f"""
+
+
+@pytest.mark.parametrize("fact", re.split(" · |\n", FACTS))
+def test_page_tells(fact, page):
+    """Each part of the report reaches the page."""
+    assert fact in " ".join(page.text.split())
+
+
+def test_page_shows_every_count(full_report, page):
+    """The confusion matrices are tables, cell by cell."""
+    cells = [a["style"] for tag, a in page.tags if tag == "td" and "style" in a]
+
+    assert len(cells) == 8
+    assert all(re.fullmatch(r"--strength: \d+%", style) for style in cells)
+
+
+def test_drawings_are_described(page):
+    """A screen reader gets a sentence for every figure."""
+    labels = [a.get("aria-label", "") for _, a in page.tags if a.get("role") == "img"]
+
+    assert len(labels) == 10
+    assert all(len(label) > 40 for label in labels)
+
+
+def test_page_fetches_nothing(html, page):
+    """It opens offline: references point into the page, and there is no script."""
+    assert _fetches(page, html) == []
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        '<img src="x.png">',
+        '<a href="https://example.org">x</a>',
+        "<style>a{background:url(x.png)}</style>",
+        "<style>@import 'x.css'</style>",
+        "<script>1</script>",
+    ],
+)
+def test_fetch_check_can_fail(planted):
+    """The check above sees each way to leave the page."""
+    assert _fetches(Page(planted), planted)
+
+
+def test_figures_take_their_colors_from_the_page(html):
+    """No drawing has a color of its own, so light and dark are both right."""
+    drawings = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
+
+    assert drawings
+    for drawing in drawings:
+        assert not re.search(r"(fill|stroke): *#", drawing)
+    assert "prefers-color-scheme: dark" in html
+
+
+def test_texts_are_escaped(full_report):
+    """No name can become markup, in the page or in a drawing."""
+    example = replace(full_report.examples[0], label=EVIL, title=EVIL)
+    chosen = replace(full_report.subject(), name=EVIL, runtime=EVIL)
+    report = replace(
+        full_report,
+        name=EVIL,
+        reasons=(EVIL,),
+        environment={EVIL: EVIL},
+        data=replace(full_report.data, class_names=(EVIL, "b")),
+        confusion=replace(full_report.confusion, labels=(EVIL, "b")),
+        candidates=(chosen,),
+        chosen=EVIL,
+        references={EVIL: full_report.references["floor"]},
+        examples=(example,),
+    )
+
+    html = render(to_json(report))
+
+    page = Page(html)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.text.count(EVIL) >= 10
+
+
+@pytest.mark.parametrize("name", ["$x$ \\frac", "日本語", "v1.23456 #010203", 'a id="b'])
+def test_names_are_drawn_as_they_are(name, full_report):
+    """No formula, no missing glyph, no rounding, no recoloring inside a name."""
+    chosen = replace(full_report.subject(), name=name)
+
+    html = render(to_json(replace(full_report, candidates=(chosen,), chosen=name)))
+
+    drawings = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
+    assert Page(drawings).text.count(name) == 3
+
+
+def test_equal_reports_give_equal_pages(full_report, html):
+    """Nothing depends on the clock, on chance or on the process."""
+    again = subprocess.run(
+        [sys.executable, "-c", _RENDER], input=repr(to_json(full_report)), capture_output=True,
+        text=True, encoding="utf-8", check=True,
+    )  # fmt: skip
+
+    assert again.stdout == html
+
+
+def test_a_users_style_does_not_show(full_report, html):
+    """Matplotlib settings of this process are neither used nor changed."""
+    import matplotlib
+
+    with matplotlib.rc_context({"lines.linewidth": 9.0, "svg.fonttype": "path"}):
+        again = render(to_json(full_report))
+
+        assert matplotlib.rcParams["lines.linewidth"] == 9.0
+    assert again == html
+
+
+def test_broken_page_tells_why(board_report):
+    """The verdict, the reasons and the failed clause; parts that are absent leave no hole."""
+    page = Page(render(to_json(board_report)))
+
+    assert "Saliency agreement (Pearson) is 0.610, 0.140 below" in page.text
+    assert ("span", {"class": "verdict"}) in page.tags
+    assert ("span", {"class": "chosen"}) not in page.tags
+    assert ("span", {"class": "outcome fail"}) in page.tags
+    assert [a["id"] for tag, a in page.tags if tag == "h2"] == ["contract", "models", "origin"]
+    assert not [a for _, a in page.tags if a.get("role") == "img"]
+
+
+def test_smallest_page(board_report):
+    """A report of nothing but a verdict is a page too."""
+    least = replace(board_report, contract=(), candidates=(), environment={}, reasons=())
+
+    page = Page(render(to_json(least)))
+
+    assert "No variant keeps the contract." in page.text
+
+
+def test_flat_and_empty_facts_are_drawn(full_report):
+    """Constant maps, empty rows, models that were brought, values without an interval."""
+    example = full_report.examples[0]
+    flat = replace(example, teacher_map=[0.0] * len(example.teacher_map))
+    report = replace(
+        full_report,
+        examples=(flat,),
+        curves=Curves(),
+        confusion=Confusion(labels=("a", "b"), teacher=[[0, 0]] * 2, student=[[0, 0]] * 2),
+        calibration=replace(full_report.calibration, teacher=(), student=()),
+    )
+
+    page = Page(render(to_json(report)))
+
+    assert "Training" not in page.text
+
+
+def test_many_channels_and_classes(full_report, rng):
+    """Fifteen classes and six channels still make a page."""
+    labels = tuple(f"class {i}" for i in range(15))
+    matrix = rng.integers(0, 9, (15, 15)).tolist()
+    example = full_report.examples[0]
+    series = np.tile(example.series, (6, 1)).tolist()
+    report = replace(
+        full_report,
+        confusion=Confusion(labels=labels, teacher=matrix, student=matrix),
+        examples=(replace(example, series=series),),
+    )
+
+    page = Page(render(to_json(report)))
+
+    assert ("table", {"class": "confusion teacher many"}) in page.tags
+
+
+def test_malformed_report_is_refused(full_report):
+    """The page is made from checked facts only."""
+    with pytest.raises(DataError, match="report has a key 'extra'"):
+        render({**to_json(full_report), "extra": 1})
+
+
+def test_import_needs_neither_jinja2_nor_matplotlib():
+    """A board without either can still write its report."""
+    code = (
+        "import sys; sys.modules['jinja2'] = sys.modules['matplotlib'] = None\n"
+        "import edgedistill.report, edgedistill.report.html, edgedistill.report.markdown"
+    )
+
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+_RENDER = """
+import ast, sys
+from edgedistill.report.html import render
+sys.stdin.reconfigure(encoding="utf-8"); sys.stdout.reconfigure(encoding="utf-8")
+sys.stdout.write(render(ast.literal_eval(sys.stdin.read())))
+"""
+
+
+def _fetches(page: Page, html: str) -> list[str]:
+    """Return everything in a page that would make a browser fetch or run something."""
+    found = [tag for tag, _ in page.tags if tag in {"script", "link", "iframe", "object", "base"}]
+    for _, attributes in page.tags:
+        for key, value in attributes.items():
+            if key in {"src", "srcset", "href", "xlink:href", "data"} and value[0] != "#":
+                found.append(value)
+    found += re.findall(r"url\((?!#)[^)]*\)", html) + re.findall(r"@import|https?://", html)
+    return found

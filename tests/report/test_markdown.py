@@ -1,0 +1,48 @@
+"""The Markdown holds the verdict, the tables, and no markup but its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgedistill.report import to_json
+from edgedistill.report.markdown import render
+
+
+def test_markdown_holds_the_facts(full_report):
+    """Verdict, clauses, models and environment, each with its numbers."""
+    text = render(to_json(full_report))
+
+    assert text.startswith("# GunPoint, linear 302 → 62: kept\n")
+    assert (
+        "| Agreement with the teacher | ≥ 90.0 % | 90.0 % (84.7 to 94.7 %) | kept, undecided |"
+        in text
+    )
+    assert "|  | teacher | student | fp32 | fp16 | int8, chosen |" in text
+    assert "| File size | 1.07 MB | 19.8 kB | 18.4 kB | 9.95 kB | 1.91 kB |" in text
+    assert "| python | 3.11.7 |" in text
+
+
+def test_tables_are_whole(full_report):
+    """Every line of a table has as many cells as its head."""
+    for part in render(to_json(full_report)).split("\n\n"):
+        widths = {line.count(" |") for line in part.splitlines() if line.startswith("|")}
+        assert len(widths) <= 1
+
+
+def test_broken_report_tells_why(board_report):
+    """The reasons stand above the tables."""
+    text = render(to_json(board_report))
+
+    assert text.index("- Saliency agreement (Pearson) is 0.610") < text.index("## Contract")
+    assert "| Saliency agreement, Pearson | ≥ 0.750 | 0.610 (0.520 to 0.700) | broken |" in text
+
+
+def test_text_stays_text(board_report):
+    """A name cannot open a cell, a tag or a new line."""
+    report = replace(board_report, name="a|b <b>\nc*", contract=(), environment={})
+
+    text = render(to_json(report))
+
+    assert text.startswith(r"# a\|b \<b\> c\*: broken")
+    assert "## Contract" not in text
+    assert "## Environment" not in text

@@ -8,27 +8,41 @@ line, key, what was found, what is allowed and the nearest valid key.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
 
-from edgedistill import perturbation, preprocess
+from edgedistill import perturbation, preprocess, targets
 from edgedistill.contract import Contract
+from edgedistill.data.wav_folders import wav_files
 from edgedistill.distill.fit import FitConfig
 from edgedistill.distill.presets import PRESETS
 from edgedistill.errors import ConfigError
 
 Family = Literal["lstm", "fcn", "resnet", "inception", "lite"]
+SOUND_FRAMES = 64  # of 10 ms: most spoken words
 Precision = Literal["fp32", "fp16", "int8"]
 Positive = Annotated[float, Field(gt=0)]
 Weight = Positive | Annotated[tuple[Positive, ...], Field(min_length=1)]  # several: chosen among
 
 
+def _located(value: Any, validate: Callable[[Any], Any]) -> Any:
+    """Turn what a section of a lower room refuses into a fault that knows its place."""
+    try:
+        return validate(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+Training = Annotated[FitConfig, WrapValidator(_located)]
+Terms = Annotated[Contract, WrapValidator(_located)]
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataSection(_Section):
@@ -61,7 +75,7 @@ class TeacherSection(ModelSection):
     weights: str | None = None  # safetensors of module:factory
     trust: bool = False  # whether a joblib file may run the code it contains
     width: int | None = Field(64, ge=1)
-    training: FitConfig = FitConfig()
+    training: Training = FitConfig()
 
 
 class CrossEntropyTerm(_Section):
@@ -110,14 +124,15 @@ class StudentSection(ModelSection):
     """The student and what it learns from."""
 
     width: int | None = Field(8, ge=1)
-    objectives: tuple[ObjectiveTerm, ...] = (
-        CrossEntropyTerm(name="cross_entropy", weight=0.1),
-        KDTerm(name="kd", weight=0.9),
-        TSDMapsTerm(name="tsd_maps", weight=(1.0, 5.0), start=1 / 3),
+    objectives: tuple[ObjectiveTerm, ...] = Field(
+        (
+            CrossEntropyTerm(name="cross_entropy", weight=0.1),
+            KDTerm(name="kd", weight=0.9),
+            TSDMapsTerm(name="tsd_maps", weight=(2.0, 5.0), start=1 / 3),
+        ),
+        min_length=1,
     )
-    training: FitConfig = FitConfig(
-        epochs=200, learning_rate=0.01, select="objective", clip=1.0, freeze_norm_from=1 / 3
-    )
+    training: Training = FitConfig(epochs=200, learning_rate=0.01, select="objective")
 
 
 class SaliencySection(_Section):
@@ -150,6 +165,7 @@ class Recipe(_Section):
 
     name: str | None = None  # of the bundle; None: the data set's
     preset: Literal["default", "paper"] = "default"
+    target: str | None = None  # a board of deploy/targets; sets what suits it
     seed: int = Field(0, ge=0)
     data: DataSection = DataSection()
     teacher: TeacherSection = TeacherSection()
@@ -157,7 +173,7 @@ class Recipe(_Section):
     saliency: SaliencySection = SaliencySection()
     references: ReferencesSection = ReferencesSection()
     optimize: OptimizeSection = OptimizeSection()
-    contract: Contract = Contract()
+    contract: Terms = Contract()
     golden: int = Field(64, ge=1)  # held-out series that travel with the bundle
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,12 +181,15 @@ class Recipe(_Section):
         return self.model_dump(mode="json")
 
 
-def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
+def load(
+    path: Path, overrides: Iterable[str] = (), *, above: Mapping[str, Any] | None = None
+) -> Recipe:
     """Return the recipe in a YAML file.
 
     Args:
         path: the file.
         overrides: `a.b=value` settings that win over the file.
+        above: settings that win over the file, but not over `overrides`.
 
     Raises:
         ConfigError: the file or a setting makes no sense.
@@ -179,10 +198,16 @@ def load(path: Path, overrides: Iterable[str] = ()) -> Recipe:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read the recipe {path}: {error}. Check the path.") from error
-    return parse(text, overrides, origin=str(path))
+    return parse(text, overrides, above=above, origin=str(path))
 
 
-def parse(text: str, overrides: Iterable[str] = (), *, origin: str = "recipe") -> Recipe:
+def parse(
+    text: str,
+    overrides: Iterable[str] = (),
+    *,
+    above: Mapping[str, Any] | None = None,
+    origin: str = "recipe",
+) -> Recipe:
     """Return the recipe in a YAML text; `origin` names it in messages."""
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -196,16 +221,53 @@ def parse(text: str, overrides: Iterable[str] = (), *, origin: str = "recipe") -
             f"{origin} holds {type(values).__name__}, a recipe is a mapping of sections. "
             "Start from `edgedistill init`."
         )
-    settings = list(overrides)
-    for setting in settings:
+    values = _merge(values, above or {})
+    for setting in overrides:
         _set(values, setting)
     try:
         return Recipe.model_validate(_merge(_base(values), values))
     except ValidationError as error:
         lines = dict(_lines(node)) if node is not None else {}
         raise ConfigError("\n".join(_sentences(error, lines, origin))) from error
-    except ConfigError as error:
-        raise ConfigError(f"{origin}: {error}") from error
+
+
+def sensible(
+    data: str | None,
+    test: str | None = None,
+    *,
+    teacher: str | None = None,
+    target: str | None = None,
+    trust: bool = False,
+) -> dict[str, Any]:
+    """Return the settings that suit what a person names without a recipe.
+
+    Sounds become log-mel frames, because a waveform says little to a small network. A
+    file of logits cannot be asked for reasons, so nothing asks it.
+
+    Args:
+        data: a bundled set's name, a file or a folder.
+        test: test series, where they are a file of their own.
+        teacher: a brought one.
+        target: a board.
+        trust: whether a joblib teacher may run the code it contains.
+    """
+    found: dict[str, Any] = {}
+    if data is not None:
+        found["data"] = {"train": data}
+        if Path(data).is_dir() and wav_files(Path(data)):
+            found["data"] |= {"features": "log_mel", "sizing": "pad", "normalization": "train"}
+            found["data"]["max_length"] = SOUND_FRAMES
+    if test is not None:
+        found.setdefault("data", {})["test"] = test
+    if teacher is not None:
+        found["teacher"] = {"source": teacher, "trust": trust}
+        if Path(teacher).suffix == ".npz":
+            found["contract"] = {"min_saliency_pearson": None, "min_saliency_spearman": None}
+            found["student"] = {"objectives": [{"name": "cross_entropy", "weight": 0.1}]}
+            found["student"]["objectives"].append({"name": "kd", "weight": 0.9})
+    if target is not None:
+        found["target"] = target
+    return found
 
 
 def dump(recipe: Recipe) -> str:
@@ -214,18 +276,23 @@ def dump(recipe: Recipe) -> str:
 
 
 def _base(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that a recipe starts from: our defaults, then its preset."""
+    """Return the settings that a recipe starts from: our defaults, its preset, its target."""
     preset = PRESETS.get(str(values.get("preset", "default")), {})
-    return _merge(Recipe().to_dict(), preset)
+    target = values.get("target")
+    board = {} if target is None else targets.settings(str(target))
+    return _merge(_merge(Recipe().to_dict(), preset), board)
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `below` with the settings of `above`, section by section."""
+    """Return `below` with the settings of `above`, section by section.
+
+    A section whose lines are all commented out is None in YAML, and changes nothing.
+    """
     merged = dict(below)
     for key, value in above.items():
         inner = merged.get(key)
-        if isinstance(inner, Mapping) and isinstance(value, Mapping):
-            value = _merge(inner, value)
+        if isinstance(inner, Mapping) and (value is None or isinstance(value, Mapping)):
+            value = _merge(inner, value or {})
         merged[key] = value
     return merged
 
@@ -263,19 +330,22 @@ def _sentences(
     error: ValidationError, lines: Mapping[tuple[str, ...], int], origin: str
 ) -> Iterator[str]:
     """Yield a sentence for each thing that is wrong."""
-    told = set()
+    faults = {}
     for fault in error.errors(include_url=False):
-        path = _path(fault["loc"])
-        if path in told:  # the other arm of a union says the same again
-            continue
-        told.add(path)
-        line = lines.get(path) or lines.get(path[:-1])
-        where = f"{origin}, line {line}" if line else origin
+        faults.setdefault(_path(fault["loc"]), fault)  # the other arm of a union says it again
+    for path, fault in faults.items():
+        if any(other != path and other[: len(path)] == path for other in faults):
+            continue  # what is wrong inside says it better
         key = ".".join(path)
         if fault["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-            yield f"{where}: there is no key {key}. {_nearest(path)}"
+            sentence = f"there is no key {key}. {_nearest(path)}"
+        elif fault["type"] == "value_error":  # of _located, which names the key within the section
+            sentence = f"{key}.{str(fault['ctx']['error']).removeprefix(f'{key}.')}"
+            path = tuple(sentence.split()[0].split("."))
         else:
-            yield f"{where}: {key} is {fault['input']!r}. {fault['msg']}."
+            sentence = f"{key} is {fault['input']!r}. {fault['msg']}."
+        line = lines.get(path) or lines.get(path[:-1])
+        yield f"{origin}, line {line}: {sentence}" if line else f"{origin}: {sentence}"
 
 
 def _path(loc: tuple[int | str, ...]) -> tuple[str, ...]:

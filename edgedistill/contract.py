@@ -39,12 +39,17 @@ class Contract:
 
     def __post_init__(self) -> None:
         for name, threshold in asdict(self).items():
-            if threshold is not None and not np.isfinite(threshold):
-                raise ConfigError(f"contract.{name} is {threshold}; give a number or null.")
+            number = isinstance(threshold, (int, float)) and np.isfinite(threshold)
+            if threshold is not None and not number:
+                raise ConfigError(f"contract.{name} is {threshold!r}; give a number or null.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Contract:
-        """Return the contract that `dataclasses.asdict` wrote."""
+        """Return the contract that `dataclasses.asdict` wrote.
+
+        Raises:
+            ConfigError: a clause is unknown, or its threshold no number.
+        """
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise ConfigError(

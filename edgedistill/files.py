@@ -13,6 +13,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,19 @@ MAX_ARCHIVE_FILES = 1_000
 MAX_ARCHIVE_BYTES = 2 * 1024**3
 MAX_ARCHIVE_RATIO = 200  # unpacked over packed; text compresses 10-20x, a bomb 1000x
 _CHUNK_BYTES = 1 << 20
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REFUSED = {
+    *(errno.EACCES, errno.EPERM, errno.EROFS),  # not allowed
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),  # not possible there
+}
+_DAMAGE = (  # what reading a damaged, encrypted or exotic zip can raise
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    RuntimeError,  # encrypted; NotImplementedError, an unknown method, is one too
+    ValueError,  # a name that is no text, an offset outside the file
+    IndexError,  # a member without a name, before Python 3.12
+)
 
 
 def sha256(path: Path) -> str:
@@ -50,7 +64,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it takes that name only if the block succeeds.
 
     Raises:
-        MachineError: the disk is full, read-only, or the folder may not be written.
+        MachineError: the disk is full or read-only, the folder may not be written, or
+            `path` is a folder or lies below a file.
     """
     with _explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,9 +88,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it replaces `path` only if the block succeeds.
 
     Raises:
-        MachineError: the disk is full, read-only, or the folder may not be written.
+        MachineError: the disk is full or read-only, the folder may not be written, or
+            `path` is a file or lies below one.
     """
     with _explained(path):
+        if path.exists() and not path.is_dir():
+            raise FileExistsError(errno.EEXIST, "a file of that name exists", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
         try:
@@ -107,7 +125,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}. Make the file anew.") from error
 
 
@@ -127,20 +145,25 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Raises:
         UsageError: `folder` exists already.
+        DataError: the archive cannot be read at all.
         IntegrityError: not a zip, damaged, or a member is a link, leaves the folder,
             stands twice, or the archive is larger than a bundle can be.
+        MachineError: the disk is full or read-only, or the folder may not be written.
     """
     if folder.exists():
         raise UsageError(f"{folder} exists already. Name a new folder to unpack into.")
     try:
-        with zipfile.ZipFile(archive) as bundle, whole_folder(folder) as partial:
-            members = _checked_members(bundle, archive)
-            for member in members:
+        stream = archive.open("rb")
+    except OSError as error:
+        raise DataError(f"Cannot read {archive}: {error.strerror}. Check the path.") from error
+    try:
+        with stream, zipfile.ZipFile(stream) as bundle, whole_folder(folder) as partial:
+            for member in _checked_members(bundle, archive):
                 target = partial / member.filename
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with bundle.open(member) as source, target.open("wb") as sink:
                     shutil.copyfileobj(source, sink, _CHUNK_BYTES)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise IntegrityError(
             f"{archive} is not a whole zip file: {error}. Copy it again."
         ) from error
@@ -158,23 +181,33 @@ def _checked_members(bundle: zipfile.ZipFile, archive: Path) -> list[zipfile.Zip
         raise IntegrityError(
             f"{archive} would unpack to {total} bytes from {packed}; that is no bundle of ours."
         )
-    seen: set[str] = set()
     for member in members:
         _check_member(member, archive)
-        if member.filename in seen:
-            raise IntegrityError(f"{archive} holds {member.filename!r} twice. Do not trust it.")
-        seen.add(member.filename)
+    _check_distinct([m.filename for m in members], archive)
     return members
 
 
 def _check_member(member: zipfile.ZipInfo, archive: Path) -> None:
     name = member.filename
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
+    plain = path.parts and str(path) == name  # no empty part and no ".": one name a file
+    if not plain or path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
         raise IntegrityError(f"{archive} holds {name!r}, which leaves its folder. Do not trust it.")
-    mode = member.external_attr >> 16
-    if mode and not stat.S_ISREG(mode):
+    kind = stat.S_IFMT(member.external_attr >> 16)  # 0: many tools note permissions only
+    if kind not in {0, stat.S_IFREG}:
         raise IntegrityError(f"{archive} holds {name!r}, which is no plain file. Do not trust it.")
+
+
+def _check_distinct(names: list[str], archive: Path) -> None:
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise IntegrityError(f"{archive} holds {twice!r} twice. Do not trust it.")
+    folders = {str(folder) for name in names for folder in PurePosixPath(name).parents}
+    for name in names:
+        if name in folders:
+            raise IntegrityError(
+                f"{archive} holds {name!r} both as a file and as a folder. Do not trust it."
+            )
 
 
 def _swap_in(partial: Path, path: Path) -> None:
@@ -183,13 +216,12 @@ def _swap_in(partial: Path, path: Path) -> None:
         partial.rename(path)
         return
     old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.old."))
-    path.rename(old / path.name)
     try:
+        path.rename(old / path.name)
         partial.rename(path)
-    except OSError:
-        (old / path.name).rename(path)
-        raise
     finally:
+        if not path.exists():  # Ctrl-C or the disk came between the two
+            (old / path.name).rename(path)
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -204,13 +236,20 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in _FULL:
             raise MachineError(
                 f"The disk is full while writing {path}. Free some space and run again; "
                 "nothing half written was kept."
             ) from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        if error.errno in _REFUSED:
             raise MachineError(
-                f"{path} may not be written ({error.strerror}). Choose another --out folder."
+                f"Cannot write {path}: {_told(error)}. Choose another place or name, or change who "
+                "may write there."
             ) from error
         raise
+
+
+def _told(error: OSError) -> str:
+    """Return what the system said, and of which file."""
+    place = error.filename2 or error.filename
+    return f"{place}: {error.strerror}" if place else str(error.strerror)

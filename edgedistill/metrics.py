@@ -18,11 +18,13 @@ Ints = NDArray[np.integer]
 RESAMPLES = 1000
 ECE_BINS = 15
 TOP_FRACTION = 0.1
+_DRAWS_AT_ONCE = 4_000_000  # bounds the bootstrap's memory on large sets
+_ROUNDING = 1e-24  # of a map's mean square: float64 noise around a constant map
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A measured value with its 95 % bootstrap interval."""
+    """A measured value with its 95 % interval: bootstrap, or order statistics for a latency."""
 
     value: float
     low: float
@@ -44,15 +46,23 @@ def estimate(
             where it is not defined (say, a class is missing) may be NaN.
         samples: N.
         seed: of the resampling.
-        resamples: R; fewer for a slow statistic.
+        resamples: R; fewer for a slow statistic. Many samples come in several calls.
+
+    Raises:
+        ShapeError: there are no samples.
 
     Source: Efron and Tibshirani 1993, the percentile interval.
     """
     if samples < 1:
         raise ShapeError("Got no samples to measure. Bring at least one series.")
-    rows = np.random.default_rng(seed).integers(samples, size=(resamples, samples))
+    rng = np.random.default_rng(seed)
+    group = max(1, _DRAWS_AT_ONCE // samples)
     value = float(statistic(np.arange(samples)[None])[0])
-    drawn = statistic(rows)
+    parts = [
+        statistic(rng.integers(samples, size=(min(group, resamples - first), samples)))
+        for first in range(0, resamples, group)
+    ]
+    drawn = np.concatenate(parts)
     drawn = drawn[np.isfinite(drawn)]
     if not len(drawn):
         return Estimate(value, value, value)
@@ -84,7 +94,7 @@ def agrees(teacher: Floats, student: Floats) -> Floats:
 
 def kl_divergence(teacher: Floats, student: Floats) -> Floats:
     """Return KL(teacher || student) of the class distributions, (N,), in nats."""
-    _same_length(teacher, student)
+    _same_shape(teacher, student)
     log_p, log_q = _log_softmax(teacher), _log_softmax(student)
     divergence: Floats = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
     return divergence
@@ -115,12 +125,15 @@ def pearson(first: Floats, second: Floats) -> Floats:
     """Return the correlation of each pair of maps, (N, W) -> (N,).
 
     A constant map gives no reasons, so it agrees with nothing: 0.
+
+    Raises:
+        ShapeError: the maps differ in shape.
     """
-    _same_length(first, second)
+    _same_shape(first, second)
     a = first.astype(np.float64) - first.mean(axis=-1, keepdims=True, dtype=np.float64)
     b = second.astype(np.float64) - second.mean(axis=-1, keepdims=True, dtype=np.float64)
-    norm = np.sqrt((a * a).sum(axis=-1) * (b * b).sum(axis=-1))
-    defined = norm > 1e-20
+    norm = np.sqrt((a * a).sum(axis=-1)) * np.sqrt((b * b).sum(axis=-1))
+    defined = _varies(first, a) & _varies(second, b)
     r: Floats = np.where(defined, (a * b).sum(axis=-1) / np.where(defined, norm, 1.0), 0.0)
     return r
 
@@ -133,12 +146,17 @@ def spearman(first: Floats, second: Floats) -> Floats:
 def top_sign_agreement(first: Floats, second: Floats) -> Floats:
     """Return the share of the strongest tenth that both maps hold, with the same sign, (N,).
 
+    A window that moves nothing has no sign, so zeros agree with nothing.
+
+    Raises:
+        ShapeError: the maps differ in shape.
+
     Source: Krishna et al. 2022, arXiv:2202.01602, sign agreement.
     """
-    _same_length(first, second)
+    _same_shape(first, second)
     count = max(1, round(TOP_FRACTION * first.shape[1]))
     shared = _strongest(first, count) & _strongest(second, count)
-    same = shared & (np.sign(first) == np.sign(second))
+    same = shared & (np.sign(first) * np.sign(second) > 0)
     share: Floats = same.sum(axis=1) / count
     return share
 
@@ -151,11 +169,26 @@ def _strongest(maps: Floats, count: int) -> NDArray[np.bool_]:
 
 
 def _ranks(maps: Floats) -> Floats:
-    """Return ranks from 0 along the last axis; equal values share their mean rank."""
-    below = (maps[:, None, :] < maps[:, :, None]).sum(axis=-1)
-    equal = (maps[:, None, :] == maps[:, :, None]).sum(axis=-1)
-    ranks: Floats = below + (equal - 1) / 2
+    """Return ranks from 0, (N, W); equal values share their mean rank, a map with NaN has none."""
+    order = np.argsort(maps, axis=1, kind="stable")
+    ordered = np.take_along_axis(maps, order, axis=1)
+    place = np.broadcast_to(np.arange(maps.shape[1]), maps.shape)
+    edge = np.ones((len(maps), 1), dtype=bool)
+    step = ordered[:, 1:] != ordered[:, :-1]  # a run of equal values ends, another begins
+    first = np.maximum.accumulate(np.where(np.hstack([edge, step]), place, 0), axis=1)
+    last = np.where(np.hstack([step, edge]), place, maps.shape[1])
+    last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
+    ranks = np.empty(maps.shape)
+    np.put_along_axis(ranks, order, (first + last) / 2, axis=1)
+    ranks[np.isnan(maps).any(axis=1)] = np.nan
     return ranks
+
+
+def _varies(maps: Floats, centered: Floats) -> NDArray[np.bool_]:
+    """Return where a map is more than a constant with rounding, (N,); NaN is not."""
+    level = np.square(maps, dtype=np.float64).sum(axis=-1)
+    varies: NDArray[np.bool_] = np.square(centered).sum(axis=-1) > _ROUNDING * level
+    return varies
 
 
 def _log_softmax(logits: Floats) -> Floats:
@@ -168,4 +201,13 @@ def _same_length(first: NDArray[np.generic], second: NDArray[np.generic]) -> Non
     if len(first) != len(second):
         raise ShapeError(
             f"Got {len(first)} and {len(second)} samples to compare. Measure both on one set."
+        )
+
+
+def _same_shape(first: NDArray[np.generic], second: NDArray[np.generic]) -> None:
+    _same_length(first, second)
+    if first.shape != second.shape:
+        raise ShapeError(
+            f"Got arrays of shape {first.shape} and {second.shape} to compare. Measure both with "
+            "the same classes and under one perturbation plan."
         )

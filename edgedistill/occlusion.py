@@ -17,7 +17,7 @@ from edgedistill.errors import ModelError, ShapeError
 from edgedistill.perturbation import Floats, Ints, PerturbationPlan, fill
 
 Predict = Callable[[Floats], Floats]  # (N, C, T) -> logits (N, K)
-BATCH_COPIES = 512  # perturbed copies a call; bounds memory, and fills a small CPU's cores
+BATCH_COPIES = 512  # series or copies a call; bounds memory, and fills a small CPU's cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +48,21 @@ def explain(
 
     Raises:
         ModelError: the logits have a wrong shape or are not finite.
-        ShapeError: series, plan and targets do not fit together.
+        ShapeError: series, plan, targets and the model's classes do not fit together.
     """
+    if not len(series):
+        raise ShapeError("Got no series to explain. Bring at least one.")
     logits = _logits(predict, series)
     targets = logits.argmax(axis=1) if targets is None else targets
-    if len(targets) != len(series):
-        raise ShapeError(f"Got {len(targets)} targets for {len(series)} series.")
+    _check_targets(targets, logits)
     perturbed = np.stack(list(_perturbed_logits(predict, series, plan)))  # (N, W, K)
-    kl = kernels.window_saliency(logits, perturbed, temperature=plan.temperature)
+    # float64: at a high temperature the terms of a small KL cancel below float32's rounding.
+    kl = kernels.window_saliency(
+        logits.astype(np.float64), perturbed.astype(np.float64), temperature=plan.temperature
+    )
     return Explanation(
         logits=logits,
-        kl=kl.astype(np.float32),
+        kl=np.maximum(kl, 0).astype(np.float32),  # a KL of 0 may round to -1e-17
         signed=signed_change(logits, perturbed, targets),
     )
 
@@ -94,22 +98,36 @@ def _perturbed_logits(
         starts = np.broadcast_to(plan.starts, (len(part), windows))
         copies = kernels.perturb(part, starts, fill(plan, part))  # (n, W, C, T)
         flat = copies.reshape(-1, *series.shape[1:])
-        parts = [
-            _logits(predict, flat[at : at + BATCH_COPIES])
-            for at in range(0, len(flat), BATCH_COPIES)
-        ]
-        yield from np.concatenate(parts).reshape(len(part), windows, -1)
+        yield from _logits(predict, flat).reshape(len(part), windows, -1)
 
 
 def _logits(predict: Predict, series: Floats) -> Floats:
+    """Return the logits of any number of series, (N, K), asking for a bounded number at once."""
+    groups = range(0, len(series), BATCH_COPIES)
+    return np.concatenate([_asked(predict, series[at : at + BATCH_COPIES]) for at in groups])
+
+
+def _asked(predict: Predict, series: Floats) -> Floats:
     logits = np.asarray(predict(series), dtype=np.float32)
-    if logits.ndim != 2 or len(logits) != len(series):
+    if logits.ndim != 2 or len(logits) != len(series) or logits.shape[1] < 2:
         raise ModelError(
             f"The model gave an array of shape {logits.shape} for {len(series)} series; "
-            "logits must be (N, K)."
+            "logits must be (N, K), one column for each of at least 2 classes."
         )
     if not np.isfinite(logits).all():
         raise ModelError(
             "The model gave logits that are not finite. Check its weights and, for FP16, its range."
         )
     return logits
+
+
+def _check_targets(targets: Ints, logits: Floats) -> None:
+    if len(targets) != len(logits):
+        raise ShapeError(
+            f"Got {len(targets)} targets for {len(logits)} series. Give one class a series."
+        )
+    if targets.min() < 0 or targets.max() >= logits.shape[1]:
+        raise ShapeError(
+            f"The targets run from {targets.min()} to {targets.max()}, the model knows "
+            f"{logits.shape[1]} classes. Compare models that were trained for the same classes."
+        )

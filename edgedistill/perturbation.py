@@ -42,10 +42,10 @@ class PerturbationPlan:
                 f"A window of {self.width} steps does not fit a series of {self.length}. "
                 "Choose a smaller saliency width or a larger data length."
             )
-        if self.stride < 1 or not self.temperature > 0:
+        if self.stride < 1 or not 0 < self.temperature < np.inf:
             raise ConfigError(
                 f"stride is {self.stride} and temperature {self.temperature}; stride must be at "
-                "least 1 and temperature above 0."
+                "least 1 and temperature above 0 and finite."
             )
         if self.baseline not in get_args(Baseline):
             raise ConfigError(
@@ -68,7 +68,8 @@ class PerturbationPlan:
         """Return the plan that `to_dict` wrote.
 
         Raises:
-            ConfigError: a key is missing or unknown.
+            ConfigError: a key is missing or unknown, or a value not allowed.
+            DataError: the window does not fit the series.
         """
         try:
             return cls(**values)
@@ -165,9 +166,12 @@ def draw_starts(
 
     Returns:
         (N, W); a start repeats only when there are fewer places than windows.
+
+    Raises:
+        DataError: the window does not fit the series.
     """
     places = length - width + 1
-    if places < 1:
+    if width < 1 or places < 1:
         raise DataError(
             f"A window of {width} steps does not fit a series of {length}. Choose a smaller width."
         )

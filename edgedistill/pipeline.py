@@ -7,7 +7,6 @@ the hash of every file in it; equal key and hashes mean skip.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +14,18 @@ from typing import Any
 
 from edgedistill import __version__, config
 from edgedistill.config import Recipe
-from edgedistill.errors import DataError
-from edgedistill.files import fingerprint, read_json, sha256, whole_folder, write_json, write_text
+from edgedistill.data import Prepared
+from edgedistill.files import fingerprint, read_json, sha256, write_text
 from edgedistill.report import Report, from_json
 from edgedistill.stages.bundling import BUNDLE, write_bundle
 from edgedistill.stages.data import prepare_data
+from edgedistill.stages.folder import is_unchanged, make_stage
 from edgedistill.stages.measuring import measure_all
 from edgedistill.stages.model import ONNX, export_student, make_variants
 from edgedistill.stages.progress import Progress, silent
-from edgedistill.stages.provenance import now, versions
 from edgedistill.stages.reporting import REPORT_HTML, REPORT_JSON, write_report
 from edgedistill.stages.student import make_student
 from edgedistill.stages.teacher import make_teacher
-
-STAGE = "stage.json"
-_WORK = ".work"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +72,11 @@ def compress(recipe: Recipe, out: Path, tell: Progress = silent) -> Result:
         [values["optimize"]["precisions"], values["optimize"]["calibration"]],
         lambda folder, _: make_variants(recipe, data, model / ONNX, folder, tell),
     )
-    run.stage(result, [values], lambda folder, _: judge(recipe, out, folder, tell))
+    run.stage(
+        result,
+        [values],
+        lambda folder, _: judge(recipe, data, teacher, student, variants, folder, tell),
+    )
     report = from_json(read_json(result / REPORT_JSON))
     bundle = result / BUNDLE
     return Result(
@@ -87,49 +87,30 @@ def compress(recipe: Recipe, out: Path, tell: Progress = silent) -> Result:
     )
 
 
-def judge(recipe: Recipe, stages: Path, out: Path, tell: Progress = silent) -> None:
+def judge(
+    recipe: Recipe,
+    data: Prepared,
+    teacher: Path,
+    student: Path,
+    variants: Path,
+    out: Path,
+    tell: Progress = silent,
+) -> None:
     """Write the report, and the bundle if the contract is kept, into an existing folder.
 
     Args:
         recipe: contract and plan.
-        stages: folder with the stage folders teacher, student and variants.
+        data: held-out series.
+        teacher: folder of the teacher stage.
+        student: folder of the student stage.
+        variants: folder of the variant stage.
         out: folder.
         tell: progress.
     """
-    outcome = measure_all(
-        recipe,
-        prepare_data(recipe),
-        stages / "teacher",
-        stages / "student",
-        stages / "variants",
-        tell,
-    )
+    outcome = measure_all(recipe, data, teacher, student, variants, tell)
     write_report(outcome, out)
     if outcome.kept:
         write_bundle(outcome, out / BUNDLE)
-
-
-def make_stage(
-    out: Path, key: str, make: Callable[[Path, Path], None], *, work: Path | None = None
-) -> None:
-    """Fill a stage folder, whole or not at all.
-
-    Args:
-        out: the folder.
-        key: of everything it depends on.
-        make: fills (folder, work); what it leaves in `work` survives a kill.
-        work: where a killed run goes on; by default beside `out`.
-    """
-    work = work or out.parent / _WORK / f"{out.name}-{key[:12]}"
-    work.mkdir(parents=True, exist_ok=True)
-    with whole_folder(out) as folder:
-        make(folder, work)
-        if (work / "tensorboard").exists():
-            shutil.copytree(work / "tensorboard", folder / "tensorboard")
-        write_json(folder / STAGE, _manifest(out.name, key, folder))
-    shutil.rmtree(work)
-    if not any(work.parent.iterdir()):
-        work.parent.rmdir()
 
 
 class _Run:
@@ -143,32 +124,9 @@ class _Run:
         """Make a stage, unless the folder was made from the same inputs."""
         self._inputs = [*self._inputs, folder.name, inputs]
         key = fingerprint(self._inputs)
-        self.ran[folder.name] = not _is_unchanged(folder, key)
+        self.ran[folder.name] = not is_unchanged(folder, key)
         if self.ran[folder.name]:
             make_stage(folder, key, make)
-
-
-def _is_unchanged(folder: Path, key: str) -> bool:
-    try:
-        manifest = read_json(folder / STAGE)
-    except DataError:
-        return False
-    return bool(manifest["key"] == key and manifest["files"] == _hashes(folder))
-
-
-def _manifest(name: str, key: str, folder: Path) -> dict[str, Any]:
-    return {
-        "stage": name,
-        "key": key,
-        "created": now(),
-        "versions": versions(),
-        "files": _hashes(folder),
-    }
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != STAGE)
-    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
 
 def _brought(recipe: Recipe) -> list[str]:

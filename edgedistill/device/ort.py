@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,9 +78,6 @@ class OrtRuntime:
 
 
 def _onnxruntime() -> ModuleType:
-    # From 1.29 on, ONNX Runtime keeps a device id and sends names and hashes of models to its
-    # maker; only this variable, set before the import, stops all of it. Set it to 0 to allow it.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:

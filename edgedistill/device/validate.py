@@ -139,7 +139,7 @@ def validate(
         latency=latency,
         clauses=clauses,
         environment={**environment(), **runtime.describe()},
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
     )
 
 

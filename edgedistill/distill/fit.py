@@ -8,6 +8,7 @@ killed goes on.
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -56,11 +57,20 @@ class FitConfig:
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "devices"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if not self.learning_rate > 0:
-            raise ConfigError(f"learning_rate must be above 0, got {self.learning_rate}.")
+        for name in ("epochs", "batch_size", "devices", "patience"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ConfigError(f"{name} must be at least 1, got {count}.")
+        for name in ("learning_rate", "clip"):
+            size = getattr(self, name)
+            if size is not None and not 0 < size < math.inf:
+                raise ConfigError(f"{name} must be a finite number above 0, got {size}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ConfigError(f"weight_decay must be a finite 0 or more, got {self.weight_decay}.")
+        if self.freeze_norm_from is not None and not 0 <= self.freeze_norm_from <= 1:
+            raise ConfigError(
+                f"freeze_norm_from must lie between 0 and 1, got {self.freeze_norm_from}."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +174,11 @@ def _fabric(config: FitConfig, records: Records) -> Fabric:
             precision=config.precision,
             loggers=loggers,
         )
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, ImportError) as error:
+        reason = str(error).rstrip(".!")
         raise MachineError(
             f"This machine cannot train with accelerator={config.accelerator!r}, "
-            f"devices={config.devices}, strategy={config.strategy!r}: {error}. Set "
+            f"devices={config.devices}, strategy={config.strategy!r}: {reason}. Set "
             "training.accelerator to cpu and training.devices to 1."
         ) from error
 
@@ -184,9 +195,7 @@ def _run(
     on_epoch: Callable[[Epoch], None] | None,
 ) -> tuple[list[Epoch], dict[str, NDArray[Any]]]:
     loop = _Loop(fabric, model, terms, data, config, seed)
-    key = fingerprint(
-        [asdict(config), seed, [[t.weight, t.start] for t in terms], len(data.series)]
-    )
+    key = _key(model, terms, data, config, seed)
     progress = loop.resume(checkpoint, key)
     for number in range(len(progress.history) + 1, config.epochs + 1):
         epoch = loop.epoch(number)
@@ -237,7 +246,7 @@ class _Loop:
     def epoch(self, number: int) -> Epoch:
         """Learn from every training series once, then judge."""
         self.sampler.set_epoch(number)
-        share = (number - 1) / self.config.epochs
+        share = self._share(number)
         active = [term for term in self.terms if share >= term.start]
         frozen = self.config.freeze_norm_from
         self.model.train()
@@ -247,18 +256,22 @@ class _Loop:
         for index, (rows, series, labels) in enumerate(self.train):
             step = (number - 1) * len(self.train) + index
             total += self._step(Batch(rows, series, labels, step), active)
-        loss = self._mean(total / len(self.train))
-        if not math.isfinite(loss):
-            raise ModelError(
-                f"The training loss became {loss} in epoch {number}. Lower learning_rate "
-                f"(now {self.config.learning_rate:g}) or set clip."
-            )
-        return self._validate(number, loss)
+        epoch = self._validate(number, self._mean(total / len(self.train)))
+        for what, loss in (
+            ("training", epoch.train_loss),
+            ("validation", epoch.validation_loss + epoch.validation_cross_entropy),
+        ):
+            if not math.isfinite(loss):
+                raise ModelError(
+                    f"The {what} loss became {loss} in epoch {number}. Lower learning_rate "
+                    f"(now {self.config.learning_rate:g}) or set clip."
+                )
+        return epoch
 
     def judge(self, epoch: Epoch, progress: _Progress) -> None:
         """Keep the weights if they are the best so far by the rule of the configuration."""
         joined = max(term.start for term in self.terms)
-        if (epoch.epoch - 1) / self.config.epochs < joined:
+        if self._share(epoch.epoch) < joined:
             progress.best_epoch = epoch.epoch  # patience runs only once every term has joined
             return
         score = {
@@ -293,7 +306,10 @@ class _Loop:
         """Take up a checkpoint of this very run, if there is one."""
         if path is None or not path.exists():
             return _Progress()
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError):
+            return _Progress()  # damaged; a fresh start ends with the same weights
         if state["key"] != key:  # of another configuration; this run starts afresh
             return _Progress()
         self.model.module.load_state_dict(state["model"])
@@ -346,6 +362,10 @@ class _Loop:
             validation_accuracy=self._mean(hits / count),
         )
 
+    def _share(self, number: int) -> float:
+        """Return how far training is; the last epoch has every term, however late it joins."""
+        return 1.0 if number == self.config.epochs else (number - 1) / self.config.epochs
+
     def _learning_rate(self, step: int) -> float:
         if self.config.schedule == "constant":
             return self.config.learning_rate
@@ -362,6 +382,15 @@ class _Loop:
         loader = DataLoader(_rows(data, rows), batch_size=self.config.batch_size, sampler=sampler)
         placed = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
         return cast("DataLoader[Any]", placed)  # one loader in, one out
+
+
+def _key(
+    model: nn.Module, terms: list[Term], data: TrainingData, config: FitConfig, seed: int
+) -> str:
+    """Return what tells a run from others, so that a checkpoint resumes its own run only."""
+    asked = [[type(term.objective).__name__, term.weight, term.start] for term in terms]
+    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
+    return fingerprint([asdict(config), seed, asked, shapes, len(data.series)])
 
 
 def _rows(data: TrainingData, rows: Tensor) -> TensorDataset:

@@ -20,5 +20,5 @@ def versions() -> dict[str, str]:
 
 
 def now() -> str:
-    """Return the time, ISO 8601, UTC."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    """Return the time, ISO 8601, UTC, such as 2026-11-20T09:52:00Z."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

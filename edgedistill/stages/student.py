@@ -69,8 +69,6 @@ def _choices(recipe: Recipe) -> Iterator[tuple[float, ...]]:
         term.weight if isinstance(term.weight, tuple) else (term.weight,)
         for term in recipe.student.objectives
     ]
-    if not options:
-        raise ConfigError("student.objectives is empty. Name at least cross_entropy or kd.")
     yield from itertools.product(*options)
 
 

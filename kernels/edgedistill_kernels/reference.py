@@ -26,18 +26,17 @@ def perturb(series: Floats, starts: Ints, patches: Floats) -> Floats:
     Raises:
         ValueError: the shapes do not fit, or a window leaves its series.
     """
-    samples, channels, length = series.shape
-    windows = starts.shape[1]
-    width = patches.shape[-1]
-    if starts.shape != (samples, windows) or patches.shape != (samples, windows, channels, width):
+    fits = series.ndim == 3 and patches.ndim == 4
+    if not fits or patches.shape[:2] != starts.shape or patches.shape[:3:2] != series.shape[:2]:
         raise ValueError(
             f"series {series.shape}, starts {starts.shape}, patches {patches.shape} do not fit."
         )
-    _check_windows(starts, width, length)
-    copies = np.repeat(series[:, None], windows, axis=1)  # (N, C, T) -> (N, W, C, T)
-    for sample in range(samples):
-        for window, start in enumerate(starts[sample]):
-            copies[sample, window, :, start : start + width] = patches[sample, window]
+    width = patches.shape[3]
+    _check_windows(starts, width, series.shape[2])
+    copies = np.repeat(series[:, None], starts.shape[1], axis=1)  # (N, C, T) -> (N, W, C, T)
+    for sample, window in np.ndindex(starts.shape):
+        start = starts[sample, window]
+        copies[sample, window, :, start : start + width] = patches[sample, window]
     return copies
 
 
@@ -53,8 +52,13 @@ def window_saliency(
         form: "summed" is the divergence, (N, W); "elementwise" keeps its K terms
             apart, (N, W, K), and they can be negative.
 
+    Raises:
+        ValueError: the shapes do not fit.
+
     Source: Temporal Saliency Distillation, arXiv:2601.04263.
     """
+    if perturbed.ndim != 3 or clean.shape != perturbed.shape[::2]:
+        raise ValueError(f"clean {clean.shape} and perturbed {perturbed.shape} do not fit.")
     log_p = _log_softmax(clean / temperature)[:, None]  # (N, 1, K)
     log_q = _log_softmax(perturbed / temperature)  # (N, W, K)
     terms: Floats = np.exp(log_p) * (log_p - log_q) * temperature**2
@@ -86,14 +90,19 @@ def timestep_map(scores: Floats, starts: Ints, *, width: int, length: int) -> Fl
 
     Returns:
         (N, T); 0 where no window reaches.
+
+    Raises:
+        ValueError: the shapes do not fit, or a window leaves its series.
     """
+    if scores.ndim != 2 or scores.shape != starts.shape:
+        raise ValueError(f"scores {scores.shape} and starts {starts.shape} do not fit.")
     _check_windows(starts, width, length)
     total = np.zeros((len(scores), length), dtype=scores.dtype)
     cover = np.zeros((len(scores), length), dtype=scores.dtype)
-    for sample in range(len(scores)):
-        for score, start in zip(scores[sample], starts[sample], strict=True):
-            total[sample, start : start + width] += score
-            cover[sample, start : start + width] += 1
+    for sample, window in np.ndindex(scores.shape):
+        start = starts[sample, window]
+        total[sample, start : start + width] += scores[sample, window]
+        cover[sample, start : start + width] += 1
     mean: Floats = total / np.maximum(cover, 1)
     return mean
 

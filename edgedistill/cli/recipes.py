@@ -1,0 +1,61 @@
+"""The options that say what to run: a recipe file, or its main settings one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from edgedistill.config import Recipe
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def recipe_options(command: F) -> F:
+    """Add RECIPE, --data, --test, --teacher-less settings and --set to a command."""
+    for option in reversed(
+        (
+            click.argument(
+                "recipe", required=False, type=click.Path(dir_okay=False, path_type=Path)
+            ),
+            click.option("--data", help="Bundled set's name, file or folder, instead of RECIPE's."),
+            click.option("--test", help="Test series, where they are a file of their own."),
+            click.option(
+                "--set", "settings", multiple=True, metavar="A.B=VALUE", help="Set a recipe key."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def read_recipe(
+    recipe: Path | None,
+    *,
+    data: str | None,
+    test: str | None,
+    settings: tuple[str, ...],
+    teacher: str | None = None,
+    target: str | None = None,
+    trust: bool = False,
+) -> Recipe:
+    """Return the recipe that the options of a command describe.
+
+    Raises:
+        UsageError: neither a recipe nor data is named.
+        ConfigError: the recipe or a setting makes no sense.
+    """
+    from edgedistill import config
+    from edgedistill.errors import UsageError
+
+    above = config.sensible(data, test, teacher=teacher, target=target, trust=trust)
+    if recipe is not None:
+        return config.load(recipe, settings, above=above)
+    if data is None:
+        raise UsageError(
+            "Name a recipe, or data with --data, such as: edgedistill compress --data GunPoint"
+        )
+    return config.parse("", settings, above=above, origin="the command line")

@@ -1,0 +1,86 @@
+"""`validate` and `benchmark`: a bundle on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--model", help="Model of the bundle, instead of the chosen one.")
+@click.option("--threads", default=1, show_default=True, help="CPU threads of one call.")
+@click.option("--runs", default=200, show_default=True, help="Timed calls.")
+@click.option(
+    "--out",
+    default="report.json",
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Report; its page is written beside it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def validate(
+    bundle: Path, model: str | None, threads: int, runs: int, out: Path, as_json: bool
+) -> int:
+    """Hold BUNDLE's model, as it runs here, against its teacher under the contract.
+
+    Exits with 0 if the contract is kept, 4 if it is broken.
+
+    \b
+    Example: edgedistill validate runs/GunPoint/result/bundle.zip
+    """
+    from edgedistill.bundle import open_bundle
+    from edgedistill.cli.output import print_json, print_report
+    from edgedistill.device import validate as device
+    from edgedistill.errors import ContractError
+    from edgedistill.files import write_json, write_text
+    from edgedistill.report import html, to_json
+
+    with open_bundle(bundle) as opened:
+        report = device.validate(opened, model=model, threads=threads, runs=runs).report()
+    values = to_json(report)
+    write_json(out, values)
+    write_text(out.with_suffix(".html"), html.render(values))
+    if as_json:
+        print_json(values)
+    else:
+        print_report(report)
+    click.echo(f"Wrote {out} and {out.with_suffix('.html')}.", err=True)
+    return 0 if report.verdict == "kept" else ContractError.exit_code
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--model", help="Model of the bundle, instead of the chosen one.")
+@click.option("--threads", default=1, show_default=True, help="CPU threads of one call.")
+@click.option("--runs", default=200, show_default=True, help="Timed calls.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def benchmark(path: Path, model: str | None, threads: int, runs: int, as_json: bool) -> None:
+    """Time the model of a bundle, PATH, on one series.
+
+    \b
+    Example: edgedistill benchmark runs/GunPoint/result/bundle.zip --threads 2
+    """
+    from dataclasses import asdict
+
+    from edgedistill.bundle import open_bundle
+    from edgedistill.cli.output import print_json, print_rows
+    from edgedistill.device.benchmark import measure
+    from edgedistill.device.runtime import start
+    from edgedistill.report.wording import milliseconds
+
+    with open_bundle(path) as opened:
+        chosen = opened.model(model)
+        runtime = start(chosen, threads=threads)
+        found = measure(runtime, opened.golden().series[:1], runs=runs)
+    if as_json:
+        print_json({"model": chosen.name, **asdict(found), **runtime.describe()})
+        return
+    rows = [
+        (name, milliseconds(q.value), f"{milliseconds(q.low)} to {milliseconds(q.high)}")
+        for name, q in (("p50", found.p50_ms), ("p95", found.p95_ms), ("p99", found.p99_ms))
+    ]
+    title = f"{chosen.name}, {runtime.describe()['runtime']}, {threads} thread(s), {runs} runs"
+    print_rows(title, ("latency", "measured", "95 % interval"), rows)
+    click.echo(f"{found.series_per_s:,.0f} series a second, one after the other")

@@ -1,0 +1,99 @@
+"""One stage alone, on files: what the commands of that name run.
+
+Each returns facts to print: names to numbers and texts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgedistill import metrics
+from edgedistill.config import Recipe
+from edgedistill.data import Prepared
+from edgedistill.files import fingerprint, read_json
+from edgedistill.pipeline import judge
+from edgedistill.report import Report, from_json
+from edgedistill.stages import networks
+from edgedistill.stages.data import prepare_data
+from edgedistill.stages.folder import make_stage
+from edgedistill.stages.model import EXPORT_FACTS, VARIANTS, export_student, make_variants
+from edgedistill.stages.progress import Progress
+from edgedistill.stages.reporting import REPORT_JSON
+from edgedistill.stages.student import TRIALS, make_student
+from edgedistill.stages.teacher import make_teacher, open_knowledge
+
+Facts = dict[str, Any]
+
+
+def train(recipe: Recipe, out: Path, tell: Progress) -> Facts:
+    """Run the teacher stage."""
+    data = prepare_data(recipe)
+    make_stage(out, _key(recipe, data), lambda f, work: make_teacher(recipe, data, f, work, tell))
+    knowledge, facts = open_knowledge(out)
+    said = knowledge.splits["validation"]
+    hits = metrics.correct(said.logits, data.validation.y)
+    return {
+        "teacher": facts["name"],
+        **_cost(out),
+        "validation_accuracy": float(hits.mean()),
+        "can_explain": knowledge.maps,
+    }
+
+
+def distill(recipe: Recipe, teacher: Path, out: Path, tell: Progress) -> Facts:
+    """Run the student stage."""
+    data = prepare_data(recipe)
+    make_stage(
+        out, _key(recipe, data), lambda f, work: make_student(recipe, data, teacher, f, work, tell)
+    )
+    found = read_json(out / TRIALS)
+    chosen = found["trials"][found["chosen"]]
+    return {
+        **_cost(out),
+        "weights": chosen["weights"],
+        "validation_accuracy": chosen["accuracy"],
+        "validation_kl": chosen["kl"],
+        "validation_saliency_pearson": chosen["saliency_pearson"],
+    }
+
+
+def export(recipe: Recipe, student: Path, out: Path, tell: Progress) -> Facts:
+    """Run the export stage."""
+    data = prepare_data(recipe)
+    make_stage(out, _key(recipe, data), lambda f, _: export_student(data, student, f, tell))
+    facts: Facts = read_json(out / EXPORT_FACTS)
+    return facts
+
+
+def optimize(recipe: Recipe, model: Path, out: Path, tell: Progress) -> Facts:
+    """Run the variant stage."""
+    data = prepare_data(recipe)
+    make_stage(out, _key(recipe, data), lambda f, _: make_variants(recipe, data, model, f, tell))
+    made = read_json(out / VARIANTS)["variants"]
+    return {variant["path"]: f"{variant['size_bytes']:,} bytes" for variant in made}
+
+
+def bundle(
+    recipe: Recipe, teacher: Path, student: Path, variants: Path, out: Path, tell: Progress
+) -> Report:
+    """Run the last stage and return its report."""
+    data = prepare_data(recipe)
+    make_stage(
+        out,
+        _key(recipe, data),
+        lambda f, _: judge(recipe, data, teacher, student, variants, f, tell),
+    )
+    return from_json(read_json(out / REPORT_JSON))
+
+
+def _key(recipe: Recipe, data: Prepared) -> str:
+    return fingerprint([recipe.to_dict(), data.fingerprint])
+
+
+def _cost(folder: Path) -> Facts:
+    """Return the cost of a network of ours; nothing for a brought teacher."""
+    if not (folder / networks.FACTS).exists():
+        return {}
+    cost: Facts = read_json(folder / networks.FACTS)["cost"]
+    return cost

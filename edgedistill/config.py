@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic_core import ErrorDetails
 
 from edgedistill import perturbation, preprocess, targets
 from edgedistill.contract import Contract
@@ -123,7 +124,7 @@ ObjectiveTerm = Annotated[
 class StudentSection(ModelSection):
     """The student and what it learns from."""
 
-    width: int | None = Field(8, ge=1)
+    width: int | None = Field(16, ge=1)
     objectives: tuple[ObjectiveTerm, ...] = Field(
         (
             CrossEntropyTerm(name="cross_entropy", weight=0.1),
@@ -330,7 +331,7 @@ def _sentences(
     error: ValidationError, lines: Mapping[tuple[str, ...], int], origin: str
 ) -> Iterator[str]:
     """Yield a sentence for each thing that is wrong."""
-    faults = {}
+    faults: dict[tuple[str, ...], ErrorDetails] = {}
     for fault in error.errors(include_url=False):
         faults.setdefault(_path(fault["loc"]), fault)  # the other arm of a union says it again
     for path, fault in faults.items():

@@ -163,7 +163,9 @@ def unpack(archive: Path, folder: Path) -> None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with bundle.open(member) as source, target.open("wb") as sink:
                     shutil.copyfileobj(source, sink, _CHUNK_BYTES)
-    except _DAMAGE as error:
+    except (*_DAMAGE, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a seek before the start
+            raise
         raise IntegrityError(
             f"{archive} is not a whole zip file: {error}. Copy it again."
         ) from error

@@ -18,7 +18,6 @@ import pytest
 from edgedistill import files
 from edgedistill.errors import (
     DataError,
-    EdgeDistillError,
     IntegrityError,
     MachineError,
     UsageError,
@@ -40,6 +39,12 @@ def _zip(path, members):
             info.external_attr = REGULAR << 16
             archive.writestr(info, content, zipfile.ZIP_DEFLATED)
     return path
+
+
+def _begin_and_raise(block, begin, error):
+    with block as partial:
+        begin(partial)
+        raise error
 
 
 @pytest.fixture
@@ -146,9 +151,8 @@ def test_failed_block_leaves_the_old_file(tmp_path, error):
     path = tmp_path / "f"
     path.write_text("old")
 
-    with pytest.raises(error), files.whole_file(path) as partial:
-        partial.write_text("new, but only h")
-        raise error
+    with pytest.raises(error):
+        _begin_and_raise(files.whole_file(path), lambda p: p.write_text("new, but on"), error)
 
     assert _names(tmp_path) == ["f"]
     assert path.read_text() == "old"
@@ -174,9 +178,8 @@ def test_failed_block_leaves_the_old_folder(tmp_path, error):
     path.mkdir()
     (path / "old").write_text("old")
 
-    with pytest.raises(error), files.whole_folder(path) as partial:
-        (partial / "new").write_text("new")
-        raise error
+    with pytest.raises(error):
+        _begin_and_raise(files.whole_folder(path), lambda p: (p / "new").write_text("new"), error)
 
     assert _names(tmp_path) == ["stage"]
     assert _names(path) == ["old"]
@@ -234,12 +237,8 @@ def test_full_disk_leaves_no_archive_and_no_folder(disk, tmp_path, rng):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 def test_full_device_is_explained(tmp_path):
     """The same message without the right to mount anything."""
-    with (
-        pytest.raises(MachineError, match="disk is full"),
-        files.whole_file(tmp_path / "f") as partial,
-    ):
-        partial.write_text("half")
-        Path("/dev/full").write_bytes(b"other half")
+    with pytest.raises(MachineError, match="disk is full"), files.whole_file(tmp_path / "f"):
+        Path("/dev/full").write_bytes(b"x")
 
     assert _names(tmp_path) == []
 
@@ -274,7 +273,7 @@ def test_path_below_a_file_is_explained(tmp_path):
     for path in (tmp_path / "file" / "f", tmp_path / "file" / "deeper" / "f"):
         for write in (files.whole_file, files.whole_folder):
             with (
-                pytest.raises(MachineError, match=r"Cannot write .*/file: .*Choose another"),
+                pytest.raises(MachineError, match=r"Cannot write .*/file\S*: .*Choose another"),
                 write(path),
             ):
                 pytest.fail("the block must not run")
@@ -326,7 +325,7 @@ def test_equal_content_gives_equal_bytes(tree, tmp_path):
     files.pack(tree, tmp_path / "one.zip")
     twin = tmp_path / "twin"
     (twin / "models").mkdir(parents=True)
-    for path in reversed(sorted(p for p in tree.rglob("*") if p.is_file())):
+    for path in sorted((p for p in tree.rglob("*") if p.is_file()), reverse=True):
         (twin / path.relative_to(tree)).write_bytes(path.read_bytes())
         os.utime(twin / path.relative_to(tree), (0, 1e9))
         (twin / path.relative_to(tree)).chmod(0o600)
@@ -455,7 +454,6 @@ def test_no_truncation_is_taken_for_the_whole(tree, tmp_path):
     assert _names(tmp_path) == ["t.zip", "tree"]
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name:UserWarning:zipfile")
 def test_no_damaged_byte_ends_in_a_traceback(tree, tmp_path):
     """Any flipped byte is refused with a message of ours, or changes nothing that is unpacked."""
     files.pack(tree, tmp_path / "t.zip")
@@ -468,8 +466,7 @@ def test_no_damaged_byte_ends_in_a_traceback(tree, tmp_path):
         (tmp_path / "t.zip").write_bytes(damaged)
         try:
             files.unpack(tmp_path / "t.zip", tmp_path / f"out{place}")
-        except EdgeDistillError as error:
-            assert isinstance(error, IntegrityError)
+        except IntegrityError:
             refused += 1
 
     assert refused > len(content) / 2
@@ -495,7 +492,7 @@ def test_folder_that_exists_is_not_unpacked_into(tree, tmp_path):
     """It may hold something of the user's."""
     files.pack(tree, tmp_path / "t.zip")
 
-    with pytest.raises(UsageError, match="exists already. Name a new folder"):
+    with pytest.raises(UsageError, match="exists already"):
         files.unpack(tmp_path / "t.zip", tree)
 
 

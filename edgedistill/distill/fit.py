@@ -155,8 +155,7 @@ def fit(
     history, weights = fabric.launch(run)
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     model.cpu().eval()
-    result: list[Epoch] = history
-    return result
+    return [Epoch(**epoch) for epoch in history]
 
 
 def _fabric(config: FitConfig, records: Records) -> Fabric:
@@ -193,7 +192,7 @@ def _run(
     seed: int,
     checkpoint: Path | None,
     on_epoch: Callable[[Epoch], None] | None,
-) -> tuple[list[Epoch], dict[str, NDArray[Any]]]:
+) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
     loop = _Loop(fabric, model, terms, data, config, seed)
     key = _key(model, terms, data, config, seed)
     progress = loop.resume(checkpoint, key)
@@ -211,7 +210,9 @@ def _run(
         logger.finalize("success")
     if checkpoint is not None and fabric.is_global_zero:
         checkpoint.unlink(missing_ok=True)
-    return progress.history, {name: value.numpy() for name, value in progress.weights.items()}
+    # Plain values: Fabric cannot carry frozen dataclasses over from another process.
+    weights = {name: value.numpy() for name, value in progress.weights.items()}
+    return [asdict(epoch) for epoch in progress.history], weights
 
 
 class _Loop:

@@ -24,6 +24,7 @@ class Saliency:
     spearman: Estimate | None = None  # rank correlation, -1 to 1
     pearson: Estimate | None = None  # correlation, -1 to 1
     topk: Estimate | None = None  # share of the strongest tenth shared with its sign, 0 to 1
+    unseen: Estimate | None = None  # correlation under a plan that nothing was tuned to, -1 to 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

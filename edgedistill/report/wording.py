@@ -81,6 +81,15 @@ def decimals(value: float) -> str:
     return _signed(value, 3)
 
 
+def scientific(value: float) -> str:
+    """Return a small error.
+
+    >>> scientific(0.0001)
+    '1.0e-04'
+    """
+    return f"{value:.1e}"
+
+
 def times(larger: float, smaller: float) -> str:
     """Return a ratio.
 
@@ -124,6 +133,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "Reasons": (
         Row("Pearson", "of saliency maps", lambda c: c.metrics.saliency.pearson, decimals),
         Row("Spearman", "of saliency maps", lambda c: c.metrics.saliency.spearman, decimals),
+        Row("Pearson", "under an unseen plan", lambda c: c.metrics.saliency.unseen, decimals),
         Row("Top tenth", "shared, same sign", lambda c: c.metrics.saliency.topk, decimals),
     ),
 }
@@ -136,6 +146,8 @@ _CLAUSES: dict[str, tuple[str, Callable[[float], str]]] = {
     "saliency_spearman": ("Saliency agreement, Spearman", decimals),
     "size_bytes": ("File size", size),
     "latency_p95_ms": ("Latency p95", milliseconds),
+    "fidelity_logit_error": ("Largest logit error against the student", scientific),
+    "fidelity_saliency_error": ("Largest saliency error against the student", scientific),
 }
 
 

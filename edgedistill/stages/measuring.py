@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from edgedistill import metrics
 from edgedistill.bundle import Model
@@ -82,6 +83,15 @@ class _HostRuntime:
 
     def logits(self, series: Floats) -> Floats:
         return self.teacher.logits(series)
+
+    def time(self, series: Floats, runs: int) -> Latency:
+        """Return the latency on one thread, as that of the variants."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return benchmark.measure(self, series[:1], runs=runs)
+        finally:
+            torch.set_num_threads(threads)
 
     def describe(self) -> dict[str, str]:
         return {"runtime": self.teacher.name}
@@ -213,7 +223,7 @@ def _teacher(
     ran = Measurement(
         measured=weigh(said, data.test.y, said),
         latency=(
-            benchmark.measure(runtime, data.test.x[:1], runs=recipe.optimize.runs)
+            runtime.time(data.test.x, recipe.optimize.runs)
             if knowledge.maps
             else None  # a table of logits has no speed
         ),
@@ -231,7 +241,7 @@ def _student(
     ran = Measurement(
         measured=measure(runtime.logits, data.test, knowledge.splits["test"], plan),
         unseen=_unseen(runtime, data, knowledge, plan),
-        latency=benchmark.measure(runtime, data.test.x[:1], runs=recipe.optimize.runs),
+        latency=runtime.time(data.test.x, recipe.optimize.runs),
         size_bytes=(folder / networks.WEIGHTS).stat().st_size,
         parameters=facts["cost"]["parameters"],
     )

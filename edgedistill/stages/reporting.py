@@ -128,6 +128,7 @@ def _candidate(
                 spearman=match.get("saliency_spearman"),
                 pearson=match.get("saliency_pearson"),
                 topk=match.get("saliency_topk"),
+                unseen=ran.unseen,
             ),
         ),
         latency_ms=None

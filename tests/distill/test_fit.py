@@ -1,0 +1,488 @@
+"""The one training loop, on real series."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from aeon.datasets import load_italy_power_demand
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from edgedistill.distill.fit import Epoch, FitConfig, Records, TrainingData, fit
+from edgedistill.distill.objectives import TSD, CrossEntropy, Objective, Term
+from edgedistill.errors import ConfigError, MachineError, ModelError
+from edgedistill.models import ModelSpec, build
+
+CONFIG = FitConfig(epochs=6, batch_size=8, learning_rate=0.02, accelerator="cpu")
+TRAINED, CLASSES = 48, 2
+
+
+def italy() -> TrainingData:
+    """ItalyPowerDemand's 67 training series, 19 of them for validation."""
+    x, y = load_italy_power_demand(split="train")
+    rows = torch.arange(len(x))
+    return TrainingData(
+        series=torch.from_numpy(x.astype(np.float32)),
+        labels=torch.from_numpy(y.astype(np.int64) - 1),
+        train=rows[:TRAINED],
+        validation=rows[TRAINED:],
+    )
+
+
+@pytest.fixture(scope="module")
+def data() -> TrainingData:
+    return italy()
+
+
+def network(seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(ModelSpec(family="fcn", width=2), channels=1, classes=CLASSES, length=24)
+
+
+def entropy(weight: float = 1.0, start: float = 0.0) -> Term:
+    return Term(objective=CrossEntropy(), weight=weight, start=start)
+
+
+def train(
+    data: TrainingData, config: FitConfig, *terms: Term, seed: int = 0
+) -> tuple[list[Epoch], nn.Module]:
+    """Train a fresh network, by default on cross-entropy alone."""
+    model = network()
+    return fit(model, terms or [entropy()], data, config, seed=seed), model
+
+
+def validation_entropy(model: nn.Module, data: TrainingData) -> float:
+    with torch.no_grad():
+        logits = model(data.series[data.validation])
+    return functional.cross_entropy(logits, data.labels[data.validation]).item()
+
+
+def same_weights(first: nn.Module, second: nn.Module) -> bool:
+    """Return whether two networks agree in every bit, batch-norm statistics included."""
+    pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def worsening(start: float) -> Term:
+    """A term that drives the cross-entropy up as soon as it joins."""
+    return entropy(weight=-20.0, start=start)
+
+
+@contextmanager
+def before_steps(look: Callable[[torch.optim.Optimizer], None]) -> Iterator[None]:
+    """Look at the optimizer right before each of its steps."""
+    handle = register_optimizer_step_pre_hook(lambda optimizer, *_: look(optimizer))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def gradient_norm(optimizer: torch.optim.Optimizer) -> float:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return float(torch.linalg.vector_norm(torch.cat([p.grad.flatten() for p in parameters])))
+
+
+def test_a_network_learns(data):
+    """The loss falls and the accuracy rises well above the larger class."""
+    history, model = train(data, replace(CONFIG, epochs=25))
+
+    assert [epoch.epoch for epoch in history] == list(range(1, 26))
+    assert history[-1].train_loss < 0.5 * history[0].train_loss
+    assert max(epoch.validation_accuracy for epoch in history) >= 0.85
+    assert not model.training
+
+
+def test_the_seed_decides_the_weights(data):
+    """One seed gives one set of weights, another seed another order, so others."""
+    _, first = train(data, CONFIG, seed=1)
+    _, again = train(data, CONFIG, seed=1)
+    _, other = train(data, CONFIG, seed=2)
+
+    assert same_weights(first, again)
+    assert not same_weights(first, other)
+
+
+def test_the_callback_hears_every_epoch(data):
+    heard = []
+
+    history = fit(network(), [entropy()], data, CONFIG, seed=0, on_epoch=heard.append)
+
+    assert heard == history
+
+
+def test_best_cross_entropy_is_kept(data):
+    """A run that gets worse gives back its best weights, not its last."""
+    config = replace(CONFIG, learning_rate=0.3, select="cross_entropy")
+
+    history, model = train(data, config)
+
+    entropies = [epoch.validation_cross_entropy for epoch in history]
+    assert min(entropies) < entropies[-1]
+    assert validation_entropy(model, data) == pytest.approx(min(entropies), rel=1e-5)
+
+
+def test_best_objective_is_kept(data):
+    """With every term counted: here the weights that are worst in cross-entropy."""
+    config = replace(CONFIG, select="objective")
+
+    history, model = train(data, config, entropy(), worsening(start=0.0))
+
+    best = min(history, key=lambda epoch: epoch.validation_loss)
+    assert best.validation_cross_entropy == max(e.validation_cross_entropy for e in history)
+    assert validation_entropy(model, data) == pytest.approx(best.validation_cross_entropy, rel=1e-5)
+
+
+def test_last_weights_are_kept(data):
+    config = replace(CONFIG, learning_rate=0.3, select="last", patience=1)
+
+    history, model = train(data, config)
+
+    last = history[-1].validation_cross_entropy
+    assert len(history) == config.epochs
+    assert last > min(epoch.validation_cross_entropy for epoch in history)
+    assert validation_entropy(model, data) == pytest.approx(last, rel=1e-5)
+
+
+@pytest.mark.parametrize("select", ["cross_entropy", "objective"])
+def test_weights_before_the_last_term_joined_are_never_kept(data, select):
+    """They never saw what the last term asks, however good they look."""
+    config = replace(CONFIG, epochs=8, select=select)
+
+    history, model = train(data, config, entropy(), worsening(start=0.5))
+
+    entropies = [epoch.validation_cross_entropy for epoch in history]
+    assert min(entropies[:4]) < min(entropies[4:])
+    kept = validation_entropy(model, data)
+    assert any(kept == pytest.approx(value, rel=1e-5) for value in entropies[4:])
+
+
+def test_a_term_joins_late(data):
+    """It is validated from the start, but not trained on before its share of the epochs."""
+    config = replace(CONFIG, epochs=4)
+
+    alone, _ = train(data, config)
+    late, _ = train(data, config, entropy(), worsening(start=0.5))
+
+    assert [e.train_loss for e in late[:2]] == [e.train_loss for e in alone[:2]]
+    assert late[2].train_loss < 0 < alone[2].train_loss
+    assert late[0].validation_loss == pytest.approx(-19 * alone[0].validation_loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_the_last_epoch_has_every_term(data, epochs):
+    """So that a short run ends with weights, however late its last term joins."""
+    history, model = train(data, replace(CONFIG, epochs=epochs), entropy(), worsening(start=0.95))
+
+    assert history[-1].train_loss < 0
+    kept = validation_entropy(model, data)
+    assert kept == pytest.approx(history[-1].validation_cross_entropy, rel=1e-5)
+
+
+def test_patience_stops(data):
+    """It counts from the best epoch."""
+    config = replace(CONFIG, epochs=40, learning_rate=0.3, patience=3)
+
+    history, _ = train(data, config)
+
+    entropies = [epoch.validation_cross_entropy for epoch in history]
+    assert len(history) == entropies.index(min(entropies)) + 1 + 3 < 40
+
+
+def test_patience_waits_for_every_term(data):
+    """Before the last term has joined no epoch can be the best, so none is missed."""
+    config = replace(CONFIG, epochs=8, patience=1)
+
+    history, _ = train(data, config, entropy(), worsening(start=0.5))
+
+    assert len(history) >= 5
+
+
+@pytest.mark.parametrize(("clip", "largest"), [(None, math.inf), (0.01, 0.01)])
+def test_clip_limits_the_gradient(data, clip, largest):
+    norms: list[float] = []
+
+    with before_steps(lambda optimizer: norms.append(gradient_norm(optimizer))):
+        train(data, replace(CONFIG, epochs=2, clip=clip))
+
+    assert max(norms) <= largest * 1.001
+    assert (max(norms) > 0.05) == (clip is None)
+
+
+def test_clip_waits_for_every_term(data):
+    """While the network learns to classify its gradients are its own."""
+    norms: list[float] = []
+
+    with before_steps(lambda optimizer: norms.append(gradient_norm(optimizer))):
+        train(data, replace(CONFIG, epochs=2, clip=0.01), entropy(), entropy(start=0.5))
+
+    first, second = norms[: len(norms) // 2], norms[len(norms) // 2 :]
+    assert min(first) > 0.01
+    assert max(second) <= 0.01001
+
+
+def test_cosine_ends_near_zero_and_constant_stays(data):
+    rates: dict[str, list[float]] = {"cosine": [], "constant": []}
+
+    for schedule, seen in rates.items():
+        with before_steps(lambda optimizer, s=seen: s.append(optimizer.param_groups[0]["lr"])):
+            train(data, replace(CONFIG, epochs=4, schedule=schedule))
+
+    steps = 4 * TRAINED // CONFIG.batch_size
+    assert set(rates["constant"]) == {CONFIG.learning_rate}
+    assert rates["cosine"] == sorted(rates["cosine"], reverse=True)
+    assert rates["cosine"][0] == CONFIG.learning_rate
+    assert rates["cosine"][steps // 2] == pytest.approx(CONFIG.learning_rate / 2)
+    assert rates["cosine"][-1] < 0.01 * CONFIG.learning_rate
+
+
+@pytest.mark.parametrize(("frozen_from", "moving"), [(0.5, [True, True, False, False]), (None, 4)])
+def test_batch_norm_statistics_freeze(data, frozen_from, moving):
+    """From the given share of the epochs on running statistics stay; before it they move."""
+    model = network()
+    seen = [statistics(model)]
+    config = replace(CONFIG, epochs=4, freeze_norm_from=frozen_from)
+
+    fit(
+        model, [entropy()], data, config, seed=0, on_epoch=lambda _: seen.append(statistics(model))
+    )
+
+    moved = [not torch.equal(a, b) for a, b in zip(seen, seen[1:], strict=False)]
+    assert moved == (moving if frozen_from else [True] * 4)
+
+
+def statistics(model: nn.Module) -> Tensor:
+    names = ("running_mean", "running_var")
+    return torch.cat([v.clone() for k, v in model.state_dict().items() if k.endswith(names)])
+
+
+class Poison(Objective):
+    """A loss that is no number, for training series or for validation series only."""
+
+    def __init__(self, *, training: bool) -> None:
+        super().__init__()
+        self.at = training
+
+    def forward(self, batch, answer):
+        return answer.logits.mean() * (math.nan if torch.is_grad_enabled() == self.at else 1.0)
+
+
+@pytest.mark.parametrize(("training", "what"), [(True, "training"), (False, "validation")])
+def test_a_loss_that_is_no_number_is_refused(data, training, what):
+    term = Term(objective=Poison(training=training))
+
+    with pytest.raises(ModelError, match=f"{what} loss became nan in epoch 1. Lower learning_rate"):
+        train(data, CONFIG, term)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
+@pytest.mark.parametrize(
+    "settings", [{"accelerator": "cuda"}, {"accelerator": "tpu"}, {"strategy": "teleport"}], ids=str
+)
+def test_devices_that_are_not_there(data, settings):
+    with pytest.raises(MachineError, match="cannot train with .* Set training.accelerator to cpu"):
+        train(data, replace(CONFIG, **settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"devices": 0}, "devices must be at least 1, got 0"),
+        ({"patience": 0}, "patience must be at least 1, got 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0, got 0.0"),
+        ({"learning_rate": math.nan}, "learning_rate must be a finite number above 0, got nan"),
+        ({"clip": -1.0}, "clip must be a finite number above 0, got -1.0"),
+        ({"weight_decay": -1.0}, "weight_decay must be a finite 0 or more, got -1.0"),
+        ({"freeze_norm_from": 1.5}, "freeze_norm_from must lie between 0 and 1, got 1.5"),
+    ],
+    ids=str,
+)
+def test_settings_that_make_no_sense(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        FitConfig(**settings)
+
+
+class Killed(Exception):
+    """Stands for whatever ends a run from outside."""
+
+
+def killed_at(epoch: int) -> Callable[[Epoch], None]:
+    def stop(seen: Epoch) -> None:
+        if seen.epoch == epoch:
+            raise Killed
+
+    return stop
+
+
+@pytest.fixture
+def checkpoint(data, tmp_path) -> Path:
+    """What a run that was stopped in its fourth epoch leaves behind."""
+    records = Records(checkpoint=tmp_path / "run.ckpt")
+    with pytest.raises(Killed):
+        fit(network(), [entropy()], data, CONFIG, seed=0, records=records, on_epoch=killed_at(4))
+    assert records.checkpoint.exists()
+    return records.checkpoint
+
+
+def resume(data: TrainingData, path: Path, config: FitConfig) -> tuple[list[int], nn.Module]:
+    """Return the epochs that a run had to do, and its weights."""
+    done: list[int] = []
+    model = network()
+    fit(
+        model,
+        [entropy()],
+        data,
+        config,
+        seed=0,
+        records=Records(checkpoint=path),
+        on_epoch=lambda epoch: done.append(epoch.epoch),
+    )
+    return done, model
+
+
+def test_a_checkpoint_is_taken_up(data, checkpoint):
+    _, whole = train(data, CONFIG)
+
+    done, resumed = resume(data, checkpoint, CONFIG)
+
+    assert done == [4, 5, 6]
+    assert same_weights(whole, resumed)
+    assert not checkpoint.exists()
+
+
+def test_a_checkpoint_of_another_configuration_is_not_used(data, checkpoint):
+    other = replace(CONFIG, learning_rate=0.01)
+    _, whole = train(data, other)
+
+    done, resumed = resume(data, checkpoint, other)
+
+    assert done == [1, 2, 3, 4, 5, 6]
+    assert same_weights(whole, resumed)
+
+
+def test_a_checkpoint_of_another_network_is_not_used(data, checkpoint):
+    wider = build(ModelSpec(family="fcn", width=3), channels=1, classes=CLASSES, length=24)
+
+    history = fit(
+        wider, [entropy()], data, CONFIG, seed=0, records=Records(checkpoint=checkpoint)
+    )
+
+    assert len(history) == CONFIG.epochs
+
+
+@pytest.mark.parametrize("kept", [0, 10, 0.5, 0.99], ids=str)
+def test_a_damaged_checkpoint_means_a_fresh_start(data, checkpoint, kept):
+    """It ends with the same weights, so nobody has to be asked."""
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
+    _, whole = train(data, CONFIG)
+
+    done, resumed = resume(data, checkpoint, CONFIG)
+
+    assert done == [1, 2, 3, 4, 5, 6]
+    assert same_weights(whole, resumed)
+
+
+def killable(folder: Path) -> None:
+    """Train slowly enough to be killed on the way; run in a process of its own."""
+    fit(
+        network(),
+        saliency_terms(italy()),
+        italy(),
+        CONFIG,
+        seed=0,
+        records=Records(checkpoint=folder / "run.ckpt"),
+        on_epoch=lambda _: time.sleep(0.2),
+    )
+
+
+def saliency_terms(data: TrainingData) -> list[Term]:
+    """Terms with random draws, which a resumed run must draw again."""
+    bank, labels = (part[data.train].numpy() for part in (data.series, data.labels))
+    teacher = network(seed=9).eval()
+
+    def ask(series: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return teacher(torch.from_numpy(series)).numpy()
+
+    tsd = TSD(ask, bank, labels, windows=3, width=4, temperature=8.0)
+    return [entropy(), Term(objective=tsd, start=0.5)]
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(data, tmp_path):
+    """Killed without warning after some epochs, resumed, it ends bit for bit where it would have."""
+    here = Path(__file__)
+    script = f"import sys; sys.path.insert(0, {str(here.parent)!r}); import {here.stem} as t; "
+    script += f"from pathlib import Path; t.killable(Path({str(tmp_path)!r}))"
+    path = tmp_path / "run.ckpt"
+    process = subprocess.Popen([sys.executable, "-c", script])
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    whole, resumed = network(), network()
+
+    expected = fit(whole, saliency_terms(data), data, CONFIG, seed=0)
+    history = fit(
+        resumed, saliency_terms(data), data, CONFIG, seed=0, records=Records(checkpoint=path)
+    )
+
+    assert history == expected
+    assert same_weights(whole, resumed)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensorboard_reads_the_curves(data, tmp_path):
+    folder = tmp_path / "tensorboard" / "student"
+
+    history = fit(
+        network(), [entropy()], data, CONFIG, seed=0, records=Records(tensorboard=folder)
+    )
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    for name in ("train_loss", "validation_loss", "validation_accuracy"):
+        points = [(point.step, point.value) for point in events.Scalars(name)]
+        assert points == [(e.epoch, pytest.approx(getattr(e, name))) for e in history]
+
+
+def test_mixed_precision_trains(data):
+    """bfloat16 where it is enough; weights and losses stay float32."""
+    history, model = train(data, replace(CONFIG, epochs=25, precision="bf16-mixed"))
+
+    assert history[-1].train_loss < 0.7 * history[0].train_loss
+    assert {value.dtype for value in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(data, tmp_path):
+    """Both see their half of the series, agree on every decision, and the result comes back."""
+    path = tmp_path / "two"
+    config = replace(CONFIG, devices=2, epochs=8, patience=8)
+    model = network()
+
+    history = fit(
+        model, [entropy()], data, config, seed=0, records=Records(tensorboard=path)
+    )
+
+    assert len(history) == 8
+    assert history[-1].train_loss < history[0].train_loss
+    best = min(epoch.validation_cross_entropy for epoch in history)
+    assert validation_entropy(model, data) == pytest.approx(best, rel=1e-4)

@@ -280,6 +280,12 @@ def test_path_below_a_file_is_explained(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_name_that_is_too_long_is_explained(tmp_path):
+    """A file system has room for 255 bytes of name."""
+    with pytest.raises(MachineError, match="File name too long"):
+        files.write_text(tmp_path / ("f" * 300), "x")
+
+
 def test_file_does_not_replace_a_folder_nor_a_folder_a_file(tmp_path):
     """What is of another kind is someone else's."""
     (tmp_path / "folder").mkdir()
@@ -486,6 +492,15 @@ def test_method_and_encryption_that_are_not_ours_are_refused(tmp_path):
 
         with pytest.raises(IntegrityError, match="is not a whole zip file"):
             files.unpack(tmp_path / "t.zip", tmp_path / "out")
+
+
+def test_name_that_is_no_text_is_refused(tmp_path):
+    """It says it is UTF-8 and is not."""
+    archive = _zip(tmp_path / "t.zip", [("λ", b"1")])
+    archive.write_bytes(archive.read_bytes().replace("λ".encode(), b"\xff\xff"))
+
+    with pytest.raises(IntegrityError, match="is not a whole zip file"):
+        files.unpack(archive, tmp_path / "out")
 
 
 def test_folder_that_exists_is_not_unpacked_into(tree, tmp_path):

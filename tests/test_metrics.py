@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from sklearn.metrics import accuracy_score, log_loss
 
 from edgedistill import metrics
@@ -142,7 +142,7 @@ def test_long_maps_are_ranked_in_little_memory(rng):
     tracemalloc.stop()
 
     np.testing.assert_array_equal(ranks, stats.rankdata(maps, axis=1) - 1)
-    assert peak < 20 * maps.size * 8 / 2
+    assert peak < 50e6  # bytes
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, -3e8, 1e-30])
@@ -301,7 +301,7 @@ def test_no_samples_are_refused():
 )
 def test_samples_that_do_not_pair_are_refused(measure):
     """The message names both counts."""
-    with pytest.raises(ShapeError, match="Got [34] and [34] samples to compare"):
+    with pytest.raises(ShapeError, match=r"Got [34] and [34] samples to compare"):
         measure(np.zeros((3, 5)), np.zeros((4, 5)))
 
 

@@ -7,13 +7,15 @@ killed goes on.
 
 from __future__ import annotations
 
+import copy
 import math
+import multiprocessing
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -193,6 +195,8 @@ def _run(
     checkpoint: Path | None,
     on_epoch: Callable[[Epoch], None] | None,
 ) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
+    if fabric.world_size > 1:  # spawned processes share the memory of a model on the CPU
+        model = copy.deepcopy(model)
     loop = _Loop(fabric, model, terms, data, config, seed)
     key = _key(model, terms, data, config, seed)
     progress = loop.resume(checkpoint, key)
@@ -210,6 +214,8 @@ def _run(
         logger.finalize("success")
     if checkpoint is not None and fabric.is_global_zero:
         checkpoint.unlink(missing_ok=True)
+    if multiprocessing.parent_process() is not None and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()  # or its threads abort a spawned process
     # Plain values: Fabric cannot carry frozen dataclasses over from another process.
     weights = {name: value.numpy() for name, value in progress.weights.items()}
     return [asdict(epoch) for epoch in progress.history], weights
@@ -241,8 +247,9 @@ class _Loop:
             shuffle=True,
             seed=seed,
         )
-        self.train = self._loader(data, data.train, self.sampler)
-        self.validation = self._loader(data, data.validation, None)
+        size = config.batch_size
+        self.train = DataLoader(_rows(data, data.train), size, sampler=self.sampler)
+        self.validation = DataLoader(_rows(data, data.validation), size)
 
     def epoch(self, number: int) -> Epoch:
         """Learn from every training series once, then judge."""
@@ -254,8 +261,8 @@ class _Loop:
         if frozen is not None and share >= frozen:
             _freeze_norm(self.model)
         total = 0.0
-        for index, (rows, series, labels) in enumerate(self.train):
-            step = (number - 1) * len(self.train) + index
+        first = (number - 1) * len(self.train)
+        for step, (rows, series, labels) in enumerate(self._placed(self.train), start=first):
             total += self._step(Batch(rows, series, labels, step), active)
         epoch = self._validate(number, self._mean(total / len(self.train)))
         for what, loss in (
@@ -309,7 +316,7 @@ class _Loop:
             return _Progress()
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError):
+        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
             return _Progress()  # damaged; a fresh start ends with the same weights
         if state["key"] != key:  # of another configuration; this run starts afresh
             return _Progress()
@@ -348,8 +355,9 @@ class _Loop:
     def _validate(self, number: int, train_loss: float) -> Epoch:
         self.model.eval()
         loss = entropy = hits = 0.0
-        count = len(self.validation.dataset)  # type: ignore[arg-type]  # ours has a length
-        for rows, series, labels in self.validation:
+        count = 0
+        for rows, series, labels in self._placed(self.validation):
+            count += len(rows)
             batch = Batch(rows, series, labels, VALIDATION_STEP)
             part, logits = self._loss(batch, self.terms)
             loss += part.item() * len(rows)
@@ -377,12 +385,14 @@ class _Loop:
         """Return the mean over processes, so that all of them decide alike."""
         return torch.as_tensor(self.fabric.all_reduce(torch.tensor(value), reduce_op="mean")).item()
 
-    def _loader(
-        self, data: TrainingData, rows: Tensor, sampler: DistributedSampler[Any] | None
-    ) -> DataLoader[Any]:
-        loader = DataLoader(_rows(data, rows), batch_size=self.config.batch_size, sampler=sampler)
-        placed = self.fabric.setup_dataloaders(loader, use_distributed_sampler=False)
-        return cast("DataLoader[Any]", placed)  # one loader in, one out
+    def _placed(self, loader: DataLoader[Any]) -> Iterator[list[Tensor]]:
+        """Yield batches on the device.
+
+        Fabric's own loader would count epochs from the start of the process, so a resumed
+        run would see the series in another order.
+        """
+        for batch in loader:
+            yield self.fabric.to_device(batch)
 
 
 def _key(

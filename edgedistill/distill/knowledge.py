@@ -18,6 +18,15 @@ from edgedistill.perturbation import Floats, Ints, PerturbationPlan, unseen_plan
 from edgedistill.teachers import Teacher
 
 SPLITS = ("train", "validation", "test")
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,  # a bare array is no context manager; AttributeError before Python 3.11
+    AttributeError,
+    zipfile.BadZipFile,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,8 @@ class Knowledge:
             DataError: the file is missing or not ours.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            # NumPy would leave a damaged file open that it opened itself.
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 parts = {
                     name: Explanation(
                         arrays[f"{name}_logits"], arrays[f"{name}_kl"], arrays[f"{name}_signed"]
@@ -57,7 +67,7 @@ class Knowledge:
                     for name in (*SPLITS, "unseen")
                 }
                 return cls({n: parts[n] for n in SPLITS}, parts["unseen"], bool(arrays["maps"]))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except _UNREADABLE as error:
             raise DataError(
                 f"{path} does not hold a teacher's answers ({error}). Train the teacher again."
             ) from error

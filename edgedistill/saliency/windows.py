@@ -40,12 +40,16 @@ def window_saliency(
         temperature: divides the logits.
         form: "summed" (N, W), or "elementwise" (N, W, K).
 
+    Returns:
+        Of the type of `clean`.
+
     Source: Temporal Saliency Distillation, arXiv:2601.04263.
     """
-    log_p = functional.log_softmax(clean / temperature, dim=-1)[:, None]
-    log_q = functional.log_softmax(perturbed / temperature, dim=-1)
+    log_p = functional.log_softmax(_precise(clean) / temperature, dim=-1)[:, None]
+    log_q = functional.log_softmax(_precise(perturbed) / temperature, dim=-1)
     terms = log_p.exp() * (log_p - log_q) * temperature**2
-    return terms if form == "elementwise" else terms.sum(dim=-1)
+    scores = terms if form == "elementwise" else terms.sum(dim=-1)
+    return scores.to(clean.dtype)
 
 
 def normalize(saliency: Tensor, *, epsilon: float = 1e-8) -> Tensor:
@@ -80,6 +84,14 @@ def correlation(first: Tensor, second: Tensor, *, epsilon: float = 1e-8) -> Tens
     b = second - second.mean(dim=-1, keepdim=True)
     norm = (a.square().sum(dim=-1) * b.square().sum(dim=-1) + epsilon**2).sqrt()
     return (a * b).sum(dim=-1) / norm
+
+
+def _precise(logits: Tensor) -> Tensor:
+    """Return logits in float64: the terms of a small KL cancel below float32's rounding.
+
+    A fresh student at temperature 8 is there: its scores would be mostly noise.
+    """
+    return logits if logits.device.type == "mps" else logits.double()  # Apple's GPUs have none
 
 
 def _centered(logits: Tensor) -> Tensor:

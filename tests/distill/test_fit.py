@@ -9,7 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -161,14 +162,14 @@ def test_last_weights_are_kept(data):
 @pytest.mark.parametrize("select", ["cross_entropy", "objective"])
 def test_weights_before_the_last_term_joined_are_never_kept(data, select):
     """They never saw what the last term asks, however good they look."""
-    config = replace(CONFIG, epochs=8, select=select)
+    config = replace(CONFIG, epochs=20, select=select)
 
     history, model = train(data, config, entropy(), worsening(start=0.5))
 
     entropies = [epoch.validation_cross_entropy for epoch in history]
-    assert min(entropies[:4]) < min(entropies[4:])
+    assert min(entropies[:10]) < min(entropies[10:])
     kept = validation_entropy(model, data)
-    assert any(kept == pytest.approx(value, rel=1e-5) for value in entropies[4:])
+    assert any(kept == pytest.approx(value, rel=1e-5) for value in entropies[10:])
 
 
 def test_a_term_joins_late(data):
@@ -250,19 +251,17 @@ def test_cosine_ends_near_zero_and_constant_stays(data):
     assert rates["cosine"][-1] < 0.01 * CONFIG.learning_rate
 
 
-@pytest.mark.parametrize(("frozen_from", "moving"), [(0.5, [True, True, False, False]), (None, 4)])
+@pytest.mark.parametrize(("frozen_from", "moving"), [(0.5, 2), (None, 4)])
 def test_batch_norm_statistics_freeze(data, frozen_from, moving):
     """From the given share of the epochs on running statistics stay; before it they move."""
     model = network()
     seen = [statistics(model)]
     config = replace(CONFIG, epochs=4, freeze_norm_from=frozen_from)
 
-    fit(
-        model, [entropy()], data, config, seed=0, on_epoch=lambda _: seen.append(statistics(model))
-    )
+    fit(model, [entropy()], data, config, seed=0, on_epoch=lambda _: seen.append(statistics(model)))
 
-    moved = [not torch.equal(a, b) for a, b in zip(seen, seen[1:], strict=False)]
-    assert moved == (moving if frozen_from else [True] * 4)
+    moved = [not torch.equal(a, b) for a, b in pairwise(seen)]
+    assert moved == [True] * moving + [False] * (4 - moving)
 
 
 def statistics(model: nn.Module) -> Tensor:
@@ -277,7 +276,7 @@ class Poison(Objective):
         super().__init__()
         self.at = training
 
-    def forward(self, batch, answer):
+    def forward(self, _batch, answer):
         return answer.logits.mean() * (math.nan if torch.is_grad_enabled() == self.at else 1.0)
 
 
@@ -294,7 +293,7 @@ def test_a_loss_that_is_no_number_is_refused(data, training, what):
     "settings", [{"accelerator": "cuda"}, {"accelerator": "tpu"}, {"strategy": "teleport"}], ids=str
 )
 def test_devices_that_are_not_there(data, settings):
-    with pytest.raises(MachineError, match="cannot train with .* Set training.accelerator to cpu"):
+    with pytest.raises(MachineError, match=r"cannot train with .* Set training.accelerator to cpu"):
         train(data, replace(CONFIG, **settings))
 
 
@@ -379,9 +378,7 @@ def test_a_checkpoint_of_another_configuration_is_not_used(data, checkpoint):
 def test_a_checkpoint_of_another_network_is_not_used(data, checkpoint):
     wider = build(ModelSpec(family="fcn", width=3), channels=1, classes=CLASSES, length=24)
 
-    history = fit(
-        wider, [entropy()], data, CONFIG, seed=0, records=Records(checkpoint=checkpoint)
-    )
+    history = fit(wider, [entropy()], data, CONFIG, seed=0, records=Records(checkpoint=checkpoint))
 
     assert len(history) == CONFIG.epochs
 
@@ -426,7 +423,7 @@ def saliency_terms(data: TrainingData) -> list[Term]:
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(data, tmp_path):
-    """Killed without warning after some epochs, resumed, it ends bit for bit where it would have."""
+    """Killed without warning after some epochs, resumed, it ends bit for bit where it would."""
     here = Path(__file__)
     script = f"import sys; sys.path.insert(0, {str(here.parent)!r}); import {here.stem} as t; "
     script += f"from pathlib import Path; t.killable(Path({str(tmp_path)!r}))"
@@ -452,9 +449,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(data, tmp_path):
 def test_tensorboard_reads_the_curves(data, tmp_path):
     folder = tmp_path / "tensorboard" / "student"
 
-    history = fit(
-        network(), [entropy()], data, CONFIG, seed=0, records=Records(tensorboard=folder)
-    )
+    history = fit(network(), [entropy()], data, CONFIG, seed=0, records=Records(tensorboard=folder))
 
     events = EventAccumulator(str(folder))
     events.Reload()
@@ -473,16 +468,31 @@ def test_mixed_precision_trains(data):
 
 @pytest.mark.slow
 def test_two_processes_train_one_network(data, tmp_path):
-    """Both see their half of the series, agree on every decision, and the result comes back."""
-    path = tmp_path / "two"
-    config = replace(CONFIG, devices=2, epochs=8, patience=8)
-    model = network()
+    """Each takes half of every batch, and together they do what one process does with the whole.
 
+    The LSTM has no batch norm, whose statistics would be those of half a batch.
+    """
+    folder = tmp_path / "two"
+    config = replace(CONFIG, epochs=3, select="last")
+    together, alone = (
+        build(ModelSpec(family="lstm", width=3, depth=1), channels=1, classes=CLASSES, length=24)
+        for _ in range(2)
+    )
+    alone.load_state_dict(together.state_dict())
+
+    expected = fit(alone, [entropy()], data, config, seed=0)
     history = fit(
-        model, [entropy()], data, config, seed=0, records=Records(tensorboard=path)
+        together,
+        [entropy()],
+        data,
+        replace(config, devices=2, batch_size=config.batch_size // 2),
+        seed=0,
+        records=Records(tensorboard=folder),
     )
 
-    assert len(history) == 8
-    assert history[-1].train_loss < history[0].train_loss
-    best = min(epoch.validation_cross_entropy for epoch in history)
-    assert validation_entropy(model, data) == pytest.approx(best, rel=1e-4)
+    for pair in zip(history, expected, strict=True):
+        two, one = (list(asdict(epoch).values()) for epoch in pair)
+        assert two == pytest.approx(one, rel=1e-4)
+    for two, one in zip(together.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-5)
+    assert len(list(folder.glob("events.*"))) == 1

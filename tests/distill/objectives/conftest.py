@@ -1,0 +1,65 @@
+"""A tiny teacher and student on real series."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from aeon.datasets import load_basic_motions
+from torch import Tensor, nn
+
+from edgedistill.distill.objectives import Answer, Batch, Objective
+
+
+@dataclass(frozen=True)
+class World:
+    """Four series of each of four motions, and two networks for them."""
+
+    series: np.ndarray  # (M, C, T) = (16, 2, 20)
+    labels: np.ndarray  # (M,)
+    teacher: nn.Module
+    student: nn.Module
+
+    def ask(self, series: np.ndarray) -> np.ndarray:
+        """Return the teacher's logits as a black box gives them."""
+        with torch.no_grad():
+            return self.teacher(torch.from_numpy(series)).numpy()
+
+    def batch(self, *rows: int, step: int = 0) -> Batch:
+        """Return some of the series."""
+        chosen = torch.tensor(rows)
+        series, labels = torch.from_numpy(self.series), torch.from_numpy(self.labels)
+        return Batch(chosen, series[chosen], labels[chosen], step)
+
+
+@pytest.fixture
+def world() -> World:
+    """The same at every test, because tests train the networks' gradients."""
+    series, names = load_basic_motions(split="train")
+    labels = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    torch.manual_seed(0)
+    teacher, student = (
+        nn.Sequential(
+            nn.Conv1d(2, width, 5), nn.Tanh(), nn.AdaptiveAvgPool1d(1), nn.Flatten(),
+            nn.Linear(width, 4),
+        )
+        for width in (16, 4)
+    )  # fmt: skip
+    chosen = np.argsort(labels, kind="stable").reshape(4, 10)[:, :4].ravel()
+    part = np.ascontiguousarray(series[chosen, :2, ::5], dtype=np.float32)
+    return World(part / 3, labels[chosen], teacher, student)
+
+
+@pytest.fixture
+def answer() -> Callable[[nn.Module, Objective, Batch], Answer]:
+    """What a network says when an objective asks, as the training loop asks it."""
+
+    def asked(network: nn.Module, objective: Objective, batch: Batch) -> Answer:
+        copies: Tensor = objective.copies(batch)
+        logits = network(torch.cat([batch.series, copies]))
+        return Answer(logits[: len(batch.series)], copies, logits[len(batch.series) :])
+
+    return asked

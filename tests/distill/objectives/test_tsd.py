@@ -1,0 +1,166 @@
+"""Temporal saliency distillation against a slow definition of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+
+from edgedistill.distill.objectives import TSD, Answer
+from edgedistill.errors import DataError
+
+WINDOWS, WIDTH, TEMPERATURE = 6, 5, 8.0
+
+
+def _tsd(world, **changes):
+    settings = {"windows": WINDOWS, "width": WIDTH, "temperature": TEMPERATURE, **changes}
+    return TSD(world.ask, world.series, world.labels, **settings)
+
+
+def _slow_saliency(ask, series, copies, form):
+    """The paper's scores of a batch, a window at a time, in float64."""
+    scores = []
+    for n, w in np.ndindex(copies.shape[:2]):
+        p, q = (
+            softmax(ask(x[None])[0].astype(np.float64) / TEMPERATURE)
+            for x in (series[n], copies[n, w])
+        )
+        terms = [
+            pk * (np.log(pk) - np.log(qk)) * TEMPERATURE**2 for pk, qk in zip(p, q, strict=True)
+        ]
+        scores.append([sum(terms)] if form == "summed" else terms)
+    flat = np.array(scores)
+    return flat / (flat[flat > 0].mean() + 1e-8)
+
+
+def _slow_loss(world, batch, starts, donors, form):
+    """The published loss for given draws."""
+    series = batch.series.numpy()
+    copies = np.stack([[x] * WINDOWS for x in series])
+    for n, w in np.ndindex(starts.shape):
+        for t in range(starts[n, w], starts[n, w] + WIDTH):
+            copies[n, w, :, t] = world.series[donors[n, w], :, t]
+
+    def student(x):
+        return world.student(torch.from_numpy(x)).detach().numpy()
+
+    gap = _slow_saliency(student, series, copies, form) - _slow_saliency(
+        world.ask, series, copies, form
+    )
+    size = np.abs(gap)
+    return copies, np.where(size < 1, 0.5 * size**2, size - 0.5).mean()
+
+
+@pytest.mark.parametrize("form", ["summed", "elementwise"])
+def test_tsd_agrees_with_a_slow_definition(world, answer, form):
+    """The copies are exactly the same, the loss is the same up to float32."""
+    objective = _tsd(world, form=form)
+    batch = world.batch(0, 4, 9, 13, 2, step=3)
+    said = answer(world.student, objective, batch)
+
+    loss = objective(batch, said)
+
+    copies, expected = _slow_loss(world, batch, *objective._draw(batch), form)
+    np.testing.assert_array_equal(said.copies.numpy(), copies.reshape(-1, 2, 20))
+    assert loss.item() == pytest.approx(expected, rel=1e-2)
+
+
+def test_forms_are_different_losses(world, answer):
+    """The switch does something."""
+    batch = world.batch(0, 4, 9)
+
+    losses = {
+        _tsd(world, form=form)(batch, answer(world.student, _tsd(world), batch)).item()
+        for form in ("summed", "elementwise")
+    }
+
+    assert len(losses) == 2
+
+
+def test_windows_come_from_series_of_other_classes(world):
+    """Each copy differs from its series in one window, which an opposing series has there."""
+    batch = world.batch(*range(16))
+
+    copies = _tsd(world).copies(batch).numpy().reshape(16, WINDOWS, 2, 20)
+
+    starts = set()
+    for n, w in np.ndindex(copies.shape[:2]):
+        changed = np.flatnonzero((copies[n, w] != world.series[n]).any(axis=0))
+        assert changed[-1] - changed[0] < WIDTH
+        stretch = slice(changed[0], changed[-1] + 1)
+        donors = [
+            m
+            for m in range(16)
+            if np.array_equal(world.series[m, :, stretch], copies[n, w, :, stretch])
+        ]
+        assert donors
+        assert all(world.labels[donors] != world.labels[n])
+        starts.add(int(changed[0]))
+    assert {0, 20 - WIDTH} <= starts  # both borders, the last start included
+
+
+def test_draws_depend_on_seed_step_and_batch(world):
+    """The same step asks the same; another step, seed or batch of the epoch does not."""
+    batch = world.batch(0, 1, 2, step=7)
+    first = _tsd(world, seed=1).copies(batch)
+
+    again = _tsd(world, seed=1).copies(batch)
+    step = _tsd(world, seed=1).copies(world.batch(0, 1, 2, step=8))
+    seed = _tsd(world, seed=2).copies(batch)
+
+    assert torch.equal(first, again)
+    assert not torch.equal(first, step)
+    assert not torch.equal(first, seed)
+    draws = [_tsd(world)._draw(world.batch(*rows))[0] for rows in ((0, 1), (2, 1))]
+    assert (draws[0] != draws[1]).any()
+
+
+def test_teacher_itself_has_no_loss(world, answer):
+    """It is asked about the same copies as the student."""
+    objective, batch = _tsd(world), world.batch(0, 5, 10)
+
+    assert objective(batch, answer(world.teacher, objective, batch)).item() < 1e-6
+    assert objective(batch, answer(world.student, objective, batch)).item() > 1e-2
+
+
+def test_certainty_alone_costs_little(world, answer):
+    """Scores are normalized a batch, so a student that is surer of the same reasons is close."""
+    objective, batch = _tsd(world), world.batch(0, 5, 10)
+    said = answer(world.teacher, objective, batch)
+
+    surer = objective(batch, Answer(said.logits * 3, said.copies, said.perturbed * 3))
+
+    assert surer < 0.1 * objective(batch, answer(world.student, objective, batch))
+
+
+def test_gradient_reaches_the_student_alone(world, answer):
+    """Through the clean and through the perturbed pass; never into the teacher."""
+    objective, batch = _tsd(world), world.batch(0, 5, 10)
+    said = answer(world.student, objective, batch)
+    said.logits.retain_grad()
+    said.perturbed.retain_grad()
+
+    objective(batch, said).backward()
+
+    assert said.logits.grad.abs().sum() > 0
+    assert said.perturbed.grad.abs().sum() > 0
+    assert world.student[0].weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in world.teacher.parameters())
+    assert list(objective.parameters()) == []
+
+
+def test_bank_of_one_class_is_refused(world):
+    """There is nothing to oppose."""
+    objective = TSD(
+        world.ask, world.series, np.zeros(16, np.int64), windows=2, width=5, temperature=8.0
+    )
+
+    with pytest.raises(DataError, match="so none opposes it"):
+        objective.copies(world.batch(0))
+
+
+def test_window_longer_than_the_series_is_refused(world):
+    """The message names both lengths."""
+    with pytest.raises(DataError, match="window of 21 steps does not fit a series of 20"):
+        _tsd(world, width=21).copies(world.batch(0))

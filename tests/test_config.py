@@ -1,0 +1,332 @@
+"""The recipe, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edgedistill import config, targets
+from edgedistill.config import Recipe
+from edgedistill.contract import Contract
+from edgedistill.distill.fit import FitConfig
+from edgedistill.distill.presets import PRESETS
+from edgedistill.errors import ConfigError
+
+RECIPE = """\
+# the whole of it
+data:
+  train: ItalyPowerDemand
+student:
+  width: 4
+  objectives:
+    - name: cross_entropy
+    - name: kd
+      weight: [0.5, 0.9]
+  training:
+    epochs: 7
+contract:
+  max_kl: null
+"""
+
+
+def test_an_empty_recipe_is_the_defaults():
+    assert config.parse("") == Recipe()
+    assert config.parse("# nothing but a comment") == Recipe()
+
+
+def test_a_file_is_read(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE)
+
+    recipe = config.load(path, ["seed=3"])
+
+    assert recipe.data.train == "ItalyPowerDemand"
+    assert recipe.student.width == 4
+    assert [term.name for term in recipe.student.objectives] == ["cross_entropy", "kd"]
+    assert recipe.student.objectives[1].weight == (0.5, 0.9)
+    assert recipe.contract == replace(Contract(), max_kl=None)
+    assert recipe.seed == 3
+
+
+@pytest.mark.parametrize("text", ["", RECIPE, "preset: paper", "name: Öl"])
+def test_what_is_dumped_is_parsed(text):
+    recipe = config.parse(text)
+
+    assert config.parse(config.dump(recipe)) == recipe
+
+
+def test_a_partial_section_keeps_the_rest_of_its_defaults():
+    """Those of its own place: a student's training has other defaults than a teacher's."""
+    recipe = config.parse("student: {training: {epochs: 7}}\nteacher: {training: {epochs: 5}}")
+
+    assert recipe.student.training == replace(Recipe().student.training, epochs=7)
+    assert recipe.student.training.learning_rate == 0.01
+    assert recipe.teacher.training == replace(Recipe().teacher.training, epochs=5)
+    assert recipe.teacher.training.learning_rate == FitConfig().learning_rate
+
+
+@pytest.mark.parametrize("text", ["student:", "student: {training: }", "contract: null"])
+def test_an_empty_section_changes_nothing(text):
+    """As when every line below it is commented out."""
+    assert config.parse(text) == Recipe()
+
+
+def test_the_preset_of_the_paper():
+    """What the recipe says itself wins over its preset."""
+    recipe = config.parse("preset: paper\nstudent: {width: 8, training: {epochs: 50}}")
+
+    paper = PRESETS["paper"]
+    training = FitConfig(**paper["student"]["training"])
+    assert recipe.teacher.training == training
+    assert recipe.student.training == replace(training, epochs=50)
+    assert (recipe.teacher.family, recipe.teacher.width, recipe.teacher.depth) == ("lstm", 100, 3)
+    assert (recipe.student.family, recipe.student.width, recipe.student.depth) == ("lstm", 8, 1)
+    assert recipe.data.max_length == 100
+    assert [term.name for term in recipe.student.objectives] == ["cross_entropy", "tsd"]
+    assert recipe.student.objectives[1].weight == (0.1, 0.5, 1.0, 10.0, 100.0)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_may_be_named(name):
+    assert config.parse(f"preset: {name}").preset == name
+
+
+def test_settings_win_over_the_file_and_later_ones_over_earlier():
+    recipe = config.parse(
+        RECIPE,
+        [
+            "student.width=16",
+            "student.training.learning_rate=1e-3",
+            "data.test=null",
+            "contract.max_kl=0.1",
+            "student.objectives=[{name: kd}]",
+            "seed=1",
+            "seed=2",
+        ],
+    )
+
+    assert recipe.student.width == 16
+    assert recipe.student.training.epochs == 7
+    assert recipe.student.training.learning_rate == 0.001
+    assert recipe.data.test is None
+    assert recipe.contract.max_kl == 0.1
+    assert [term.name for term in recipe.student.objectives] == ["kd"]
+    assert recipe.seed == 2
+
+
+def test_settings_above_the_file_lose_to_overrides():
+    above = {"student": {"width": 5, "depth": 2}, "seed": 9}
+
+    recipe = config.parse(RECIPE, ["student.width=6"], above=above)
+
+    assert (recipe.student.width, recipe.student.depth, recipe.seed) == (6, 2, 9)
+    assert recipe.student.training.epochs == 7
+    assert above == {"student": {"width": 5, "depth": 2}, "seed": 9}
+
+
+def test_a_target_sets_what_suits_it():
+    """What the recipe says itself wins over its target."""
+    name = next(name for name in targets.names() if targets.settings(name))
+    wanted = targets.settings(name)
+
+    recipe = config.parse(f"target: {name}").to_dict()
+
+    assert recipe == config.parse(yaml.safe_dump({**wanted, "target": name})).to_dict()
+    assert config.parse(
+        f"target: {name}\noptimize: {{precisions: [fp16]}}"
+    ).optimize.precisions == ("fp16",)
+
+
+def test_sensible_settings_name_what_was_named():
+    found = config.sensible("train.npz", "test.npz", teacher="teacher.onnx", target=None)
+
+    assert found == {
+        "data": {"train": "train.npz", "test": "test.npz"},
+        "teacher": {"source": "teacher.onnx", "trust": False},
+    }
+    assert config.sensible(None) == {}
+    assert config.sensible(None, target="board") == {"target": "board"}
+
+
+def test_sounds_become_log_mel_frames(tmp_path):
+    for name in ("0_a.wav", "1_a.wav"):
+        (tmp_path / name).touch()
+
+    recipe = config.parse("", above=config.sensible(str(tmp_path)))
+
+    assert recipe.data.train == str(tmp_path)
+    assert (recipe.data.features, recipe.data.sizing) == ("log_mel", "pad")
+
+
+def test_nothing_asks_a_file_of_logits_for_reasons():
+    recipe = config.parse("", above=config.sensible("GunPoint", teacher="logits.npz", trust=True))
+
+    assert recipe.teacher.trust
+    assert [term.name for term in recipe.student.objectives] == ["cross_entropy", "kd"]
+    assert recipe.contract.min_saliency_pearson is None
+    assert recipe.contract.min_saliency_spearman is None
+    assert recipe.contract.min_agreement == Contract().min_agreement
+
+
+OTHER: dict[str, Any] = {
+    "schedule": "constant",
+    "select": "last",
+    "patience": 3,
+    "clip": 0.5,
+    "freeze_norm_from": 0.25,
+    "accelerator": "cpu",
+    "strategy": "ddp",
+    "precision": "bf16-mixed",
+}
+
+
+@pytest.mark.parametrize("place", ["teacher", "student"])
+@pytest.mark.parametrize("name", [field.name for field in fields(FitConfig)])
+def test_every_setting_of_training_is_reachable(place, name):
+    default = getattr(getattr(Recipe(), place).training, name)
+    value = OTHER.get(name, default + 1 if isinstance(default, int | float) else None)
+    assert value != default
+
+    recipe = config.parse("", [f"{place}.training.{name}={value}"])
+
+    assert getattr(getattr(recipe, place).training, name) == value
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Contract)])
+@pytest.mark.parametrize("value", [0.125, None])
+def test_every_clause_is_reachable(name, value):
+    recipe = config.parse("", [f"contract.{name}={'null' if value is None else value}"])
+
+    assert getattr(recipe.contract, name) == value
+
+
+WRONG = {
+    "not a mapping": ("- a\n- b", "holds list, a recipe is a mapping"),
+    "text": ("GunPoint", "holds str, a recipe is a mapping"),
+    "bad YAML": ("data: [", "is not valid YAML"),
+    "unknown key": (
+        "seed: 1\nstudnet: {}",
+        r"line 2: there is no key studnet\. Did you mean student\? Allowed here: name, .* golden",
+    ),
+    "unknown key within": (
+        "data:\n  train: GunPoint\n  lenght: 3",
+        r"line 3: there is no key data\.lenght\. Did you mean length\? Allowed here: train, test",
+    ),
+    "unknown key without a near one": (
+        "data: {zzz: 3}",
+        r"line 1: there is no key data\.zzz\. Allowed here: train, test",
+    ),
+    "unknown training key": (
+        "student:\n  training:\n    epoch: 3",
+        r"line 3: there is no key student\.training\.epoch\. Did you mean epochs\? "
+        "Allowed here: epochs, batch_size, .*precision",
+    ),
+    "unknown clause": (
+        "contract:\n  max_kll: 3",
+        r"line 2: there is no key contract\.max_kll\. Did you mean max_kl\? Allowed here: "
+        "max_accuracy_drop, .*max_latency_p95_ms",
+    ),
+    "unknown objective key": (
+        "student:\n  objectives:\n    - name: kd\n      weigth: 3",
+        r"line 4: there is no key student\.objectives\.0\.weigth\. Did you mean weight\?",
+    ),
+    "wrong type": ("data:\n  length: long", r"line 2: data\.length is 'long'\. .*valid integer"),
+    "text for a section": ("student: small", r"line 1: student is 'small'\. .*valid dictionary"),
+    "wrong choice": (
+        "teacher:\n  family: fnc",
+        r"line 2: teacher\.family is 'fnc'\. Input should be 'lstm', 'fcn', 'resnet', ",
+    ),
+    "wrong preset": ("preset: papr", r"preset is 'papr'\. Input should be 'default' or 'paper'"),
+    "out of range": ("golden: 0", r"golden is 0\. Input should be greater than or equal to 1"),
+    "not finite": ("saliency:\n  temperature: .inf", r"line 2: saliency\.temperature is inf\."),
+    "no such objective": (
+        "student:\n  objectives:\n    - name: kdd",
+        r"line 3: student\.objectives\.0 is {'name': 'kdd'}\. .*'kdd'.*'cross_entropy', 'kd', ",
+    ),
+    "objective without a name": (
+        "student:\n  objectives:\n    - weight: 1",
+        r"line 3: student\.objectives\.0 is {'weight': 1}\. .*'name'",
+    ),
+    "no objective": ("student: {objectives: []}", r"student\.objectives is \[\]\. .*at least 1"),
+    "weight below zero": (
+        "student: {objectives: [{name: kd, weight: -1}]}",
+        r"student\.objectives\.0\.weight is -1\. Input should be greater than 0",
+    ),
+    "one of several weights": (
+        "student: {objectives: [{name: kd, weight: [1, -1]}]}",
+        r"student\.objectives\.0\.weight\.1 is -1\. Input should be greater than 0",
+    ),
+    "no such precision": (
+        "optimize: {precisions: [fp31]}",
+        r"optimize\.precisions\.0 is 'fp31'\. Input should be 'fp32', 'fp16' or 'int8'",
+    ),
+    "training refused": (
+        "student:\n  training:\n    clip: 1\n    epochs: 0",
+        r"line 4: student\.training\.epochs must be at least 1, got 0\.",
+    ),
+    "clause refused": (
+        "contract:\n  max_kl: .inf",
+        r"line 2: contract\.max_kl is inf; give a number or null\.",
+    ),
+    "no such target": ("target: toaster", r": There is no target 'toaster'\."),
+    "key that is no text": ("1: 2", r"1 is 1\. Keys should be strings"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG.values(), ids=WRONG)
+def test_a_wrong_recipe_is_explained(tmp_path, text, message):
+    """With the file, what was found and what is allowed; nothing is said twice."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match=message) as told:
+        config.load(path)
+
+    assert str(told.value).startswith(str(path))
+    assert str(told.value).count(str(path)) == 1
+    assert told.value.exit_code == 2
+
+
+def test_every_mistake_is_told_at_once():
+    with pytest.raises(ConfigError) as told:
+        config.parse("seed: x\ndata:\n  trian: GunPoint\nstudent:\n  training:\n    epochs: 0")
+
+    lines = str(told.value).splitlines()
+    assert [line.partition(":")[0] for line in sorted(lines)] == [
+        "recipe, line 1",
+        "recipe, line 3",
+        "recipe, line 6",
+    ]
+
+
+@pytest.mark.parametrize("make", [None, Path.mkdir, lambda path: path.write_bytes(b"\xff\xfe")])
+def test_a_file_that_cannot_be_read(tmp_path, make):
+    path = tmp_path / "recipe.yaml"
+    if make is not None:
+        make(path)
+
+    with pytest.raises(
+        ConfigError, match=r"Cannot read the recipe .*recipe\.yaml.* Check the path"
+    ):
+        config.load(path)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("student.width", r"--set takes a\.b=value, got 'student\.width'"),
+        ("=3", r"--set takes a\.b=value, got '=3'"),
+        ("seed=[1", r"--set seed=\[1: '\[1' is not valid YAML"),
+        ("seed.a=1", r"--set seed\.a=1: seed holds 5, so it has no keys"),
+        ("student.widht=3", r"recipe: there is no key student\.widht\. Did you mean width\?"),
+        ("student.training.epochs=0", r"recipe: student\.training\.epochs must be at least 1"),
+        ("student.width=wide", r"recipe: student\.width is 'wide'"),
+    ],
+)
+def test_a_wrong_setting_is_explained(setting, message):
+    with pytest.raises(ConfigError, match=message):
+        config.parse("seed: 5", [setting])

@@ -230,6 +230,8 @@ def parse(
     except ValidationError as error:
         lines = dict(_lines(node)) if node is not None else {}
         raise ConfigError("\n".join(_sentences(error, lines, origin))) from error
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from error
 
 
 def sensible(

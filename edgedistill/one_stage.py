@@ -11,7 +11,7 @@ from typing import Any
 from edgedistill import metrics
 from edgedistill.config import Recipe
 from edgedistill.data import Prepared
-from edgedistill.files import fingerprint, read_json
+from edgedistill.files import fingerprint, read_json, sha256
 from edgedistill.pipeline import judge
 from edgedistill.report import Report, from_json
 from edgedistill.stages import networks
@@ -21,7 +21,7 @@ from edgedistill.stages.model import EXPORT_FACTS, VARIANTS, export_student, mak
 from edgedistill.stages.progress import Progress
 from edgedistill.stages.reporting import REPORT_JSON
 from edgedistill.stages.student import TRIALS, make_student
-from edgedistill.stages.teacher import make_teacher, open_knowledge
+from edgedistill.stages.teacher import KNOWLEDGE, make_teacher, open_knowledge
 
 Facts = dict[str, Any]
 
@@ -45,7 +45,9 @@ def distill(recipe: Recipe, teacher: Path, out: Path, tell: Progress) -> Facts:
     """Run the student stage."""
     data = prepare_data(recipe)
     make_stage(
-        out, _key(recipe, data), lambda f, work: make_student(recipe, data, teacher, f, work, tell)
+        out,
+        _key(recipe, data, teacher / KNOWLEDGE),
+        lambda f, work: make_student(recipe, data, teacher, f, work, tell),
     )
     found = read_json(out / TRIALS)
     chosen = found["trials"][found["chosen"]]
@@ -71,7 +73,7 @@ def optimize(recipe: Recipe, model: Path, out: Path, tell: Progress) -> Facts:
     data = prepare_data(recipe)
     make_stage(out, _key(recipe, data), lambda f, _: make_variants(recipe, data, model, f, tell))
     made = read_json(out / VARIANTS)["variants"]
-    return {variant["path"]: f"{variant['size_bytes']:,} bytes" for variant in made}
+    return {variant["path"]: {"size_bytes": variant["size_bytes"]} for variant in made}
 
 
 def bundle(
@@ -87,8 +89,10 @@ def bundle(
     return from_json(read_json(out / REPORT_JSON))
 
 
-def _key(recipe: Recipe, data: Prepared) -> str:
-    return fingerprint([recipe.to_dict(), data.fingerprint])
+def _key(recipe: Recipe, data: Prepared, *inputs: Path) -> str:
+    """Return what a killed run is known by; one with another teacher does not go on from it."""
+    files = [sha256(path) for path in inputs if path.is_file()]
+    return fingerprint([recipe.to_dict(), data.fingerprint, files])
 
 
 def _cost(folder: Path) -> Facts:

@@ -36,7 +36,7 @@ teacher:
   training: {epochs: 6, learning_rate: 0.01, batch_size: 8, accelerator: cpu}
 student:
   family: fcn
-  width: 4
+  width: 8
   objectives:
     - {name: cross_entropy, weight: 0.1}
     - {name: kd}
@@ -117,7 +117,8 @@ def test_the_report_says_what_was_measured(whole):
 
     jsonschema.validate(values, schema())
     assert values == to_json(result.report)
-    assert (values["verdict"], values["reasons"]) == ("kept", [])
+    assert values["verdict"] == "kept"
+    assert result.report.reasons == ()
     assert values["chosen"] == "ort-int8"  # the smaller one; everything keeps this contract
     assert [c["name"] for c in values["candidates"]] == ["ort-fp32", "ort-int8"]
     assert all(clause["pass"] for clause in values["contract"])
@@ -160,7 +161,7 @@ def test_another_contract_is_only_judged_anew(out):
 
 
 def test_another_student_spares_the_teacher(whole, out):
-    result = compress(recipe("student.width=3", "student.training.epochs=2"), out)
+    result = compress(recipe("student.width=5", "student.training.epochs=2"), out)
 
     assert ran(result) == ["student", "model", "variants", "result"]
     assert result.report.student is not None

@@ -18,6 +18,8 @@ from edgedistill.cli.validation import benchmark, validate
 from edgedistill.errors import EdgeDistillError, MachineError, UsageError
 
 INTERRUPTED = 130
+_INTERRUPTED = "Interrupted; nothing half written was kept. Run it again to go on."
+_DISTRIBUTIONS = {"google": "protobuf", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -69,13 +71,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return UsageError.exit_code
     except (KeyboardInterrupt, click.Abort):
-        return _stop("Interrupted; nothing half written was kept.", INTERRUPTED)
+        return _stop(_INTERRUPTED, INTERRUPTED)
     except EdgeDistillError as error:
         return _stop(f"error: {error}", error.exit_code)
     except ImportError as error:
-        needed = error.name or "edgedistill"
-        hint = f"Install it with: python -m pip install {needed}"
-        return _stop(f"error: {error}. {hint}", MachineError.exit_code)
+        if _is_interrupt(error):
+            return _stop(_INTERRUPTED, INTERRUPTED)
+        return _stop(_missing(error), MachineError.exit_code)
     except OSError as error:
         return _stop(f"error: {error}. Check the path and the disk.", MachineError.exit_code)
     return code if isinstance(code, int) else 0
@@ -84,3 +86,17 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def _stop(message: str, code: int) -> int:
     click.echo(message, err=True)
     return code
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Say whether Ctrl-C is behind it: hit in an extension's import, it becomes an ImportError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _missing(error: ImportError) -> str:
+    """Return what installs the package that an import did not find."""
+    package = (error.name or "edgedistill").partition(".")[0]
+    needed = _DISTRIBUTIONS.get(package, package)
+    return f"error: {error}. Install it with: python -m pip install {needed}"

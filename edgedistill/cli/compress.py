@@ -38,7 +38,11 @@ def init(path: Path, data: str, force: bool) -> None:
 @click.option("--teacher", help="Your teacher: .onnx, package.module:factory, .joblib, .npz.")
 @click.option("--target", metavar="NAME", help="Board to suit, such as aarch64.")
 @click.option("--trust", is_flag=True, help="Let a .joblib teacher run the code it contains.")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the run.  [default: runs/NAME of the recipe or data]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def compress(
     recipe: Path | None,

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from edgedistill.contract import Clause
     from edgedistill.report import Candidate, Report
-    from edgedistill.report.wording import Row
     from edgedistill.stages.progress import Progress
 
 
@@ -32,21 +33,26 @@ def progress() -> Iterator[Progress]:
     )
 
     columns = (
-        TextColumn("{task.description:<16}"),
+        TextColumn("{task.description:<20}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
+    bars = Progress(*columns, console=Console(stderr=True))
     tasks = {}
-    with Progress(*columns, console=Console(stderr=True)) as bars:
 
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
+    def tell(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            bars.start()  # not before there is a bar, or an error would begin with an empty line
+            tasks[what] = bars.add_task(what, total=total)
+        bars.update(tasks[what], completed=done, total=total)
 
+    try:
         yield tell
+    finally:
+        if tasks:
+            bars.stop()
 
 
 def print_json(value: Any) -> None:
@@ -56,32 +62,43 @@ def print_json(value: Any) -> None:
 
 def print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
     """Print names and values as a table."""
-    table = _table(title, ("", ""))
+    table = _table(("", ""))
     table.show_header = False
+    table.columns[1].justify = "left"
     for name, value in facts:
         table.add_row(name, value)
-    _print(table)
+    _print(title, table)
+
+
+def shown(value: Any) -> str:
+    """Return a value in words for a table; what is None or empty is left out of mappings.
+
+    >>> shown({"spec": {"width": 4, "depth": None}, "accuracy": 0.98765}), shown([1, 2])
+    ('spec width 4, accuracy 0.9877', '1, 2')
+    """
+    if isinstance(value, dict):
+        said = {key: shown(item) for key, item in value.items() if item is not None}
+        return ", ".join(f"{key} {text}" for key, text in said.items() if text)
+    if isinstance(value, list):
+        return ", ".join(shown(item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def print_rows(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under a head as a table."""
-    table = _table(title, head)
+    table = _table(head)
     for row in rows:
         table.add_row(*row)
-    _print(table)
+    _print(title, table)
 
 
 def print_report(report: Report) -> None:
     """Print what a report says: models side by side, clauses, verdict."""
-    from edgedistill.report import wording
-
-    models = report.models()
-    for group, rows in wording.measured_rows(models).items():
-        print_rows(
-            group,
-            ("", *(model.name for model in models)),
-            [_model_row(row, models) for row in rows],
-        )
+    _print_models(report.models())
     print_rows(
         "Contract",
         ("clause", "measured", "95 % interval", "threshold", "outcome"),
@@ -93,11 +110,55 @@ def print_report(report: Report) -> None:
     click.echo(f"\nverdict: {report.verdict}{chosen}")
 
 
-def _model_row(row: Row, models: Sequence[Candidate]) -> list[str]:
+def _print_models(models: Sequence[Candidate]) -> None:
+    """Print models side by side; their intervals stand where a line has room for them."""
+    console = _console()
+    for place in ("beside", "below", "nowhere"):
+        table = _models_table(models, place)
+        if _width(table, console) <= console.width:
+            break
+    _print("Models side by side", table)
+    if place == "nowhere":
+        click.echo("A wider window, or the report, also shows the 95 % intervals.\n")
+
+
+def _models_table(models: Sequence[Candidate], place: str) -> Table:
+    from rich.text import Text
+
     from edgedistill.report import wording
 
-    cells = [" ".join(part for part in wording.cell(row, model) if part) for model in models]
-    return [f"{row.label} {row.note}".strip(), *cells]
+    groups = wording.measured_rows(tuple(models))
+    found = [wording.cell(row, m) for rows in groups.values() for row in rows for m in models]
+    widths = max(len(value) for value, _ in found), max(len(interval) for _, interval in found)
+    table = _table(("", *(model.name for model in models)))
+    for column in table.columns[1:]:
+        column.no_wrap = True  # figures stay whole; labels give way
+    for group, rows in groups.items():
+        table.add_section()
+        table.add_row(Text(group, "bold"))
+        for row in rows:
+            apart = ("\n" if place == "below" else " ") if row.note else ""
+            label = Text.assemble(row.label, apart, (row.note, "dim"))
+            cells = (wording.cell(row, model) for model in models)
+            table.add_row(label, *(_model_cell(*cell, widths, place) for cell in cells))
+    return table
+
+
+def _model_cell(value: str, interval: str, widths: tuple[int, int], place: str) -> Text:
+    from rich.text import Text
+
+    if place == "beside":  # value under value, interval under interval
+        return Text.assemble(
+            value.rjust(widths[0]), "  ", (interval.rjust(widths[1]), "dim"), justify="left"
+        )
+    below = place == "below" and interval
+    return Text.assemble(value, "\n", (interval, "dim")) if below else Text(value)
+
+
+def _width(table: Table, console: Console) -> int:
+    """Return the columns that a table takes if nothing in it is wrapped."""
+    unbounded = console.options.update(max_width=1_000)
+    return console.measure(table, options=unbounded).maximum
 
 
 def _clause_row(clause: Clause) -> list[str]:
@@ -112,21 +173,27 @@ def _clause_row(clause: Clause) -> list[str]:
     ]
 
 
-def _table(title: str, head: Sequence[str]) -> Table:
+def _table(head: Sequence[str]) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
     for index, name in enumerate(head):
         table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
     return table
 
 
-def _print(table: Table) -> None:
+def _console() -> Console:
+    """Return what prints on stdout."""
     from rich.console import Console
 
     console = Console(markup=False, highlight=False)
     # A pipe has no width; a table cut at 80 columns would lose figures there.
     if not console.is_terminal:
         console.width = 200
-    console.print(table)
+    return console
+
+
+def _print(title: str, table: Table) -> None:
+    click.secho(title, bold=True)  # not the table's own title, which breaks at the table's width
+    _console().print(table)

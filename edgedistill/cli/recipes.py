@@ -15,16 +15,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def recipe_options(command: F) -> F:
-    """Add RECIPE, --data, --test, --teacher-less settings and --set to a command."""
+    """Add RECIPE, --data, --test and --set to a command."""
     for option in reversed(
         (
             click.argument(
                 "recipe", required=False, type=click.Path(dir_okay=False, path_type=Path)
             ),
-            click.option("--data", help="Bundled set's name, file or folder, instead of RECIPE's."),
+            click.option("--data", help="Set's name, file or folder, instead of RECIPE's."),
             click.option("--test", help="Test series, where they are a file of their own."),
             click.option(
-                "--set", "settings", multiple=True, metavar="A.B=VALUE", help="Set a recipe key."
+                "--set",
+                "settings",
+                multiple=True,
+                metavar="A.B=VALUE",
+                help="Set a recipe key; may be repeated.",
             ),
         )
     ):

@@ -87,7 +87,8 @@ def optimize(recipe: Path | None, model: Path, out: Path, as_json: bool, **optio
     """Make the typed variants of an ONNX file: FP32, FP16, INT8.
 
     \b
-    Example: edgedistill optimize --data GunPoint --model runs/model/student.onnx --out runs/v
+    Example: edgedistill optimize --data GunPoint --model runs/model/student.onnx \\
+               --out runs/variants
     """
     from edgedistill import one_stage
 
@@ -137,17 +138,11 @@ def bundle(
 
 def _run(out: Path, as_json: bool, work: Any) -> None:
     """Run a stage under a progress bar and print what it found."""
-    from edgedistill.cli.output import print_facts, print_json, progress
+    from edgedistill.cli.output import print_facts, print_json, progress, shown
 
     with progress() as tell:
         facts = work(tell)
     if as_json:
         print_json({"out": str(out), **facts})
     else:
-        print_facts(str(out), [(name, _shown(value)) for name, value in facts.items()])
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+        print_facts(str(out), [(name, shown(value)) for name, value in facts.items()])

@@ -81,6 +81,8 @@ def benchmark(path: Path, model: str | None, threads: int, runs: int, as_json: b
         (name, milliseconds(q.value), f"{milliseconds(q.low)} to {milliseconds(q.high)}")
         for name, q in (("p50", found.p50_ms), ("p95", found.p95_ms), ("p99", found.p99_ms))
     ]
-    title = f"{chosen.name}, {runtime.describe()['runtime']}, {threads} thread(s), {runs} runs"
-    print_rows(title, ("latency", "measured", "95 % interval"), rows)
-    click.echo(f"{found.series_per_s:,.0f} series a second, one after the other")
+    print_rows(f"{path}: {chosen.name}", ("latency", "measured", "95 % interval"), rows)
+    click.echo(
+        f"{found.series_per_s:,.0f} series a second, one after the other; {runs} runs, "
+        f"{threads} thread{'s' if threads > 1 else ''}, {runtime.describe()['runtime']}"
+    )

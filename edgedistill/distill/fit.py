@@ -8,6 +8,7 @@ killed goes on.
 from __future__ import annotations
 
 import copy
+import gc
 import math
 import multiprocessing
 import pickle
@@ -26,9 +27,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from edgedistill.distill.objectives import Answer, Batch, Term
+from edgedistill.distill.objectives import Answer, Batch, Term, Windows
 from edgedistill.errors import ConfigError, MachineError, ModelError
 from edgedistill.files import fingerprint, whole_file
+from edgedistill.saliency.incremental import Asked, record
 
 VALIDATION_STEP = 2**31  # seeds what is drawn for validation: the same at every epoch
 
@@ -214,11 +216,46 @@ def _run(
         logger.finalize("success")
     if checkpoint is not None and fabric.is_global_zero:
         checkpoint.unlink(missing_ok=True)
+    del loop
     if multiprocessing.parent_process() is not None and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # or its threads abort a spawned process
+        _leave_group(fabric)
     # Plain values: Fabric cannot carry frozen dataclasses over from another process.
     weights = {name: value.numpy() for name, value in progress.weights.items()}
     return [asdict(epoch) for epoch in progress.history], weights
+
+
+def _leave_group(fabric: Fabric) -> None:
+    """End a spawned process's part in the group.
+
+    Left to the end of the process, the group's threads sometimes abort it. And they must
+    have let go of our tensors (hence the barrier), and DDP of the group (hence the
+    collection), or they wait for the interpreter's lock while its holder waits for them.
+    """
+    fabric.barrier()
+    gc.collect()
+    torch.distributed.destroy_process_group()
+
+
+class _Questions(nn.Module):
+    """A network that answers series and windows in one forward, as data parallelism wants it."""
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        self.student = student
+        self._graph = (record(student),)  # in a tuple: its parameters are the student's own
+
+    def forward(
+        self, series: Tensor, asked: Sequence[Windows | None]
+    ) -> tuple[Tensor, list[Tensor | None]]:
+        """Return logits, (N, K), and for each set of windows how they change them, (N, W, K)."""
+        if not any(asked):
+            return self.student(series).float(), [None] * len(asked)
+        known = Asked(self.student, series, graph=self._graph[0])
+        changes = [
+            None if windows is None else known.changes(windows.starts, windows.patches).changes
+            for windows in asked
+        ]
+        return known.logits.float(), [None if c is None else c.float() for c in changes]
 
 
 class _Loop:
@@ -237,7 +274,8 @@ class _Loop:
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        self.model, self.optimizer = fabric.setup(model, optimizer)
+        self.model, self.optimizer = fabric.setup(_Questions(model), optimizer)
+        self.student: nn.Module = self.model.module.student
         for term in terms:
             fabric.to_device(term.objective)
         self.sampler: DistributedSampler[Any] = DistributedSampler(
@@ -291,7 +329,7 @@ class _Loop:
             progress.best, progress.best_epoch = score, epoch.epoch
             progress.weights = {
                 name: value.detach().cpu().clone()
-                for name, value in self.model.module.state_dict().items()
+                for name, value in self.student.state_dict().items()
             }
 
     def save(self, path: Path | None, key: str, progress: _Progress) -> None:
@@ -300,7 +338,7 @@ class _Loop:
             return
         state = {
             "key": key,
-            "model": self.model.module.state_dict(),
+            "model": self.student.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "history": [asdict(epoch) for epoch in progress.history],
             "best": progress.best,
@@ -320,7 +358,7 @@ class _Loop:
             return _Progress()  # damaged; a fresh start ends with the same weights
         if state["key"] != key:  # of another configuration; this run starts afresh
             return _Progress()
-        self.model.module.load_state_dict(state["model"])
+        self.student.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         return _Progress(
             history=[Epoch(**epoch) for epoch in state["history"]],
@@ -341,13 +379,12 @@ class _Loop:
         return loss.item()
 
     def _loss(self, batch: Batch, terms: list[Term]) -> tuple[Tensor, Tensor]:
-        """Return the weighted loss and the clean logits; the student runs once for all terms."""
-        copies = [term.objective.copies(batch) for term in terms]
-        asked = [batch.series, *copies]
-        logits, *perturbed = self.model(torch.cat(asked)).float().split([len(a) for a in asked])
+        """Return the weighted loss and the clean logits; one clean pass serves all terms."""
+        asked = [term.objective.windows(batch) for term in terms]
+        logits, changes = self.model(batch.series, asked)
         losses = [
-            term.weight * term.objective(batch, Answer(logits, copy, answer))
-            for term, copy, answer in zip(terms, copies, perturbed, strict=True)
+            term.weight * term.objective(batch, Answer(logits, windows, change))
+            for term, windows, change in zip(terms, asked, changes, strict=True)
         ]
         return torch.stack(losses).sum(), logits
 

@@ -5,7 +5,8 @@ from edgedistill.saliency.windows import (
     normalize,
     perturb,
     signed_change,
+    signed_fall,
     window_saliency,
 )
 
-__all__ = ["correlation", "normalize", "perturb", "signed_change", "window_saliency"]
+__all__ = ["correlation", "normalize", "perturb", "signed_change", "signed_fall", "window_saliency"]

@@ -73,7 +73,12 @@ def signed_change(clean: Tensor, perturbed: Tensor, targets: Tensor) -> Tensor:
     Returns:
         (N, W).
     """
-    fall = _centered(clean)[:, None] - _centered(perturbed)  # (N, W, K)
+    return signed_fall(perturbed - clean[:, None], targets)
+
+
+def signed_fall(changes: Tensor, targets: Tensor) -> Tensor:
+    """Return the same from how each window changes the logits, (N, W, K) -> (N, W)."""
+    fall = -_centered(changes)
     index = targets[:, None, None].expand(-1, fall.shape[1], 1)
     return fall.gather(2, index).squeeze(2)
 

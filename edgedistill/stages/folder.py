@@ -28,6 +28,8 @@ def make_stage(
     """
     work = work or out.parent / _WORK / f"{out.name}-{key[:12]}"
     work.mkdir(parents=True, exist_ok=True)
+    for left in out.parent.glob(f".{out.name}.*"):  # what a killed run could not clear away
+        shutil.rmtree(left, ignore_errors=True)
     with whole_folder(out) as folder:
         make(folder, work)
         if (work / "tensorboard").exists():

@@ -14,11 +14,20 @@ from torch import nn
 from edgedistill.config import ModelSection
 from edgedistill.data import Prepared
 from edgedistill.distill.fit import Epoch
-from edgedistill.errors import DataError, ModelError
+from edgedistill.errors import ConfigError, DataError, ModelError
 from edgedistill.files import read_json, whole_file, write_json
 from edgedistill.models import ModelSpec, build, cost
 
 WEIGHTS, FACTS = "weights.safetensors", "model.json"
+_UNREADABLE = (
+    ConfigError,  # a family or a size that `build` does not know
+    DataError,
+    KeyError,
+    TypeError,
+    OSError,
+    RuntimeError,  # weights of another network
+    SafetensorError,
+)
 
 
 def fresh(section: ModelSection, data: Prepared, *, seed: int) -> nn.Module:
@@ -56,7 +65,7 @@ def open_network(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
         shape = {key: facts[key] for key in ("channels", "classes", "length")}
         model = build(ModelSpec(**facts["spec"]), **shape)
         model.load_state_dict(load_file(folder / WEIGHTS))
-    except (DataError, KeyError, TypeError, OSError, RuntimeError, SafetensorError) as error:
+    except _UNREADABLE as error:
         raise ModelError(
             f"{folder} does not hold a network of ours ({error}). Train it again."
         ) from error

@@ -19,20 +19,35 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Windows:
+    """Perturbations that a student is asked about."""
+
+    starts: Tensor  # (N, W), or (1, W) if all series share them
+    patches: Tensor  # what stands in each window, (N, W, C, w)
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What the student says of a batch."""
 
     logits: Tensor  # (N, K)
-    copies: Tensor  # what the objective asked besides, (M, C, T); M is 0 if nothing
-    perturbed: Tensor  # logits of the copies, (M, K)
+    windows: Windows | None = None  # what the objective asked besides
+    changes: Tensor | None = None  # of the logits by each window, (N, W, K)
+
+    def perturbed(self) -> tuple[Windows, Tensor]:
+        """Return the windows that were asked about, and how they change the logits, (N, W, K)."""
+        if self.windows is None or self.changes is None:
+            raise TypeError("This objective needs the answers to its windows.")
+        return self.windows, self.changes
 
 
 class Objective(nn.Module):
-    """A loss of the student's logits, and of its logits for perturbed copies if it asks for any."""
+    """A loss of the student's logits, and of how windows change them if it asks for any."""
 
-    def copies(self, batch: Batch) -> Tensor:
-        """Return copies of the series the student must answer, (M, C, T); by default none."""
-        return batch.series[:0]
+    def windows(self, batch: Batch) -> Windows | None:
+        """Return the perturbations the student must answer; by default none."""
+        del batch
+        return None
 
     @abstractmethod
     def forward(self, batch: Batch, answer: Answer) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgedistill import perturbation
-from edgedistill.distill.objectives.objective import Answer, Batch, Objective
+from edgedistill.distill.objectives.objective import Answer, Batch, Objective, Windows
 from edgedistill.perturbation import Floats, Ints
 from edgedistill.saliency import normalize, perturb, window_saliency
 
@@ -58,21 +58,20 @@ class TSD(Objective):
         self._windows, self._width = windows, width
         self._temperature, self._form, self._seed = temperature, form, seed
 
-    def copies(self, batch: Batch) -> Tensor:
-        """Return the perturbed copies, (N*W, C, T)."""
+    def windows(self, batch: Batch) -> Windows:
+        """Return windows of opposing series, drawn anew at every step."""
         starts, donors = self._draw(batch)
         patches = perturbation.cut(self._bank, donors, starts, self._width)
         device = batch.series.device
-        return perturb(
-            batch.series,
-            torch.from_numpy(starts).to(device),
-            torch.from_numpy(patches).to(device),
-        ).flatten(0, 1)
+        return Windows(torch.from_numpy(starts).to(device), torch.from_numpy(patches).to(device))
 
     def forward(self, batch: Batch, answer: Answer) -> Tensor:
         """Return the loss, a scalar; the teacher is asked about the same copies."""
-        student = self._saliency(answer.logits, answer.perturbed)
-        teacher = self._saliency(self._ask(batch.series), self._ask(answer.copies))
+        windows, changes = answer.perturbed()
+        student = self._saliency(answer.logits, answer.logits[:, None] + changes)
+        copies = perturb(batch.series, windows.starts, windows.patches).flatten(0, 1)
+        clean = self._ask(batch.series)
+        teacher = self._saliency(clean, self._ask(copies).reshape(changes.shape))
         return functional.smooth_l1_loss(student, teacher)
 
     def _draw(self, batch: Batch) -> tuple[Ints, Ints]:
@@ -93,7 +92,7 @@ class TSD(Objective):
     def _saliency(self, clean: Tensor, perturbed: Tensor) -> Tensor:
         scores = window_saliency(
             clean,
-            perturbed.reshape(len(clean), -1, perturbed.shape[-1]),
+            perturbed,
             temperature=self._temperature,
             form=self._form,
         )

@@ -10,11 +10,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from edgedistill.distill.objectives.objective import Answer, Batch, Objective
+from edgedistill.distill.objectives.objective import Answer, Batch, Objective, Windows
 from edgedistill.errors import ShapeError
 from edgedistill.occlusion import Explanation
 from edgedistill.perturbation import PerturbationPlan, fill
-from edgedistill.saliency import correlation, perturb, signed_change
+from edgedistill.saliency import correlation, signed_fall
 
 
 class TSDMaps(Objective):
@@ -48,17 +48,15 @@ class TSDMaps(Objective):
         self.register_buffer("teacher_map", torch.from_numpy(teacher.signed), persistent=False)
         targets = torch.from_numpy(teacher.logits.argmax(axis=1))
         self.register_buffer("targets", targets, persistent=False)
-        self.register_buffer("starts", torch.from_numpy(plan.starts), persistent=False)
+        self.register_buffer("starts", torch.from_numpy(plan.starts)[None], persistent=False)
 
-    def copies(self, batch: Batch) -> Tensor:
-        """Return the perturbed copies, (N*W, C, T)."""
+    def windows(self, batch: Batch) -> Windows:
+        """Return the windows of the plan."""
         patches = torch.from_numpy(fill(self._plan, batch.series.cpu().numpy()))
-        starts = self.starts.expand(len(batch.series), -1)
-        return perturb(batch.series, starts, patches.to(batch.series.device)).flatten(0, 1)
+        return Windows(self.starts, patches.to(batch.series.device))
 
     def forward(self, batch: Batch, answer: Answer) -> Tensor:
         """Return the loss, a scalar."""
-        logits, perturbed = answer.logits, answer.perturbed
-        copies = perturbed.reshape(len(logits), -1, logits.shape[-1])
-        student = signed_change(logits, copies, self.targets[batch.rows])
+        _, changes = answer.perturbed()
+        student = signed_fall(changes, self.targets[batch.rows])
         return (1 - correlation(student, self.teacher_map[batch.rows])).mean()

@@ -11,7 +11,8 @@ import torch
 from aeon.datasets import load_basic_motions
 from torch import Tensor, nn
 
-from edgedistill.distill.objectives import Answer, Batch, Objective
+from edgedistill.distill.objectives import Answer, Batch, Objective, Windows
+from edgedistill.saliency import perturb
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,26 @@ def world() -> World:
 
 
 @pytest.fixture
-def answer() -> Callable[[nn.Module, Objective, Batch], Answer]:
+def copies() -> Callable[[Batch, Windows], Tensor]:
+    """The series of a batch with their windows overwritten, (N, W, C, T)."""
+
+    def made(batch: Batch, windows: Windows) -> Tensor:
+        starts = windows.starts.expand(len(batch.series), -1)
+        return perturb(batch.series, starts, windows.patches)
+
+    return made
+
+
+@pytest.fixture
+def answer(copies: Callable[[Batch, Windows], Tensor]) -> Callable[[nn.Module, Objective, Batch], Answer]:
     """What a network says when an objective asks, as the training loop asks it."""
 
     def asked(network: nn.Module, objective: Objective, batch: Batch) -> Answer:
-        copies: Tensor = objective.copies(batch)
-        logits = network(torch.cat([batch.series, copies]))
-        return Answer(logits[: len(batch.series)], copies, logits[len(batch.series) :])
+        windows = objective.windows(batch)
+        logits = network(batch.series)
+        if windows is None:
+            return Answer(logits)
+        perturbed = network(copies(batch, windows).flatten(0, 1))
+        return Answer(logits, windows, perturbed.reshape(len(logits), -1, 4) - logits[:, None])
 
     return asked

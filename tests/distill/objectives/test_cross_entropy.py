@@ -21,6 +21,6 @@ def test_cross_entropy_is_minus_the_log_probability_of_the_label(world, answer):
     assert loss.item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_cross_entropy_asks_for_no_copies(world):
+def test_cross_entropy_asks_for_no_windows(world):
     """Nothing but the series themselves; none still has the shape of a batch."""
-    assert CrossEntropy().copies(world.batch(0, 1)).shape == (0, 2, 20)
+    assert CrossEntropy().windows(world.batch(0, 1)) is None

@@ -53,7 +53,7 @@ def _slow_loss(world, batch, starts, donors, form):
 
 
 @pytest.mark.parametrize("form", ["summed", "elementwise"])
-def test_tsd_agrees_with_a_slow_definition(world, answer, form):
+def test_tsd_agrees_with_a_slow_definition(world, answer, copies, form):
     """The copies are exactly the same, the loss is the same up to float32."""
     objective = _tsd(world, form=form)
     batch = world.batch(0, 4, 9, 13, 2, step=3)
@@ -61,8 +61,8 @@ def test_tsd_agrees_with_a_slow_definition(world, answer, form):
 
     loss = objective(batch, said)
 
-    copies, expected = _slow_loss(world, batch, *objective._draw(batch), form)
-    np.testing.assert_array_equal(said.copies.numpy(), copies.reshape(-1, 2, 20))
+    slow, expected = _slow_loss(world, batch, *objective._draw(batch), form)
+    np.testing.assert_array_equal(copies(batch, said.windows).numpy(), slow)
     assert loss.item() == pytest.approx(expected, rel=1e-2)
 
 
@@ -78,21 +78,21 @@ def test_forms_are_different_losses(world, answer):
     assert len(losses) == 2
 
 
-def test_windows_come_from_series_of_other_classes(world):
+def test_windows_come_from_series_of_other_classes(world, copies):
     """Each copy differs from its series in one window, which an opposing series has there."""
     batch = world.batch(*range(16))
 
-    copies = _tsd(world).copies(batch).numpy().reshape(16, WINDOWS, 2, 20)
+    made = copies(batch, _tsd(world).windows(batch)).numpy()
 
     starts = set()
-    for n, w in np.ndindex(copies.shape[:2]):
-        changed = np.flatnonzero((copies[n, w] != world.series[n]).any(axis=0))
+    for n, w in np.ndindex(made.shape[:2]):
+        changed = np.flatnonzero((made[n, w] != world.series[n]).any(axis=0))
         assert changed[-1] - changed[0] < WIDTH
         stretch = slice(changed[0], changed[-1] + 1)
         donors = [
             m
             for m in range(16)
-            if np.array_equal(world.series[m, :, stretch], copies[n, w, :, stretch])
+            if np.array_equal(world.series[m, :, stretch], made[n, w, :, stretch])
         ]
         assert donors
         assert all(world.labels[donors] != world.labels[n])
@@ -103,15 +103,16 @@ def test_windows_come_from_series_of_other_classes(world):
 def test_draws_depend_on_seed_step_and_batch(world):
     """The same step asks the same; another step, seed or batch of the epoch does not."""
     batch = world.batch(0, 1, 2, step=7)
-    first = _tsd(world, seed=1).copies(batch)
+    first = _tsd(world, seed=1).windows(batch)
 
-    again = _tsd(world, seed=1).copies(batch)
-    step = _tsd(world, seed=1).copies(world.batch(0, 1, 2, step=8))
-    seed = _tsd(world, seed=2).copies(batch)
+    again = _tsd(world, seed=1).windows(batch)
+    step = _tsd(world, seed=1).windows(world.batch(0, 1, 2, step=8))
+    seed = _tsd(world, seed=2).windows(batch)
 
-    assert torch.equal(first, again)
-    assert not torch.equal(first, step)
-    assert not torch.equal(first, seed)
+    assert torch.equal(first.patches, again.patches)
+    assert torch.equal(first.starts, again.starts)
+    assert not torch.equal(first.patches, step.patches)
+    assert not torch.equal(first.patches, seed.patches)
     draws = [_tsd(world)._draw(world.batch(*rows))[0] for rows in ((0, 1), (2, 1))]
     assert (draws[0] != draws[1]).any()
 
@@ -129,7 +130,7 @@ def test_certainty_alone_costs_little(world, answer):
     objective, batch = _tsd(world), world.batch(0, 5, 10)
     said = answer(world.teacher, objective, batch)
 
-    surer = objective(batch, Answer(said.logits * 3, said.copies, said.perturbed * 3))
+    surer = objective(batch, Answer(said.logits * 3, said.windows, said.changes * 3))
 
     assert surer < 0.1 * objective(batch, answer(world.student, objective, batch))
 
@@ -139,12 +140,12 @@ def test_gradient_reaches_the_student_alone(world, answer):
     objective, batch = _tsd(world), world.batch(0, 5, 10)
     said = answer(world.student, objective, batch)
     said.logits.retain_grad()
-    said.perturbed.retain_grad()
+    said.changes.retain_grad()
 
     objective(batch, said).backward()
 
     assert said.logits.grad.abs().sum() > 0
-    assert said.perturbed.grad.abs().sum() > 0
+    assert said.changes.grad.abs().sum() > 0
     assert world.student[0].weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in world.teacher.parameters())
     assert list(objective.parameters()) == []
@@ -157,10 +158,10 @@ def test_bank_of_one_class_is_refused(world):
     )
 
     with pytest.raises(DataError, match="so none opposes it"):
-        objective.copies(world.batch(0))
+        objective.windows(world.batch(0))
 
 
 def test_window_longer_than_the_series_is_refused(world):
     """The message names both lengths."""
     with pytest.raises(DataError, match="window of 21 steps does not fit a series of 20"):
-        _tsd(world, width=21).copies(world.batch(0))
+        _tsd(world, width=21).windows(world.batch(0))

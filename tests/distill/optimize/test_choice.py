@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -15,7 +17,7 @@ from edgedistill.metrics import Estimate
 from edgedistill.occlusion import Explanation
 from edgedistill.perturbation import default_plan
 
-NOTHING = {name: None for name in Contract.__dataclass_fields__ if not name.startswith("_")}
+NOTHING = dict.fromkeys((field.name for field in fields(Contract)), None)
 AGREEING = Contract(**{**NOTHING, "min_agreement": 0.9})
 
 

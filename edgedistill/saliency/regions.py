@@ -1,0 +1,128 @@
+"""Which positions of a layer a window can change, and what the layer gave there.
+
+A change is kept as a tensor (W, N, L, C): L positions from a region's begin, for
+W windows of N series and C channels. Channels stand last: then a clean value can be
+read at every window as a view, and its inner loops are long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Positions [begin, begin + size) of a layer of `length` positions, for every window.
+
+    A begin may be negative and an end beyond the layer: changes are zero there.
+    """
+
+    begin: Tensor  # (W, 1), or (W, N) if every series has its own windows
+    size: int  # L
+    length: int  # T of the layer
+
+    @property
+    def is_inside(self) -> bool:
+        """Return whether no window reaches over a border."""
+        low, high = int(self.begin.min()), int(self.begin.max())
+        return low >= 0 and high + self.size <= self.length
+
+    @property
+    def step(self) -> int | None:
+        """Return the distance between windows if it is regular and shared by all series."""
+        if self.begin.shape[1] != 1:
+            return None
+        if len(self.begin) == 1:
+            return 1
+        steps = self.begin[1:, 0] - self.begin[:-1, 0]
+        first = int(steps[0])
+        return first if first > 0 and bool((steps == first).all()) else None
+
+    def clipped(self) -> Region:
+        """Return the whole layer if the region is as large."""
+        if self.size < self.length:
+            return self
+        return Region(torch.zeros_like(self.begin[:, :1]), self.length, self.length)
+
+    def windows(self, first: int, last: int) -> Region:
+        """Return the region of windows [first, last)."""
+        return replace(self, begin=self.begin[first:last])
+
+    def positions(self) -> Tensor:
+        """Return every position, (W, n, L)."""
+        steps = torch.arange(self.size, device=self.begin.device)
+        return self.begin[..., None] + steps
+
+    def mask(self) -> Tensor:
+        """Return which positions lie in the layer, (W, n, L, 1)."""
+        positions = self.positions()
+        return ((positions >= 0) & (positions < self.length))[..., None]
+
+
+def union(regions: Sequence[Region]) -> Region:
+    """Return the smallest region that holds all of the same layer."""
+    begins: tuple[Tensor, ...] = torch.broadcast_tensors(  # type: ignore[no-untyped-call]
+        *(region.begin for region in regions)
+    )
+    begin = torch.stack(begins).amin(dim=0)
+    ends = torch.stack([b + r.size for b, r in zip(begins, regions, strict=True)]).amax(dim=0)
+    return Region(begin, int((ends - begin).max()), regions[0].length).clipped()
+
+
+def place(change: Tensor, region: Region, target: Region) -> Tensor:
+    """Return a change of one region as that of a region which holds it."""
+    offset = region.begin - target.begin  # (W, n)
+    first = int(offset.reshape(-1)[0])
+    if bool((offset == first).all()) and 0 <= first <= target.size - region.size:
+        if target.size == region.size:
+            return change
+        return functional.pad(change, (0, 0, first, target.size - region.size - first))
+    return pick(change, region.begin, target.positions())
+
+
+def pick(change: Tensor, begin: Tensor, positions: Tensor) -> Tensor:
+    """Return a change at other positions; zero where it has none.
+
+    Args:
+        change: (W, N, L, C).
+        begin: position of its first entry, (W, n).
+        positions: (W, n, L').
+
+    Returns:
+        (W, N, L', C).
+    """
+    windows, samples, size, channels = change.shape
+    index = positions - begin[..., None]
+    inside = (index >= 0) & (index < size)
+    index = index.clamp(0, size - 1)[..., None].expand(windows, samples, -1, channels)
+    return change.gather(2, index) * inside[..., None]
+
+
+class Clean:
+    """What a layer gives for the unperturbed series, ready to be read at any region."""
+
+    def __init__(self, value: Tensor, region: Region) -> None:
+        """Keep a value (N, C, T), with room for the parts of all windows beyond its borders."""
+        self._before = max(0, -int(region.begin.min()))
+        after = max(0, int(region.begin.max()) + region.size - region.length)
+        padded = functional.pad(value, (self._before, after))
+        self._value = padded.permute(0, 2, 1).contiguous()  # (N, T + borders, C)
+
+    def at(self, region: Region) -> Tensor:
+        """Return the value at a region, (W, N, L, C); zero beyond the borders."""
+        step = region.step
+        if step is not None:
+            first = int(region.begin[0, 0]) + self._before
+            span = step * (len(region.begin) - 1) + region.size
+            view = self._value[:, first : first + span].unfold(1, region.size, step)
+            return view.permute(1, 0, 3, 2)  # (N, W, C, L) -> (W, N, L, C); nothing is copied
+        positions = region.positions() + self._before  # (W, n, L)
+        if positions.shape[1] == 1:
+            return self._value[:, positions[:, 0]].transpose(0, 1)
+        series = torch.arange(len(self._value), device=self._value.device)
+        return self._value[series[:, None], positions]

@@ -1,0 +1,386 @@
+"""How each kind of layer passes a change on, exactly.
+
+A linear layer maps a change as it maps a value, without its bias. Any other layer f
+gives f(z + dz) - f(z), for which it needs the clean z. Nothing is computed where
+nothing changes, and two large logits are never subtracted.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edgedistill.saliency.regions import Clean, Region, pick, place, union
+
+Value = Clean | Tensor | None  # what a layer sees unperturbed: temporal, a vector, not needed
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How a value differs for each window: temporal (W, N, L, C) in a region, or (W, N, F)."""
+
+    value: Tensor
+    region: Region | None = None
+
+    @property
+    def temporal(self) -> Region:
+        """Return the region of a temporal change."""
+        if self.region is None:
+            raise TypeError("This change is that of a vector.")
+        return self.region
+
+
+class Rule:
+    """A kind of layer."""
+
+    needs_clean = False  # whether `apply` reads the clean input
+
+    def region(self, sources: Sequence[Region | None]) -> Region | None:
+        """Return what the layer can change; None for a vector."""
+        return sources[0]
+
+    def reads(self, source: Region) -> Region:
+        """Return the region in which the clean input is read, where it is."""
+        return source
+
+    def held(self, source: Region | None) -> int:
+        """Return the numbers held a window and series, besides the change itself."""
+        del source
+        return 0
+
+    def macs(self, source: Region | None) -> float:
+        """Return the multiply-accumulates a window and series."""
+        del source  # most layers multiply next to nothing
+        return 0.0
+
+    def full_macs(self) -> float:
+        """Return those of a whole series."""
+        return 0.0
+
+    @abstractmethod
+    def apply(self, changes: Sequence[Change], clean: Value) -> Change:
+        """Return the change of the layer's output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conv(Rule):
+    """A 1-D convolution."""
+
+    weight: Tensor  # (C', C / groups, k)
+    stride: int
+    padding: int  # zeros on the left; those on the right are in `length`
+    dilation: int
+    groups: int
+    length: int  # T of the output
+
+    @property
+    def reach(self) -> int:
+        """Return the steps from the first to the last tap."""
+        return self.dilation * (self.weight.shape[2] - 1)
+
+    def region(self, sources: Sequence[Region | None]) -> Region | None:
+        """Return the positions whose taps meet the change."""
+        source = known(sources[0])
+        first = source.begin + self.padding - self.reach
+        begin = -torch.div(-first, self.stride, rounding_mode="floor")
+        size = (source.size - 1 + self.reach) // self.stride + 1
+        return Region(begin, size, self.length).clipped()
+
+    def macs(self, source: Region | None) -> float:
+        """Return the multiply-accumulates a window and series."""
+        return float(self.weight.numel() * known(self.region([source])).size)
+
+    def full_macs(self) -> float:
+        """Return those of a whole series."""
+        return float(self.weight.numel() * self.length)
+
+    def apply(self, changes: Sequence[Change], clean: Value) -> Change:
+        """Return the convolved change."""
+        del clean
+        change, source = changes[0].value, changes[0].temporal
+        out = known(self.region([source]))
+        natural = self.stride == 1 and out.size == source.size + self.reach
+        if natural:
+            result = self._convolve(change, self.reach)
+        else:  # the positions that the outputs see, whatever stride and borders
+            seen = torch.arange((out.size - 1) * self.stride + self.reach + 1)
+            first = out.begin * self.stride - self.padding
+            positions = first[..., None] + seen.to(first.device)
+            result = self._convolve(pick(change, source.begin, positions), 0)
+        return Change(result if out.is_inside else result * out.mask(), out)
+
+    def _convolve(self, change: Tensor, padding: int) -> Tensor:
+        """Convolve (W, N, L, C) along L; two dimensions, because only they come channels-last."""
+        windows, samples, _, _ = change.shape
+        image = change.flatten(0, 1)[:, None].permute(0, 3, 1, 2)  # (W * N, C, 1, L)
+        result = functional.conv2d(
+            image,
+            self.weight[:, :, None],
+            stride=(1, self.stride),
+            padding=(0, padding),
+            dilation=(1, self.dilation),
+            groups=self.groups,
+        )
+        series = result.permute(0, 2, 3, 1)[:, 0]  # (W * N, L', C')
+        return series.reshape(windows, samples, *series.shape[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Scale(Rule):
+    """A factor a channel: batch norm without its shift, or a constant."""
+
+    factor: Tensor | float  # (C,) or one
+
+    def apply(self, changes: Sequence[Change], clean: Value) -> Change:
+        """Return the scaled change."""
+        del clean
+        return Change(changes[0].value * self.factor, changes[0].region)
+
+
+@dataclass(frozen=True, slots=True)
+class Pointwise(Rule):
+    """An activation."""
+
+    function: Callable[[Tensor], Tensor]
+    needs_clean = True
+
+    def apply(self, changes: Sequence[Change], clean: Value) -> Change:
+        """Return f(z + dz) - f(z)."""
+        change = changes[0]
+        z = _vector(clean) if change.region is None else temporal(clean).at(change.region)
+        return Change(self.function(z + change.value) - self.function(z), change.region)
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPool(Rule):
+    """The largest value under a window that slides by `stride`."""
+
+    kernel: int
+    stride: int
+    padding: int
+    dilation: int
+    length: int
+    needs_clean = True
+
+    def region(self, sources: Sequence[Region | None]) -> Region | None:
+        """Return the positions whose pool meets the change."""
+        return self._as_conv().region(sources)
+
+    def apply(self, changes: Sequence[Change], clean: Value) -> Change:
+        """Return max(x + dx) - max(x)."""
+        source = changes[0].temporal
+        out, seen = known(self.region([source])), self.reads(source)
+        x = temporal(clean).at(seen)
+        if not seen.is_inside:
+            x = x.masked_fill(~seen.mask(), -torch.inf)  # padding never wins
+        changed = x + pick(changes[0].value, source.begin, seen.positions())
+        change = self._pool(changed, out.size) - self._pool(x, out.size)
+        return Change(change if out.is_inside else change.where(out.mask(), 0.0), out)
+
+    def reads(self, source: Region) -> Region:
+        """Return all that the changed outputs look at."""
+        out = known(self.region([source]))
+        seen = (out.size - 1) * self.stride + self.dilation * (self.kernel - 1) + 1
+        return Region(out.begin * self.stride - self.padding, seen, source.length)
+
+    def _pool(self, x: Tensor, size: int) -> Tensor:
+        last = (size - 1) * self.stride + 1
+        taps = [self.dilation * k for k in range(self.kernel)]
+        slices = [x[:, :, tap : tap + last : self.stride] for tap in taps]
+        return torch.stack(slices).amax(dim=0)
+
+    def _as_conv(self) -> Conv:
+        weight = torch.empty(1, 1, self.kernel)
+        return Conv(weight, self.stride, self.padding, self.dilation, 1, self.length)
+
+
+@dataclass(frozen=True, slots=True)
+class Shift(Rule):
+    """Zeros before and after a series."""
+
+    before: int
+    length: int
+
+    def region(self, sources: Sequence[Region | None]) -> Region | None:
+        """Return the same positions, counted from the new first."""
+        source = known(sources[0])
+        return Region(source.begin + self.before, source.size, self.length)
+
+    def apply(self, changes: Sequence[Change], clean: Value) -> Change:
+        """Return the change, moved."""
+        del clean
+        return Change(changes[0].value, self.region([changes[0].region]))
+
+
+@dataclass(frozen=True, slots=True)
+class Join(Rule):
+    """Channels of several layers side by side."""
+
+    def region(self, sources: Sequence[Region | None]) -> Region | None:
+        """Return what holds all regions."""
+        return None if sources[0] is None else union([known(source) for source in sources])
+
+    def apply(self, changes: Sequence[Change], clean: Value) -> Change:
+        """Return the changes side by side."""
+        del clean
+        values, out = _aligned(changes)
+        return Change(torch.cat(values, dim=-1), out)
+
+
+@dataclass(frozen=True, slots=True)
+class Sum(Rule):
+    """Several layers added, or subtracted."""
+
+    signs: tuple[float, ...]
+
+    def region(self, sources: Sequence[Region | None]) -> Region | None:
+        """Return what holds all regions."""
+        return None if sources[0] is None else union([known(source) for source in sources])
+
+    def apply(self, changes: Sequence[Change], clean: Value) -> Change:
+        """Return the sum of the changes."""
+        del clean
+        values, out = _aligned(changes)
+        total = values[0] * self.signs[0] if self.signs[0] != 1 else values[0]
+        for value, sign in zip(values[1:], self.signs[1:], strict=True):
+            total = total + value if sign == 1 else total + sign * value
+        return Change(total, out)
+
+
+@dataclass(frozen=True, slots=True)
+class Channels(Rule):
+    """Some channels, as a slice, or their sum."""
+
+    part: slice | None  # None: the sum of all, kept as one channel
+
+    def apply(self, changes: Sequence[Change], clean: Value) -> Change:
+        """Return those channels of the change."""
+        del clean
+        value = changes[0].value
+        chosen = value.sum(dim=-1, keepdim=True) if self.part is None else value[..., self.part]
+        return Change(chosen, changes[0].region)
+
+
+@dataclass(frozen=True, slots=True)
+class Mean(Rule):
+    """The mean over time: from a temporal change to that of a vector."""
+
+    length: int
+
+    def region(self, sources: Sequence[Region | None]) -> Region | None:
+        """Return None: a vector has no positions."""
+        del sources
+        return None
+
+    def apply(self, changes: Sequence[Change], clean: Value) -> Change:
+        """Return the sum over the region, divided by T."""
+        del clean
+        return Change(changes[0].value.sum(dim=2) / self.length)
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalMax(Rule):
+    """The maximum over time: from a temporal change to that of a vector."""
+
+    length: int
+    needs_clean = True
+
+    def region(self, sources: Sequence[Region | None]) -> Region | None:
+        """Return None: a vector has no positions."""
+        del sources
+        return None
+
+    def reads(self, source: Region) -> Region:
+        """Return the whole series: any step may hold the maximum."""
+        return Region(torch.zeros_like(source.begin[:, :1]), self.length, self.length)
+
+    def apply(self, changes: Sequence[Change], clean: Value) -> Change:
+        """Return max(x + dx) - max(x)."""
+        source = changes[0].temporal
+        whole = self.reads(source)
+        x = temporal(clean).at(whole)
+        dense = pick(changes[0].value, source.begin, whole.positions())
+        return Change((x + dense).amax(dim=2) - x.amax(dim=2))
+
+
+@dataclass(frozen=True, slots=True)
+class Dense(Rule):
+    """A linear layer on a vector."""
+
+    weight: Tensor  # (F', F)
+
+    def macs(self, source: Region | None) -> float:
+        """Return the multiply-accumulates a window and series."""
+        del source
+        return float(self.weight.numel())
+
+    def full_macs(self) -> float:
+        """Return those of a whole series."""
+        return float(self.weight.numel())
+
+    def apply(self, changes: Sequence[Change], clean: Value) -> Change:
+        """Return the mapped change."""
+        del clean
+        return Change(functional.linear(changes[0].value, self.weight))
+
+
+@dataclass(frozen=True, slots=True)
+class Same(Rule):
+    """A layer that changes nothing here: dropout in eval mode, an identity, a squeezed axis."""
+
+    def apply(self, changes: Sequence[Change], clean: Value) -> Change:
+        """Return the change."""
+        del clean
+        return changes[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Flatten(Rule):
+    """A series (C, T) laid out as one vector of C * T features."""
+
+    length: int
+
+    def region(self, sources: Sequence[Region | None]) -> Region | None:
+        """Return None: a vector has no positions."""
+        del sources
+        return None
+
+    def apply(self, changes: Sequence[Change], clean: Value) -> Change:
+        """Return the change at every position, zero outside its region."""
+        del clean
+        source = changes[0].temporal
+        whole = Region(torch.zeros_like(source.begin), self.length, self.length)
+        dense = place(changes[0].value, source, whole)  # (W, N, T, C)
+        return Change(dense.transpose(2, 3).flatten(2))
+
+
+def _aligned(changes: Sequence[Change]) -> tuple[list[Tensor], Region | None]:
+    if changes[0].region is None:
+        return [change.value for change in changes], None
+    out = union([change.temporal for change in changes])
+    return [place(change.value, change.temporal, out) for change in changes], out
+
+
+def known(region: Region | None) -> Region:
+    """Return the region of a series; a vector has none."""
+    if region is None:
+        raise TypeError("This layer needs series, and got a vector.")
+    return region
+
+
+def temporal(clean: Value) -> Clean:
+    """Return a clean series; the layer cannot do without."""
+    if not isinstance(clean, Clean):
+        raise TypeError("This layer needs its clean input, a series.")
+    return clean
+
+
+def _vector(clean: Value) -> Tensor:
+    if not isinstance(clean, Tensor):
+        raise TypeError("This layer needs its clean input, a vector.")
+    return clean

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import io
 import math
 import multiprocessing
 import pickle
@@ -206,7 +207,7 @@ def _run(
         epoch = loop.epoch(number)
         progress.history.append(epoch)
         loop.judge(epoch, progress)
-        fabric.log_dict({k: v for k, v in asdict(epoch).items() if k != "epoch"}, step=number)
+        _log(fabric, epoch)
         if on_epoch is not None:
             on_epoch(epoch)
         if config.patience is not None and number - progress.best_epoch >= config.patience:
@@ -222,6 +223,14 @@ def _run(
     # Plain values: Fabric cannot carry frozen dataclasses over from another process.
     weights = {name: value.numpy() for name, value in progress.weights.items()}
     return [asdict(epoch) for epoch in progress.history], weights
+
+
+def _log(fabric: Fabric, epoch: Epoch) -> None:
+    values = {name: value for name, value in asdict(epoch).items() if name != "epoch"}
+    try:
+        fabric.log_dict(values, step=epoch.epoch)
+    except ValueError as error:  # which hides what happened: a full disk, say
+        raise error.__cause__ or error from error
 
 
 def _leave_group(fabric: Fabric) -> None:
@@ -345,8 +354,10 @@ class _Loop:
             "best_epoch": progress.best_epoch,
             "weights": progress.weights,
         }
+        buffer = io.BytesIO()  # torch hides what the disk says when it writes by itself
+        torch.save(state, buffer)
         with whole_file(path) as partial:
-            torch.save(state, partial)
+            partial.write_bytes(buffer.getvalue())
 
     def resume(self, path: Path | None, key: str) -> _Progress:
         """Take up a checkpoint of this very run, if there is one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,11 +73,28 @@ class Knowledge:
             ) from error
 
 
-def ask(teacher: Teacher, data: Prepared, plan: PerturbationPlan) -> Knowledge:
-    """Ask a teacher about every series, and about its perturbed copies if it can answer them."""
-    explained = {name: _explain(teacher, getattr(data, name).x, plan) for name in SPLITS}
-    unseen = _explain(teacher, data.test.x, unseen_plan(plan))
-    return Knowledge(explained, unseen, teacher.can_explain)
+def ask(
+    teacher: Teacher,
+    data: Prepared,
+    plan: PerturbationPlan,
+    tell: Callable[[int, int], None] | None = None,
+) -> Knowledge:
+    """Ask a teacher about every series, and about its perturbed copies if it can answer them.
+
+    Args:
+        teacher: anything that gives logits.
+        data: its three splits.
+        plan: of the perturbations.
+        tell: hears how many of the parts are done.
+    """
+    questions = [(getattr(data, name).x, plan) for name in SPLITS]
+    questions.append((data.test.x, unseen_plan(plan)))
+    answers = []
+    for series, asked in questions:
+        answers.append(_explain(teacher, series, asked))
+        if tell is not None:
+            tell(len(answers), len(questions))
+    return Knowledge(dict(zip(SPLITS, answers, strict=False)), answers[-1], teacher.can_explain)
 
 
 def explain_like(

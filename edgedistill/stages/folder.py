@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +30,18 @@ def make_stage(
     """
     work = work or out.parent / _WORK / f"{out.name}-{key[:12]}"
     work.mkdir(parents=True, exist_ok=True)
-    for left in out.parent.glob(f".{out.name}.*"):  # what a killed run could not clear away
-        shutil.rmtree(left, ignore_errors=True)
-    with whole_folder(out) as folder:
-        make(folder, work)
-        if (work / "tensorboard").exists():
-            shutil.copytree(work / "tensorboard", folder / "tensorboard")
-        write_json(folder / STAGE, _manifest(out.name, key, folder))
-    shutil.rmtree(work)
-    if not any(work.parent.iterdir()):
-        work.parent.rmdir()
+    _clear(out)
+    try:
+        with whole_folder(out) as folder:
+            make(folder, work)
+            if (work / "tensorboard").exists():
+                shutil.copytree(work / "tensorboard", folder / "tensorboard")
+            write_json(folder / STAGE, _manifest(out.name, key, folder))
+        shutil.rmtree(work)
+    finally:
+        for empty in (work, work.parent):
+            with suppress(OSError):  # not empty: something to go on from
+                empty.rmdir()
 
 
 def is_unchanged(folder: Path, key: str) -> bool:
@@ -49,6 +53,14 @@ def is_unchanged(folder: Path, key: str) -> bool:
     if not isinstance(manifest, dict):
         return False
     return manifest.get("key") == key and manifest.get("files") == _hashes(folder)
+
+
+def _clear(out: Path) -> None:
+    """Remove what a killed run could not: folders as `whole_folder` names them, no others."""
+    partial = re.compile(re.escape(f".{out.name}.") + r"(old\.)?[a-z0-9_]{8}")
+    for left in out.parent.glob(f".{out.name}.*"):
+        if partial.fullmatch(left.name):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _manifest(name: str, key: str, folder: Path) -> dict[str, Any]:

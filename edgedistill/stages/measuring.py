@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgedistill import metrics
+from edgedistill import contract, metrics
 from edgedistill.bundle import Model
 from edgedistill.config import Recipe
 from edgedistill.contract import Clause, judge, verdict
@@ -161,25 +161,28 @@ def measure_all(
 
 def clause_values(ran: Measurement) -> dict[str, Estimate]:
     """Return what clauses can name: the estimates, size and latency."""
-    values = dict(ran.measured.estimates)
-    if ran.size_bytes is not None:
-        size = float(ran.size_bytes)
-        values["size_bytes"] = Estimate(size, size, size)
-    if ran.latency is not None:
-        values["latency_p50_ms"] = ran.latency.p50_ms
-        values["latency_p95_ms"] = ran.latency.p95_ms
-    return values
+    return dict(ran.measured.estimates) | _costs(ran.size_bytes, ran.latency)
+
+
+def _costs(size_bytes: int | None, latency: Latency | None) -> dict[str, Estimate]:
+    found = {}
+    if size_bytes is not None:
+        size = float(size_bytes)
+        found["size_bytes"] = Estimate(size, size, size)
+    if latency is not None:
+        found["latency_p50_ms"] = latency.p50_ms
+        found["latency_p95_ms"] = latency.p95_ms
+    return found
 
 
 def _on_validation(
     model: Model, runtime: Runtime, recipe: Recipe, data: Prepared, knowledge: Knowledge
 ) -> dict[str, Estimate]:
     plan = plan_of(recipe, data.train.x.shape[2])
-    measured = measure(runtime.logits, data.validation, knowledge.splits["validation"], plan)
+    teacher = knowledge.splits["validation"]
+    said = explain_like(runtime.logits, data.validation.x, plan, teacher)
     latency = benchmark.measure(runtime, data.validation.x[:1], runs=recipe.optimize.runs)
-    return clause_values(
-        Measurement(measured=measured, latency=latency, size_bytes=model.size_bytes)
-    )
+    return contract.compare(teacher, said, data.validation.y) | _costs(model.size_bytes, latency)
 
 
 def _on_test(

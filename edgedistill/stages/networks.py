@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialized
 from torch import nn
 
 from edgedistill.config import ModelSection
@@ -50,7 +51,7 @@ def save(
     }
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     with whole_file(out / WEIGHTS) as partial:
-        save_file(tensors, partial)
+        partial.write_bytes(serialized(tensors))
     write_json(out / FACTS, facts)
 
 

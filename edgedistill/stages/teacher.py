@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def make_teacher(
         teacher: Teacher = _train(recipe, data, out, work, "teacher", recipe.seed, tell)
     else:
         teacher = _bring(recipe, data)
-    knowledge = ask(teacher, data, plan)
+    knowledge = ask(teacher, data, plan, partial(tell, "ask the teacher"))
     knowledge.save(out / KNOWLEDGE)
     if recipe.teacher.source is None and recipe.references.ceiling:
         facts["ceiling"] = _ceiling(recipe, data, knowledge, plan, work, tell)

@@ -1,0 +1,137 @@
+"""What the commands on files print, for people and for machines, wide and narrow."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from edgedistill.cli import output
+from edgedistill.files import read_json
+from edgedistill.report import from_json
+
+
+def test_validate_prints_and_writes(invoke, finished, tmp_path):
+    """The bundle keeps its contract here too; the report and its page lie where asked."""
+    out = tmp_path / "check.json"
+
+    people = invoke("validate", finished.bundle, "--runs", 5, "--out", out)
+    machines = invoke("validate", finished.bundle, "--runs", 5, "--out", out, "--json")
+
+    assert people.code == machines.code == 0
+    assert "verdict: kept" in people.stdout
+    assert f"Wrote {out} and {out.with_suffix('.html')}." in people.stderr
+    assert machines.json == read_json(out)
+    assert out.with_suffix(".html").read_text("utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_validate_of_an_alternative(invoke, finished, tmp_path):
+    """--model judges another model of the bundle."""
+    ran = invoke(
+        *("validate", finished.bundle, "--model", "ort-fp32", "--runs", 5, "--json"),
+        *("--out", tmp_path / "r.json"),
+    )
+
+    assert ran.json["chosen"] == "ort-fp32"
+
+
+def test_benchmark(invoke, finished):
+    """Quantiles with their intervals, and what they were measured with."""
+    people = invoke("benchmark", finished.bundle, "--runs", 5, "--threads", 2)
+    machines = invoke("benchmark", finished.bundle, "--runs", 5, "--json").json
+
+    assert people.code == 0
+    assert re.search(r"p95 +[\d.]+ [µm]s", people.stdout)
+    assert "5 runs, 2 threads, onnxruntime" in people.stdout
+    assert machines["p50_ms"]["value"] <= machines["p99_ms"]["value"]
+
+
+def test_report_draws_the_page_anew(invoke, finished):
+    """A run's folder, its result's folder and its report.json are the same to it."""
+    file = finished.folder / "result" / "report.json"
+
+    by_folder = invoke("report", finished.folder)
+    by_result = invoke("report", file.parent)
+    by_file = invoke("report", file, "--json")
+
+    assert by_folder.code == 0
+    assert by_folder.stdout.rstrip() in finished.ran.stdout
+    assert by_result.stdout == by_folder.stdout
+    assert by_file.json == read_json(file)
+    assert "Wrote" in by_file.stderr
+
+
+def test_report_of_nothing_is_3(invoke, tmp_path):
+    """The path is named."""
+    ran = invoke("report", tmp_path / "none")
+
+    assert ran.code == 3
+    assert f"Cannot read {tmp_path / 'none'}" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [
+        ("model/student.onnx", ("series float32 (batch, 1, 24)", "logits float32 (batch, 2)")),
+        ("student/weights.safetensors", ("safetensors", "head.weight", "(2, 4)")),
+        ("result/bundle.zip", ("ort-int8", "class_names", "1, 2", "max_kl 100", "Conv 3")),
+    ],
+)
+def test_inspect(invoke, finished, path, says):
+    """Inputs, outputs, parameters, size, operators; in words, not in Python."""
+    people = invoke("inspect", finished.folder / path)
+    machines = invoke("inspect", finished.folder / path, "--json").json
+
+    assert people.code == 0
+    for words in says:
+        assert words in people.stdout
+    assert "{" not in people.stdout
+    assert "None" not in people.stdout
+    assert machines["size_bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "intervals"),
+    [(80, 0), (120, 1), (200, 1)],
+)
+def test_models_side_by_side_fit_the_window(finished, capsys, monkeypatch, columns, intervals):
+    """Figures are never cut: intervals stand beside, below, or not at all."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal, whose width counts
+    monkeypatch.setenv("COLUMNS", str(columns))
+    report = from_json(read_json(finished.folder / "result" / "report.json"))
+
+    output.print_report(report)
+
+    text = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    table = text[: text.index("Contract")]
+    assert max(map(len, text.splitlines())) <= columns
+    assert "…" not in text
+    row = next(line for line in table.splitlines() if "Accuracy" in line)
+    assert row.count("%") == 5 * (2 if columns == 200 else 1)
+    assert (" to " in table) == bool(intervals)
+    assert ("A wider window" in table) != bool(intervals)
+
+
+def test_an_error_stands_alone(invoke):
+    """Where nothing was begun, stderr is the message and nothing else."""
+    ran = invoke("compress", "--data", "none.npz")
+
+    assert ran.stderr == "error: none.npz does not exist. Check the path.\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (True, "yes"),
+        (False, "no"),
+        (1234567, "1,234,567"),
+        (0.000123456, "0.0001235"),
+        (["a", "b"], "a, b"),
+        ({"kd": 0.9, "tsd": None, "rest": []}, "kd 0.9"),
+        ("text", "text"),
+    ],
+    ids=str,
+)
+def test_shown(value, words):
+    """Values in words."""
+    assert output.shown(value) == words

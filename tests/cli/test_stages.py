@@ -1,0 +1,245 @@
+"""The whole way and every stage alone, on files, as people and machines see them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import joblib
+import numpy as np
+import pytest
+import yaml
+from sklearn.linear_model import LogisticRegression
+
+from edgedistill.data import load, prepare
+from edgedistill.files import read_json, sha256
+
+STAGES = ("teacher", "student", "model", "variants", "result")
+
+
+@pytest.fixture(scope="module")
+def chain(invoke, recipe, tmp_path_factory):
+    """Every stage by its own command: what each printed as JSON, and the folder."""
+    out = tmp_path_factory.mktemp("chain")
+    ran = {
+        "train": invoke("train", recipe, "--out", out / "teacher", "--json"),
+        "distill": invoke(
+            *("distill", recipe, "--teacher", out / "teacher", "--out", out / "student", "--json")
+        ),
+        "export": invoke(
+            *("export", recipe, "--student", out / "student", "--out", out / "model", "--json")
+        ),
+        "optimize": invoke(
+            *("optimize", recipe, "--model", out / "model" / "student.onnx"),
+            *("--out", out / "variants", "--json"),
+        ),
+        "bundle": invoke(
+            *("bundle", recipe, "--teacher", out / "teacher", "--student", out / "student"),
+            *("--variants", out / "variants", "--out", out / "result", "--json"),
+        ),
+    }
+    return out, ran
+
+
+@pytest.fixture(scope="module")
+def series():
+    """Real series as arrays."""
+    source = load("ItalyPowerDemand")
+    return source, prepare(source, length=None, sizing="resample", normalization="series", seed=0)
+
+
+@pytest.fixture
+def npz(series, tmp_path):
+    """The same series as two files, the training and the test set."""
+    source, _ = series
+    paths = []
+    for name, part in (("train", source.train), ("test", source.test)):
+        path = tmp_path / f"{name}.npz"
+        rows = slice(None) if name == "train" else slice(0, 64)
+        np.savez(path, x=np.stack(part.series)[rows], y=np.array(part.labels)[rows])
+        paths.append(path)
+    return paths
+
+
+def test_compress_prints_tables_and_where_things_are(finished):
+    """Tables on stdout, progress on stderr, paths that exist."""
+    text = finished.ran.stdout
+
+    assert "Models side by side" in text
+    assert "verdict: kept, chosen: ort-" in text
+    assert f"page: {finished.folder / 'result' / 'report.html'}" in text
+    assert f"bundle: {finished.bundle}" in text
+    assert finished.bundle.exists()
+    assert "train teacher" in finished.ran.stderr
+    assert "train teacher" not in text
+
+
+def test_compress_again_does_nothing_and_says_so(invoke, recipe, finished):
+    """Equal inputs: no stage runs, and stdout is one JSON document."""
+    start = time.monotonic()
+    ran = invoke("compress", recipe, "--out", finished.folder, "--json")
+    seconds = time.monotonic() - start
+
+    assert ran.code == 0
+    assert ran.json["stages"] == dict.fromkeys(STAGES, False)
+    assert ran.json["report"]["verdict"] == "kept"
+    assert ran.json["bundle"] == str(finished.bundle)
+    assert seconds < 3
+
+
+def test_compress_of_the_recipe_it_wrote_changes_nothing(invoke, finished):
+    """`recipe.yaml` of a run is complete."""
+    written = finished.folder / "recipe.yaml"
+
+    ran = invoke("compress", written, "--out", finished.folder, "--json")
+
+    assert not any(ran.json["stages"].values())
+
+
+def test_compress_after_set_redoes_what_depends_on_it(invoke, recipe, finished, tmp_path):
+    """A looser contract is judged anew, and nothing is trained."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+
+    ran = invoke("compress", recipe, "--set", "contract.max_kl=99", "--out", folder, "--json")
+
+    assert ran.json["stages"] == {**dict.fromkeys(STAGES, False), "result": True}
+
+
+def test_single_commands_make_what_compress_makes(chain, finished):
+    """The same recipe gives the same networks, variants and choice, byte for byte."""
+    out, ran = chain
+
+    assert {name: one.code for name, one in ran.items()} == dict.fromkeys(ran, 0)
+    for path in (
+        *("teacher/weights.safetensors", "student/weights.safetensors", "model/student.onnx"),
+        *(f"variants/ort-{precision}.onnx" for precision in ("fp32", "fp16", "int8")),
+    ):
+        assert sha256(out / path) == sha256(finished.folder / path), path
+    whole = read_json(finished.folder / "result" / "report.json")
+    assert ran["bundle"].json["report"]["chosen"] == whole["chosen"]
+
+
+def test_single_commands_print_one_json_document(chain):
+    """Machines get facts on stdout; progress is on stderr."""
+    out, ran = chain
+
+    for name, one in ran.items():
+        assert one.json["out"].startswith(str(out)), name
+        assert one.stderr.strip(), name
+    assert {"parameters", "macs", "size_bytes"} <= set(ran["train"].json)
+    assert {"kd", "tsd_maps"} == set(ran["distill"].json["weights"])
+    assert ran["export"].json["max_rel_error"] < 1e-5
+    assert ran["optimize"].json["ort-int8.onnx"]["size_bytes"] > 0
+
+
+def test_single_commands_print_tables(invoke, recipe, chain, tmp_path):
+    """People get words: no Python, no long floats."""
+    out, _ = chain
+
+    ran = invoke("export", recipe, "--student", out / "student", "--out", tmp_path / "model")
+
+    assert ran.code == 0
+    assert str(tmp_path / "model") in ran.stdout
+    assert "opset" in ran.stdout
+
+
+def test_bundle_command_prints_the_report(invoke, recipe, chain, tmp_path):
+    """The last stage ends as `compress` does."""
+    out, _ = chain
+
+    ran = invoke(
+        *("bundle", recipe, "--teacher", out / "teacher", "--student", out / "student"),
+        *("--variants", out / "variants", "--out", tmp_path / "result"),
+    )
+
+    assert ran.code == 0
+    assert "verdict: kept" in ran.stdout
+    assert f"wrote {tmp_path / 'result'}" in ran.stdout
+
+
+def test_onnx_teacher_and_target(invoke, recipe, finished, npz, tmp_path, monkeypatch):
+    """A brought teacher, files of one's own, a board; the recipe it used runs again."""
+    train, test = npz
+    monkeypatch.chdir(tmp_path)
+    loose = _settings(recipe)
+
+    first = invoke(
+        *("compress", "--data", train, "--test", test, "--teacher", finished.onnx),
+        *("--target", "aarch64", *loose, "--json"),
+    )
+    folder = tmp_path / "runs" / "train"  # without --out, named after the data
+    again = invoke("compress", folder / "recipe.yaml", "--json")
+
+    assert first.code == 0, first.stderr
+    assert all(first.json["stages"].values())
+    names = [candidate["name"] for candidate in first.json["report"]["candidates"]]
+    assert names == ["ort-fp32", "ort-int8"]  # what suits that board
+    assert not any(again.json["stages"].values())
+
+
+def test_table_of_logits_as_teacher(invoke, recipe, finished, series, npz, tmp_path):
+    """Logits from elsewhere: distilled without saliency, and judged without it."""
+    train, test = npz
+    source, _ = series
+    logits = np.linspace(-2, 2, 2 * len(source.train.series)).reshape(-1, 2).astype(np.float32)
+    table = tmp_path / "logits.npz"
+    np.savez(table, train=logits, test=logits[:64])
+    settings = [s for s in _settings(recipe) if "saliency" not in s and "objectives" not in s]
+    pairs = [pair for s in settings if s != "--set" for pair in ("--set", s)]
+
+    ran = invoke(
+        *("compress", "--data", train, "--test", test, "--teacher", table, *pairs),
+        *("--out", tmp_path / "run", "--json"),
+    )
+
+    assert ran.code == 0, ran.stderr
+    clauses = {clause["name"] for clause in ran.json["report"]["contract"]}
+    assert clauses == {"accuracy_drop", "agreement", "kl"}
+
+
+def test_estimator_needs_trust(invoke, recipe, series, tmp_path):
+    """A pickle runs code, so it is opened only when that is allowed."""
+    _, data = series
+    path = tmp_path / "teacher.joblib"
+    flat = data.train.x.reshape(len(data.train.x), -1)
+    joblib.dump(LogisticRegression().fit(flat, data.train.y), path)
+    command = ("train", recipe, "--teacher", path, "--json", "--out")
+
+    refused = invoke(*command, tmp_path / "no")
+    trusted = invoke(*command, tmp_path / "yes", "--trust")
+
+    assert refused.code == 2
+    assert "--trust" in refused.stderr
+    assert not (tmp_path / "no").exists()
+    assert trusted.code == 0, trusted.stderr
+    assert trusted.json["teacher"] == "teacher.joblib"
+    assert trusted.json["can_explain"] is True
+
+
+def test_recipe_options_win_over_the_file(invoke, recipe, tmp_path):
+    """--data replaces the recipe's, --set wins over everything."""
+    out = tmp_path / "teacher"
+
+    ran = invoke(
+        *("train", recipe, "--data", "UnitTest", "--set", "teacher.width=2"),
+        *("--out", out, "--json"),
+    )
+
+    assert ran.code == 0, ran.stderr
+    assert read_json(out / "model.json")["spec"]["width"] == 2
+    assert ran.json["parameters"] < 346
+
+
+def _settings(recipe) -> list[str]:
+    """Return the tiny recipe, but for its data, as --set options."""
+    values = yaml.safe_load(recipe.read_text())
+    found = []
+    for section, content in values.items():
+        if section == "data":
+            continue
+        items = content.items() if isinstance(content, dict) else [(None, content)]
+        for key, value in items:
+            name = section if key is None else f"{section}.{key}"
+            found += ["--set", f"{name}={yaml.safe_dump(value, default_flow_style=True).strip()}"]
+    return [text.removesuffix("\n...") for text in found]

@@ -1,0 +1,69 @@
+"""The import rules of pyproject.toml hold, and a broken one is found."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def _lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(folder / "kernels")])},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A copy of the packages with their rules."""
+    shutil.copyfile(ROOT / "pyproject.toml", tmp_path / "pyproject.toml")
+    for package in ("edgedistill", "kernels"):
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    return tmp_path
+
+
+def test_every_module_imports_from_below_only():
+    """The packages as they are keep all rules."""
+    ran = _lint_imports(ROOT)
+
+    assert ran.returncode == 0, ran.stdout
+    assert "0 broken" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "told"),
+    [
+        ("edgedistill/metrics.py", "import torch", "edgedistill.metrics -> torch"),
+        ("edgedistill/device/ort.py", "import click", "edgedistill.device.ort -> click"),
+        (
+            *("edgedistill/files.py", "from edgedistill import metrics"),
+            "edgedistill.files is not allowed to import edgedistill.metrics",
+        ),
+        (
+            *("kernels/edgedistill_kernels/reference.py", "import edgedistill"),
+            "edgedistill_kernels is not allowed to import edgedistill",
+        ),
+        ("edgedistill/utils.py", "", "not listed as layers:\n\n- edgedistill.utils"),
+    ],
+)
+def test_an_import_too_many_is_found(copied, module, line, told):
+    """Planted in a copy, it breaks a rule, and so does a module that nobody placed."""
+    with (copied / module).open("a") as file:
+        file.write(f"\n{line}\n")
+
+    ran = _lint_imports(copied)
+
+    assert ran.returncode == 1
+    assert told in ran.stdout

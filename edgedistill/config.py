@@ -76,7 +76,7 @@ class TeacherSection(ModelSection):
     weights: str | None = None  # safetensors of module:factory
     trust: bool = False  # whether a joblib file may run the code it contains
     width: int | None = Field(64, ge=1)
-    training: Training = FitConfig()
+    training: Training = FitConfig(learning_rate=0.003)
 
 
 class CrossEntropyTerm(_Section):

@@ -66,7 +66,9 @@ def copies() -> Callable[[Batch, Windows], Tensor]:
 
 
 @pytest.fixture
-def answer(copies: Callable[[Batch, Windows], Tensor]) -> Callable[[nn.Module, Objective, Batch], Answer]:
+def answer(
+    copies: Callable[[Batch, Windows], Tensor],
+) -> Callable[[nn.Module, Objective, Batch], Answer]:
     """What a network says when an objective asks, as the training loop asks it."""
 
     def asked(network: nn.Module, objective: Objective, batch: Batch) -> Answer:

@@ -39,7 +39,7 @@ KD = [
     {"name": "cross_entropy", "weight": 0.1},
     {"name": "kd", "weight": 0.9, "temperature": 4.0},
 ]
-MAPS = {"name": "tsd_maps", "weight": [2.0, 5.0], "start": 1 / 3}
+MAPS = {"name": "tsd_maps", "weight": [1.0, 2.0, 5.0], "start": 1 / 3}
 METHODS = {"KD": KD, "TSD + KD": [*KD, MAPS]}
 SCORES = ("accuracy", "agreement", "kl", "saliency_pearson", "unseen_pearson")
 
@@ -52,8 +52,8 @@ def main() -> None:
     for name in options.sets:
         rows += measure_set(name, options)
         print(table(rows), flush=True)
-    result = {"versions": versions(), "seeds": options.seeds, "rows": rows}
-    write_json(options.out / "distillation.json", result)
+    facts = {"versions": versions(), "seeds": options.seeds, "width": options.width}
+    write_json(options.out / f"distillation-{options.width}.json", {**facts, "rows": rows})
 
 
 def measure_set(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -89,7 +89,7 @@ def _student(
 ) -> dict[str, float]:
     """Return the test scores of one student, distilled unless that was done before."""
     recipe = recipe.model_copy(update={"seed": seed})
-    folder = options.work / name / f"{method.replace(' ', '')}-{seed}"
+    folder = options.work / name / f"{method.replace(' ', '')}-{options.width}-{seed}"
     key = fingerprint([data.fingerprint, recipe.to_dict()])
     if not is_unchanged(folder, key):
         make_stage(folder, key, lambda f, work: make_student(recipe, data, teacher, f, work))
@@ -97,8 +97,8 @@ def _student(
     module, _ = networks.open_network(folder)
     student = TorchTeacher(module, classes=len(data.class_names), name="student")
     plan = plan_of(recipe, data.train.x.shape[2])
-    said = explain_like(student.logits, data.test.x, plan, knowledge.splits["test"])
-    unseen = explain_like(student.logits, data.test.x, unseen_plan(plan), knowledge.unseen)
+    said = explain_like(student, data.test.x, plan, knowledge.splits["test"])
+    unseen = explain_like(student, data.test.x, unseen_plan(plan), knowledge.unseen)
     scores = _score(said, data, knowledge)
     scores["unseen_pearson"] = float(metrics.pearson(knowledge.unseen.signed, unseen.signed).mean())
     found = read_json(folder / TRIALS)
@@ -155,7 +155,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sets", nargs="+", default=["ECG200", "SyntheticControl", "SwedishLeaf"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--width", type=int, default=16, help="of the FCN student")
+    parser.add_argument("--width", type=int, default=8, help="of the FCN student")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("runs/benchmark-distillation"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))

@@ -129,7 +129,7 @@ class StudentSection(ModelSection):
         (
             CrossEntropyTerm(name="cross_entropy", weight=0.1),
             KDTerm(name="kd", weight=0.9),
-            TSDMapsTerm(name="tsd_maps", weight=(2.0, 5.0), start=1 / 3),
+            TSDMapsTerm(name="tsd_maps", weight=(1.0, 2.0, 5.0), start=1 / 3),
         ),
         min_length=1,
     )

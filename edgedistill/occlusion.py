@@ -17,6 +17,8 @@ from edgedistill.errors import ModelError, ShapeError
 from edgedistill.perturbation import Floats, Ints, PerturbationPlan, fill
 
 Predict = Callable[[Floats], Floats]  # (N, C, T) -> logits (N, K)
+# Series (N, C, T), starts (W,), patches (N, W, C, w) -> how windows change the logits (N, W, K)
+Changes = Callable[[Floats, Ints, Floats], Floats]
 BATCH_COPIES = 512  # series or copies a call; bounds memory, and fills a small CPU's cores
 
 
@@ -35,7 +37,12 @@ class Explanation:
 
 
 def explain(
-    predict: Predict, series: Floats, plan: PerturbationPlan, *, targets: Ints | None = None
+    predict: Predict,
+    series: Floats,
+    plan: PerturbationPlan,
+    *,
+    targets: Ints | None = None,
+    changes: Changes | None = None,
 ) -> Explanation:
     """Return logits and both saliency maps of `series`.
 
@@ -45,6 +52,8 @@ def explain(
         plan: which windows are covered by what.
         targets: class whose logit is explained, (N,); by default the predicted one.
             Hand the teacher's predictions over to compare a student with it.
+        changes: a model's own, faster way to say what windows change; by default it is
+            asked about every perturbed copy.
 
     Raises:
         ModelError: the logits have a wrong shape or are not finite.
@@ -55,7 +64,10 @@ def explain(
     logits = _logits(predict, series)
     targets = logits.argmax(axis=1) if targets is None else targets
     _check_targets(targets, logits)
-    perturbed = np.stack(list(_perturbed_logits(predict, series, plan)))  # (N, W, K)
+    if changes is None:
+        perturbed = np.stack(list(_perturbed_logits(predict, series, plan)))  # (N, W, K)
+    else:
+        perturbed = logits[:, None] + _own_changes(changes, series, plan)
     # float64: at a high temperature the terms of a small KL cancel below float32's rounding.
     kl = kernels.window_saliency(
         logits.astype(np.float64), perturbed.astype(np.float64), temperature=plan.temperature
@@ -99,6 +111,13 @@ def _perturbed_logits(
         copies = kernels.perturb(part, starts, fill(plan, part))  # (n, W, C, T)
         flat = copies.reshape(-1, *series.shape[1:])
         yield from _logits(predict, flat).reshape(len(part), windows, -1)
+
+
+def _own_changes(changes: Changes, series: Floats, plan: PerturbationPlan) -> Floats:
+    """Return what a model says its windows change, (N, W, K), a bounded number at once."""
+    group = max(1, BATCH_COPIES // len(plan.starts))
+    parts = [series[first : first + group] for first in range(0, len(series), group)]
+    return np.concatenate([changes(part, plan.starts, fill(plan, part)) for part in parts])
 
 
 def _logits(predict: Predict, series: Floats) -> Floats:

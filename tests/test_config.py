@@ -66,7 +66,7 @@ def test_a_partial_section_keeps_the_rest_of_its_defaults():
     assert recipe.student.training == replace(Recipe().student.training, epochs=7)
     assert recipe.student.training.learning_rate == 0.01
     assert recipe.teacher.training == replace(Recipe().teacher.training, epochs=5)
-    assert recipe.teacher.training.learning_rate == FitConfig().learning_rate
+    assert recipe.teacher.training.learning_rate == 0.003
 
 
 @pytest.mark.parametrize("text", ["student:", "student: {training: }", "contract: null"])

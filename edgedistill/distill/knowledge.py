@@ -15,7 +15,7 @@ from edgedistill.errors import DataError
 from edgedistill.files import whole_file
 from edgedistill.occlusion import Explanation, Predict, explain
 from edgedistill.perturbation import Floats, Ints, PerturbationPlan, unseen_plan
-from edgedistill.teachers import Teacher
+from edgedistill.teachers import Teacher, TorchTeacher
 
 SPLITS = ("train", "validation", "test")
 _UNREADABLE = (
@@ -98,15 +98,18 @@ def ask(
 
 
 def explain_like(
-    predict: Predict, series: Floats, plan: PerturbationPlan, teacher: Explanation
+    model: Predict | TorchTeacher, series: Floats, plan: PerturbationPlan, teacher: Explanation
 ) -> Explanation:
     """Explain a student: its maps are of the class that the teacher predicts."""
     targets: Ints = teacher.logits.argmax(axis=1)
-    return explain(predict, series, plan, targets=targets)
+    if isinstance(model, TorchTeacher):
+        return explain(model.logits, series, plan, targets=targets, changes=model.changes)
+    return explain(model, series, plan, targets=targets)
 
 
 def _explain(teacher: Teacher, series: Floats, plan: PerturbationPlan) -> Explanation:
     if teacher.can_explain:
-        return explain(teacher.logits, series, plan)
+        changes = teacher.changes if isinstance(teacher, TorchTeacher) else None
+        return explain(teacher.logits, series, plan, changes=changes)
     nothing = np.zeros((len(series), len(plan.starts)), dtype=np.float32)
     return Explanation(teacher.logits(series), nothing, nothing)

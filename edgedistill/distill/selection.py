@@ -20,16 +20,17 @@ class Trial:
 def choose(trials: Sequence[Trial], samples: int) -> int:
     """Return which trial to take.
 
-    Accuracy within one standard error of the best comes first, since fewer validation
-    series cannot tell those apart; among them the best saliency agreement wins, or the
-    lowest KL where the teacher has no maps.
+    Accuracy within one standard error of the best comes first; among those the lowest
+    KL wins. Accuracy alone cannot tell trials apart on few series, KL can. Saliency
+    agreement is not asked: it grows with the weight of its objective, so it would
+    always take the largest, whatever that costs in answers.
 
     Args:
         trials: at least one.
         samples: validation series behind each accuracy.
 
-    >>> a = Trial(weights={}, accuracy=0.90, kl=0.1, saliency_pearson=0.7)
-    >>> b = Trial(weights={}, accuracy=0.89, kl=0.2, saliency_pearson=0.9)
+    >>> a = Trial(weights={}, accuracy=0.90, kl=0.2, saliency_pearson=0.9)
+    >>> b = Trial(weights={}, accuracy=0.89, kl=0.1, saliency_pearson=0.8)
     >>> choose([a, b], 100)
     1
     >>> choose([a, b], 100_000)
@@ -38,8 +39,4 @@ def choose(trials: Sequence[Trial], samples: int) -> int:
     best = max(trial.accuracy for trial in trials)
     slack = math.sqrt(best * (1 - best) / samples)
     close = [i for i, trial in enumerate(trials) if trial.accuracy >= best - slack]
-    return max(close, key=lambda i: _merit(trials[i]))
-
-
-def _merit(trial: Trial) -> float:
-    return -trial.kl if trial.saliency_pearson is None else trial.saliency_pearson
+    return min(close, key=lambda i: trials[i].kl)

@@ -264,7 +264,7 @@ def _references(
         untrained = networks.fresh(recipe.student, data, seed=recipe.seed)
         student = TorchTeacher(untrained, classes=len(data.class_names), name="floor")
         teacher = knowledge.splits["test"]
-        said = explain_like(student.logits, data.test.x, plan, teacher)
+        said = explain_like(student, data.test.x, plan, teacher)
         found["floor"] = metrics.estimate_mean(metrics.pearson(teacher.signed, said.signed))
     if "ceiling" in teacher_facts:
         found["ceiling"] = metrics.estimate_mean(np.array(teacher_facts["ceiling"]))

@@ -33,6 +33,7 @@ from edgedistill.stages.provenance import now, versions
 
 REPORT_JSON, REPORT_HTML, REPORT_MD = "report.json", "report.html", "report.md"
 _BINS = 10
+_RUNTIMES = {".onnx": "onnxruntime", ".joblib": "python", ".npz": "table"}  # of a brought teacher
 
 
 def write_report(outcome: Outcome, out: Path) -> Report:
@@ -57,7 +58,13 @@ def make_report(outcome: Outcome) -> Report:
         chosen=outcome.chosen,
         reasons=_reasons(outcome),
         data=_data(outcome),
-        teacher=_candidate("teacher", "teacher", "fp32", outcome.teacher, agrees=False),
+        teacher=_candidate(
+            "teacher",
+            _RUNTIMES.get(Path(outcome.recipe.teacher.source or "").suffix, "torch"),
+            "fp32",
+            outcome.teacher,
+            agrees=False,
+        ),
         student=_candidate("student", "torch", "fp32", outcome.student),
         candidates=tuple(
             _candidate(m.name, m.runtime, m.precision, outcome.variants[m.name])

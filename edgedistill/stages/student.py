@@ -121,7 +121,7 @@ def _trial(
 ) -> Trial:
     teacher = knowledge.splits["validation"]
     plan = plan_of(recipe, data.train.x.shape[2])
-    said = explain_like(student.logits, data.validation.x, plan, teacher)
+    said = explain_like(student, data.validation.x, plan, teacher)
     match = float(metrics.pearson(teacher.signed, said.signed).mean())
     return Trial(
         weights=weights,

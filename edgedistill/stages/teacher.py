@@ -125,7 +125,7 @@ def _ceiling(
     folder = work / "ceiling"
     folder.mkdir(parents=True, exist_ok=True)
     second = _train(recipe, data, folder, work, "second teacher", recipe.seed + CEILING_SEED, tell)
-    said = explain_like(second.logits, data.test.x, plan, knowledge.splits["test"])
+    said = explain_like(second, data.test.x, plan, knowledge.splits["test"])
     matches: list[float] = pearson(knowledge.splits["test"].signed, said.signed).tolist()
     return matches
 

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 
 from edgedistill.errors import ModelError
+from edgedistill.perturbation import Ints
+from edgedistill.saliency.incremental import Asked, record
 from edgedistill.teachers.teacher import Floats, check_logits, check_series
 
 _BATCH = 256  # series at once; bounds the memory of thousands of perturbed copies
@@ -24,6 +26,7 @@ class TorchTeacher:
         self.module = module.eval()
         self.classes = classes
         self.name = name
+        self._graph = record(module)
 
     @torch.no_grad()
     def logits(self, x: Floats) -> Floats:
@@ -49,3 +52,24 @@ class TorchTeacher:
         logits: Floats = np.concatenate(parts)
         check_logits(logits, name=self.name, count=len(x), classes=self.classes)
         return logits
+
+    @torch.no_grad()
+    def changes(self, x: Floats, starts: Ints, patches: Floats) -> Floats:
+        """Return how windows change the logits, following only what they change.
+
+        Args:
+            x: series, (N, C, T).
+            starts: first step of each window, (W,).
+            patches: what stands in the window, (N, W, C, w).
+
+        Returns:
+            (N, W, K) float32.
+        """
+        self.module.eval()
+        first = next(self.module.parameters(), torch.empty(0))
+        asked = Asked(self.module, torch.from_numpy(x).to(first), graph=self._graph)
+        answer = asked.changes(
+            torch.from_numpy(starts)[None].to(first.device), torch.from_numpy(patches).to(first)
+        )
+        found: Floats = answer.changes.float().cpu().numpy()
+        return found

@@ -129,7 +129,11 @@ def test_interrupt_is_130_and_the_run_goes_on(recipe, tmp_path):
     left = {path.name for path in out.parent.iterdir()}
     told: list[int] = []
 
-    one_stage.train(config.load(recipe, [setting]), out, lambda _, done, __: told.append(done))
+    def tell(what: str, done: int, _: int) -> None:
+        if what == "train teacher":
+            told.append(done)
+
+    one_stage.train(config.load(recipe, [setting]), out, tell)
 
     assert process.returncode == 130, stderr
     assert "Interrupted; nothing half written was kept. Run it again to go on." in stderr

@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check lint types imports clean
+.PHONY: demo test check lint types imports gpu-sim gpu-test gpu-bench clean
 
 demo: $(READY) ## Compress a real data set, end to end; ends with the report's path
 	$(BIN)/edgedistill compress --data GunPoint --out demo
@@ -23,6 +23,15 @@ types: $(READY)
 
 imports: $(READY)
 	$(BIN)/lint-imports
+
+gpu-sim: $(READY) ## The CUDA kernels in Numba's simulator
+	NUMBA_ENABLE_CUDASIM=1 $(BIN)/python -m pytest tests/kernels -k "not simulator"
+
+gpu-test: $(READY) ## The CUDA kernels against the reference; needs a GPU, else exit 5
+	$(BIN)/python benchmarks/kernels_gpu.py test
+
+gpu-bench: $(READY) ## Their speed against torch; needs a GPU, else exit 5
+	$(BIN)/python benchmarks/kernels_gpu.py bench
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

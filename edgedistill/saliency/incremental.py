@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor, fx, nn
 
+from edgedistill.saliency.chain import as_chain
+from edgedistill.saliency.chain import changes as chain_changes
 from edgedistill.saliency.recurrent import LastState
 from edgedistill.saliency.regions import Clean, Region
 from edgedistill.saliency.rules import Change, Value
@@ -24,6 +26,7 @@ from edgedistill.saliency.windows import perturb
 MEMORY_BYTES = 512 * 1024**2  # for changes and perturbed copies at any time
 LEAST_SAVING = 1.3  # of multiply-accumulates; below it the whole network is run
 _CHUNK_BYTES = 4 * 1024**2  # of the widest layer's changes: caches are faster than memory
+_COMPILED_MACS = 1e8  # below it, loading the compiled loop takes longer than it saves
 _COPIES = 8  # of the widest layer that are alive at once
 _WIDEST = 256  # channels that a full pass may hold for each of the series'
 
@@ -98,7 +101,13 @@ class Asked:
         if self._method == "auto" and walk.saving < LEAST_SAVING:
             reason = f"following the changes saves only {walk.saving:.2f}x"
             return self._full(starts, patches, reason, walk.saving)
-        return Answer(walk.changes(self._memory_bytes), "incremental", saving=walk.saving)
+        large = walk.macs * patches.shape[0] * patches.shape[1] > _COMPILED_MACS
+        chain = as_chain(self._steps) if large and not patches.requires_grad else None
+        if chain is None:
+            changes = walk.changes(self._memory_bytes)
+        else:
+            changes = chain_changes(chain, self._series, starts, patches)
+        return Answer(changes, "incremental", saving=walk.saving)
 
     def _full(self, starts: Tensor, patches: Tensor, reason: str, saving: float = 1.0) -> Answer:
         """Run the whole model on perturbed copies, as many at a time as memory allows."""
@@ -136,6 +145,7 @@ class _Walk:
             self._regions[step.name] = step.rule.region(sources)
             spent += step.rule.macs(sources[0])
             full += step.rule.full_macs()
+        self.macs = spent  # a window and series
         self.saving = full / spent if spent else 1.0
         self._last_use = {name: step.name for step in steps.steps for name in step.inputs}
 

@@ -67,6 +67,9 @@ _ACTIVATION_MODULES = (
     nn.Tanh,
     nn.Sigmoid,
 )
+_DIFFERENCES = (operator.sub, operator.isub, torch.sub)
+_QUOTIENTS = (operator.truediv, operator.itruediv, torch.div)
+_IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
 _LEAVES = (
     nn.Conv1d,
     nn.BatchNorm1d,
@@ -115,7 +118,7 @@ class _Tracer(fx.Tracer):
 
 
 class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps what every node gives."""
+    """Runs a graph and keeps what every node gives, also where a layer would overwrite it."""
 
     def __init__(self, graph: fx.GraphModule) -> None:
         super().__init__(graph, garbage_collect_values=False)
@@ -125,6 +128,24 @@ class _Recorder(fx.Interpreter):
         result = super().run_node(n)
         self.values[n.name] = result
         return result
+
+    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        module = self.fetch_attr(target)
+        inside = getattr(module, "inplace", False)
+        return super().call_module(target, _own(args) if inside else args, kwargs)
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        inside = kwargs.get("inplace") or target in _IN_PLACE
+        return super().call_function(target, _own(args) if inside else args, kwargs)
+
+    def call_method(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        inside = str(target).endswith("_")
+        return super().call_method(target, _own(args) if inside else args, kwargs)
+
+
+def _own(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the arguments with a copy of the first, for an operation that writes into it."""
+    return (args[0].clone(), *args[1:])
 
 
 def trace(model: nn.Module) -> fx.GraphModule:
@@ -185,6 +206,8 @@ def _rule(graph: fx.GraphModule, node: fx.Node, values: Mapping[str, Any]) -> Ru
 
 
 def _of_module(module: nn.Module, given: Tensor, made: Tensor) -> Rule | None:
+    if isinstance(module, nn.ReLU):
+        return Pointwise(torch.relu)
     if isinstance(module, _ACTIVATION_MODULES):
         return Pointwise(_pure(module))
     if isinstance(module, nn.Conv1d):
@@ -288,9 +311,9 @@ def _of_function(
         axis = node.kwargs.get("dim", args[1] if len(args) > 1 else 0)
         whole = len(cast("Sequence[Any]", args[0])) == len(node.all_input_nodes)
         return Join() if axis == 1 and whole else None
-    if target in {operator.add, operator.iadd, torch.add, operator.sub, torch.sub}:
+    if target in {operator.add, operator.iadd, torch.add, *_DIFFERENCES}:
         return _sum(node, values)
-    if target in {operator.mul, torch.mul, operator.truediv}:
+    if target in {operator.mul, operator.imul, torch.mul, *_QUOTIENTS}:
         return _product(node)
     if target in {operator.neg, torch.neg}:
         return Scale(-1.0)
@@ -357,7 +380,7 @@ def _pad(node: fx.Node, given: Tensor, made: Tensor) -> Rule | None:
 def _sum(node: fx.Node, values: Mapping[str, Any]) -> Rule | None:
     if node.kwargs:  # alpha
         return None
-    sign = -1.0 if node.target in {operator.sub, torch.sub} else 1.0
+    sign = -1.0 if node.target in _DIFFERENCES else 1.0
     nodes = [arg for arg in node.args if isinstance(arg, fx.Node)]
     if len(nodes) == 2:
         shapes = {tuple(values[n.name].shape) for n in nodes}
@@ -369,8 +392,8 @@ def _sum(node: fx.Node, values: Mapping[str, Any]) -> Rule | None:
 def _product(node: fx.Node) -> Rule | None:
     left, right = node.args[0], node.args[1]
     if isinstance(right, int | float):
-        return Scale(1 / right if node.target is operator.truediv else float(right))
-    if isinstance(left, int | float) and node.target is not operator.truediv:
+        return Scale(1 / right if node.target in _QUOTIENTS else float(right))
+    if isinstance(left, int | float) and node.target not in _QUOTIENTS:
         return Scale(float(left))
     return None
 

@@ -1,0 +1,173 @@
+"""What windows change in a chain: (convolution, ReLU) repeated, mean over time, linear layer.
+
+A compact network has too little arithmetic for a call to a library a layer. So the whole
+chain is one compiled loop: LANES windows at a time pass through all layers as one vector,
+and their changes, kept as [channel][position][lane], stay in the nearest cache.
+
+Lanes do not hold neighbors but windows that are a fixed number apart: then what a layer
+gives for the clean series can be laid out once, [channel][position][lane] too, for many
+windows that follow each other, and every inner loop runs over plain rows of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from edgedistill_kernels import checks
+from edgedistill_kernels.reference import Floats, Ints
+
+LANES = 32  # windows that go together: a few vectors, so that inner loops are worth their start
+TILE = 4  # channels in and out that are held in registers at once
+_ROWS = 64  # positions that windows may begin at in one layout: it must stay in a cache
+_SHARES = 4  # of the work, a thread: one that is held up keeps no other waiting
+# Columns of a plan, a row a layer: tiles in and out, and what a layer is.
+INPUTS, OUTPUTS, CHANNELS, TAPS, DILATION, SHIFT, SIZE, LENGTH = range(8)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A convolution of stride 1, before its ReLU."""
+
+    weight: Floats  # (C', C, k), with the factor of a batch norm in it
+    padding: int  # zeros before the series
+    dilation: int
+    clean: Floats  # what it gives for the series as they are, (N, C', T')
+
+    @property
+    def reach(self) -> int:
+        """Return the steps from the first to the last tap."""
+        taps: int = self.weight.shape[2]
+        return self.dilation * (taps - 1)
+
+
+def changes(
+    series: Floats,
+    starts: Ints,
+    patches: Floats,
+    layers: Sequence[Layer],
+    head: Floats,
+    *,
+    threads: int = 1,
+) -> Floats:
+    """Return how much each window changes the logits.
+
+    Args:
+        series: (N, C, T), float32 or float64 like all that follow.
+        starts: first step of each window, (N, W) or (1, W) if all series share them.
+        patches: what stands in the window, (N, W, C, w).
+        layers: one or more.
+        head: weight of the linear layer after the mean over time, (K, C').
+        threads: that work at once.
+
+    Returns:
+        Logits of the perturbed copy less those of the series, (N, W, K).
+
+    Raises:
+        ValueError: the shapes do not fit, or a window leaves its series.
+    """
+    from edgedistill_kernels.chain_loop import answer  # Numba takes a second to import
+
+    _check(series, starts, patches, layers, head)
+    kind, plan = series.dtype, _plan(layers, patches.shape[3])
+    samples, windows = patches.shape[:2]
+    found = np.zeros((samples, windows, len(head)), dtype=kind)
+    step = _step(starts)
+    turns = _turns(samples, windows, step, size=int(plan[-1, SIZE]), shares=threads * _SHARES)
+    spans = -(samples * -(windows // -turns) // -LANES)
+    task = (
+        (turns, step),
+        (_plain(series, kind), _plain(starts, np.int64), _plain(patches, kind)),
+        (plan, *_flat(layers, head, kind)),
+        found,
+    )
+    shares = np.linspace(0, spans, threads * _SHARES + 1).astype(np.int64)
+    with ThreadPoolExecutor(threads) as pool:
+        running = [pool.submit(answer, *share, *task) for share in pairwise(shares)]
+        for share in running:
+            share.result()
+    return found
+
+
+def _step(starts: Ints) -> int:
+    """Return the distance of windows that follow each other, -1 if it is not always the same."""
+    steps = np.diff(starts, axis=1)
+    if not steps.size:
+        return 1
+    first = int(steps[0, 0])
+    return first if first >= 0 and bool((steps == first).all()) else -1
+
+
+def _turns(samples: int, windows: int, step: int, *, size: int, shares: int) -> int:
+    """Return how many windows that follow each other make a run: what a lane takes in turn."""
+    if not 0 <= step < size:
+        return 1
+    per_share = samples * windows // (shares * LANES)
+    return max(1, min(_ROWS // max(1, step), windows, per_share))
+
+
+def _plan(layers: Sequence[Layer], width: int) -> NDArray[np.int64]:
+    """Return what the loop must know of every layer, (layers, columns)."""
+    rows = []
+    shift, size = 0, width
+    for layer in layers:
+        channels, inputs, taps = layer.weight.shape
+        shift += layer.padding - layer.reach  # of the first changed position, from the start
+        size += layer.reach  # changed positions
+        tiles = (-(-inputs // TILE), -(-channels // TILE))
+        rows.append((*tiles, channels, taps, layer.dilation, shift, size, layer.clean.shape[2]))
+    return np.array(rows, dtype=np.int64)
+
+
+def _flat(
+    layers: Sequence[Layer], head: Floats, kind: np.dtype[np.generic]
+) -> tuple[Floats, Floats, Floats]:
+    """Return all weights, all clean values, and the head: the loop takes any number of layers."""
+    weights: Floats = np.concatenate([_tiles(layer.weight).ravel() for layer in layers], dtype=kind)
+    cleans: Floats = np.concatenate([layer.clean.ravel() for layer in layers], dtype=kind)
+    mean = head[:, :, None] / layers[-1].clean.shape[2]  # (K, C', 1), of a sum over time
+    return weights, cleans, _plain(_tiles(mean), kind)
+
+
+def _tiles(weight: Floats) -> Floats:
+    """Return (C', C, k) as (C' / 4, C / 4, k, 4, 4), with zeros for missing channels."""
+    missing = [(0, -size % TILE) for size in weight.shape[:2]]
+    padded = np.pad(weight, [*missing, (0, 0)])
+    outputs, inputs, taps = padded.shape
+    split = padded.reshape(outputs // TILE, TILE, inputs // TILE, TILE, taps)
+    tiles: Floats = split.transpose(0, 2, 4, 1, 3)
+    return tiles
+
+
+def _plain(array: Floats | Ints, kind: DTypeLike) -> Floats:
+    """Return what Numba has compiled for: it would do so again for read-only or strided arrays."""
+    plain: Floats = np.require(array, kind, ["C", "W"])
+    return plain
+
+
+def _check(
+    series: Floats, starts: Ints, patches: Floats, layers: Sequence[Layer], head: Floats
+) -> None:
+    """Refuse what would read or write outside an array."""
+    shapes = [layer.weight.shape for layer in layers]
+    widths = [series.shape[1], *(shape[0] for shape in shapes)]
+    fits = (
+        len(layers) > 0
+        and patches.shape[:2] == (len(series), starts.shape[1])
+        and patches.shape[2] == series.shape[1]
+        and len(starts) in {1, len(series)}
+        and [shape[1] for shape in shapes] == widths[:-1]
+        and all(layer.clean.shape[:2] == (len(series), layer.weight.shape[0]) for layer in layers)
+        and head.shape[1] == widths[-1]
+    )
+    if not fits:
+        raise ValueError(
+            f"series {series.shape}, starts {starts.shape}, patches {patches.shape}, weights "
+            f"{shapes}, head {head.shape} do not fit."
+        )
+    checks.inside(starts, patches.shape[3], series.shape[2])

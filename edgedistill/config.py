@@ -54,7 +54,8 @@ class DataSection(_Section):
     length: int | None = Field(None, ge=2)  # T; None: the longest training series
     max_length: int | None = Field(None, ge=2)  # what a T of None may grow to
     sizing: preprocess.Sizing = "resample"
-    normalization: preprocess.Normalization = "series"
+    # None: "series" for one channel; for several "train", because their levels tell them apart
+    normalization: preprocess.Normalization | None = None
     features: preprocess.Features = "none"
     limit_per_class: int | None = Field(None, ge=1)
     validation_fraction: float = Field(0.2, gt=0, lt=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgedistill.config import Recipe
 from edgedistill.data import Prepared, ReadOptions, Source, load, prepare
+from edgedistill.preprocess import Normalization
 
 
 def read_source(recipe: Recipe) -> Source:
@@ -15,12 +16,14 @@ def read_source(recipe: Recipe) -> Source:
 def prepare_data(recipe: Recipe) -> Prepared:
     """Return the arrays that the recipe names; the same recipe and files give the same arrays."""
     section = recipe.data
+    source = read_source(recipe)
+    usual: Normalization = "series" if len(source.train.series[0]) == 1 else "train"
     return prepare(
-        read_source(recipe),
+        source,
         length=section.length,
         max_length=section.max_length,
         sizing=section.sizing,
-        normalization=section.normalization,
+        normalization=section.normalization or usual,
         features=section.features,
         validation_fraction=section.validation_fraction,
         test_fraction=section.test_fraction,

@@ -54,3 +54,17 @@ def test_the_source_is_as_the_files_have_it():
 def test_a_set_that_is_not_there():
     with pytest.raises(DataError, match="Did you mean 'ItalyPowerDemand'"):
         read_source(config.parse("data: {train: ItalyPowrDemand}"))
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "expected"),
+    [
+        ("ItalyPowerDemand", "null", "series"),  # one channel
+        ("BasicMotions", "null", "train"),  # six, whose levels tell them apart
+        ("BasicMotions", "series", "series"),
+    ],
+)
+def test_normalization_suits_the_channels_unless_it_is_set(name, setting, expected):
+    recipe = config.parse(f"data: {{train: {name}, normalization: {setting}}}")
+
+    assert prepare_data(recipe).preprocessing.normalization == expected

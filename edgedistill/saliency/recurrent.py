@@ -105,13 +105,20 @@ class _Layer:
         """
         held = torch.addmm(self.b_state, state[0], self.w_state.t())
         if self.is_lstm:
-            i, f, g, o = held.add_(asked).chunk(4, dim=1)
-            c = state[1] * f.sigmoid() + i.sigmoid() * g.tanh()
-            return o.sigmoid() * c.tanh(), c
+            gates = held.add_(asked)
+            gates[:, 2 * self.size : 3 * self.size] *= 2  # tanh(x) = 2 sigmoid(2x) - 1
+            i, f, g, o = gates.sigmoid_().chunk(4, dim=1)
+            c = torch.addcmul(state[1] * f, i, g, value=2).sub_(i)
+            return o * _tanh(c), c
         (r, z, n), (hr, hz, hn) = asked.chunk(3, dim=1), held.chunk(3, dim=1)
         keep = (z + hz).sigmoid()
-        fresh = (n + (r + hr).sigmoid() * hn).tanh()
+        fresh = _tanh(n + (r + hr).sigmoid() * hn)
         return ((1 - keep) * fresh + keep * state[0],)
+
+
+def _tanh(x: Tensor) -> Tensor:
+    """Return tanh(x); torch's own takes ten times as long as its sigmoid on a CPU."""
+    return (2 * x).sigmoid_().mul_(2).sub_(1)
 
 
 def _run(module: Recurrence, series: Tensor, rows: _Rows) -> Tensor:

@@ -295,3 +295,17 @@ def test_recurrent_networks_take_up_the_clean_state(kind):
     expected = _slow(model, series, starts, patches)
     torch.testing.assert_close(answer.changes, expected, rtol=0, atol=1e-12)
     assert 1.8 < answer.saving < 2.2
+
+
+@torch.no_grad()
+def test_recurrent_networks_are_followed_where_it_pays():
+    """All windows near the end: most steps are the clean ones."""
+    model = _network("lstm", 1)
+    series = torch.randn(2, 1, LENGTH, dtype=torch.float64)
+    everywhere = _windows("every", 2, LENGTH, WIDTH)
+    late = everywhere[:, -5:]
+    patches = torch.zeros(2, everywhere.shape[1], 1, WIDTH, dtype=torch.float64)
+    asked = Asked(model, series)
+
+    assert asked.changes(everywhere, patches).method == "full"
+    assert asked.changes(late, patches[:, :5]).method == "incremental"

@@ -133,7 +133,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     "Reasons": (
         Row("Pearson", "of saliency maps", lambda c: c.metrics.saliency.pearson, decimals),
         Row("Spearman", "of saliency maps", lambda c: c.metrics.saliency.spearman, decimals),
-        Row("Pearson", "under an unseen plan", lambda c: c.metrics.saliency.unseen, decimals),
+        Row("Unseen plan", "Pearson of maps", lambda c: c.metrics.saliency.unseen, decimals),
         Row("Top tenth", "shared, same sign", lambda c: c.metrics.saliency.topk, decimals),
     ),
 }

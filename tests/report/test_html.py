@@ -85,6 +85,12 @@ def test_page_shows_every_count(full_report, page):
     assert all(re.fullmatch(r"--strength: \d+%", style) for style in cells)
 
 
+def test_agreement_stands_once_on_top(page):
+    """Agreement under the unseen plan is a row of the table, not a second headline."""
+    assert page.text.count("Saliency Pearson") == 1
+    assert "Unseen plan" in page.text
+
+
 def test_drawings_are_described(page):
     """A screen reader gets a sentence for every figure."""
     labels = [a.get("aria-label", "") for _, a in page.tags if a.get("role") == "img"]

@@ -17,6 +17,7 @@ from edgedistill.config import Recipe
 from edgedistill.data import Prepared
 from edgedistill.files import fingerprint, read_json, sha256, write_text
 from edgedistill.report import Report, from_json
+from edgedistill.stages import networks
 from edgedistill.stages.bundling import BUNDLE, write_bundle
 from edgedistill.stages.data import prepare_data
 from edgedistill.stages.folder import is_unchanged, make_stage
@@ -36,6 +37,7 @@ class Result:
     page: Path  # report.html
     bundle: Path | None  # None: the contract is broken
     stages: Mapping[str, bool]  # whether each stage had to run
+    costs: Mapping[str, Mapping[str, int]]  # of networks of ours: parameters, macs, size_bytes
 
 
 def compress(recipe: Recipe, out: Path, tell: Progress = silent) -> Result:
@@ -84,6 +86,7 @@ def compress(recipe: Recipe, out: Path, tell: Progress = silent) -> Result:
         page=result / REPORT_HTML,
         bundle=bundle if bundle.exists() else None,
         stages=run.ran,
+        costs=_costs(teacher, student),
     )
 
 
@@ -127,6 +130,12 @@ class _Run:
         self.ran[folder.name] = not is_unchanged(folder, key)
         if self.ran[folder.name]:
             make_stage(folder, key, make)
+
+
+def _costs(*folders: Path) -> dict[str, dict[str, int]]:
+    """Return what the networks of ours in these folders cost; a brought teacher does not tell."""
+    facts = {folder.name: folder / networks.FACTS for folder in folders}
+    return {name: read_json(path)["cost"] for name, path in facts.items() if path.exists()}
 
 
 def _brought(recipe: Recipe) -> list[str]:

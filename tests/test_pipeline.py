@@ -110,6 +110,15 @@ def test_a_run_leaves_whole_stages_and_nothing_else(whole):
     assert config.load(out / "recipe.yaml") == recipe()
 
 
+def test_a_run_tells_what_its_networks_cost(whole):
+    """Those of the teacher and of the student, in the order of the stages."""
+    costs = whole[0].costs
+
+    assert list(costs) == ["teacher", "student"]
+    for what in ("parameters", "macs", "size_bytes"):
+        assert 0 < costs["student"][what] <= costs["teacher"][what]
+
+
 def test_the_report_says_what_was_measured(whole):
     result, out = whole
 

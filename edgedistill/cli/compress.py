@@ -65,7 +65,7 @@ def compress(
       edgedistill compress --data train.npz --test test.npz --teacher teacher.onnx
     """
     from edgedistill import pipeline
-    from edgedistill.cli.output import print_json, print_report, progress
+    from edgedistill.cli.output import print_json, print_report, print_rows, progress
     from edgedistill.errors import ContractError
     from edgedistill.report import to_json
 
@@ -83,8 +83,14 @@ def compress(
         result = pipeline.compress(found, folder, tell)
     paths = {"page": str(result.page), "bundle": str(result.bundle) if result.bundle else None}
     if as_json:
-        print_json({**paths, "stages": dict(result.stages), "report": to_json(result.report)})
+        facts = {"stages": dict(result.stages), "costs": dict(result.costs)}
+        print_json({**paths, **facts, "report": to_json(result.report)})
     else:
+        print_rows(
+            "Networks",
+            ("", "parameters", "multiply-accumulates", "bytes"),
+            [(name, *(f"{n:,}" for n in cost.values())) for name, cost in result.costs.items()],
+        )
         print_report(result.report)
         for name, path in paths.items():
             click.echo(f"{name}: {path or 'none, because the contract is broken'}")

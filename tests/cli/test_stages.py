@@ -65,6 +65,7 @@ def test_compress_prints_tables_and_where_things_are(finished):
     """Tables on stdout, progress on stderr, paths that exist."""
     text = finished.ran.stdout
 
+    assert "multiply-accumulates" in text
     assert "Models side by side" in text
     assert "verdict: kept, chosen: ort-" in text
     assert f"page: {finished.folder / 'result' / 'report.html'}" in text

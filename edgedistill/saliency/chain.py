@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from edgedistill_kernels import chain as kernel
 from edgedistill_kernels.reference import Floats
-from torch import Tensor, nn
+from torch import Tensor
 
-from edgedistill.saliency.rules import Conv, Dense, Mean, Pointwise, Rule, Same, Scale, Shift
+from edgedistill.saliency.rules import Conv, Dense, Mean, Relu, Rule, Same, Shift
 from edgedistill.saliency.tracing import Steps
 
 _WIDEST = 2048  # channels in times channels out: here a library's convolution is as fast
@@ -122,7 +122,7 @@ def _read(steps: Steps) -> tuple[list[_Link], Tensor] | None:
 
 
 def _links(rules: Sequence[tuple[Rule, Tensor]]) -> list[_Link] | None:
-    """Return (zeros, convolution, factors, ReLU) repeated, from rules and their clean inputs."""
+    """Return (zeros, convolution, ReLU) repeated, from rules and their clean inputs."""
     links = []
     padding, dilation = 0, 1
     weight: Tensor | None = None  # of a convolution that waits for its ReLU
@@ -131,21 +131,12 @@ def _links(rules: Sequence[tuple[Rule, Tensor]]) -> list[_Link] | None:
             padding += rule.before
         elif isinstance(rule, Conv) and weight is None and rule.stride == rule.groups == 1:
             weight, padding, dilation = rule.weight, padding + rule.padding, rule.dilation
-        elif isinstance(rule, Scale) and weight is not None:
-            factor = rule.factor
-            weight = weight * (factor[:, None, None] if isinstance(factor, Tensor) else factor)
-        elif _is_relu(rule) and weight is not None:
+        elif isinstance(rule, Relu) and weight is not None:
             links.append(_Link(weight, padding, dilation, clean))
             weight, padding = None, 0
         else:
             return None
     return links if weight is None and not padding else None
-
-
-def _is_relu(rule: Rule) -> bool:
-    if not isinstance(rule, Pointwise):
-        return False
-    return rule.function is torch.relu or type(rule.function) is nn.ReLU
 
 
 def _array(value: Tensor) -> Floats:

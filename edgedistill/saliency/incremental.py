@@ -26,7 +26,7 @@ from edgedistill.saliency.windows import perturb
 MEMORY_BYTES = 512 * 1024**2  # for changes and perturbed copies at any time
 LEAST_SAVING = 1.3  # of multiply-accumulates; below it the whole network is run
 _CHUNK_BYTES = 4 * 1024**2  # of the widest layer's changes: caches are faster than memory
-_COMPILED_MACS = 1e8  # below it, loading the compiled loop takes longer than it saves
+_COMPILED_MACS = 2e7  # below it, loading a compiled loop takes longer than it saves
 _COPIES = 8  # of the widest layer that are alive at once
 _WIDEST = 256  # channels that a full pass may hold for each of the series'
 
@@ -98,10 +98,12 @@ class Asked:
         if self._steps is None:
             return self._full(starts, patches, self._reason)
         walk = _Walk(self._steps, self._series, starts, patches)
-        if self._method == "auto" and walk.saving < walk.least_saving:
+        large = walk.macs * patches.shape[0] * patches.shape[1] > _COMPILED_MACS
+        if self._method == "auto" and walk.saving < LEAST_SAVING:
             reason = f"following the changes saves only {walk.saving:.2f}x"
             return self._full(starts, patches, reason, walk.saving)
-        large = walk.macs * patches.shape[0] * patches.shape[1] > _COMPILED_MACS
+        if self._method == "auto" and walk.is_recurrent and not large:
+            return self._full(starts, patches, "there is little to compute", walk.saving)
         chain = as_chain(self._steps) if large and not patches.requires_grad else None
         if chain is None:
             changes = walk.changes(self._memory_bytes)
@@ -181,15 +183,8 @@ class _Walk:
         return Change(new - was, region)
 
     def _clean(self, step: Step) -> Value:
-        if not step.rule.needs_clean:
-            return None
-        value = self._steps.values[step.inputs[0]]
-        source = self._regions[step.inputs[0]]
-        if source is None:
-            return value
-        if isinstance(step.rule, LastState):
-            value = value.transpose(1, 2)  # (N, T, C) -> (N, C, T)
-        return Clean(value, step.rule.reads(source))
+        value = self._steps.values.get(step.inputs[0])  # an LSTM's is no tensor, and is not read
+        return None if value is None else step.rule.clean(value, self._regions[step.inputs[0]])
 
     def _chunk(self, memory_bytes: int) -> int:
         """Return how many windows go together: what caches hold, and never more than allowed."""
@@ -200,15 +195,10 @@ class _Walk:
             if region is not None:
                 held += region.size * self._steps.values[step.name].shape[1]
             largest = max(largest, held * samples * itemsize)
-        cache = memory_bytes if self._is_recurrent else _CHUNK_BYTES
+        cache = memory_bytes if self.is_recurrent else _CHUNK_BYTES
         return max(1, min(cache, memory_bytes // _COPIES) // largest)
 
     @property
-    def least_saving(self) -> float:
-        """Return what following must save; a library's loop over time steps is twice as fast."""
-        return 2 * LEAST_SAVING if self._is_recurrent else LEAST_SAVING
-
-    @property
-    def _is_recurrent(self) -> bool:
+    def is_recurrent(self) -> bool:
         """Return whether windows share each step's product, so that more at once is faster."""
         return any(isinstance(step.rule, LastState) for step in self._steps.steps)

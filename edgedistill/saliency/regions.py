@@ -47,6 +47,10 @@ class Region:
         """Return the whole layer if the region is as large."""
         if self.size < self.length:
             return self
+        return self.whole()
+
+    def whole(self) -> Region:
+        """Return all positions of the layer, for every window."""
         return Region(torch.zeros_like(self.begin[:, :1]), self.length, self.length)
 
     def windows(self, first: int, last: int) -> Region:
@@ -76,13 +80,29 @@ def union(regions: Sequence[Region]) -> Region:
 
 def place(change: Tensor, region: Region, target: Region) -> Tensor:
     """Return a change of one region as that of a region which holds it."""
+    first = _offset(region, target)
+    if first is None:
+        return pick(change, region.begin, target.positions())
+    if target.size == region.size:
+        return change
+    return functional.pad(change, (0, 0, first, target.size - region.size - first))
+
+
+def put(change: Tensor, region: Region, target: Region, out: Tensor) -> None:
+    """Write a change of one region into zeros, (W, N, L', C), of a region which holds it."""
+    first = _offset(region, target)
+    if first is None:
+        out.copy_(pick(change, region.begin, target.positions()))
+    else:
+        out[:, :, first : first + region.size] = change
+
+
+def _offset(region: Region, target: Region) -> int | None:
+    """Return where a region begins in one that holds it, if that is the same for all windows."""
     offset = region.begin - target.begin  # (W, n)
     first = int(offset.reshape(-1)[0])
-    if bool((offset == first).all()) and 0 <= first <= target.size - region.size:
-        if target.size == region.size:
-            return change
-        return functional.pad(change, (0, 0, first, target.size - region.size - first))
-    return pick(change, region.begin, target.positions())
+    same = bool((offset == first).all()) and 0 <= first <= target.size - region.size
+    return first if same else None
 
 
 def pick(change: Tensor, begin: Tensor, positions: Tensor) -> Tensor:
@@ -106,15 +126,15 @@ def pick(change: Tensor, begin: Tensor, positions: Tensor) -> Tensor:
 class Clean:
     """What a layer gives for the unperturbed series, ready to be read at any region."""
 
-    def __init__(self, value: Tensor, region: Region) -> None:
-        """Keep a value (N, C, T), with room for the parts of all windows beyond its borders."""
+    def __init__(self, value: Tensor, region: Region, *, beyond: float = 0.0) -> None:
+        """Keep a value (N, C, T), with `beyond` for the parts of all windows beyond its borders."""
         self._before = max(0, -int(region.begin.min()))
         after = max(0, int(region.begin.max()) + region.size - region.length)
-        padded = functional.pad(value, (self._before, after))
+        padded = functional.pad(value, (self._before, after), value=beyond)
         self._value = padded.permute(0, 2, 1).contiguous()  # (N, T + borders, C)
 
     def at(self, region: Region) -> Tensor:
-        """Return the value at a region, (W, N, L, C); zero beyond the borders."""
+        """Return the value at a region, (W, N, L, C)."""
         step = region.step
         if step is not None:
             first = int(region.begin[0, 0]) + self._before

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.saliency.regions import Clean, Region, pick, place, union
+from edgedistill.saliency.regions import Clean, Region, place, put, union
 
-Value = Clean | Tensor | None  # what a layer sees unperturbed: temporal, a vector, not needed
+Seen = Clean | Tensor  # what a layer sees unperturbed: temporal, or a vector
+Value = Seen | tuple[Seen, Seen] | None  # what a rule reads of it; None where it need not
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +41,14 @@ class Change:
 class Rule:
     """A kind of layer."""
 
-    needs_clean = False  # whether `apply` reads the clean input
-
     def region(self, sources: Sequence[Region | None]) -> Region | None:
         """Return what the layer can change; None for a vector."""
         return sources[0]
 
-    def reads(self, source: Region) -> Region:
-        """Return the region in which the clean input is read, where it is."""
-        return source
+    def clean(self, value: Tensor, source: Region | None) -> Value:
+        """Return what `apply` reads of the clean input, (N, C, T) or (N, F), for all windows."""
+        del value, source
+        return None
 
     def held(self, source: Region | None) -> int:
         """Return the numbers held a window and series, besides the change itself."""
@@ -77,11 +79,17 @@ class Conv(Rule):
     dilation: int
     groups: int
     length: int  # T of the output
+    bounded: bool = True  # False: what comes next lets nothing through beyond the borders
 
     @property
     def reach(self) -> int:
         """Return the steps from the first to the last tap."""
         return self.dilation * (self.weight.shape[2] - 1)
+
+    def scaled(self, factor: Tensor | float) -> Conv:
+        """Return the convolution with a factor for each of its channels, or one for all."""
+        scale = factor[:, None, None] if isinstance(factor, Tensor) else factor
+        return replace(self, weight=self.weight * scale)
 
     def region(self, sources: Sequence[Region | None]) -> Region | None:
         """Return the positions whose taps meet the change."""
@@ -104,15 +112,24 @@ class Conv(Rule):
         del clean
         change, source = changes[0].value, changes[0].temporal
         out = known(self.region([source]))
-        natural = self.stride == 1 and out.size == source.size + self.reach
-        if natural:
+        natural = self.stride == 1 and source.size + self.reach < self.length  # not the whole
+        if natural and source.size == self.dilation == self.groups == 1:
+            result = self._scatter(change)
+        elif natural:
             result = self._convolve(change, self.reach)
         else:  # the positions that the outputs see, whatever stride and borders
-            seen = torch.arange((out.size - 1) * self.stride + self.reach + 1)
-            first = out.begin * self.stride - self.padding
-            positions = first[..., None] + seen.to(first.device)
-            result = self._convolve(pick(change, source.begin, positions), 0)
-        return Change(result if out.is_inside else result * out.mask(), out)
+            size = (out.size - 1) * self.stride + self.reach + 1
+            seen = Region(out.begin * self.stride - self.padding, size, source.length)
+            result = self._convolve(place(change, source, seen), 0)
+        if self.bounded and not out.is_inside:
+            result = result * out.mask()
+        return Change(result, out)
+
+    def _scatter(self, change: Tensor) -> Tensor:
+        """Convolve (W, N, 1, C): one product, since every tap meets the one step elsewhere."""
+        outputs, inputs, taps = self.weight.shape
+        spread = self.weight.flip(2).permute(1, 2, 0).reshape(inputs, taps * outputs)
+        return (change[:, :, 0] @ spread).unflatten(-1, (taps, outputs))  # type: ignore[no-untyped-call, no-any-return]
 
     def _convolve(self, change: Tensor, padding: int) -> Tensor:
         """Convolve (W, N, L, C) along L; two dimensions, because only they come channels-last."""
@@ -143,16 +160,41 @@ class Scale(Rule):
 
 
 @dataclass(frozen=True, slots=True)
+class Relu(Rule):
+    """The positive part."""
+
+    def clean(self, value: Tensor, source: Region | None) -> Value:
+        """Return -z and its positive part; beyond the borders nothing is larger."""
+        below, floor = -value, (-value).relu()
+        if source is None:
+            return below, floor
+        largest = torch.finfo(value.dtype).max
+        return Clean(below, source, beyond=largest), Clean(floor, source, beyond=largest)
+
+    def apply(self, changes: Sequence[Change], clean: Value) -> Change:
+        """Return max(z + dz, 0) - max(z, 0), as max(dz, -z) - max(-z, 0): a pass less."""
+        change = changes[0]
+        below, floor = pair(clean)
+        if change.region is not None:
+            below = temporal(below).at(change.region)
+            floor = temporal(floor).at(change.region)
+        return Change(torch.maximum(change.value, vector(below)).sub_(vector(floor)), change.region)
+
+
+@dataclass(frozen=True, slots=True)
 class Pointwise(Rule):
-    """An activation."""
+    """Any other activation."""
 
     function: Callable[[Tensor], Tensor]
-    needs_clean = True
+
+    def clean(self, value: Tensor, source: Region | None) -> Value:
+        """Return z."""
+        return value if source is None else Clean(value, source)
 
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return f(z + dz) - f(z)."""
         change = changes[0]
-        z = _vector(clean) if change.region is None else temporal(clean).at(change.region)
+        z = vector(clean) if change.region is None else temporal(clean).at(change.region)
         return Change(self.function(z + change.value) - self.function(z), change.region)
 
 
@@ -165,7 +207,13 @@ class MaxPool(Rule):
     padding: int
     dilation: int
     length: int
-    needs_clean = True
+
+    def clean(self, value: Tensor, source: Region | None) -> Value:
+        """Return x wherever a changed output looks, where padding never wins, and max(x)."""
+        region = known(source)
+        pooled = functional.max_pool1d(value, self.kernel, self.stride, self.padding, self.dilation)
+        seen = Clean(value, self._seen(region), beyond=-torch.inf)
+        return seen, Clean(pooled, known(self.region([region])))
 
     def region(self, sources: Sequence[Region | None]) -> Region | None:
         """Return the positions whose pool meets the change."""
@@ -174,15 +222,13 @@ class MaxPool(Rule):
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return max(x + dx) - max(x)."""
         source = changes[0].temporal
-        out, seen = known(self.region([source])), self.reads(source)
-        x = temporal(clean).at(seen)
-        if not seen.is_inside:
-            x = x.masked_fill(~seen.mask(), -torch.inf)  # padding never wins
-        changed = x + pick(changes[0].value, source.begin, seen.positions())
-        change = self._pool(changed, out.size) - self._pool(x, out.size)
+        out, seen = known(self.region([source])), self._seen(source)
+        x, pooled = pair(clean)
+        changed = temporal(x).at(seen) + place(changes[0].value, source, seen)
+        change = self._pool(changed, out.size) - temporal(pooled).at(out)
         return Change(change if out.is_inside else change.where(out.mask(), 0.0), out)
 
-    def reads(self, source: Region) -> Region:
+    def _seen(self, source: Region) -> Region:
         """Return all that the changed outputs look at."""
         out = known(self.region([source]))
         seen = (out.size - 1) * self.stride + self.dilation * (self.kernel - 1) + 1
@@ -191,8 +237,7 @@ class MaxPool(Rule):
     def _pool(self, x: Tensor, size: int) -> Tensor:
         last = (size - 1) * self.stride + 1
         taps = [self.dilation * k for k in range(self.kernel)]
-        slices = [x[:, :, tap : tap + last : self.stride] for tap in taps]
-        return torch.stack(slices).amax(dim=0)
+        return reduce(torch.maximum, [x[:, :, tap : tap + last : self.stride] for tap in taps])
 
     def _as_conv(self) -> Conv:
         weight = torch.empty(1, 1, self.kernel)
@@ -219,7 +264,7 @@ class Shift(Rule):
 
 @dataclass(frozen=True, slots=True)
 class Join(Rule):
-    """Channels of several layers side by side."""
+    """Channels of several layers side by side; zero where one of them is."""
 
     def region(self, sources: Sequence[Region | None]) -> Region | None:
         """Return what holds all regions."""
@@ -228,8 +273,15 @@ class Join(Rule):
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return the changes side by side."""
         del clean
-        values, out = _aligned(changes)
-        return Change(torch.cat(values, dim=-1), out)
+        if changes[0].region is None:
+            return Change(torch.cat([change.value for change in changes], dim=-1))
+        out = union([change.temporal for change in changes])
+        windows, samples = changes[0].value.shape[:2]
+        ends = list(accumulate(change.value.shape[-1] for change in changes))
+        joined = changes[0].value.new_zeros(windows, samples, out.size, ends[-1])
+        for change, begin, end in zip(changes, [0, *ends], ends, strict=False):
+            put(change.value, change.temporal, out, joined[..., begin:end])
+        return Change(joined, out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,23 +340,22 @@ class GlobalMax(Rule):
     """The maximum over time: from a temporal change to that of a vector."""
 
     length: int
-    needs_clean = True
+
+    def clean(self, value: Tensor, source: Region | None) -> Value:
+        """Return x everywhere: any step may hold the maximum."""
+        return Clean(value, known(source).whole())
 
     def region(self, sources: Sequence[Region | None]) -> Region | None:
         """Return None: a vector has no positions."""
         del sources
         return None
 
-    def reads(self, source: Region) -> Region:
-        """Return the whole series: any step may hold the maximum."""
-        return Region(torch.zeros_like(source.begin[:, :1]), self.length, self.length)
-
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return max(x + dx) - max(x)."""
         source = changes[0].temporal
-        whole = self.reads(source)
+        whole = source.whole()
         x = temporal(clean).at(whole)
-        dense = pick(changes[0].value, source.begin, whole.positions())
+        dense = place(changes[0].value, source, whole)
         return Change((x + dense).amax(dim=2) - x.amax(dim=2))
 
 
@@ -354,7 +405,7 @@ class Flatten(Rule):
         """Return the change at every position, zero outside its region."""
         del clean
         source = changes[0].temporal
-        whole = Region(torch.zeros_like(source.begin), self.length, self.length)
+        whole = source.whole()
         dense = place(changes[0].value, source, whole)  # (W, N, T, C)
         return Change(dense.transpose(2, 3).flatten(2))
 
@@ -380,7 +431,15 @@ def temporal(clean: Value) -> Clean:
     return clean
 
 
-def _vector(clean: Value) -> Tensor:
+def vector(clean: Value) -> Tensor:
+    """Return a clean vector; the layer cannot do without."""
     if not isinstance(clean, Tensor):
         raise TypeError("This layer needs its clean input, a vector.")
+    return clean
+
+
+def pair(clean: Value) -> tuple[Seen, Seen]:
+    """Return both readings of a clean input; the layer cannot do without."""
+    if not isinstance(clean, tuple):
+        raise TypeError("This layer needs its clean input, read in two ways.")
     return clean

@@ -13,7 +13,8 @@ from torch import nn
 from edgedistill.models import FAMILIES, ModelSpec, build
 from edgedistill.saliency import perturb
 from edgedistill.saliency.incremental import Asked, record
-from edgedistill.saliency.tracing import NotUnderstood
+from edgedistill.saliency.rules import Conv, Scale
+from edgedistill.saliency.tracing import NotUnderstood, follow, trace
 
 WIDTH, LENGTH = 4, 60
 
@@ -129,6 +130,65 @@ def test_random_networks_agree_with_the_full_pass(architecture, seed, width):
 
     expected = _slow(model, series, starts, patches)
     torch.testing.assert_close(answer.changes, expected, rtol=0, atol=1e-12)
+
+
+class _ReadsAgain(nn.Module):
+    """The shortcut reads what the in-place ReLU has left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv1d(1, 2, 3), nn.Conv1d(2, 2, 3, padding=1)
+        self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        x = self.first(x)
+        return (self.second(self.activation(x)) + x).mean(dim=2)
+
+
+@torch.no_grad()
+def test_a_value_that_is_read_after_it_was_overwritten():
+    """The graph names the value that is no more; so the whole network is run."""
+    model, series = _ReadsAgain(), torch.randn(2, 1, 30)
+
+    asked = Asked(model, series)
+    answer = asked.changes(torch.arange(30)[None], torch.zeros(2, 30, 1, 1))
+
+    torch.testing.assert_close(asked.logits, model(series))
+    assert answer.method == "full"
+    assert "overwritten" in answer.reason
+
+
+@pytest.mark.parametrize("length", range(4, 12))
+@torch.no_grad()
+def test_regions_about_as_long_as_the_series(length):
+    """One step shorter, as long, one longer: the last two are the whole layer."""
+    model = nn.Sequential(
+        nn.Conv1d(1, 3, 4, padding=2),
+        nn.ReLU(),
+        nn.Conv1d(3, 2, 3, padding=1, dilation=2),
+        nn.Tanh(),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+    ).double()
+    series = torch.randn(2, 1, length, dtype=torch.float64)
+    starts = torch.arange(length)[None]
+    patches = torch.randn(2, length, 1, 1, dtype=torch.float64)
+
+    answer = Asked(model, series, method="incremental").changes(starts, patches)
+
+    expected = _slow(model, series, starts, patches)
+    torch.testing.assert_close(answer.changes, expected, rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_factors_and_masks_are_folded_away():
+    """Batch norm behind convolutions, also behind several side by side, costs no pass."""
+    series = torch.zeros(1, 1, LENGTH, dtype=torch.float64)
+    for family, norms in {"fcn": 0, "resnet": 1, "inception": 0}.items():  # one in a shortcut
+        rules = [step.rule for step in follow(trace(_network(family, 1)), series).steps]
+
+        assert sum(isinstance(rule, Scale) for rule in rules) == norms
+        assert any(isinstance(rule, Conv) and not rule.bounded for rule in rules)
 
 
 @torch.no_grad()
@@ -297,15 +357,27 @@ def test_recurrent_networks_take_up_the_clean_state(kind):
     assert 1.8 < answer.saving < 2.2
 
 
+class _Last(nn.Module):
+    def __init__(self, states: nn.Module) -> None:
+        super().__init__()
+        self.states = states
+
+    def forward(self, x):
+        return self.states(x.transpose(1, 2))[0][:, -1]
+
+
 @torch.no_grad()
 def test_recurrent_networks_are_followed_where_it_pays():
-    """All windows near the end: most steps are the clean ones."""
-    model = _network("lstm", 1)
-    series = torch.randn(2, 1, LENGTH, dtype=torch.float64)
-    everywhere = _windows("every", 2, LENGTH, WIDTH)
-    late = everywhere[:, -5:]
-    patches = torch.zeros(2, everywhere.shape[1], 1, WIDTH, dtype=torch.float64)
-    asked = Asked(model, series)
+    """With next to nothing to compute, loading the compiled cell would take longer."""
+    series = torch.randn(4, 1, LENGTH)
+    everywhere = _windows("every", 4, LENGTH, WIDTH)
+    patches = torch.zeros(4, everywhere.shape[1], 1, WIDTH)
+    small, large = (nn.LSTM(1, size, batch_first=True).eval() for size in (4, 100))
 
-    assert asked.changes(everywhere, patches).method == "full"
-    assert asked.changes(late, patches[:, :5]).method == "incremental"
+    few = Asked(_Last(small), series).changes(everywhere, patches)
+    many = Asked(_Last(large), series).changes(everywhere, patches)
+
+    assert (few.method, few.reason) == ("full", "there is little to compute")
+    assert many.method == "incremental"
+    expected = _slow(_Last(large), series, everywhere, patches)
+    torch.testing.assert_close(many.changes, expected, rtol=0, atol=1e-6)

@@ -6,20 +6,22 @@ ONNX session and an engine on a board. NumPy only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
 
 import edgedistill_kernels as kernels
 import numpy as np
-from numpy.typing import NDArray
 
+from edgedistill.black_box import MEMORY_BYTES, Batch, Piece, Tell, sweep
 from edgedistill.errors import ModelError, ShapeError
 from edgedistill.perturbation import Floats, Ints, PerturbationPlan, fill
 
 Predict = Callable[[Floats], Floats]  # (N, C, T) -> logits (N, K)
 # Series (N, C, T), starts (W,), patches (N, W, C, w) -> how windows change the logits (N, W, K)
 Changes = Callable[[Floats, Ints, Floats], Floats]
-BATCH_COPIES = 512  # series or copies a call; bounds memory, and fills a small CPU's cores
+BATCH_COPIES = 512  # series or copies a call; fills a small CPU's cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +45,13 @@ def explain(
     *,
     targets: Ints | None = None,
     changes: Changes | None = None,
+    batch: int | None = BATCH_COPIES,
+    memory_bytes: int = MEMORY_BYTES,
+    tell: Tell | None = None,
 ) -> Explanation:
     """Return logits and both saliency maps of `series`.
+
+    With the same `batch` the same calls are made on every machine, so that figures compare.
 
     Args:
         predict: logits of a batch, (N, C, T) -> (N, K).
@@ -54,20 +61,34 @@ def explain(
             Hand the teacher's predictions over to compare a student with it.
         changes: a model's own, faster way to say what windows change; by default it is
             asked about every perturbed copy.
+        batch: series or copies a call; None finds out while it works what is fast here, and
+            the last digits may then differ from run to run.
+        memory_bytes: bound on the perturbed copies, or the patches for `changes`, that are held
+            at any time; what the model itself needs comes on top.
+        tell: hears how many of the N x W windows are done.
 
     Raises:
+        ConfigError: `batch` is below 1, or `memory_bytes` does not hold one copy.
+        MachineError: the model runs out of memory on a single copy.
         ModelError: the logits have a wrong shape or are not finite.
         ShapeError: series, plan, targets and the model's classes do not fit together.
     """
     if not len(series):
         raise ShapeError("Got no series to explain. Bring at least one.")
-    logits = _logits(predict, series)
+    usual = BATCH_COPIES if batch is None else batch
+    logits = _clean_logits(predict, series, usual)
     targets = logits.argmax(axis=1) if targets is None else targets
     _check_targets(targets, logits)
+    shape = len(series), len(plan.starts)
+    step_bytes = series.itemsize * math.prod(series.shape[1:-1])
     if changes is None:
-        perturbed = np.stack(list(_perturbed_logits(predict, series, plan)))  # (N, W, K)
+        calls = Batch(batch, step_bytes * (plan.length + plan.width), memory_bytes)
+        perturbed = sweep(partial(_covered, predict, series, plan), *shape, calls, tell)
     else:
-        perturbed = logits[:, None] + _own_changes(changes, series, plan)
+        # Whole series, if memory allows: a model runs each of them once, unperturbed, a call.
+        calls = Batch(max(usual, shape[1]), step_bytes * plan.width, memory_bytes)
+        changed = sweep(partial(_changed, changes, series, plan), *shape, calls, tell)
+        perturbed = logits[:, None] + changed
     # float64: at a high temperature the terms of a small KL cancel below float32's rounding.
     kl = kernels.window_saliency(
         logits.astype(np.float64), perturbed.astype(np.float64), temperature=plan.temperature
@@ -99,31 +120,42 @@ def time_map(scores: Floats, plan: PerturbationPlan) -> Floats:
     return spread
 
 
-def _perturbed_logits(
-    predict: Predict, series: Floats, plan: PerturbationPlan
-) -> Iterator[NDArray[np.float32]]:
-    """Yield the logits of each series' copies, (W, K), filling every call with whole series."""
-    windows = len(plan.starts)
-    group = max(1, BATCH_COPIES // windows)
-    for first in range(0, len(series), group):
-        part = series[first : first + group]
-        starts = np.broadcast_to(plan.starts, (len(part), windows))
-        copies = kernels.perturb(part, starts, fill(plan, part))  # (n, W, C, T)
-        flat = copies.reshape(-1, *series.shape[1:])
-        yield from _logits(predict, flat).reshape(len(part), windows, -1)
+def _clean_logits(predict: Predict, series: Floats, batch: int) -> Floats:
+    """Return the logits of the series themselves, (N, K)."""
+    calls = Batch(batch, 1, batch)  # they are held already, so a call takes no memory for copies
+    return sweep(lambda p: _asked(predict, series[p.rows])[:, None], len(series), 1, calls)[:, 0]
 
 
-def _own_changes(changes: Changes, series: Floats, plan: PerturbationPlan) -> Floats:
-    """Return what a model says its windows change, (N, W, K), a bounded number at once."""
-    group = max(1, BATCH_COPIES // len(plan.starts))
-    parts = [series[first : first + group] for first in range(0, len(series), group)]
-    return np.concatenate([changes(part, plan.starts, fill(plan, part)) for part in parts])
+@dataclass(frozen=True)
+class _SomeWindows(PerturbationPlan):
+    """A plan of which only some windows are taken."""
+
+    taken: slice
+
+    @property
+    def starts(self) -> Ints:
+        return super().starts[self.taken]
 
 
-def _logits(predict: Predict, series: Floats) -> Floats:
-    """Return the logits of any number of series, (N, K), asking for a bounded number at once."""
-    groups = range(0, len(series), BATCH_COPIES)
-    return np.concatenate([_asked(predict, series[at : at + BATCH_COPIES]) for at in groups])
+def _covered(predict: Predict, series: Floats, plan: PerturbationPlan, piece: Piece) -> Floats:
+    """Return the logits of a piece's copies, (n, m, K), asked for in one call."""
+    part, starts, patches = _cut(series, plan, piece)
+    everywhere = np.broadcast_to(starts, (len(part), len(starts)))
+    copies = kernels.perturb(part, everywhere, patches)  # (n, m, C, T)
+    flat = copies.reshape(-1, *series.shape[1:])
+    return _asked(predict, flat).reshape(*everywhere.shape, -1)
+
+
+def _changed(changes: Changes, series: Floats, plan: PerturbationPlan, piece: Piece) -> Floats:
+    """Return what a model says that a piece's windows change, (n, m, K)."""
+    return changes(*_cut(series, plan, piece))
+
+
+def _cut(series: Floats, plan: PerturbationPlan, piece: Piece) -> tuple[Floats, Ints, Floats]:
+    """Return a piece's series (n, C, T), starts (m,) and patches (n, m, C, w)."""
+    part = series[piece.rows]
+    some = _SomeWindows(**asdict(plan), taken=piece.windows)
+    return part, some.starts, fill(some, part)
 
 
 def _asked(predict: Predict, series: Floats) -> Floats:

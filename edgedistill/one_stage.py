@@ -21,7 +21,7 @@ from edgedistill.stages.model import EXPORT_FACTS, VARIANTS, export_student, mak
 from edgedistill.stages.progress import Progress
 from edgedistill.stages.reporting import REPORT_JSON
 from edgedistill.stages.student import TRIALS, make_student
-from edgedistill.stages.teacher import KNOWLEDGE, make_teacher, open_knowledge
+from edgedistill.stages.teacher import KNOWLEDGE, make_teacher, open_knowledge, plan_of
 
 Facts = dict[str, Any]
 
@@ -60,10 +60,15 @@ def distill(recipe: Recipe, teacher: Path, out: Path, tell: Progress) -> Facts:
     }
 
 
-def export(recipe: Recipe, student: Path, out: Path, tell: Progress) -> Facts:
-    """Run the export stage."""
+def export(
+    recipe: Recipe, student: Path, out: Path, tell: Progress, *, with_saliency: bool = False
+) -> Facts:
+    """Run the export stage; with saliency, the recipe's plan goes into a second file."""
     data = prepare_data(recipe)
-    make_stage(out, _key(recipe, data), lambda f, _: export_student(data, student, f, tell))
+    plan = plan_of(recipe, data.train.x.shape[2]) if with_saliency else None
+    make_stage(
+        out, _key(recipe, data), lambda f, _: export_student(data, student, f, tell, plan=plan)
+    )
     facts: Facts = read_json(out / EXPORT_FACTS)
     return facts
 

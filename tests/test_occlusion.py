@@ -12,7 +12,8 @@ from scipy.special import softmax
 from scipy.stats import entropy
 
 from edgedistill import occlusion
-from edgedistill.errors import ModelError, ShapeError
+from edgedistill.black_box import FIRST
+from edgedistill.errors import ConfigError, MachineError, ModelError, ShapeError
 from edgedistill.perturbation import PerturbationPlan, fill
 
 
@@ -131,7 +132,7 @@ def test_targets_choose_the_class_that_is_explained(series, predict):
 
 
 @pytest.mark.parametrize("copies", [1, 7, 14, 33])
-def test_batching_changes_nothing(series, predict, monkeypatch, copies):
+def test_batching_changes_nothing(series, predict, copies):
     """Less than a series' windows a call, or several series'; never more than allowed."""
     whole = occlusion.explain(predict, series, _plan())
     sizes = []
@@ -140,8 +141,7 @@ def test_batching_changes_nothing(series, predict, monkeypatch, copies):
         sizes.append(len(x))
         return predict(x)
 
-    monkeypatch.setattr(occlusion, "BATCH_COPIES", copies)
-    parts = occlusion.explain(counted, series, _plan())
+    parts = occlusion.explain(counted, series, _plan(), batch=copies)
 
     assert max(sizes) <= copies
     assert sum(sizes) == 10 * (1 + len(_plan().starts))
@@ -149,18 +149,164 @@ def test_batching_changes_nothing(series, predict, monkeypatch, copies):
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-3, atol=1e-3)
 
 
-def test_copies_of_many_series_are_not_held_at_once(rng, monkeypatch):
-    """Their memory is bounded by the size of a call, not by the number of series."""
-    many = rng.normal(size=(400, 1, 100)).astype(np.float32)
-    monkeypatch.setattr(occlusion, "BATCH_COPIES", 28)
+def test_usual_calls_hold_whole_series(rng):
+    """The calls of a device do not depend on timing: as many whole series as 512 copies hold."""
+    many = rng.normal(size=(600, 1, 100)).astype(np.float32)
+    sizes = []
 
+    def counted(x):
+        sizes.append(len(x))
+        return x[:, 0, :2]
+
+    occlusion.explain(counted, many, _plan())
+
+    windows = len(_plan().starts)  # 14
+    assert sizes == [512, 88, *[36 * windows] * 16, 24 * windows]
+
+
+def test_found_batch_gives_the_same(series, predict):
+    """Whatever sizes are tried on the way, no answer is asked for twice or left out."""
+    sizes = []
+
+    def counted(x):
+        sizes.append(len(x))
+        return predict(x)
+
+    usual = occlusion.explain(predict, series, _plan(stride=1))
+    found = occlusion.explain(counted, series, _plan(stride=1), batch=None)
+
+    assert sum(sizes[1:]) == 10 * len(_plan(stride=1).starts)
+    assert sizes[1] == FIRST < max(sizes[1:])
+    for name in ("logits", "kl", "signed"):
+        np.testing.assert_allclose(getattr(found, name), getattr(usual, name), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("batch", [None, 512])
+@pytest.mark.parametrize("baseline", ["mean", "zero", "local_mean"])
+def test_windows_of_one_series_are_split_where_memory_ends(rng, batch, baseline):
+    """1,751 copies of 2 x 2,000 steps are 28 MB; two MB hold a few, and the maps are the same."""
+    one = rng.normal(size=(1, 2, 2_000)).astype(np.float32)
+    plan = PerturbationPlan(length=2_000, width=250, stride=1, baseline=baseline)
+    weights = rng.normal(size=(3, 2, 2_000)).astype(np.float32)
+    sizes = []
+
+    def counted(x):
+        sizes.append(x.nbytes)
+        return np.einsum("nct,kct->nk", x, weights)
+
+    whole = occlusion.explain(counted, one, plan)
+    sizes.clear()
     tracemalloc.start()
-    occlusion.explain(lambda x: x[:, 0, :2], many, _plan())
+    parts = occlusion.explain(counted, one, plan, batch=batch, memory_bytes=2 << 20)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
-    copies = 400 * len(_plan().starts) * 100 * 4  # bytes
-    assert peak < copies / 2
+    assert max(sizes) <= 2 << 20
+    assert peak < (2 << 20) + (1 << 20)  # the copies, the answers and what is small
+    for name in ("logits", "kl", "signed"):
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-4, atol=1e-4)
+
+
+def test_patches_for_a_model_of_its_own_are_bounded(rng):
+    """A model that says itself what windows change is handed no more patches than allowed."""
+    one = rng.normal(size=(1, 1, 400)).astype(np.float32)
+    plan = PerturbationPlan(length=400, width=200, stride=1)
+    sizes = []
+
+    def changes(series, starts, patches):
+        sizes.append(patches.nbytes)
+        first = patches[..., 0, :2] - series[:, None, 0, :2]
+        return np.where((starts == 0)[None, :, None], first, 0).astype(np.float32)
+
+    def ask(**limits):
+        return occlusion.explain(lambda x: x[:, 0, :2], one, plan, changes=changes, **limits)
+
+    whole = ask()
+    bounded = ask(memory_bytes=40_000)
+
+    assert sizes[0] == 201 * 200 * 4
+    assert max(sizes[1:]) <= 40_000
+    np.testing.assert_array_equal(bounded.signed, whole.signed)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_progress_counts_every_window(series, predict, own):
+    """It rises and ends with N x W."""
+    heard = []
+
+    def changes(part, starts, patches):
+        return np.zeros((len(part), len(starts), 4), dtype=np.float32)
+
+    occlusion.explain(
+        predict,
+        series,
+        _plan(),
+        changes=changes if own else None,
+        batch=20,
+        tell=lambda done, total: heard.append((done, total)),
+    )
+
+    total = 10 * len(_plan().starts)
+    assert heard == [(n * total // 10, total) for n in range(1, 11)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 1 GiB"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        ModelError("ONNX Runtime cannot run it: Failed to allocate memory for a buffer"),
+    ],
+    ids=["numpy", "cuda", "torch", "onnxruntime"],
+)
+@pytest.mark.parametrize("batch", [None, 512])
+def test_out_of_memory_halves_the_batch_and_goes_on(series, predict, error, batch):
+    """Whoever says it; the answers that were there are kept."""
+    fitting = []
+
+    def small(x):
+        if len(x) > 20:
+            raise error
+        fitting.append(len(x))
+        return predict(x)
+
+    whole = occlusion.explain(predict, series, _plan())
+    parts = occlusion.explain(small, series, _plan(), batch=batch)
+
+    assert sum(fitting) == 10 * (1 + len(_plan().starts))
+    np.testing.assert_allclose(parts.signed, whole.signed, rtol=1e-3, atol=1e-3)
+
+
+def test_out_of_memory_on_one_series_is_told(series):
+    """Nothing is smaller than that."""
+
+    def never(_):
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    with pytest.raises(MachineError, match=r"on a single series \(Unable to allocate 9 GiB\)"):
+        occlusion.explain(never, series, _plan())
+
+
+def test_other_errors_of_a_model_are_not_taken_for_memory(series):
+    """A broken model is not asked again and again."""
+    calls = []
+
+    def broken(x):
+        calls.append(len(x))
+        raise RuntimeError("shape mismatch")
+
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        occlusion.explain(broken, series, _plan())
+    assert calls == [10]
+
+
+def test_memory_that_holds_no_copy_is_refused(series, predict):
+    """Both numbers are named: 6 channels, 100 steps and a patch of 10, 4 bytes each."""
+    with pytest.raises(ConfigError, match=r"2000 bytes of memory do not hold one copy, .* 2640"):
+        occlusion.explain(predict, series, _plan(), memory_bytes=2_000)
+    with pytest.raises(ConfigError, match="batch is 0"):
+        occlusion.explain(predict, series, _plan(), batch=0)
 
 
 def test_time_map_spreads_scores_over_the_steps(rng):

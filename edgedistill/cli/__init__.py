@@ -12,6 +12,7 @@ import click
 
 from edgedistill import __version__
 from edgedistill.cli.compress import compress, init
+from edgedistill.cli.explain import explain
 from edgedistill.cli.files import inspect, report
 from edgedistill.cli.stages import bundle, distill, export, optimize, train
 from edgedistill.cli.validation import benchmark, validate
@@ -51,6 +52,7 @@ for _command in (
     bundle,
     validate,
     benchmark,
+    explain,
     report,
     inspect,
 ):

@@ -59,9 +59,21 @@ def distill(recipe: Path | None, teacher: Path, out: Path, as_json: bool, **opti
 @click.command()
 @recipe_options
 @click.option("--student", required=True, type=_FOLDER, help="Folder that `distill` wrote.")
+@click.option(
+    "--with-saliency",
+    is_flag=True,
+    help="Also write explain.onnx: logits and their saliency map from one file.",
+)
 @_OUT
 @_JSON
-def export(recipe: Path | None, student: Path, out: Path, as_json: bool, **options: Any) -> None:
+def export(
+    recipe: Path | None,
+    student: Path,
+    with_saliency: bool,
+    out: Path,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Export the student to ONNX, verified on real series; on a miss there is no file.
 
     \b
@@ -70,7 +82,11 @@ def export(recipe: Path | None, student: Path, out: Path, as_json: bool, **optio
     from edgedistill import one_stage
 
     found = read_recipe(recipe, **options)
-    _run(out, as_json, lambda tell: one_stage.export(found, student, out, tell))
+    _run(
+        out,
+        as_json,
+        lambda tell: one_stage.export(found, student, out, tell, with_saliency=with_saliency),
+    )
 
 
 @click.command()

@@ -67,8 +67,8 @@ def export(
     """
     check_series(sample, "check of the export")
     module = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    expected = _torch_logits(module, sample)
-    proto = strip(_traced(module, sample))
+    expected = torch_logits(module, sample)
+    proto = strip(traced(module, sample))
     with files.whole_file(path) as partial:
         partial.write_bytes(proto.SerializeToString())
         load(partial)
@@ -88,7 +88,12 @@ def export(
     )
 
 
-def _torch_logits(module: nn.Module, sample: Floats) -> Floats:
+def torch_logits(module: nn.Module, sample: Floats) -> Floats:
+    """Return a module's logits of real series, (N, K).
+
+    Raises:
+        ModelError: it does not take them, or gives no finite logits.
+    """
     try:
         with torch.no_grad():
             result: Floats = module(torch.from_numpy(sample)).numpy()
@@ -106,7 +111,12 @@ def _torch_logits(module: nn.Module, sample: Floats) -> Floats:
     return result
 
 
-def _traced(module: nn.Module, sample: Floats) -> onnx.ModelProto:
+def traced(module: nn.Module, sample: Floats) -> onnx.ModelProto:
+    """Return a module as a graph that takes any number of series.
+
+    Raises:
+        ModelError: torch cannot export it.
+    """
     example = torch.from_numpy(np.resize(sample, (_TRACED_SERIES, *sample.shape[1:])))
     try:
         with _quiet():

@@ -66,14 +66,14 @@ def saliency_agreement(report: Report) -> str:
 
 def overlay(example: Example) -> str:
     """Return one series above the saliency that teacher and student give it."""
-    teacher, student = _unit(example.teacher_map), _unit(example.student_map)
+    teacher, student = unit(example.teacher_map), unit(example.student_map)
     steps = np.arange(len(teacher))
 
     def draw(figure: Figure) -> None:
         top, bottom = figure.subplots(2, sharex=True, height_ratios=(3, 2))
         for axes in (top, bottom):
-            for mask, color in ((_top(teacher), TEACHER), (_top(student), STUDENT)):
-                _shade(axes, mask, color)
+            for mask, color in ((strongest(teacher), TEACHER), (strongest(student), STUDENT)):
+                shade(axes, mask, color)
         for channel in example.series:
             faint = 1.0 if len(example.series) == 1 else 0.75
             top.plot(steps, channel, color=INK, linewidth=1.2, alpha=faint)
@@ -159,6 +159,28 @@ def reliability(teacher: Sequence[Bin], student: Sequence[Bin]) -> str:
     return svg("reliability", draw, width=NARROW, height=240)
 
 
+def unit(values: Sequence[float]) -> NDArray[np.float64]:
+    """Return a map with its strongest value at 1; agreement does not depend on scale."""
+    array = np.asarray(values, dtype=np.float64)
+    peak = np.abs(array).max()
+    return array / peak if peak > 0 else array
+
+
+def strongest(values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return where the strongest tenth of a map lies."""
+    count = max(1, round(TOP_FRACTION * len(values)))
+    mask = np.zeros(len(values), dtype=bool)
+    mask[np.argsort(-np.abs(values), kind="stable")[:count]] = True
+    return mask
+
+
+def shade(axes: Axes, mask: NDArray[np.bool_], color: str) -> None:
+    """Shade the time steps of a mask, (T,)."""
+    edges = np.flatnonzero(np.diff(np.r_[False, mask, False].astype(int)))
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        axes.axvspan(start - 0.5, stop - 0.5, color=color, alpha=0.14, linewidth=0)
+
+
 def _trade_off(
     report: Report,
     label: str,
@@ -238,24 +260,3 @@ def _percent_ticks(axes: Axes, which: str) -> None:
 
 def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
     return [x for x, _ in points], [y for _, y in points]
-
-
-def _unit(values: Sequence[float]) -> NDArray[np.float64]:
-    """Return a map with its strongest value at 1; agreement does not depend on scale."""
-    array = np.asarray(values, dtype=np.float64)
-    peak = np.abs(array).max()
-    return array / peak if peak > 0 else array
-
-
-def _top(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return where the strongest tenth of a map lies."""
-    count = max(1, round(TOP_FRACTION * len(values)))
-    mask = np.zeros(len(values), dtype=bool)
-    mask[np.argsort(-np.abs(values), kind="stable")[:count]] = True
-    return mask
-
-
-def _shade(axes: Axes, mask: NDArray[np.bool_], color: str) -> None:
-    edges = np.flatnonzero(np.diff(np.r_[False, mask, False].astype(int)))
-    for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        axes.axvspan(start - 0.5, stop - 0.5, color=color, alpha=0.14, linewidth=0)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
     from markupsafe import Markup
 
+_SHARED = ("parts.html.j2", "report.css")
 _STRONGEST = 45  # percent of color in a full cell; ink stays readable on it, light and dark
 
 
@@ -46,7 +47,7 @@ def render(report: Mapping[str, Any]) -> str:
         DataError: the report is malformed.
     """
     facts = from_json(report)
-    return _template().render(
+    return template("report.html.j2").render(
         report=facts,
         wording=wording,
         tiles=_tiles(facts),
@@ -61,13 +62,18 @@ def render(report: Mapping[str, Any]) -> str:
     )
 
 
-def _template() -> Template:
+def template(name: str, package: str = "edgedistill.report") -> Template:
+    """Return a template of a package, which may use what all pages of ours share.
+
+    Args:
+        name: of its file.
+        package: where the file is.
+    """
     import jinja2
 
-    folder = resources.files("edgedistill.report")
-    sources = {
-        name: folder.joinpath(name).read_text("utf-8") for name in ("report.html.j2", "report.css")
-    }
+    ours = resources.files("edgedistill.report")
+    sources = {shared: ours.joinpath(shared).read_text("utf-8") for shared in _SHARED}
+    sources[name] = resources.files(package).joinpath(name).read_text("utf-8")
     environment = jinja2.Environment(
         loader=jinja2.DictLoader(sources),
         autoescape=True,
@@ -75,7 +81,19 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
+
+
+def drawn(*candidates: tuple[str, str, str]) -> list[Figure]:
+    """Return the figures that have something to show."""
+    from markupsafe import Markup
+
+    # The drawings are ours, and Matplotlib escapes every text it is given.
+    return [
+        Figure(drawing=Markup(drawing), title=title, caption=caption)  # noqa: S704
+        for drawing, title, caption in candidates
+        if drawing
+    ]
 
 
 def _tiles(report: Report) -> list[Tile]:
@@ -111,7 +129,7 @@ def _trade_offs(report: Report) -> list[Figure]:
 
     teacher = " Dashed: the teacher." if report.teacher else ""
     end = f"with 95 % intervals. The upper left is best. In color: the chosen variant.{teacher}"
-    return _drawn(
+    return drawn(
         (
             figures.size_against_agreement(report),
             "Size against agreement",
@@ -137,7 +155,7 @@ def _reasons(report: Report) -> list[Figure]:
         )
         if report.references and name in report.references
     )
-    return _drawn(
+    return drawn(
         (
             figures.saliency_agreement(report),
             "Saliency agreement",
@@ -150,7 +168,7 @@ def _reasons(report: Report) -> list[Figure]:
 def _examples(report: Report) -> list[Figure]:
     from edgedistill.report import figures
 
-    return _drawn(
+    return drawn(
         *(
             (
                 figures.overlay(example),
@@ -169,7 +187,7 @@ def _calibration(report: Report) -> list[Figure]:
 
     if report.calibration is None:
         return []
-    return _drawn(
+    return drawn(
         (
             figures.reliability(report.calibration.teacher, report.calibration.student),
             "Calibration",
@@ -186,7 +204,7 @@ def _training(report: Report) -> list[Figure]:
         return []
     teacher, student = report.curves.teacher, report.curves.student
     loss = "Loss over epochs: dashed on training data, solid on validation data."
-    return _drawn(
+    return drawn(
         (figures.losses("teacher", teacher, TEACHER), "Teacher", loss),
         (figures.losses("student", student, STUDENT), "Student", loss),
         (
@@ -195,18 +213,6 @@ def _training(report: Report) -> list[Figure]:
             "Share of validation series that are right, over epochs.",
         ),
     )
-
-
-def _drawn(*candidates: tuple[str, str, str]) -> list[Figure]:
-    """Return the figures that have something to show."""
-    from markupsafe import Markup
-
-    # The drawings are ours, and Matplotlib escapes every text it is given.
-    return [
-        Figure(drawing=Markup(drawing), title=title, caption=caption)  # noqa: S704
-        for drawing, title, caption in candidates
-        if drawing
-    ]
 
 
 def _matrices(confusion: Confusion | None) -> list[tuple[str, list[list[tuple[int, int]]]]]:

@@ -46,7 +46,7 @@ def svg(name: str, draw: Callable[[Figure], None], *, width: float, height: floa
         warnings.filterwarnings(
             "ignore", message=r"Glyph \d+ .* missing from", category=UserWarning
         )
-        _set_style(slug)
+        set_style(slug)
         figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
         draw(figure)
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -54,17 +54,18 @@ def svg(name: str, draw: Callable[[Figure], None], *, width: float, height: floa
     return _themed(stream.getvalue(), slug)
 
 
-def _set_style(salt: str) -> None:
+def set_style(salt: str, *, muted: str = MUTED, rule: str = RULE) -> None:
+    """Set how Matplotlib draws; by default in stand-ins, which only `svg` replaces."""
     import matplotlib
 
     matplotlib.rcdefaults()  # a user's own style must not show
     matplotlib.rc("svg", fonttype="none", hashsalt=salt)
-    matplotlib.rc("text", color=MUTED, parse_math=False)  # a class may be called "$x$"
+    matplotlib.rc("text", color=muted, parse_math=False)  # a class may be called "$x$"
     matplotlib.rc("font", size=11)
-    matplotlib.rc("axes", edgecolor=RULE, labelcolor=MUTED, linewidth=0.8, axisbelow=True)
+    matplotlib.rc("axes", edgecolor=rule, labelcolor=muted, linewidth=0.8, axisbelow=True)
     matplotlib.rc("axes.spines", top=False, right=False)
-    matplotlib.rc("xtick", color=RULE, labelcolor=MUTED, labelsize=10.5)
-    matplotlib.rc("ytick", color=RULE, labelcolor=MUTED, labelsize=10.5)
+    matplotlib.rc("xtick", color=rule, labelcolor=muted, labelsize=10.5)
+    matplotlib.rc("ytick", color=rule, labelcolor=muted, labelsize=10.5)
     matplotlib.rc("path", simplify=False)
 
 

@@ -11,25 +11,47 @@ from edgedistill.bundle import Model
 from edgedistill.config import Recipe
 from edgedistill.data import Prepared
 from edgedistill.data.splits import hold_out
+from edgedistill.distill.explainer import export_explainer
 from edgedistill.distill.export import export
 from edgedistill.distill.optimize import variants
 from edgedistill.errors import DataError, ModelError
 from edgedistill.files import read_json, write_json
-from edgedistill.perturbation import Floats
+from edgedistill.perturbation import Floats, PerturbationPlan
 from edgedistill.stages import networks
 from edgedistill.stages.progress import Progress, silent
 
 ONNX, EXPORT_FACTS, VARIANTS = "student.onnx", "export.json", "variants.json"
+EXPLAINER = "explain.onnx"
 _EXPORT_SERIES = 64  # real series that torch and ONNX Runtime must agree on
 
 
-def export_student(data: Prepared, student: Path, out: Path, tell: Progress = silent) -> None:
-    """Write `student.onnx`, verified on validation series, into an existing folder."""
-    tell("export", 0, 1)
+def export_student(
+    data: Prepared,
+    student: Path,
+    out: Path,
+    tell: Progress = silent,
+    *,
+    plan: PerturbationPlan | None = None,
+) -> None:
+    """Write `student.onnx`, verified on validation series, into an existing folder.
+
+    Args:
+        data: its validation series are what torch and ONNX Runtime must agree on.
+        student: folder of the student stage.
+        out: folder.
+        tell: progress.
+        plan: if there is one, `explain.onnx` is written too: the student and its saliency.
+    """
+    files = 1 if plan is None else 2
+    tell("export", 0, files)
     module, _ = networks.open_network(student)
-    facts = export(module, out / ONNX, data.validation.x[:_EXPORT_SERIES])
-    write_json(out / EXPORT_FACTS, asdict(facts))
-    tell("export", 1, 1)
+    series = data.validation.x[:_EXPORT_SERIES]
+    facts = asdict(export(module, out / ONNX, series))
+    if plan is not None:
+        tell("export", 1, files)
+        facts[EXPLAINER] = asdict(export_explainer(module, out / EXPLAINER, series, plan))
+    write_json(out / EXPORT_FACTS, facts)
+    tell("export", files, files)
 
 
 def make_variants(

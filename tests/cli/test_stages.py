@@ -145,6 +145,25 @@ def test_single_commands_print_tables(invoke, recipe, chain, tmp_path):
     assert "opset" in ran.stdout
 
 
+def test_export_with_saliency(invoke, recipe, chain, tmp_path):
+    """A second file; a table for people and JSON for machines say how exact it is."""
+    out, _ = chain
+    command = ("export", recipe, "--student", out / "student", "--with-saliency", "--out")
+
+    people = invoke(*command, tmp_path / "people", "--set", "saliency.baseline=local_mean")
+    machine = invoke(*command, tmp_path / "machine", "--json")
+
+    assert people.code == 0, people.stderr
+    assert "explain.onnx" in people.stdout
+    assert "nodes" in people.stdout
+    facts = machine.json["explain.onnx"]
+    assert facts["form"] in {"incremental", "general"}
+    assert facts["max_abs_error"] < 1e-5
+    assert facts["size_bytes"] == (tmp_path / "machine" / "explain.onnx").stat().st_size
+    assert b"local_mean" in (tmp_path / "people" / "explain.onnx").read_bytes()
+    assert b"local_mean" not in (tmp_path / "machine" / "explain.onnx").read_bytes()
+
+
 def test_bundle_command_prints_the_report(invoke, recipe, chain, tmp_path):
     """The last stage ends as `compress` does."""
     out, _ = chain

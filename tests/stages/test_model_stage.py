@@ -13,6 +13,7 @@ from edgedistill.distill.optimize.execution import logits
 from edgedistill.errors import ModelError
 from edgedistill.stages import networks
 from edgedistill.stages.model import (
+    EXPLAINER,
     EXPORT_FACTS,
     ONNX,
     VARIANTS,
@@ -21,6 +22,7 @@ from edgedistill.stages.model import (
     make_variants,
     open_variants,
 )
+from edgedistill.stages.teacher import plan_of
 from edgedistill.teachers import TorchTeacher
 
 
@@ -62,6 +64,21 @@ def test_a_stage_tells_when_it_starts_and_ends(recipe, data, stages, tmp_path):
     make_variants(recipe, data, tmp_path / ONNX, tmp_path, lambda *told: heard.append(told))
 
     assert heard == [("export", 0, 1), ("export", 1, 1), ("optimize", 0, 1), ("optimize", 1, 1)]
+
+
+def test_saliency_is_a_second_file_with_the_plan_of_the_recipe(recipe, data, stages, tmp_path):
+    """Beside an unchanged `student.onnx`, and its facts beside the student's."""
+    plan = plan_of(recipe, data.train.x.shape[2])
+    heard = []
+
+    export_student(data, stages / "student", tmp_path, lambda *told: heard.append(told), plan=plan)
+
+    assert heard == [("export", 0, 2), ("export", 1, 2), ("export", 2, 2)]
+    assert (tmp_path / ONNX).read_bytes() == (stages / "model" / ONNX).read_bytes()
+    facts = json.loads((tmp_path / EXPORT_FACTS).read_text())
+    assert facts[EXPLAINER]["windows"] == len(plan.starts)
+    assert facts[EXPLAINER]["size_bytes"] == (tmp_path / EXPLAINER).stat().st_size
+    assert not (stages / "model" / EXPLAINER).exists()  # only if it is asked for
 
 
 def test_calibration_takes_training_series_class_by_class(data, rng):

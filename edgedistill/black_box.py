@@ -1,0 +1,191 @@
+"""How a model that only answers is asked about more copies than memory holds.
+
+It decides what goes into one call: never more than a bound on memory, as many copies as
+pay, and fewer after the model ran out of memory. NumPy only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.errors import ConfigError, MachineError, ModelError
+
+Floats = NDArray[np.float32]
+Tell = Callable[[int, int], None]  # copies done, copies in all
+
+MEMORY_BYTES = 512 * 1024**2  # of copies at any time
+FIRST = 32  # copies of the first call, where the size is to be found
+LEAST_GAIN = 1.1  # in copies a second, for which a call is made twice as large
+_OUT_OF_MEMORY = (  # how torch, ONNX Runtime and C++ say it
+    "out of memory",
+    "allocate memory",
+    "bad_alloc",
+    "bad allocation",
+)
+
+
+class Session(Protocol):
+    """What we use of an ONNX Runtime session."""
+
+    def get_inputs(self) -> Sequence[Any]:
+        """Return its inputs; the first one takes the series."""
+
+    def run(self, names: None, feeds: dict[str, Any]) -> Sequence[Any]:
+        """Return its outputs; the first one holds the logits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some windows of some series: what is asked about in one call."""
+
+    rows: slice  # of the series
+    windows: slice
+
+    @property
+    def count(self) -> int:
+        """Copies of the piece."""
+        rows, windows = self.rows, self.windows
+        return int((rows.stop - rows.start) * (windows.stop - windows.start))
+
+
+class Batch:
+    """How many copies go into one call.
+
+    A given number; or, with None, one that is doubled on the real work for as long as
+    that gives at least a tenth more copies a second. Copies that do not fit into memory
+    halve either.
+    """
+
+    def __init__(self, size: int | None, copy_bytes: int, memory_bytes: int) -> None:
+        """Start with a size, at most what the bound on memory allows.
+
+        Args:
+            size: copies a call, or None.
+            copy_bytes: what one copy takes.
+            memory_bytes: what the copies of a call may take.
+
+        Raises:
+            ConfigError: not one copy fits into memory, or the size is below 1.
+        """
+        if size is not None and size < 1:
+            raise ConfigError(f"batch is {size}; give 1 copy or more, or None to have it found.")
+        self._limit = memory_bytes // copy_bytes
+        if self._limit < 1:
+            raise ConfigError(
+                f"{memory_bytes} bytes of memory do not hold one copy, which takes {copy_bytes}. "
+                "Allow at least that many."
+            )
+        self._growing = size is None
+        self._best, self._rate = 1, 0.0
+        self.size = min(FIRST if size is None else size, self._limit)
+
+    def took(self, count: int, seconds: float) -> None:
+        """Learn from a call; one of what was left over does not tell."""
+        if not self._growing or 2 * count <= self.size:
+            return
+        rate = count / max(seconds, 1e-9)
+        if rate < LEAST_GAIN * self._rate:
+            self.size, self._growing = self._best, False
+            return
+        self._best, self._rate = self.size, rate
+        self.size = min(2 * self.size, self._limit)
+        self._growing = self.size > self._best
+
+    def failed(self, count: int) -> None:
+        """Ask about half as many from now on, because memory did not hold `count`."""
+        self.size, self._growing = max(1, count // 2), False
+
+
+def sweep(
+    ask: Callable[[Piece], Floats],
+    samples: int,
+    windows: int,
+    batch: Batch,
+    tell: Tell | None = None,
+) -> Floats:
+    """Ask about every window of every series, piece by piece.
+
+    Args:
+        ask: answers for a piece of n series and m windows, (n, m, K).
+        samples: N.
+        windows: W.
+        batch: how many copies go into one call; it goes on learning here.
+        tell: hears after each call how many copies are done.
+
+    Returns:
+        (N, W, K).
+
+    Raises:
+        MachineError: memory does not hold what the model needs for a single copy.
+        ModelError: the model changes its number of classes.
+    """
+    found: Floats | None = None
+    done = 0  # copies, counted series by series
+    while done < samples * windows:
+        piece = _next(done, samples, windows, batch.size)
+        began = time.perf_counter()
+        answer = _asked(ask, piece)
+        if answer is None:
+            batch.failed(piece.count)
+            continue
+        batch.took(piece.count, time.perf_counter() - began)
+        if found is None:
+            found = np.empty((samples, windows, answer.shape[-1]), dtype=np.float32)
+        if answer.shape[-1] != found.shape[-1]:
+            raise ModelError(
+                f"The model gave {found.shape[-1]} logits a series, then {answer.shape[-1]}. "
+                "Bring one that always answers for the same classes."
+            )
+        found[piece.rows, piece.windows] = answer
+        done += piece.count
+        if tell is not None:
+            tell(done, samples * windows)
+    return np.empty((samples, windows, 0), dtype=np.float32) if found is None else found
+
+
+def session_logits(session: Session) -> Callable[[Floats], Floats]:
+    """Return an ONNX Runtime session as a callable, (N, C, T) -> (N, K).
+
+    It takes series at its first input, N being free, and gives logits at its first output.
+    """
+    name = session.get_inputs()[0].name
+
+    def logits(series: Floats) -> Floats:
+        found: Floats = session.run(None, {name: series})[0]
+        return found
+
+    return logits
+
+
+def _next(done: int, samples: int, windows: int, size: int) -> Piece:
+    """Return what follows: whole series where they fit, else windows of one."""
+    row, window = divmod(done, windows)
+    if window == 0 and size >= windows:
+        return Piece(slice(row, min(row + size // windows, samples)), slice(0, windows))
+    return Piece(slice(row, row + 1), slice(window, min(window + size, windows)))
+
+
+def _asked(ask: Callable[[Piece], Floats], piece: Piece) -> Floats | None:
+    """Return the answer; None if memory did not hold the piece, and a smaller one may fit."""
+    try:
+        return ask(piece)
+    except (MemoryError, RuntimeError, ModelError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        if piece.count == 1:
+            raise MachineError(
+                f"The model runs out of memory on a single series ({error}). Free some memory, "
+                "or take a smaller model or shorter series."
+            ) from error
+        return None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in said for words in _OUT_OF_MEMORY)

@@ -1,0 +1,23 @@
+"""An account as one HTML page that opens anywhere, offline, in the look of the report."""
+
+from __future__ import annotations
+
+from edgedistill.explaining import drawing
+from edgedistill.explaining.accounts import Account
+from edgedistill.report import html, wording
+
+_TEMPLATE = "page.html.j2"
+
+
+def render(account: Account, windows: int) -> str:
+    """Return the page of an account with each model's strongest windows; equal for equal ones."""
+    sentences = drawing.sentences(account)
+    (figure,) = html.drawn((drawing.svg(account), "Series and scores", " ".join(sentences[1:])))
+    return html.template(_TEMPLATE, "edgedistill.explaining").render(
+        account=account,
+        subject=account.subject,
+        lead=sentences[0],
+        figure=figure,
+        windows=windows,
+        wording=wording,
+    )

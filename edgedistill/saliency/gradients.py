@@ -1,0 +1,169 @@
+"""Gradient attributions of torch modules: cheap, fine-grained, and not occlusion.
+
+Occlusion says what happens to the logit when a window is really covered. A gradient
+says how the logit would move under an infinitely small change, and integrated
+gradients add that up on the straight way to a baseline, on which all steps change at
+once. How alike the two are depends on the model: for two trained FCNs, integrated
+gradients correlated with exact occlusion at 0.06 and 0.84 for windows of one step, at
+0.23 and 0.94 for windows of eight. So neither stands in for the maps that a contract
+compares; they are other quantities, to be looked at beside them.
+
+As in the signed maps of occlusion, logits are centered over the classes first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from edgedistill.errors import ConfigError, ModelError, ShapeError
+
+
+def gradient_input(model: nn.Module, series: Tensor, targets: Tensor) -> Tensor:
+    """Return gradient times input: a linear guess of what each value adds. This is not occlusion.
+
+    Args:
+        model: maps (N, C, T) to logits (N, K); asked in evaluation mode.
+        series: (N, C, T).
+        targets: class to explain, (N,).
+
+    Returns:
+        (N, C, T), in centered logits; it has the sign of the effect only where the model is
+        close to linear.
+
+    Raises:
+        ShapeError: series, targets and the model's classes do not fit together.
+        ModelError: the logits do not depend on the series in a way that has a gradient.
+
+    Source: Shrikumar et al. 2016, arXiv:1605.01713.
+    """
+    _check(series, targets)
+    with _evaluated(model):
+        return _gradient(model, series, targets) * series
+
+
+def integrated_gradients(
+    model: nn.Module, series: Tensor, targets: Tensor, baseline: Tensor, steps: int = 50
+) -> Tensor:
+    """Return the mean gradient on the way from a baseline, times the way. This is not occlusion.
+
+    They add up to the difference of the target's logit between series and baseline;
+    `completeness_gap` says how well that holds with so many steps.
+
+    Args:
+        model: maps (N, C, T) to logits (N, K); asked in evaluation mode.
+        series: (N, C, T).
+        targets: class to explain, (N,).
+        baseline: where the way begins, of a shape that broadcasts to (N, C, T).
+        steps: points on the way, in the middles of equal parts.
+
+    Returns:
+        (N, C, T), in centered logits.
+
+    Raises:
+        ShapeError: series, targets, baseline and the model's classes do not fit together.
+        ConfigError: less than one step.
+        ModelError: the logits do not depend on the series in a way that has a gradient.
+
+    Source: Sundararajan et al. 2017, arXiv:1703.01365.
+    """
+    if steps < 1:
+        raise ConfigError(f"steps is {steps}; give 1 or more, 50 are usual.")
+    _check(series, targets)
+    start = _whole(baseline, series)
+    total = torch.zeros_like(series)
+    with _evaluated(model):
+        for step in range(steps):
+            point = start + (series - start) * ((step + 0.5) / steps)
+            total += _gradient(model, point, targets)
+    return (series - start) * total / steps
+
+
+def completeness_gap(
+    model: nn.Module, series: Tensor, targets: Tensor, baseline: Tensor, attributions: Tensor
+) -> Tensor:
+    """Return how far attributions miss what they must add up to.
+
+    Args:
+        model: maps (N, C, T) to logits (N, K); asked in evaluation mode.
+        series: (N, C, T).
+        targets: class that is explained, (N,).
+        baseline: of a shape that broadcasts to (N, C, T).
+        attributions: (N, C, T).
+
+    Returns:
+        (N,), in centered logits; 0 is exact.
+
+    Raises:
+        ShapeError: series, targets, baseline and the model's classes do not fit together.
+
+    Source: Sundararajan et al. 2017, arXiv:1703.01365, Proposition 1.
+    """
+    _check(series, targets)
+    with _evaluated(model), torch.no_grad():
+        there = _target_logit(model, series, targets)
+        back = _target_logit(model, _whole(baseline, series), targets)
+    return (attributions.sum(dim=(1, 2)) - (there - back)).abs()
+
+
+def _gradient(model: nn.Module, point: Tensor, targets: Tensor) -> Tensor:
+    """Return the gradient of the target's centered logit; the parameters' own is left alone."""
+    with torch.enable_grad():
+        leaf = point.detach().requires_grad_()
+        logit = _target_logit(model, leaf, targets)
+        if not logit.requires_grad:
+            raise ModelError(
+                "The model's logits have no gradient with respect to the series. Explain it by "
+                "occlusion."
+            )
+        (gradient,) = torch.autograd.grad(logit.sum(), leaf)
+    return gradient
+
+
+def _target_logit(model: nn.Module, series: Tensor, targets: Tensor) -> Tensor:
+    """Return the target's centered logit, (N,)."""
+    logits: Tensor = model(series)
+    if int(targets.max()) >= logits.shape[1]:
+        raise ShapeError(
+            f"The targets run up to {int(targets.max())}, the model knows {logits.shape[1]} "
+            "classes. Explain one of these."
+        )
+    centered = logits - logits.mean(dim=1, keepdim=True)
+    return centered.gather(1, targets[:, None])[:, 0]
+
+
+def _check(series: Tensor, targets: Tensor) -> None:
+    if series.ndim != 3 or targets.shape != series.shape[:1] or not len(series):
+        raise ShapeError(
+            f"Got series of shape {tuple(series.shape)} and targets of shape "
+            f"{tuple(targets.shape)}; (N, C, T) and (N,) are needed. Give one class a series."
+        )
+    if int(targets.min()) < 0:
+        raise ShapeError(f"The target {int(targets.min())} is no class. Count them from 0.")
+
+
+def _whole(baseline: Tensor, series: Tensor) -> Tensor:
+    try:
+        return baseline.expand_as(series)
+    except RuntimeError as error:
+        raise ShapeError(
+            f"A baseline of shape {tuple(baseline.shape)} does not fit series of shape "
+            f"{tuple(series.shape)}. Give one that broadcasts to it."
+        ) from error
+
+
+@contextmanager
+def _evaluated(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode: in training mode, series of a batch would mix."""
+    were = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        # cuDNN's recurrent networks have no gradient in evaluation mode.
+        with torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        for module in were:
+            module.training = True

@@ -26,9 +26,10 @@ from edgedistill.saliency.windows import perturb
 MEMORY_BYTES = 512 * 1024**2  # for changes and perturbed copies at any time
 LEAST_SAVING = 1.3  # of multiply-accumulates; below it the whole network is run
 _CHUNK_BYTES = 4 * 1024**2  # of the widest layer's changes: caches are faster than memory
+_PASS_BYTES = 8 * 1024**2  # of the widest layer in a pass of whole copies, for the same reason
 _COMPILED_MACS = 2e7  # below it, loading a compiled loop takes longer than it saves
 _COPIES = 8  # of the widest layer that are alive at once
-_WIDEST = 256  # channels that a full pass may hold for each of the series'
+_WIDEST = 256  # channels of an unknown model's widest layer, for each of the series'
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +115,7 @@ class Asked:
     def _full(self, starts: Tensor, patches: Tensor, reason: str, saving: float = 1.0) -> Answer:
         """Run the whole model on perturbed copies, as many at a time as memory allows."""
         series, windows = self._series, patches.shape[1]
-        per_window = series.numel() * series.element_size() * _COPIES * _WIDEST
-        chunk = max(1, self._memory_bytes // per_window)
+        chunk = self._windows_a_pass()
         everywhere = starts.expand(len(series), -1)
         parts = []
         for first in range(0, windows, chunk):
@@ -124,6 +124,17 @@ class Asked:
             parts.append(self._model(copies.flatten(0, 1)).reshape(len(series), last - first, -1))
         changes = torch.cat(parts, dim=1) - self.logits[:, None]
         return Answer(changes, "full", reason, saving)
+
+
+    def _windows_a_pass(self) -> int:
+        """Return for how many windows of all series whole copies go through the model at once."""
+        series, values = self._series, () if self._steps is None else self._steps.values.values()
+        widest = max((value.numel() for value in values), default=series.numel() * _WIDEST)
+        held = self._memory_bytes // _COPIES
+        recurrent = any(isinstance(module, nn.RNNBase) for module in self._model.modules())
+        if series.device.type == "cpu" and not recurrent:
+            held = min(held, _PASS_BYTES)
+        return max(1, held // (widest * series.element_size()))
 
 
 def record(model: nn.Module) -> fx.GraphModule | NotUnderstood:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -86,11 +86,18 @@ def changes(
         (plan, *_flat(layers, head, kind)),
         found,
     )
-    shares = np.linspace(0, spans, threads * _SHARES + 1).astype(np.int64)
-    with ThreadPoolExecutor(threads) as pool:
-        running = [pool.submit(answer, *share, *task) for share in pairwise(shares)]
-        for share in running:
-            share.result()
+    shares = list(pairwise(np.linspace(0, spans, threads * _SHARES + 1).astype(np.int64)))
+    turn = count()  # the next share; taken by one thread at a time, because of Python's lock
+
+    def work() -> None:
+        while (share := next(turn)) < len(shares):
+            answer(*shares[share], *task)
+
+    with ThreadPoolExecutor(max(1, threads - 1)) as pool:
+        helping = [pool.submit(work) for _ in range(threads - 1)]
+        work()
+        for helper in helping:
+            helper.result()
     return found
 
 
@@ -136,9 +143,9 @@ def _flat(
 
 def _tiles(weight: Floats) -> Floats:
     """Return (C', C, k) as (C' / 4, C / 4, k, 4, 4), with zeros for missing channels."""
-    missing = [(0, -size % TILE) for size in weight.shape[:2]]
-    padded = np.pad(weight, [*missing, (0, 0)])
-    outputs, inputs, taps = padded.shape
+    outputs, inputs, taps = (*(size + -size % TILE for size in weight.shape[:2]), weight.shape[2])
+    padded = np.zeros((outputs, inputs, taps), weight.dtype)
+    padded[: weight.shape[0], : weight.shape[1]] = weight
     split = padded.reshape(outputs // TILE, TILE, inputs // TILE, TILE, taps)
     tiles: Floats = split.transpose(0, 2, 4, 1, 3)
     return tiles

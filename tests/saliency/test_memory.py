@@ -1,0 +1,65 @@
+"""What a map holds in memory, however long the series and however many its windows."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+BOUND_MIB = 48
+_SCRIPT = """
+import resource, sys
+import torch
+from edgedistill.models import ModelSpec, build
+from edgedistill.saliency.incremental import Asked
+
+family, width, method, length, bound_mib = sys.argv[1:]
+length = int(length)
+torch.set_num_threads(1)
+torch.set_grad_enabled(False)
+spec = ModelSpec(family=family, width=int(width))
+model = build(spec, channels=1, classes=5, length=length).eval()
+series, starts = torch.randn(16, 1, length), torch.arange(length)[None]
+patches = torch.zeros(16, 1, 1, 1).expand(16, length, 1, 1)
+
+def ask(windows):
+    asked = Asked(model, series, method=method, memory_bytes=int(bound_mib) * 2**20)
+    asked.changes(starts[:, :windows], patches[:, :windows])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+some = ask(128)  # libraries are loaded, and compiled loops
+print((ask(length) - some) / 1024)
+"""
+
+
+def _grown_mib(family: str, width: int, method: str, length: int, bound_mib: int) -> float:
+    """Return by how much the peak grows from some windows to one at every step."""
+    command = [sys.executable, "-c", _SCRIPT, family, str(width), method]
+    run = subprocess.run(
+        [*command, str(length), str(bound_mib)], capture_output=True, text=True, check=True
+    )
+    return float(run.stdout)
+
+
+@pytest.mark.parametrize("length", [192, 640])
+@pytest.mark.parametrize(
+    ("family", "width", "method"),
+    [
+        ("fcn", 40, "incremental"),
+        ("fcn", 8, "incremental"),  # through the compiled loop
+        ("lstm", 32, "incremental"),
+        ("lstm", 32, "full"),
+        ("fcn", 8, "full"),
+    ],
+)
+def test_memory_is_bounded(family, width, method, length):
+    """All copies at once would take hundreds of MiB, or gigabytes."""
+    grown = _grown_mib(family, width, method, length, BOUND_MIB)
+
+    assert grown <= BOUND_MIB
+
+
+def test_without_a_bound_more_is_held():
+    """So the measurement above can see what it must."""
+    assert _grown_mib("lstm", 32, "full", 192, 1 << 20) > BOUND_MIB

@@ -1,6 +1,6 @@
 """What we measure about a classifier and about its explanations.
 
-Host and device both report these numbers, so NumPy is all this file may import.
+Host and device both report these numbers, so NumPy is all that this file needs.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import edgedistill_kernels as kernels
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +20,6 @@ RESAMPLES = 1000
 ECE_BINS = 15
 TOP_FRACTION = 0.1
 _DRAWS_AT_ONCE = 4_000_000  # bounds the bootstrap's memory on large sets
-_ROUNDING = 1e-24  # of a map's mean square: float64 noise around a constant map
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +130,17 @@ def pearson(first: Floats, second: Floats) -> Floats:
         ShapeError: the maps differ in shape.
     """
     _same_shape(first, second)
-    a = first.astype(np.float64) - first.mean(axis=-1, keepdims=True, dtype=np.float64)
-    b = second.astype(np.float64) - second.mean(axis=-1, keepdims=True, dtype=np.float64)
-    norm = np.sqrt((a * a).sum(axis=-1)) * np.sqrt((b * b).sum(axis=-1))
-    defined = _varies(first, a) & _varies(second, b)
-    r: Floats = np.where(defined, (a * b).sum(axis=-1) / np.where(defined, norm, 1.0), 0.0)
-    return r
+    return kernels.pearson(first, second)
 
 
 def spearman(first: Floats, second: Floats) -> Floats:
-    """Return the rank correlation of each pair of maps, (N, W) -> (N,); ties share their rank."""
-    return pearson(_ranks(first), _ranks(second))
+    """Return the rank correlation of each pair of maps, (N, W) -> (N,); ties share their rank.
+
+    Raises:
+        ShapeError: the maps differ in shape.
+    """
+    _same_shape(first, second)
+    return kernels.spearman(first, second)
 
 
 def top_sign_agreement(first: Floats, second: Floats) -> Floats:
@@ -155,40 +155,7 @@ def top_sign_agreement(first: Floats, second: Floats) -> Floats:
     """
     _same_shape(first, second)
     count = max(1, round(TOP_FRACTION * first.shape[1]))
-    shared = _strongest(first, count) & _strongest(second, count)
-    same = shared & (np.sign(first) * np.sign(second) > 0)
-    share: Floats = same.sum(axis=1) / count
-    return share
-
-
-def _strongest(maps: Floats, count: int) -> NDArray[np.bool_]:
-    order = np.argsort(-np.abs(maps), axis=1, kind="stable")[:, :count]
-    mask = np.zeros(maps.shape, dtype=bool)
-    np.put_along_axis(mask, order, True, axis=1)
-    return mask
-
-
-def _ranks(maps: Floats) -> Floats:
-    """Return ranks from 0, (N, W); equal values share their mean rank, a map with NaN has none."""
-    order = np.argsort(maps, axis=1, kind="stable")
-    ordered = np.take_along_axis(maps, order, axis=1)
-    place = np.broadcast_to(np.arange(maps.shape[1]), maps.shape)
-    edge = np.ones((len(maps), 1), dtype=bool)
-    step = ordered[:, 1:] != ordered[:, :-1]  # a run of equal values ends, another begins
-    first = np.maximum.accumulate(np.where(np.hstack([edge, step]), place, 0), axis=1)
-    last = np.where(np.hstack([step, edge]), place, maps.shape[1])
-    last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
-    ranks = np.empty(maps.shape)
-    np.put_along_axis(ranks, order, (first + last) / 2, axis=1)
-    ranks[np.isnan(maps).any(axis=1)] = np.nan
-    return ranks
-
-
-def _varies(maps: Floats, centered: Floats) -> NDArray[np.bool_]:
-    """Return where a map is more than a constant with rounding, (N,); NaN is not."""
-    level = np.square(maps, dtype=np.float64).sum(axis=-1)
-    varies: NDArray[np.bool_] = np.square(centered).sum(axis=-1) > _ROUNDING * level
-    return varies
+    return kernels.top_sign_agreement(first, second, count=count)
 
 
 def _log_softmax(logits: Floats) -> Floats:

@@ -107,6 +107,8 @@ class TSDTerm(_Section):
     width: int = Field(10, ge=1)
     temperature: float = Field(8.0, gt=0)
     form: Literal["summed", "elementwise"] = "summed"
+    bank: int = Field(16, ge=0)  # times `windows` are kept a series; 0: drawn anew at every step
+    bank_mib: Positive = 256  # of disk that the kept windows and answers may take
 
 
 class TSDMapsTerm(_Section):

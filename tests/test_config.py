@@ -88,6 +88,7 @@ def test_the_preset_of_the_paper():
     assert recipe.data.max_length == 100
     assert [term.name for term in recipe.student.objectives] == ["cross_entropy", "tsd"]
     assert recipe.student.objectives[1].weight == (0.1, 0.5, 1.0, 10.0, 100.0)
+    assert recipe.student.objectives[1].bank == 0  # as published: the teacher at every step
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -255,6 +256,14 @@ WRONG = {
     "weight below zero": (
         "student: {objectives: [{name: kd, weight: -1}]}",
         r"student\.objectives\.0\.weight is -1\. Input should be greater than 0",
+    ),
+    "bank below zero": (
+        "student: {objectives: [{name: tsd, bank: -1}]}",
+        r"student\.objectives\.0\.bank is -1\. Input should be greater than or equal to 0",
+    ),
+    "bank without disk": (
+        "student: {objectives: [{name: tsd, bank_mib: 0}]}",
+        r"student\.objectives\.0\.bank_mib is 0\. Input should be greater than 0",
     ),
     "one of several weights": (
         "student: {objectives: [{name: kd, weight: [1, -1]}]}",

@@ -36,6 +36,7 @@ PRESETS: Final[dict[str, dict[str, Any]]] = {
                     "width": 10,
                     "temperature": 8.0,
                     "form": "summed",
+                    "bank": 0,
                 },
             ],
             "training": _PAPER_TRAINING,

@@ -125,7 +125,6 @@ class Asked:
         changes = torch.cat(parts, dim=1) - self.logits[:, None]
         return Answer(changes, "full", reason, saving)
 
-
     def _windows_a_pass(self) -> int:
         """Return for how many windows of all series whole copies go through the model at once."""
         series, values = self._series, () if self._steps is None else self._steps.values.values()

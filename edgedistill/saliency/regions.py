@@ -144,5 +144,8 @@ class Clean:
         positions = region.positions() + self._before  # (W, n, L)
         if positions.shape[1] == 1:
             return self._value[:, positions[:, 0]].transpose(0, 1)
-        series = torch.arange(len(self._value), device=self._value.device)
-        return self._value[series[:, None], positions]
+        samples, length, channels = self._value.shape
+        own = length * torch.arange(samples, device=positions.device)[:, None]
+        rows = self._value.reshape(-1, channels)  # torch takes rows faster than it indexes
+        taken = rows.index_select(0, (own + positions).reshape(-1))
+        return taken.reshape(*positions.shape, channels)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgedistill.saliency.rectified import rectified
 from edgedistill.saliency.regions import Clean, Region, place, put, union
 
 Seen = Clean | Tensor  # what a layer sees unperturbed: temporal, or a vector
@@ -174,11 +175,12 @@ class Relu(Rule):
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return max(z + dz, 0) - max(z, 0), as max(dz, -z) - max(-z, 0): a pass less."""
         change = changes[0]
-        below, floor = pair(clean)
-        if change.region is not None:
-            below = temporal(below).at(change.region)
-            floor = temporal(floor).at(change.region)
-        return Change(torch.maximum(change.value, vector(below)).sub_(vector(floor)), change.region)
+        seen, seen_floor = pair(clean)
+        below = _at(seen, change.region)
+        if torch.is_grad_enabled() and (change.value.requires_grad or below.requires_grad):
+            return Change(rectified(change.value, below), change.region)
+        floor = _at(seen_floor, change.region)
+        return Change(torch.maximum(change.value, below).sub_(floor), change.region)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +196,7 @@ class Pointwise(Rule):
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return f(z + dz) - f(z)."""
         change = changes[0]
-        z = vector(clean) if change.region is None else temporal(clean).at(change.region)
+        z = _at(clean, change.region)
         return Change(self.function(z + change.value) - self.function(z), change.region)
 
 
@@ -429,6 +431,11 @@ def temporal(clean: Value) -> Clean:
     if not isinstance(clean, Clean):
         raise TypeError("This layer needs its clean input, a series.")
     return clean
+
+
+def _at(clean: Value, region: Region | None) -> Tensor:
+    """Return a clean value where a change has its region; a vector is everywhere."""
+    return vector(clean) if region is None else temporal(clean).at(region)
 
 
 def vector(clean: Value) -> Tensor:

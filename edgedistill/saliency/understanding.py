@@ -332,7 +332,8 @@ def _norm_factor(norm: nn.BatchNorm1d, given: Tensor) -> Tensor:
     variance = norm.running_var
     if norm.training or variance is None:
         axes = [axis for axis in range(given.ndim) if axis != 1]
-        variance = given.var(dim=axes, correction=0)
+        # Torch's own `var` takes nine times as long over axes that do not lie side by side.
+        variance = (given - given.mean(axes, keepdim=True)).square().mean(axes)
     factor = (variance + norm.eps).rsqrt()
     return factor if norm.weight is None else factor * norm.weight
 

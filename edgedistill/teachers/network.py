@@ -59,7 +59,7 @@ class TorchTeacher:
 
         Args:
             x: series, (N, C, T).
-            starts: first step of each window, (W,).
+            starts: first step of each window, (W,), or (N, W) if every series has its own.
             patches: what stands in the window, (N, W, C, w).
 
         Returns:
@@ -68,8 +68,7 @@ class TorchTeacher:
         self.module.eval()
         first = next(self.module.parameters(), torch.empty(0))
         asked = Asked(self.module, torch.from_numpy(x).to(first), graph=self._graph)
-        answer = asked.changes(
-            torch.from_numpy(starts)[None].to(first.device), torch.from_numpy(patches).to(first)
-        )
+        begins = torch.from_numpy(np.atleast_2d(starts)).to(first.device)
+        answer = asked.changes(begins, torch.from_numpy(patches).to(first))
         found: Floats = answer.changes.float().cpu().numpy()
         return found

@@ -15,24 +15,30 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgedistill import perturbation
+from edgedistill.distill.bank import Bank
 from edgedistill.distill.objectives.objective import Answer, Batch, Objective, Windows
+from edgedistill.errors import ShapeError
 from edgedistill.perturbation import Floats, Ints
 from edgedistill.saliency import normalize, perturb, window_saliency
+
+Ask = Callable[[Floats], Floats]  # (N, C, T) -> logits (N, K)
 
 
 class TSD(Objective):
     """SmoothL1 between the normalized window saliency of student and teacher.
 
-    At every step each series gets W fresh windows, each overwritten with the same
-    stretch of a training series of another class; teacher and student answer the
-    same copies. Unlike the published code, the very last start is drawn too.
+    At every step each series gets W windows, each overwritten with the same stretch of
+    a training series of another class; teacher and student answer the same copies. The
+    windows are drawn anew as published, or among those that a bank holds the teacher's
+    answers for. Unlike the published code, the very last start is drawn too; from a
+    bank, two windows of a step may have the same start.
     """
 
     def __init__(
         self,
-        teacher: Callable[[Floats], Floats],
-        bank: Floats,
-        bank_labels: Ints,
+        teacher: Ask | Bank,
+        donors: Floats,
+        donor_labels: Ints,
         *,
         windows: int,
         width: int,
@@ -43,51 +49,71 @@ class TSD(Objective):
         """Keep the teacher and the series to draw windows from.
 
         Args:
-            teacher: logits of a batch, (N, C, T) -> (N, K).
-            bank: training series, (M, C, T); never validation or test series.
-            bank_labels: (M,).
+            teacher: logits of a batch, (N, C, T) -> (N, K), asked at every step; or a bank of
+                all series that training knows, and nobody is asked.
+            donors: training series, (M, C, T); never validation or test series.
+            donor_labels: (M,).
             windows: W, a series and step.
             width: w, steps.
             temperature: of both saliencies.
             form: "summed" or "elementwise".
             seed: with the step, of every draw.
+
+        Raises:
+            ShapeError: the bank holds windows of another width, or fewer than W a series.
         """
         super().__init__()
+        if isinstance(teacher, Bank):
+            _check(teacher, windows, width)
         self._teacher = teacher
-        self._bank, self._bank_labels = bank, bank_labels
+        self._donors, self._donor_labels = donors, donor_labels
         self._windows, self._width = windows, width
         self._temperature, self._form, self._seed = temperature, form, seed
 
     def windows(self, batch: Batch) -> Windows:
         """Return windows of opposing series, drawn anew at every step."""
         starts, donors = self._draw(batch)
-        patches = perturbation.cut(self._bank, donors, starts, self._width)
+        patches = perturbation.cut(self._donors, donors, starts, self._width)
         device = batch.series.device
         return Windows(torch.from_numpy(starts).to(device), torch.from_numpy(patches).to(device))
 
     def forward(self, batch: Batch, answer: Answer) -> Tensor:
-        """Return the loss, a scalar; the teacher is asked about the same copies."""
+        """Return the loss, a scalar; the teacher's answers are about the same copies."""
         windows, changes = answer.perturbed()
         student = self._saliency(answer.logits, answer.logits[:, None] + changes)
-        copies = perturb(batch.series, windows.starts, windows.patches).flatten(0, 1)
-        clean = self._ask(batch.series)
-        teacher = self._saliency(clean, self._ask(copies).reshape(changes.shape))
+        teacher = self._saliency(*self._taught(batch, windows))
         return functional.smooth_l1_loss(student, teacher)
 
     def _draw(self, batch: Batch) -> tuple[Ints, Ints]:
-        rows = batch.rows.cpu().numpy()
-        rng = np.random.default_rng((self._seed, batch.step, int(rows[0])))
+        """Return the starts and donors of a batch's windows, (N, W) each; always the same."""
+        rng = self._rng(batch)
+        if isinstance(self._teacher, Bank):
+            bank, where = self._teacher, self._teacher.pick(_rows(batch), self._windows, rng)
+            return bank.starts[where].astype(np.int64), bank.donors[where].astype(np.int64)
         labels = batch.labels.cpu().numpy()
         length = batch.series.shape[-1]
         starts = perturbation.draw_starts(
-            len(rows), self._windows, length=length, width=self._width, rng=rng
+            len(labels), self._windows, length=length, width=self._width, rng=rng
         )
-        donors = perturbation.draw_donors(labels, self._bank_labels, self._windows, rng)
+        donors = perturbation.draw_donors(labels, self._donor_labels, self._windows, rng)
         return starts, donors
 
-    def _ask(self, series: Tensor) -> Tensor:
-        logits = self._teacher(series.detach().cpu().numpy())
-        return torch.from_numpy(logits).to(series.device)
+    def _taught(self, batch: Batch, windows: Windows) -> tuple[Tensor, Tensor]:
+        """Return the teacher's logits for the series, (N, K), and for the copies, (N, W, K)."""
+        if isinstance(self._teacher, Bank):
+            bank, rows = self._teacher, _rows(batch)
+            where = bank.pick(rows, self._windows, self._rng(batch))
+            clean, perturbed = bank.clean[rows], bank.logits[where]
+        else:
+            copies = perturb(batch.series, windows.starts, windows.patches)
+            clean = self._teacher(batch.series.cpu().numpy())
+            perturbed = self._teacher(copies.flatten(0, 1).cpu().numpy())
+            perturbed = perturbed.reshape(*copies.shape[:2], -1)
+        device = batch.series.device
+        return torch.from_numpy(clean).to(device), torch.from_numpy(perturbed).to(device)
+
+    def _rng(self, batch: Batch) -> np.random.Generator:
+        return np.random.default_rng((self._seed, batch.step, int(batch.rows[0])))
 
     def _saliency(self, clean: Tensor, perturbed: Tensor) -> Tensor:
         scores = window_saliency(
@@ -97,3 +123,17 @@ class TSD(Objective):
             form=self._form,
         )
         return normalize(scores)
+
+
+def _rows(batch: Batch) -> Ints:
+    rows: Ints = batch.rows.cpu().numpy()
+    return rows
+
+
+def _check(bank: Bank, windows: int, width: int) -> None:
+    number = bank.starts.shape[1]
+    if bank.width != width or number < windows:
+        raise ShapeError(
+            f"The bank holds {number} windows of {bank.width} steps a series; {windows} of {width} "
+            "steps are to be drawn. Make a bank for them."
+        )

@@ -7,8 +7,10 @@ import pytest
 import torch
 from scipy.special import softmax
 
+from edgedistill.distill.bank import Bank, BankPlan, open_bank, write_bank
 from edgedistill.distill.objectives import TSD, Answer
-from edgedistill.errors import DataError
+from edgedistill.errors import DataError, ShapeError
+from edgedistill.teachers import TorchTeacher
 
 WINDOWS, WIDTH, TEMPERATURE = 6, 5, 8.0
 
@@ -165,3 +167,86 @@ def test_window_longer_than_the_series_is_refused(world):
     """The message names both lengths."""
     with pytest.raises(DataError, match="window of 21 steps does not fit a series of 20"):
         _tsd(world, width=21).windows(world.batch(0))
+
+
+@pytest.fixture
+def bank(world, tmp_path) -> Bank:
+    """Twenty windows of each of 12 training and 4 validation series."""
+    order = np.r_[0:3, 4:7, 8:11, 12:15, 3:16:4]
+    world.series[:], world.labels[:] = world.series[order], world.labels[order]
+    plan = BankPlan(series=world.series, labels=world.labels, trained=12, width=WIDTH, number=20)
+    write_bank(tmp_path, TorchTeacher(world.teacher, classes=4), plan)
+    return open_bank(tmp_path)
+
+
+def _banked(world, bank, **changes):
+    settings = {"windows": WINDOWS, "width": WIDTH, "temperature": TEMPERATURE, **changes}
+    return TSD(bank, world.series[:12], world.labels[:12], **settings)
+
+
+@pytest.mark.parametrize("form", ["summed", "elementwise"])
+def test_a_bank_gives_the_loss_of_a_teacher_who_is_asked(world, bank, answer, form):
+    """About the very same windows, of training and of validation series."""
+    for rows in ((0, 4, 9, 11, 2), (12, 13, 14, 15)):
+        batch = world.batch(*rows, step=3)
+        objective = _banked(world, bank, form=form)
+        said = answer(world.student, objective, batch)
+
+        loss = objective(batch, said)
+
+        slow = _slow_loss(world, batch, *objective._draw(batch), form)[1]
+        asked = _tsd(world, form=form)(batch, said)
+        assert loss.item() == pytest.approx(asked.item(), abs=1e-4)
+        assert loss.item() == pytest.approx(slow, rel=1e-2)
+
+
+def test_windows_from_a_bank_are_those_it_knows(world, bank):
+    """W different ones of the series' own, with what a training series has there."""
+    batch = world.batch(7, 2, 14)
+    objective = _banked(world, bank)
+
+    starts, donors = objective._draw(batch)
+    windows = objective.windows(batch)
+
+    for n, row in enumerate(batch.rows.tolist()):
+        known = sorted(zip(bank.starts[row].tolist(), bank.donors[row].tolist(), strict=True))
+        drawn = sorted(zip(starts[n].tolist(), donors[n].tolist(), strict=True))
+        assert all(drawn.count(pair) <= known.count(pair) for pair in drawn)
+        assert (world.labels[donors[n]] != world.labels[row]).all()
+        for w in range(WINDOWS):
+            stretch = slice(starts[n, w], starts[n, w] + WIDTH)
+            expected = world.series[donors[n, w], :, stretch]
+            np.testing.assert_array_equal(windows.patches[n, w].numpy(), expected)
+    np.testing.assert_array_equal(windows.starts.numpy(), starts)
+
+
+def test_draws_from_a_bank_depend_on_seed_and_step(world, bank):
+    """Asked twice, as the loop does, a step draws the same; over some steps everything comes up."""
+    batch = world.batch(0, 1, 2, step=7)
+    first = _banked(world, bank, seed=1)._draw(batch)
+
+    again = _banked(world, bank, seed=1)._draw(batch)
+    step = _banked(world, bank, seed=1)._draw(world.batch(0, 1, 2, step=8))
+    seed = _banked(world, bank, seed=2)._draw(batch)
+
+    np.testing.assert_array_equal(first, again)
+    assert (np.array(first) != np.array(step)).any()
+    assert (np.array(first) != np.array(seed)).any()
+    many = [_banked(world, bank)._draw(world.batch(5, step=s))[0] for s in range(60)]
+    assert set(np.concatenate(many).ravel()) == set(bank.starts[5])
+
+
+def test_the_teacher_of_a_bank_has_no_loss(world, bank, answer):
+    """So every answer is the answer to the window it is drawn with."""
+    objective, batch = _banked(world, bank), world.batch(0, 5, 10)
+
+    assert objective(batch, answer(world.teacher, objective, batch)).item() < 1e-6
+    assert objective(batch, answer(world.student, objective, batch)).item() > 1e-2
+
+
+@pytest.mark.parametrize("asked", [{"windows": 21}, {"width": 6}], ids=str)
+def test_a_bank_for_something_else_is_refused(world, bank, asked):
+    """It cannot give more windows than it has, nor windows of another width."""
+    with pytest.raises(ShapeError, match="The bank holds 20 windows of 5 steps a series"):
+        _banked(world, bank, **asked)
+    assert _banked(world, bank, windows=20)._draw(world.batch(0))[0].shape == (1, 20)

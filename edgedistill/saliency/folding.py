@@ -65,3 +65,13 @@ def unbounded(steps: Sequence[Step]) -> tuple[Step, ...]:
         else step
         for step in steps
     )
+
+
+def laid_out(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Return the steps with weights that lie as convolutions read them, where none is learned."""
+    return tuple(
+        replace(step, rule=step.rule.laid_out())
+        if isinstance(step.rule, Conv) and not step.rule.weight.requires_grad
+        else step
+        for step in steps
+    )

@@ -7,7 +7,8 @@ read at every window as a view, and its inner loops are long.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -130,8 +131,15 @@ class Clean:
         """Keep a value (N, C, T), with `beyond` for the parts of all windows beyond its borders."""
         self._before = max(0, -int(region.begin.min()))
         after = max(0, int(region.begin.max()) + region.size - region.length)
-        padded = functional.pad(value, (self._before, after), value=beyond)
-        self._value = padded.permute(0, 2, 1).contiguous()  # (N, T + borders, C)
+        samples, channels, length = value.shape
+        self._value = value.new_full((samples, self._before + length + after, channels), beyond)
+        self._value[:, self._before : self._before + length] = value.permute(0, 2, 1)
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> Clean:
+        """Return another value at the same positions."""
+        other = copy.copy(self)
+        other._value = function(self._value)
+        return other
 
     def at(self, region: Region) -> Tensor:
         """Return the value at a region, (W, N, L, C)."""

@@ -92,6 +92,10 @@ class Conv(Rule):
         scale = factor[:, None, None] if isinstance(factor, Tensor) else factor
         return replace(self, weight=self.weight * scale)
 
+    def laid_out(self) -> Conv:
+        """Return the weight as channels-last convolutions read it, or each call would copy it."""
+        return replace(self, weight=self.weight.permute(0, 2, 1).contiguous().permute(0, 2, 1))
+
     def region(self, sources: Sequence[Region | None]) -> Region | None:
         """Return the positions whose taps meet the change."""
         source = known(sources[0])
@@ -130,7 +134,8 @@ class Conv(Rule):
         """Convolve (W, N, 1, C): one product, since every tap meets the one step elsewhere."""
         outputs, inputs, taps = self.weight.shape
         spread = self.weight.flip(2).permute(1, 2, 0).reshape(inputs, taps * outputs)
-        return (change[:, :, 0] @ spread).unflatten(-1, (taps, outputs))  # type: ignore[no-untyped-call, no-any-return]
+        windows, samples = change.shape[:2]
+        return (change.reshape(-1, inputs) @ spread).reshape(windows, samples, taps, outputs)
 
     def _convolve(self, change: Tensor, padding: int) -> Tensor:
         """Convolve (W, N, L, C) along L; two dimensions, because only they come channels-last."""
@@ -166,11 +171,10 @@ class Relu(Rule):
 
     def clean(self, value: Tensor, source: Region | None) -> Value:
         """Return -z and its positive part; beyond the borders nothing is larger."""
-        below, floor = -value, (-value).relu()
         if source is None:
-            return below, floor
-        largest = torch.finfo(value.dtype).max
-        return Clean(below, source, beyond=largest), Clean(floor, source, beyond=largest)
+            return -value, (-value).relu()
+        below = Clean(-value, source, beyond=torch.finfo(value.dtype).max)
+        return below, below.mapped(torch.relu)
 
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return max(z + dz, 0) - max(z, 0), as max(dz, -z) - max(-z, 0): a pass less."""

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from torch import Tensor, fx, nn
 
-from edgedistill.saliency.folding import folded, unbounded
+from edgedistill.saliency.folding import folded, laid_out, unbounded
 from edgedistill.saliency.steps import NotUnderstood, Step, Steps
 from edgedistill.saliency.understanding import LEAVES, rule_of
 
@@ -108,4 +108,4 @@ def follow(graph: fx.GraphModule, series: Tensor) -> Steps:
     if not isinstance(logits, fx.Node) or values[logits.name].ndim != 2:
         raise NotUnderstood("the module gives something other than logits (N, K)")
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-    return Steps(source.name, unbounded(folded(steps)), tensors, logits.name)
+    return Steps(source.name, laid_out(unbounded(folded(steps))), tensors, logits.name)

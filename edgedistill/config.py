@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic import Field, ValidationError, WrapValidator
 from pydantic_core import ErrorDetails
 
 from edgedistill import perturbation, preprocess, targets
@@ -22,12 +22,18 @@ from edgedistill.data.wav_folders import wav_files
 from edgedistill.distill.fit import FitConfig
 from edgedistill.distill.presets import PRESETS
 from edgedistill.errors import ConfigError
+from edgedistill.terms import (
+    CrossEntropyTerm,
+    KDTerm,
+    ObjectiveTerm,
+    Section,
+    TSDMapsTerm,
+    XDistillationTerm,
+)
 
 Family = Literal["lstm", "fcn", "resnet", "inception", "lite"]
 SOUND_FRAMES = 64  # of 10 ms: most spoken words
 Precision = Literal["fp32", "fp16", "int8"]
-Positive = Annotated[float, Field(gt=0)]
-Weight = Positive | Annotated[tuple[Positive, ...], Field(min_length=1)]  # several: chosen among
 
 
 def _located(value: Any, validate: Callable[[Any], Any]) -> Any:
@@ -42,11 +48,7 @@ Training = Annotated[FitConfig, WrapValidator(_located)]
 Terms = Annotated[Contract, WrapValidator(_located)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class DataSection(_Section):
+class DataSection(Section):
     """Which series, and how they become arrays (N, C, T)."""
 
     train: str = "GunPoint"  # a bundled set's name, a file or a folder
@@ -62,12 +64,17 @@ class DataSection(_Section):
     test_fraction: float = Field(0.2, gt=0, lt=1)
 
 
-class ModelSection(_Section):
+class ModelSection(Section):
     """A network of ours."""
 
     family: Family = "fcn"
     width: int | None = Field(None, ge=1)
     depth: int | None = Field(None, ge=1)
+
+    @property
+    def explained(self) -> bool:
+        """Return whether the network predicts a saliency map too."""
+        return False
 
 
 class TeacherSection(ModelSection):
@@ -78,50 +85,6 @@ class TeacherSection(ModelSection):
     trust: bool = False  # whether a joblib file may run the code it contains
     width: int | None = Field(64, ge=1)
     training: Training = FitConfig(learning_rate=0.003)
-
-
-class CrossEntropyTerm(_Section):
-    """Cross-entropy with the labels."""
-
-    name: Literal["cross_entropy"]
-    weight: Weight = 1.0
-    start: float = Field(0.0, ge=0, lt=1)
-
-
-class KDTerm(_Section):
-    """Hinton's knowledge distillation."""
-
-    name: Literal["kd"]
-    weight: Weight = 0.9
-    start: float = Field(0.0, ge=0, lt=1)
-    temperature: float = Field(4.0, gt=0)
-
-
-class TSDTerm(_Section):
-    """Temporal Saliency Distillation as published."""
-
-    name: Literal["tsd"]
-    weight: Weight = 1.0
-    start: float = Field(0.0, ge=0, lt=1)
-    windows: int = Field(50, ge=1)
-    width: int = Field(10, ge=1)
-    temperature: float = Field(8.0, gt=0)
-    form: Literal["summed", "elementwise"] = "summed"
-    bank: int = Field(16, ge=0)  # times `windows` are kept a series; 0: drawn anew at every step
-    bank_mib: Positive = 256  # of disk that the kept windows and answers may take
-
-
-class TSDMapsTerm(_Section):
-    """Whole signed maps under the shared plan, matched by correlation."""
-
-    name: Literal["tsd_maps"]
-    weight: Weight = 1.0
-    start: float = Field(0.0, ge=0, lt=1)
-
-
-ObjectiveTerm = Annotated[
-    CrossEntropyTerm | KDTerm | TSDTerm | TSDMapsTerm, Field(discriminator="name")
-]
 
 
 class StudentSection(ModelSection):
@@ -138,8 +101,13 @@ class StudentSection(ModelSection):
     )
     training: Training = FitConfig(epochs=200, learning_rate=0.01, select="objective")
 
+    @property
+    def explained(self) -> bool:
+        """Return whether an objective trains the network to."""
+        return any(isinstance(term, XDistillationTerm) for term in self.objectives)
 
-class SaliencySection(_Section):
+
+class SaliencySection(Section):
     """The plan under which teacher, student, variants and the board are compared."""
 
     width: int | None = Field(None, ge=1)  # steps; None: a sixteenth of the series
@@ -148,7 +116,7 @@ class SaliencySection(_Section):
     temperature: float = Field(8.0, gt=0)
 
 
-class OptimizeSection(_Section):
+class OptimizeSection(Section):
     """Which variants are made, and which of those that keep the contract is taken."""
 
     precisions: tuple[Precision, ...] = Field(("fp32", "fp16", "int8"), min_length=1)
@@ -157,14 +125,14 @@ class OptimizeSection(_Section):
     runs: int = Field(200, ge=10)  # timed runs of each variant
 
 
-class ReferencesSection(_Section):
+class ReferencesSection(Section):
     """What saliency agreement is printed beside."""
 
     floor: bool = True  # an untrained student
     ceiling: bool = True  # a second teacher from another seed, if the teacher is trained here
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """Everything a run depends on."""
 
     name: str | None = None  # of the bundle; None: the data set's
@@ -356,7 +324,7 @@ def _sentences(
 
 def _path(loc: tuple[int | str, ...]) -> tuple[str, ...]:
     """Return the keys of a location, without the names of union arms that pydantic adds."""
-    arms = {"cross_entropy", "kd", "tsd", "tsd_maps"}
+    arms = set(_term_names())
     return tuple(
         str(part) for part in loc if part not in arms and not str(part).startswith(_UNION_MARKS)
     )
@@ -385,5 +353,12 @@ def _keys(path: tuple[str, ...]) -> list[str]:
 
 
 def _term_keys() -> list[str]:
-    terms = get_args(get_args(ObjectiveTerm)[0])
-    return list(dict.fromkeys(name for term in terms for name in term.model_fields))
+    return list(dict.fromkeys(name for term in _terms() for name in term.model_fields))
+
+
+def _term_names() -> list[str]:
+    return [get_args(term.model_fields["name"].annotation)[0] for term in _terms()]
+
+
+def _terms() -> tuple[Any, ...]:
+    return get_args(get_args(ObjectiveTerm)[0])

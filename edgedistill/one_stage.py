@@ -16,6 +16,7 @@ from edgedistill.pipeline import judge
 from edgedistill.report import Report, from_json
 from edgedistill.stages import networks
 from edgedistill.stages.data import prepare_data
+from edgedistill.stages.ensembles import files
 from edgedistill.stages.folder import make_stage
 from edgedistill.stages.model import EXPORT_FACTS, VARIANTS, export_student, make_variants
 from edgedistill.stages.progress import Progress
@@ -46,7 +47,7 @@ def distill(recipe: Recipe, teacher: Path, out: Path, tell: Progress) -> Facts:
     data = prepare_data(recipe)
     make_stage(
         out,
-        _key(recipe, data, teacher / KNOWLEDGE),
+        _key(recipe, data, teacher / KNOWLEDGE, *files(recipe)),
         lambda f, work: make_student(recipe, data, teacher, f, work, tell),
     )
     found = read_json(out / TRIALS)

@@ -20,6 +20,7 @@ from edgedistill.report import Report, from_json
 from edgedistill.stages import networks
 from edgedistill.stages.bundling import BUNDLE, write_bundle
 from edgedistill.stages.data import prepare_data
+from edgedistill.stages.ensembles import files
 from edgedistill.stages.folder import is_unchanged, make_stage
 from edgedistill.stages.measuring import measure_all
 from edgedistill.stages.model import ONNX, export_student, make_variants
@@ -65,7 +66,7 @@ def compress(recipe: Recipe, out: Path, tell: Progress = silent) -> Result:
     )
     run.stage(
         student,
-        [values["student"]],
+        [values["student"], *(sha256(path) for path in files(recipe))],
         lambda folder, work: make_student(recipe, data, teacher, folder, work, tell),
     )
     run.stage(model, [], lambda folder, _: export_student(data, student, folder, tell))

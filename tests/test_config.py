@@ -235,6 +235,10 @@ WRONG = {
         "student:\n  objectives:\n    - name: kd\n      weigth: 3",
         r"line 4: there is no key student\.objectives\.0\.weigth\. Did you mean weight\?",
     ),
+    "unknown key of a later objective": (
+        "student:\n  objectives:\n    - name: kd\n    - name: rkd\n      angel: 3",
+        r"line 5: there is no key student\.objectives\.1\.angel\. Did you mean angle\?",
+    ),
     "wrong type": ("data:\n  length: long", r"line 2: data\.length is 'long'\. .*valid integer"),
     "text for a section": ("student: small", r"line 1: student is 'small'\. .*valid dictionary"),
     "wrong choice": (

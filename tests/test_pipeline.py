@@ -21,7 +21,7 @@ from edgedistill import config
 from edgedistill.bundle import open_bundle
 from edgedistill.config import Recipe
 from edgedistill.device.validate import validate
-from edgedistill.errors import ConfigError, DataError, UsageError
+from edgedistill.errors import ConfigError, DataError, ModelError, UsageError
 from edgedistill.files import read_json
 from edgedistill.pipeline import Result, compress
 from edgedistill.report import schema, to_json
@@ -299,6 +299,23 @@ def test_an_onnx_teacher(whole, tmp_path):
     assert report.teacher is not None
     assert report.teacher.size_bytes == teacher.stat().st_size
     assert not (tmp_path / "teacher" / "weights.safetensors").exists()
+
+
+def test_another_second_teacher_makes_the_student_anew(whole, out, tmp_path):
+    """Though the recipe names the same file."""
+    second = shutil.copyfile(whole[1] / "model" / "student.onnx", tmp_path / "second.onnx")
+    term = f"{{name: ensemble, sources: [{second}]}}"
+    objectives = f"student.objectives=[{{name: cross_entropy}}, {term}]"
+    changed = recipe(objectives, "optimize.precisions=[fp32]")
+
+    first = ran(compress(changed, out))
+    again = ran(compress(changed, out))
+    second.write_bytes(b"something else")
+
+    assert first == ["student", "model", "variants", "result"]
+    assert again == []
+    with pytest.raises(ModelError, match=r"second\.onnx"):  # because it is asked again
+        compress(changed, out)
 
 
 def test_an_estimator_as_teacher(tmp_path):

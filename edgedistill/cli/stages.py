@@ -62,7 +62,8 @@ def distill(recipe: Path | None, teacher: Path, out: Path, as_json: bool, **opti
 @click.option(
     "--with-saliency",
     is_flag=True,
-    help="Also write explain.onnx: logits and their saliency map from one file.",
+    help="Also write explain.onnx: logits and their saliency map; and explanation.onnx, for a "
+    "student that predicts its teacher's map.",
 )
 @_OUT
 @_JSON

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import copy
 import gc
-import io
 import math
 import multiprocessing
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -28,10 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from edgedistill.distill.objectives import Answer, Batch, Term, Windows
+from edgedistill.distill import checkpoints
+from edgedistill.distill.objectives import Answer, Batch, Seen, Term
+from edgedistill.distill.questions import Questions
 from edgedistill.errors import ConfigError, MachineError, ModelError
-from edgedistill.files import fingerprint, whole_file
-from edgedistill.saliency.incremental import Asked, record
+from edgedistill.files import fingerprint
 
 VALIDATION_STEP = 2**31  # seeds what is drawn for validation: the same at every epoch
 
@@ -198,8 +197,11 @@ def _run(
     checkpoint: Path | None,
     on_epoch: Callable[[Epoch], None] | None,
 ) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
-    if fabric.world_size > 1:  # spawned processes share the memory of a model on the CPU
+    if fabric.world_size > 1:  # spawned processes share the memory of what is on the CPU
         model = copy.deepcopy(model)
+        for term in terms:
+            for value in (*term.objective.parameters(), *term.objective.buffers()):
+                value.data = value.data.clone()
     loop = _Loop(fabric, model, terms, data, config, seed)
     key = _key(model, terms, data, config, seed)
     progress = loop.resume(checkpoint, key)
@@ -245,28 +247,6 @@ def _leave_group(fabric: Fabric) -> None:
     torch.distributed.destroy_process_group()
 
 
-class _Questions(nn.Module):
-    """A network that answers series and windows in one forward, as data parallelism wants it."""
-
-    def __init__(self, student: nn.Module) -> None:
-        super().__init__()
-        self.student = student
-        self._graph = (record(student),)  # in a tuple: its parameters are the student's own
-
-    def forward(
-        self, series: Tensor, asked: Sequence[Windows | None]
-    ) -> tuple[Tensor, list[Tensor | None]]:
-        """Return logits, (N, K), and for each set of windows how they change them, (N, W, K)."""
-        if not any(asked):
-            return self.student(series).float(), [None] * len(asked)
-        known = Asked(self.student, series, graph=self._graph[0])
-        changes = [
-            None if windows is None else known.changes(windows.starts, windows.patches).changes
-            for windows in asked
-        ]
-        return known.logits.float(), [None if c is None else c.float() for c in changes]
-
-
 class _Loop:
     """A network in training: what its epochs share."""
 
@@ -280,13 +260,17 @@ class _Loop:
         seed: int,
     ) -> None:
         self.fabric, self.config, self.terms = fabric, config, terms
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        self.model, self.optimizer = fabric.setup(_Questions(model), optimizer)
-        self.student: nn.Module = self.model.module.student
         for term in terms:
             fabric.to_device(term.objective)
+        self.own = [p for term in terms for p in term.objective.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            [*model.parameters(), *self.own],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+        )
+        self.model, self.optimizer = fabric.setup(Questions(model), optimizer)
+        self.student: nn.Module = self.model.module.student
+        self.layers = sorted({name for term in terms for name in term.objective.layers})
         self.sampler: DistributedSampler[Any] = DistributedSampler(
             _rows(data, data.train),
             fabric.world_size,
@@ -346,30 +330,24 @@ class _Loop:
         if path is None or not self.fabric.is_global_zero:
             return
         state = {
-            "key": key,
             "model": self.student.state_dict(),
+            "objectives": [term.objective.state_dict() for term in self.terms],
             "optimizer": self.optimizer.state_dict(),
             "history": [asdict(epoch) for epoch in progress.history],
             "best": progress.best,
             "best_epoch": progress.best_epoch,
             "weights": progress.weights,
         }
-        buffer = io.BytesIO()  # torch hides what the disk says when it writes by itself
-        torch.save(state, buffer)
-        with whole_file(path) as partial:
-            partial.write_bytes(buffer.getvalue())
+        checkpoints.save(path, key, state)
 
     def resume(self, path: Path | None, key: str) -> _Progress:
         """Take up a checkpoint of this very run, if there is one."""
-        if path is None or not path.exists():
-            return _Progress()
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
-            return _Progress()  # damaged; a fresh start ends with the same weights
-        if state["key"] != key:  # of another configuration; this run starts afresh
+        state = None if path is None else checkpoints.load(path, key)
+        if state is None:
             return _Progress()
         self.student.load_state_dict(state["model"])
+        for term, known in zip(self.terms, state["objectives"], strict=True):
+            term.objective.load_state_dict(known)
         self.optimizer.load_state_dict(state["optimizer"])
         return _Progress(
             history=[Epoch(**epoch) for epoch in state["history"]],
@@ -384,18 +362,34 @@ class _Loop:
         self.optimizer.zero_grad()
         loss, _ = self._loss(batch, active)
         self.fabric.backward(loss)
+        self._share_gradients()
         if self.config.clip is not None and len(active) == len(self.terms):
             self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.clip)
         self.optimizer.step()
         return loss.item()
 
+    def _share_gradients(self) -> None:
+        """Average what processes found for the parameters of objectives; DDP sees the student's."""
+        if self.fabric.world_size == 1:
+            return
+        for parameter in self.own:
+            if parameter.grad is not None:
+                parameter.grad = torch.as_tensor(
+                    self.fabric.all_reduce(parameter.grad, reduce_op="mean")
+                )
+
     def _loss(self, batch: Batch, terms: list[Term]) -> tuple[Tensor, Tensor]:
         """Return the weighted loss and the clean logits; one clean pass serves all terms."""
         asked = [term.objective.windows(batch) for term in terms]
-        logits, changes = self.model(batch.series, asked)
+        views = [term.objective.views(batch) for term in terms]
+        logits, changes, features, told = self.model(batch.series, asked, self.layers, views)
+        seen = [
+            None if view is None else Seen(view, *said)
+            for view, said in zip(views, told, strict=True)
+        ]
         losses = [
-            term.weight * term.objective(batch, Answer(logits, windows, change))
-            for term, windows, change in zip(terms, asked, changes, strict=True)
+            term.weight * term.objective(batch, Answer(logits, windows, change, features, other))
+            for term, windows, change, other in zip(terms, asked, changes, seen, strict=True)
         ]
         return torch.stack(losses).sum(), logits
 
@@ -449,7 +443,8 @@ def _key(
     """Return what tells a run from others, so that a checkpoint resumes its own run only."""
     asked = [[type(term.objective).__name__, term.weight, term.start] for term in terms]
     shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
-    return fingerprint([asdict(config), seed, asked, shapes, len(data.series)])
+    own = [list(p.shape) for t in terms for p in t.objective.parameters() if p.requires_grad]
+    return fingerprint([asdict(config), seed, asked, shapes, own, len(data.series)])
 
 
 def _rows(data: TrainingData, rows: Tensor) -> TensorDataset:

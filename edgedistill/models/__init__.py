@@ -17,13 +17,23 @@ from torch import nn
 
 from edgedistill.errors import ConfigError, ShapeError
 from edgedistill.models.cost import Cost, cost
+from edgedistill.models.explained import Explained, WithExplanation
 from edgedistill.models.fcn import FCN
 from edgedistill.models.inception import Inception
 from edgedistill.models.lite import LITE
 from edgedistill.models.lstm import LSTM
 from edgedistill.models.resnet import ResNet
 
-__all__ = ["FAMILIES", "Cost", "Family", "ModelSpec", "build", "cost"]
+__all__ = [
+    "FAMILIES",
+    "Cost",
+    "Explained",
+    "Family",
+    "ModelSpec",
+    "WithExplanation",
+    "build",
+    "cost",
+]
 
 
 class _Maker(Protocol):
@@ -87,6 +97,7 @@ class ModelSpec:
     family: str
     width: int | None = None  # None: the family's own; its meaning is the family's `width_means`
     depth: int | None = None
+    explained: bool = False  # whether it predicts its teacher's saliency map too
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -116,9 +127,12 @@ def build(spec: ModelSpec, *, channels: int, classes: int, length: int) -> nn.Mo
             f"{classes} and {length}. Check the data set."
         )
     family = FAMILIES[spec.family]
-    return family.make(
+    network = family.make(
         channels=channels,
         classes=classes,
         width=family.width if spec.width is None else spec.width,
         depth=family.depth if spec.depth is None else spec.depth,
     )
+    if not spec.explained:
+        return network
+    return Explained(network, channels=channels, classes=classes, length=length)

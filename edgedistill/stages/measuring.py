@@ -29,6 +29,8 @@ from edgedistill.stages.progress import Progress, silent
 from edgedistill.stages.teacher import open_knowledge, open_teacher, plan_of
 from edgedistill.teachers import Teacher, TorchTeacher
 
+FLOOR_SEED = 3000  # added to the seed of the untrained student
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
@@ -261,7 +263,8 @@ def _references(
     """Return the saliency agreement of an untrained student and of a second teacher."""
     found: dict[str, Estimate] = {}
     if recipe.references.floor and knowledge.maps:
-        untrained = networks.fresh(recipe.student, data, seed=recipe.seed)
+        # Not the run's own seed: a student of the teacher's kind would begin as the teacher did.
+        untrained = networks.fresh(recipe.student, data, seed=recipe.seed + FLOOR_SEED)
         student = TorchTeacher(untrained, classes=len(data.class_names), name="floor")
         teacher = knowledge.splits["test"]
         said = explain_like(student, data.test.x, plan, teacher)

@@ -12,16 +12,19 @@ from edgedistill.config import Recipe
 from edgedistill.data import Prepared
 from edgedistill.data.splits import hold_out
 from edgedistill.distill.explainer import export_explainer
+from edgedistill.distill.explanation import export_explanation
 from edgedistill.distill.export import export
 from edgedistill.distill.optimize import variants
 from edgedistill.errors import DataError, ModelError
 from edgedistill.files import read_json, write_json
+from edgedistill.models import Explained
 from edgedistill.perturbation import Floats, PerturbationPlan
 from edgedistill.stages import networks
 from edgedistill.stages.progress import Progress, silent
 
 ONNX, EXPORT_FACTS, VARIANTS = "student.onnx", "export.json", "variants.json"
 EXPLAINER = "explain.onnx"
+EXPLANATION = "explanation.onnx"
 _EXPORT_SERIES = 64  # real series that torch and ONNX Runtime must agree on
 
 
@@ -40,7 +43,8 @@ def export_student(
         student: folder of the student stage.
         out: folder.
         tell: progress.
-        plan: if there is one, `explain.onnx` is written too: the student and its saliency.
+        plan: if there is one, `explain.onnx` is written too: the student and its saliency; and
+            `explanation.onnx` of a student that predicts its teacher's.
     """
     files = 1 if plan is None else 2
     tell("export", 0, files)
@@ -50,6 +54,8 @@ def export_student(
     if plan is not None:
         tell("export", 1, files)
         facts[EXPLAINER] = asdict(export_explainer(module, out / EXPLAINER, series, plan))
+        if isinstance(module, Explained):
+            facts[EXPLANATION] = asdict(export_explanation(module, out / EXPLANATION, series))
     write_json(out / EXPORT_FACTS, facts)
     tell("export", files, files)
 

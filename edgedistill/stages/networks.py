@@ -74,7 +74,12 @@ def open_network(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _spec(section: ModelSection) -> ModelSpec:
-    return ModelSpec(family=section.family, width=section.width, depth=section.depth)
+    return ModelSpec(
+        family=section.family,
+        width=section.width,
+        depth=section.depth,
+        explained=section.explained,
+    )
 
 
 def _shape(data: Prepared) -> dict[str, int]:

@@ -6,37 +6,24 @@ import itertools
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-
-import numpy as np
-import torch
 
 from edgedistill import metrics
 from edgedistill.config import (
-    CrossEntropyTerm,
-    KDTerm,
-    ObjectiveTerm,
     Recipe,
-    TSDMapsTerm,
-    TSDTerm,
 )
 from edgedistill.data import Prepared
-from edgedistill.distill.bank import Bank, BankPlan, open_bank, windows_within, write_bank
 from edgedistill.distill.fit import Records, fit
 from edgedistill.distill.knowledge import Knowledge, explain_like
-from edgedistill.distill.objectives import KD, TSD, CrossEntropy, Objective, Term, TSDMaps
+from edgedistill.distill.objectives import Term
 from edgedistill.distill.selection import Trial, choose
-from edgedistill.errors import ConfigError
-from edgedistill.files import fingerprint, sha256, write_json
-from edgedistill.occlusion import Explanation
+from edgedistill.files import write_json
 from edgedistill.stages import networks
-from edgedistill.stages.folder import is_unchanged, make_stage
+from edgedistill.stages.lesson import Lesson
+from edgedistill.stages.lessons import objective
 from edgedistill.stages.progress import Progress, epochs, silent
 from edgedistill.stages.teacher import (
-    KNOWLEDGE,
     open_knowledge,
-    open_teacher,
     plan_of,
     training_data,
 )
@@ -60,17 +47,13 @@ def make_student(
         tell: progress.
     """
     knowledge, _ = open_knowledge(teacher)
-    objectives = [
-        _objective(section, recipe, data, teacher, knowledge, work.parent, tell)
-        for section in recipe.student.objectives
-    ]
     choices = list(_choices(recipe))
     trials = []
     for index, weights in enumerate(choices):
         folder = work / f"student-{index}"
         folder.mkdir(parents=True, exist_ok=True)
         what = "distill" if len(choices) == 1 else f"distill {index + 1} of {len(choices)}"
-        trials.append(_distill(recipe, data, objectives, knowledge, weights, folder, what, tell))
+        trials.append(_distill(recipe, data, teacher, knowledge, weights, folder, what, tell))
     chosen = choose(trials, len(data.validation.y))
     for name in (networks.WEIGHTS, networks.FACTS):
         shutil.copyfile(work / f"student-{chosen}" / name, out / name)
@@ -89,7 +72,7 @@ def _choices(recipe: Recipe) -> Iterator[tuple[float, ...]]:
 def _distill(
     recipe: Recipe,
     data: Prepared,
-    objectives: list[Objective],
+    teacher: Path,
     knowledge: Knowledge,
     weights: tuple[float, ...],
     folder: Path,
@@ -98,12 +81,14 @@ def _distill(
 ) -> Trial:
     """Train one student into `folder` and return how it does on validation series."""
     sections = recipe.student.objectives
-    terms = [
-        Term(objective=objective, weight=weight, start=section.start)
-        for objective, section, weight in zip(objectives, sections, weights, strict=True)
-    ]
     config = recipe.student.training
     model = networks.fresh(recipe.student, data, seed=recipe.seed)
+    home = folder.parent.parent  # beside the work of students, for all of them
+    lesson = Lesson(recipe, data, teacher, knowledge, model, home, tell)
+    terms = [
+        Term(objective=objective(section, lesson), weight=weight, start=section.start)
+        for section, weight in zip(sections, weights, strict=True)
+    ]
     history = fit(
         model,
         terms,
@@ -138,84 +123,4 @@ def _trial(
         accuracy=float(metrics.correct(said.logits, data.validation.y).mean()),
         kl=float(metrics.kl_divergence(teacher.logits, said.logits).mean()),
         saliency_pearson=match if knowledge.maps else None,
-    )
-
-
-def _objective(
-    section: ObjectiveTerm,
-    recipe: Recipe,
-    data: Prepared,
-    teacher: Path,
-    knowledge: Knowledge,
-    home: Path,
-    tell: Progress,
-) -> Objective:
-    if isinstance(section, CrossEntropyTerm):
-        return CrossEntropy()
-    if isinstance(section, KDTerm):
-        logits = torch.from_numpy(_known(knowledge).logits)
-        return KD(logits, temperature=section.temperature)
-    if not knowledge.maps:
-        raise ConfigError(
-            f"The objective {section.name} asks the teacher about perturbed series, and a file of "
-            "logits cannot answer. Use kd, or bring the model that gave the logits."
-        )
-    if isinstance(section, TSDMapsTerm):
-        return TSDMaps(_known(knowledge), plan_of(recipe, data.train.x.shape[2]))
-    bank = _bank(section, recipe, data, teacher, home, tell) if section.bank else None
-    return TSD(
-        bank or open_teacher(recipe, data, teacher).logits,
-        data.train.x,
-        data.train.y,
-        windows=section.windows,
-        width=section.width,
-        temperature=section.temperature,
-        form=section.form,
-        seed=recipe.seed,
-    )
-
-
-def _bank(
-    section: TSDTerm, recipe: Recipe, data: Prepared, teacher: Path, home: Path, tell: Progress
-) -> Bank:
-    """Return the teacher's answers to many windows; it is asked only if none are kept.
-
-    What the student is, its seed and the loss are no part of the key, and the folder is no
-    part of the student's, so that another student finds the same answers.
-    """
-    plan = _bank_plan(section, data)
-    key = fingerprint([sha256(teacher / KNOWLEDGE), plan.key()])
-    folder = home / f"bank-{plan.width}-{plan.number}"
-    if not is_unchanged(folder, key):
-        told = partial(tell, "ask the teacher about windows")
-        asked = open_teacher(recipe, data, teacher)
-        make_stage(folder, key, lambda whole, _: write_bank(whole, asked, plan, told))
-    return open_bank(folder)
-
-
-def _bank_plan(section: TSDTerm, data: Prepared) -> BankPlan:
-    known = training_data(data)
-    number = windows_within(
-        section.bank_mib,
-        asked=section.bank * section.windows,
-        least=section.windows,
-        series=len(known.series),
-        classes=len(data.class_names),
-    )
-    return BankPlan(
-        series=known.series.numpy(),
-        labels=known.labels.numpy(),
-        trained=len(known.train),
-        width=section.width,
-        number=number,
-    )
-
-
-def _known(knowledge: Knowledge) -> Explanation:
-    """Return the teacher's answers in the order of the rows that training knows."""
-    train, validation = knowledge.splits["train"], knowledge.splits["validation"]
-    return Explanation(
-        np.concatenate([train.logits, validation.logits]),
-        np.concatenate([train.kl, validation.kl]),
-        np.concatenate([train.signed, validation.signed]),
     )

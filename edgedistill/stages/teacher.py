@@ -59,7 +59,7 @@ def make_teacher(
     if recipe.teacher.source is None:
         teacher: Teacher = _train(recipe, data, out, work, "teacher", recipe.seed, tell)
     else:
-        teacher = _bring(recipe, data)
+        teacher = bring(recipe, data)
     knowledge = ask(teacher, data, plan, partial(tell, "ask the teacher"))
     knowledge.save(out / KNOWLEDGE)
     if recipe.teacher.source is None and recipe.references.ceiling:
@@ -71,9 +71,31 @@ def make_teacher(
 def open_teacher(recipe: Recipe, data: Prepared, folder: Path) -> Teacher:
     """Return the teacher of a folder that `make_teacher` filled."""
     if read_json(folder / FACTS)["source"] is not None:
-        return _bring(recipe, data)
+        return bring(recipe, data)
     module, _ = networks.open_network(folder)
     return TorchTeacher(module, classes=len(data.class_names), name="teacher")
+
+
+def bring(recipe: Recipe, data: Prepared) -> Teacher:
+    """Return the teacher that a recipe brings.
+
+    Raises:
+        ModelError: it brings none, or one that cannot be read or does not fit the data.
+        UsageError: it names no teacher.
+    """
+    section = recipe.teacher
+    if section.source is None:
+        raise ModelError("The recipe brings no teacher. Set teacher.source, or train one.")
+    source = read_source(recipe)
+    apply = data.preprocessing.apply
+    return load_teacher(
+        section.source,
+        class_names=data.class_names,
+        train=apply(source.train.series),
+        test=None if source.test is None else apply(source.test.series),
+        weights=None if section.weights is None else Path(section.weights),
+        trust=section.trust,
+    )
 
 
 def open_knowledge(folder: Path) -> tuple[Knowledge, dict[str, Any]]:
@@ -128,19 +150,3 @@ def _ceiling(
     said = explain_like(second, data.test.x, plan, knowledge.splits["test"])
     matches: list[float] = pearson(knowledge.splits["test"].signed, said.signed).tolist()
     return matches
-
-
-def _bring(recipe: Recipe, data: Prepared) -> Teacher:
-    section = recipe.teacher
-    if section.source is None:
-        raise ModelError("The recipe brings no teacher. Set teacher.source, or train one.")
-    source = read_source(recipe)
-    apply = data.preprocessing.apply
-    return load_teacher(
-        section.source,
-        class_names=data.class_names,
-        train=apply(source.train.series),
-        test=None if source.test is None else apply(source.test.series),
-        weights=None if section.weights is None else Path(section.weights),
-        trust=section.trust,
-    )

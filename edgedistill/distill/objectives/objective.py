@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
+
+from edgedistill.distill.features import Features
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +29,23 @@ class Windows:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What the student says of a batch in other views."""
+
+    series: Tensor  # the views, (V, N, C, T)
+    logits: Tensor  # (V, N, K)
+    features: Features  # as in `Answer`, with V in front
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What the student says of a batch."""
 
     logits: Tensor  # (N, K)
     windows: Windows | None = None  # what the objective asked besides
     changes: Tensor | None = None  # of the logits by each window, (N, W, K)
+    features: Features = field(default_factory=dict)  # what the layers gave that were asked for
+    seen: Seen | None = None  # of the views that the objective asked about
 
     def perturbed(self) -> tuple[Windows, Tensor]:
         """Return the windows that were asked about, and how they change the logits, (N, W, K)."""
@@ -40,12 +53,29 @@ class Answer:
             raise TypeError("This objective needs the answers to its windows.")
         return self.windows, self.changes
 
+    def other_views(self) -> Seen:
+        """Return the views that were asked about, with what the student says of them."""
+        if self.seen is None:
+            raise TypeError("This objective needs the answers to its views.")
+        return self.seen
+
 
 class Objective(nn.Module):
-    """A loss of the student's logits, and of how windows change them if it asks for any."""
+    """A loss of the student's logits, and of what else it asks for: windows, views, layers.
+
+    What it has to learn itself, its parameters, is trained along with the student. What it
+    must remember when a killed run goes on is a persistent buffer; what it was given is not.
+    """
+
+    layers: tuple[str, ...] = ()  # of the student, whose outputs `forward` reads
 
     def windows(self, batch: Batch) -> Windows | None:
         """Return the perturbations the student must answer; by default none."""
+        del batch
+        return None
+
+    def views(self, batch: Batch) -> Tensor | None:
+        """Return other versions of the series to answer, (V, N, C, T); by default none."""
         del batch
         return None
 

@@ -11,7 +11,9 @@ import torch
 from aeon.datasets import load_basic_motions
 from torch import Tensor, nn
 
-from edgedistill.distill.objectives import Answer, Batch, Objective, Windows
+from edgedistill.distill.features import EMBEDDING, Pair, TeacherFeatures
+from edgedistill.distill.objectives import Answer, Batch, Objective, Seen, Windows
+from edgedistill.distill.questions import Questions
 from edgedistill.saliency import perturb
 
 
@@ -80,3 +82,42 @@ def answer(
         return Answer(logits, windows, perturbed.reshape(len(logits), -1, 4) - logits[:, None])
 
     return asked
+
+
+@pytest.fixture
+def pair(world: World) -> Pair:
+    """What both networks give over 16 steps: 4 channels of the student, 16 of the teacher."""
+    return Pair(
+        student="1",
+        student_channels=4,
+        teacher="1",
+        teacher_channels=16,
+        features=TeacherFeatures(world.teacher, ["1"]),
+    )
+
+
+@pytest.fixture
+def told() -> Callable[[nn.Module, Objective, Batch], Answer]:
+    """What a network says when an objective asks for layers and views, by the loop's own way."""
+
+    def asked(network: nn.Module, objective: Objective, batch: Batch) -> Answer:
+        views = objective.views(batch)
+        logits, _, features, (other,) = Questions(network)(
+            batch.series, [None], objective.layers, [views]
+        )
+        seen = None if views is None else Seen(views, *other)
+        return Answer(logits, features=features, seen=seen)
+
+    return asked
+
+
+@pytest.fixture
+def embeddings(world: World) -> Pair:
+    """The embeddings of both networks: 4 numbers of the student, 16 of the teacher."""
+    return Pair(
+        student=EMBEDDING,
+        student_channels=4,
+        teacher=EMBEDDING,
+        teacher_channels=16,
+        features=TeacherFeatures(world.teacher, [EMBEDDING]),
+    )

@@ -1,0 +1,184 @@
+"""What happens inside a network: the outputs of its layers, for objectives that compare them.
+
+A layer is named as torch names the module. Only outputs over time count, (N, C', T'), and
+the one vector that the last linear layer reads, which goes by the name "embedding". The map
+that an explained student predicts goes by "explanation".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgedistill.errors import ConfigError
+from edgedistill.models import Explained
+
+EMBEDDING, EXPLANATION = "embedding", "explanation"
+# Name of a layer -> (N, C', T'); of the embedding (N, F), of the explanation (N, T).
+Features = Mapping[str, Tensor]
+
+
+@contextmanager
+def recording(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Yield what is filled, layer by layer, when the module runs; its first run counts.
+
+    Args:
+        module: runs inside the block.
+        names: layers to record.
+
+    Raises:
+        ConfigError: the module has no such layer.
+    """
+    found: dict[str, Tensor] = {}
+    handles = []
+    try:
+        for name in names:
+            if name == EMBEDDING:
+                handles.append(_head(module).register_forward_pre_hook(_note_input(found)))
+            elif name == EXPLANATION:
+                student = _explained(module)
+                handles.append(student.encoder[-1].register_forward_hook(_explain(found, student)))
+            else:
+                handles.append(_layer(module, name).register_forward_hook(_note(found, name)))
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def sizes(module: nn.Module, series: Tensor) -> dict[str, int]:
+    """Return the channels of every layer with an output over time, in the order they run.
+
+    What predicts an explanation is left out: it is nothing to compare with a teacher's layers.
+
+    Args:
+        module: left as it is.
+        series: a few, (N, C, T).
+    """
+    leaves = [name for name, part in module.named_modules() if name and not any(part.children())]
+    if isinstance(module, Explained):
+        leaves = [name for name in leaves if name.startswith("network.")]
+    training = module.training
+    with recording(module.eval(), leaves) as found:
+        module(series)
+    module.train(training)
+    return {name: value.shape[1] for name, value in found.items() if value.ndim == 3}
+
+
+@torch.no_grad()
+def embedding_size(module: nn.Module, series: Tensor) -> int:
+    """Return the length of the vector that the last linear layer reads."""
+    training = module.training
+    with recording(module.eval(), [EMBEDDING]) as found:
+        module(series)
+    module.train(training)
+    return found[EMBEDDING].shape[1]
+
+
+def usual_layers(found: Mapping[str, int]) -> tuple[str, str]:
+    """Return a layer half way through a network, and its last one over time.
+
+    Args:
+        found: what `sizes` returned.
+
+    Raises:
+        ConfigError: no layer has an output over time.
+    """
+    names = list(found)
+    if not names:
+        raise ConfigError(
+            "The network has no layer with an output over time, (N, C, T). Choose an objective "
+            "that needs logits alone, such as kd or tsd."
+        )
+    return names[(len(names) - 1) // 2], names[-1]
+
+
+class TeacherFeatures:
+    """A frozen teacher that is asked for the outputs of some layers.
+
+    It is no part of an objective's own parameters, and follows the series to their device.
+    """
+
+    def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
+        """Keep a teacher and the names of its layers."""
+        self._module, self._names = module.eval().requires_grad_(False), tuple(names)
+
+    @torch.no_grad()
+    def __call__(self, series: Tensor) -> dict[str, Tensor]:
+        """Return the layers' outputs for series, (N, C, T)."""
+        self._module.to(series.device).eval()
+        with recording(self._module, self._names) as found:
+            self._module(series)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A layer of the student and the teacher's layer that it is compared with."""
+
+    student: str
+    student_channels: int
+    teacher: str
+    teacher_channels: int
+    features: TeacherFeatures
+
+
+def _note(found: dict[str, Tensor], name: str) -> Any:
+    def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+        del inputs
+        if isinstance(module, nn.RNNBase):
+            output = output[0].transpose(1, 2)  # (N, T, H) -> (N, H, T)
+        if isinstance(output, Tensor):
+            found.setdefault(name, output)
+
+    return hook
+
+
+def _note_input(found: dict[str, Tensor]) -> Any:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        del module
+        found.setdefault(EMBEDDING, inputs[0])
+
+    return hook
+
+
+def _explain(found: dict[str, Tensor], student: Explained) -> Any:
+    def hook(module: nn.Module, inputs: Any, code: Tensor) -> None:
+        del module, inputs
+        if EXPLANATION not in found:  # perturbed copies, which may follow, need none
+            found[EXPLANATION] = student.explanation(code)
+
+    return hook
+
+
+def _explained(module: nn.Module) -> Explained:
+    if not isinstance(module, Explained):
+        raise ConfigError(
+            f"{type(module).__name__} predicts no explanation. Build the student with "
+            "ModelSpec(explained=True), as a recipe with the objective xdistillation does."
+        )
+    return module
+
+
+def _layer(module: nn.Module, name: str) -> nn.Module:
+    named: dict[str, nn.Module] = dict(module.named_modules())
+    if name not in named or not name:
+        known = ", ".join(n for n, part in named.items() if n and not any(part.children()))
+        raise ConfigError(f"The network has no layer {name!r}. Choose one of: {known}.")
+    return named[name]
+
+
+def _head(module: nn.Module) -> nn.Linear:
+    linear = [part for part in module.modules() if isinstance(part, nn.Linear)]
+    if not linear:
+        raise ConfigError(
+            f"{type(module).__name__} has no linear layer, so it has no embedding. Choose an "
+            "objective that needs logits alone, such as kd or tsd."
+        )
+    return linear[-1]

@@ -1,0 +1,128 @@
+"""From what a recipe asks of a student to objectives that know the teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from edgedistill.data import Prepared
+from edgedistill.distill.bank import Bank, BankPlan, open_bank, windows_within, write_bank
+from edgedistill.distill.objectives import (
+    KD,
+    TSD,
+    CrossEntropy,
+    Objective,
+    TSDMaps,
+    XDistillation,
+)
+from edgedistill.files import fingerprint, sha256
+from edgedistill.stages.folder import is_unchanged, make_stage
+from edgedistill.stages.lesson import Lesson
+from edgedistill.stages.lessons_answers import ANSWER_BUILDERS
+from edgedistill.stages.lessons_layers import LAYER_BUILDERS
+from edgedistill.stages.lessons_relations import RELATION_BUILDERS
+from edgedistill.stages.teacher import KNOWLEDGE, open_teacher, plan_of, training_data
+from edgedistill.terms import (
+    CrossEntropyTerm,
+    KDTerm,
+    ObjectiveTerm,
+    TSDMapsTerm,
+    TSDTerm,
+    XDistillationTerm,
+)
+
+
+def objective(term: ObjectiveTerm, lesson: Lesson) -> Objective:
+    """Return the objective that a term of a recipe names.
+
+    Raises:
+        ConfigError: the teacher cannot give what it needs, or there is no such layer.
+    """
+    build: Callable[[Any, Lesson], Objective] = _BUILDERS[type(term)]
+    with torch.random.fork_rng(devices=[]):  # what it learns itself begins as the seed says
+        torch.manual_seed(lesson.recipe.seed)
+        return build(term, lesson)
+
+
+def _cross_entropy(term: CrossEntropyTerm, lesson: Lesson) -> Objective:
+    del term, lesson
+    return CrossEntropy()
+
+
+def _kd(term: KDTerm, lesson: Lesson) -> Objective:
+    return KD(lesson.logits, temperature=term.temperature)
+
+
+def _tsd_maps(term: TSDMapsTerm, lesson: Lesson) -> Objective:
+    lesson.explainable(term.name)
+    return TSDMaps(lesson.known, plan_of(lesson.recipe, lesson.data.train.x.shape[2]))
+
+
+def _xdistillation(term: XDistillationTerm, lesson: Lesson) -> Objective:
+    lesson.explainable(term.name)
+    return XDistillation(lesson.known, plan_of(lesson.recipe, lesson.data.train.x.shape[2]))
+
+
+def _tsd(term: TSDTerm, lesson: Lesson) -> Objective:
+    lesson.explainable(term.name)
+    bank = _bank(term, lesson) if term.bank else None
+    train = lesson.data.train
+    return TSD(
+        bank or open_teacher(lesson.recipe, lesson.data, lesson.teacher).logits,
+        train.x,
+        train.y,
+        windows=term.windows,
+        width=term.width,
+        temperature=term.temperature,
+        form=term.form,
+        seed=lesson.recipe.seed,
+    )
+
+
+def _bank(term: TSDTerm, lesson: Lesson) -> Bank:
+    """Return the teacher's answers to many windows; it is asked only if none are kept.
+
+    What the student is, its seed and the loss are no part of the key, and the folder is no
+    part of the student's, so that another student finds the same answers.
+    """
+    plan = _bank_plan(term, lesson.data)
+    key = fingerprint([sha256(lesson.teacher / KNOWLEDGE), plan.key()])
+    folder = lesson.home / f"bank-{plan.width}-{plan.number}"
+    if not is_unchanged(folder, key):
+        told = partial(lesson.tell, "ask the teacher about windows")
+        asked = open_teacher(lesson.recipe, lesson.data, lesson.teacher)
+        make_stage(folder, key, lambda whole, _: write_bank(whole, asked, plan, told))
+    return open_bank(folder)
+
+
+def _bank_plan(term: TSDTerm, data: Prepared) -> BankPlan:
+    known = training_data(data)
+    number = windows_within(
+        term.bank_mib,
+        asked=term.bank * term.windows,
+        least=term.windows,
+        series=len(known.series),
+        classes=len(data.class_names),
+    )
+    return BankPlan(
+        series=known.series.numpy(),
+        labels=known.labels.numpy(),
+        trained=len(known.train),
+        width=term.width,
+        number=number,
+    )
+
+
+_BUILDERS: dict[type, Callable[[Any, Lesson], Objective]] = {
+    CrossEntropyTerm: _cross_entropy,
+    KDTerm: _kd,
+    TSDTerm: _tsd,
+    TSDMapsTerm: _tsd_maps,
+    XDistillationTerm: _xdistillation,
+    **ANSWER_BUILDERS,
+    **LAYER_BUILDERS,
+    **RELATION_BUILDERS,
+}

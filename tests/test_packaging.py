@@ -16,6 +16,7 @@ NEEDED = (
     *("edgedistill/py.typed", "edgedistill_kernels/py.typed", "edgedistill_kernels/__init__.py"),
     *("edgedistill/bundle.schema.json", "edgedistill/report/schema.json"),
     *("edgedistill/report/report.html.j2", "edgedistill/report/report.css"),
+    *("edgedistill/experiment/page.html.j2", "edgedistill/explaining/page.html.j2"),
     *("edgedistill/cli/recipe.yaml", "edgedistill/targets_data/aarch64.toml"),
 )
 

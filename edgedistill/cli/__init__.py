@@ -12,6 +12,7 @@ import click
 
 from edgedistill import __version__
 from edgedistill.cli.compress import compress, init
+from edgedistill.cli.experiment import experiment
 from edgedistill.cli.explain import explain
 from edgedistill.cli.files import inspect, report
 from edgedistill.cli.stages import bundle, distill, export, optimize, train
@@ -34,6 +35,7 @@ def cli() -> None:
     \b
     Exit codes:
       0  done; for compress, bundle and validate: the contract is kept
+      1  a run of an experiment failed
       2  a wrong command, argument or recipe
       3  data or a model that cannot be used
       4  the contract or a verification is broken
@@ -53,6 +55,7 @@ for _command in (
     validate,
     benchmark,
     explain,
+    experiment,
     report,
     inspect,
 ):

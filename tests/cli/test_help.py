@@ -26,7 +26,7 @@ def test_every_stage_is_a_command():
     """The commands are those that the documentation names."""
     assert set(COMMANDS) == {
         *("init", "compress", "train", "distill", "export", "optimize", "bundle"),
-        *("validate", "benchmark", "explain", "report", "inspect"),
+        *("validate", "benchmark", "explain", "experiment", "report", "inspect"),
     }
 
 
@@ -76,4 +76,4 @@ def test_help_of_the_whole_names_every_exit_code(invoke):
     """What a script can meet is listed."""
     text = invoke("--help").stdout
 
-    assert [int(code) for code in re.findall(r"^    (\d)  ", text, re.M)] == [0, 2, 3, 4, 5, 6]
+    assert [int(code) for code in re.findall(r"^    (\d)  ", text, re.M)] == [0, 1, 2, 3, 4, 5, 6]

@@ -1,0 +1,130 @@
+"""`experiment`: data sets times methods times seeds, run and reported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+_MEASURES = "accuracy, auc_prc, agreement, kl, ece, saliency_pearson, unseen_pearson, ..."
+
+
+class _RunsByDefault(click.Group):
+    """A group whose first argument may be left out: a plan is run."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_RunsByDefault)
+def experiment() -> None:
+    """Compare methods on many sets and seeds; `experiment PLAN.yaml` is `experiment run`.
+
+    \b
+    Examples:
+      edgedistill experiment plan.yaml --out runs/experiment
+      edgedistill experiment report runs/experiment --metric saliency_pearson
+    """
+
+
+@experiment.command()
+@click.argument("plan", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the experiment; one that was stopped goes on.",
+)
+@click.option("--jobs", type=click.IntRange(min=1), help="Processes.  [default: one a core]")
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="This machine, or a Ray cluster.",
+)
+@_JSON
+def run(plan: Path, out: Path, jobs: int | None, executor: Any, as_json: bool) -> int:
+    """Run every set, method and seed of PLAN that is not done yet.
+
+    Exits with 1 if a run failed; the others are done nevertheless.
+
+    \b
+    Example: edgedistill experiment run plan.yaml --out runs/experiment --jobs 4
+    """
+    from edgedistill.cli.output import print_json, progress
+    from edgedistill.errors import EdgeDistillError
+    from edgedistill.experiment import results, running
+    from edgedistill.experiment.plan import load
+
+    found = load(plan)
+    with progress() as tell:
+        rows = running.run(found, out, jobs=jobs, executor=executor, tell=tell)
+    failed = [row for row in rows if row.error is not None]
+    if as_json:
+        facts = [{"set": r.set, "method": r.method, "seed": r.seed, **_told(r)} for r in rows]
+        print_json({"results": str(out / results.RESULTS), "runs": facts})
+    else:
+        _print(rows)
+        click.echo(f"wrote {out / results.RESULTS}")
+    for row in failed:
+        click.echo(f"failed: {row.set}, {row.method}, seed {row.seed}: {row.error}", err=True)
+    return EdgeDistillError.exit_code if failed else 0
+
+
+@experiment.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--metric", default="accuracy", show_default=True, help=f"To rank methods by: {_MEASURES}"
+)
+@_JSON
+def report(folder: Path, metric: str, as_json: bool) -> None:
+    """Write report.html, report.md and figures into FOLDER: means, ranks, tests.
+
+    \b
+    Example: edgedistill experiment report runs/experiment --metric saliency_pearson
+    """
+    from edgedistill.cli.output import print_json, print_rows
+    from edgedistill.experiment import reporting
+
+    found = reporting.write_report(folder, metric)
+    page = folder / reporting.PAGE
+    if as_json:
+        print_json({"page": str(page), **found.to_json()})
+        return
+    for table in found.tables:
+        print_rows(table.title, table.head, table.rows)
+    click.echo("\n".join(found.sentences))
+    click.echo(f"page: {page}")
+
+
+def _told(row: Any) -> dict[str, Any]:
+    return {"status": row.status, "error": row.error, **row.numbers}
+
+
+def _print(rows: Any) -> None:
+    """Print a line a run with the measures that most tables show."""
+    from edgedistill.cli.output import print_rows
+    from edgedistill.report.wording import NOT_MEASURED, decimals
+
+    shown = ("accuracy", "agreement", "kl", "saliency_pearson", "unseen_pearson")
+    print_rows(
+        "Runs",
+        ("set", "method", "seed", *shown),
+        [
+            (
+                row.set,
+                row.method,
+                str(row.seed),
+                *(
+                    decimals(row.numbers[name]) if name in row.numbers else NOT_MEASURED
+                    for name in shown
+                ),
+            )
+            for row in rows
+        ],
+    )

@@ -1,0 +1,97 @@
+"""Where the runs of an experiment take place: processes of this machine, or a Ray cluster.
+
+Nothing heavy is imported here: a process that begins says how many threads it takes
+before NumPy and torch load.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any, Literal
+
+from edgedistill.errors import MachineError
+
+Submit = Callable[[Callable[[Any], Any], Any], "Future[Any]"]  # what to do, and with what
+Kind = Literal["local", "ray"]
+
+
+@contextmanager
+def local(jobs: int) -> Iterator[Submit]:
+    """Yield what starts work in `jobs` processes, a thread each.
+
+    They end when this process ends, however it ends: stage folders are whole or absent, and
+    what goes on after a kill must be alone with them.
+    """
+    before = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin)
+    try:
+        yield pool.submit
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def on_ray() -> Iterator[Submit]:
+    """Yield what starts work as Ray tasks, a core each.
+
+    The cluster is the one that RAY_ADDRESS names or that runs on this machine; without one, one
+    is started here. Its machines must see this folder and its data under the same paths.
+
+    Raises:
+        MachineError: Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise MachineError(
+            "Ray is not installed here. Run: python -m pip install 'edgedistill[ray]', or take "
+            "the local executor."
+        ) from error
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(log_to_driver=False, logging_level="error")
+    task = ray.remote(num_cpus=1)(_in_folder)
+    folder = Path.cwd()
+    try:
+        yield lambda work, what: task.remote(folder, work, what).future()
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _in_folder(folder: Path, work: Callable[[Any], Any], what: Any) -> Any:
+    os.chdir(folder)  # relative paths of a recipe begin where the command was given
+    return work(what)
+
+
+def _begin() -> None:
+    """Prepare a process: one thread, Ctrl-C left to the parent, an end with the parent."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # nothing half made takes a name

@@ -1,0 +1,247 @@
+"""The plan of an experiment: which sets, methods and seeds, in one YAML file.
+
+Every recipe that the plan stands for is made when it is read, so that a mistake
+in the last method is told before the first teacher is trained.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, StrictInt, ValidationError
+
+from edgedistill import config
+from edgedistill.config import ModelSection, Recipe
+from edgedistill.errors import ConfigError
+from edgedistill.experiment.source import Source
+from edgedistill.terms import Section
+
+Seed = Annotated[StrictInt, Field(ge=0)]
+_NAME = re.compile(r"\w[\w .,+=()-]*")  # becomes a folder
+_OF_THE_PLAN = "seed"  # a recipe's key that seeds and teacher_seed decide
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An experiment: a recipe for every set and method, and the seeds of the students."""
+
+    text: str  # as it was read
+    sets: Mapping[str, Recipe]  # what every method of a set shares; its seed is the teacher's
+    methods: Mapping[tuple[str, str], Recipe]  # by set and method; the seed is the teacher's too
+    seeds: tuple[int, ...]
+
+    @property
+    def runs(self) -> list[tuple[str, str, int]]:
+        """Return set, method and seed of every run, in the order of the table."""
+        return [(*pair, seed) for pair, seed in itertools.product(self.methods, self.seeds)]
+
+
+class _Written(Section):
+    """The plan as it is written; recipes are checked once they are put together."""
+
+    recipe: dict[str, Any] | None = None
+    data: (
+        Annotated[tuple[str, ...], Field(min_length=1)]
+        | Annotated[dict[str, dict[str, Any] | None], Field(min_length=1)]
+    )
+    methods: dict[str, dict[str, Any] | None] = Field(min_length=1)
+    seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1)
+    teacher_seed: Seed = 0
+
+
+def load(path: Path) -> Plan:
+    """Return the plan in a YAML file.
+
+    Raises:
+        ConfigError: it makes no sense; the message names file, line and key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read the plan {path}: {error}. Check the path.") from error
+    return parse(text, origin=str(path))
+
+
+def parse(text: str, *, origin: str = "plan") -> Plan:
+    """Return the plan in a YAML text; `origin` names it in messages."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin} is not valid YAML: {error}") from error
+    if not isinstance(root, yaml.MappingNode):
+        raise ConfigError(
+            f"{origin} holds {type(values).__name__}, a plan is a mapping with data and methods."
+        )
+    source = Source(text, origin, root)
+    source.refuse_repeated_keys()
+    try:
+        written = _Written.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentences(error, source))) from error
+    return _expand(written, source)
+
+
+def _expand(written: _Written, source: Source) -> Plan:
+    """Return the recipes that a plan stands for."""
+    recipe = dict(written.recipe or {})
+    _check_part(recipe, ("recipe",), source)
+    sets = _sets(written, source)
+    methods = {name: part or {} for name, part in written.methods.items()}
+    for name, part in methods.items():
+        _check_name(name, ("methods", name), source)
+        _check_method(part, name, source)
+    _check_distinct(written.methods, ("methods",), source)
+    _check_distinct(map(str, written.seeds), ("seeds",), source)
+    shared = {name: _combined(recipe, part) for name, part in sets.items()}
+    teacher = {"seed": written.teacher_seed}
+    plan = Plan(
+        text=source.text,
+        sets={name: _recipe(values | teacher, source) for name, values in shared.items()},
+        methods={
+            (name, method): _recipe(_combined(values, part) | teacher, source)
+            for name, values in shared.items()
+            for method, part in methods.items()
+        },
+        seeds=written.seeds,
+    )
+    _check_beginnings(plan, source)
+    return plan
+
+
+def _check_beginnings(plan: Plan, source: Source) -> None:
+    """Refuse a student that would begin as its teacher did: it would share more than was taught."""
+    for (name, method), recipe in plan.methods.items():
+        teacher, student = recipe.teacher, recipe.student
+        alike = all(getattr(teacher, k) == getattr(student, k) for k in ModelSection.model_fields)
+        if alike and teacher.source is None and recipe.seed in plan.seeds:
+            raise ConfigError(
+                source.fault(
+                    ("seeds",),
+                    f"{method} on {name} has the teacher's network, so seed {recipe.seed}, "
+                    "which is the teacher's too, would begin with its first weights. Set other "
+                    "seeds, or another teacher_seed.",
+                )
+            )
+
+
+def _sets(written: _Written, source: Source) -> dict[str, dict[str, Any]]:
+    """Return the settings of each set by its name."""
+    if isinstance(written.data, tuple):
+        names = [Path(item).stem.removesuffix("_TRAIN") for item in written.data]
+        _check_distinct(names, ("data",), source)
+        found = {
+            name: {"data": {"train": item}} for name, item in zip(names, written.data, strict=True)
+        }
+    else:
+        _check_distinct(written.data, ("data",), source)
+        found = {name: _set(name, part or {}) for name, part in written.data.items()}
+        for name, part in written.data.items():
+            _check_part(part or {}, ("data", name), source)
+    for name in found:
+        _check_name(name, ("data", name), source)
+    return found
+
+
+def _set(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a set; without data of its own it is called as it is found."""
+    named = part.get("data", {})
+    data = {"train": named} if isinstance(named, str) else {"train": name, **(named or {})}
+    return {**part, "data": data}
+
+
+def _check_method(part: Mapping[str, Any], name: str, source: Source) -> None:
+    """Refuse what would give a method another teacher or other series than its rivals."""
+    for key in part:
+        if key != "student" and key in Recipe.model_fields:
+            raise ConfigError(
+                source.fault(
+                    ("methods", name, key),
+                    f"methods.{name}.{key}: methods share all but the student, so that they "
+                    f"compare. Set {key} under recipe or data.",
+                )
+            )
+    _check_part(part, ("methods", name), source)
+
+
+def _check_part(part: Mapping[str, Any], path: tuple[str, ...], source: Source) -> None:
+    """Read a part of a recipe alone, where its lines are known."""
+    if _OF_THE_PLAN in part:
+        raise ConfigError(
+            source.fault(
+                (*path, _OF_THE_PLAN),
+                f"{'.'.join((*path, _OF_THE_PLAN))}: set seeds for the students, and teacher_seed "
+                "for teachers and splits, at the top of the plan.",
+            )
+        )
+    if part:  # data may be a mere name here
+        above: dict[str, Any] = {"data": {}} if isinstance(part.get("data"), str) else {}
+        config.parse(source.cut(*path), above=above, origin=source.origin)
+
+
+def _check_name(name: str, path: tuple[str, ...], source: Source) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            source.fault(
+                path,
+                f"{name!r} cannot name a folder. Use letters, digits, spaces and .,+=()-_ for the "
+                "names of sets and methods.",
+            )
+        )
+
+
+def _check_distinct(names: Iterable[str], path: tuple[str, ...], source: Source) -> None:
+    """Refuse names that a file system may take for one."""
+    counts = Counter(name.casefold() for name in names)
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise ConfigError(
+            source.fault(path, f"{path[0]} names {twice[0]} twice. Give each its own name.")
+        )
+
+
+def _recipe(values: Mapping[str, Any], source: Source) -> Recipe:
+    return config.parse("", above=values, origin=source.origin)
+
+
+def _combined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of both, section by section; those above win."""
+    found = dict(below)
+    for key, value in above.items():
+        inner = found.get(key)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            value = _combined(inner, value)
+        found[key] = value
+    return found
+
+
+def _sentences(error: ValidationError, source: Source) -> Iterator[str]:
+    """Yield a sentence for each key of the plan that is wrong."""
+    known, told = list(_Written.model_fields), set()
+    for fault in error.errors(include_url=False):
+        path = tuple(str(part) for part in fault["loc"])
+        if path[0] in told:
+            continue  # the other arm of a union says it again
+        told.add(path[0])
+        if fault["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(path[0], known, n=1)
+            hint = f"Did you mean {near[0]}? " if near else ""
+            sentence = f"there is no key {path[0]}. {hint}Allowed here: {', '.join(known)}."
+        elif fault["type"] == "missing":
+            sentence = f"{path[0]} is missing. A plan has data and methods."
+        elif path[0] == "data":
+            sentence = (
+                "data must be a list of names or paths, or a mapping of names to settings, "
+                f"and not be empty; got {fault['input']!r}."
+            )
+        else:
+            sentence = f"{'.'.join(path)} is {fault['input']!r}. {fault['msg']}."
+        yield source.fault(path, sentence)

@@ -1,0 +1,91 @@
+"""The table of an experiment: one row a run, as CSV that is whole at any time."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgedistill.errors import DataError
+from edgedistill.files import whole_file
+
+RESULTS = "results.csv"
+_NAMES = ("set", "method", "seed", "status", "error")
+MEASURES = (
+    *("accuracy", "auc_prc", "roc_auc", "agreement", "kl", "ece"),
+    *("saliency_pearson", "saliency_pearson_median", "saliency_pearson_p10"),
+    *("saliency_spearman", "saliency_top_sign"),
+    *("unseen_pearson", "unseen_pearson_median", "unseen_pearson_p10"),
+    *("unseen_spearman", "unseen_top_sign"),
+)
+_COSTS = ("parameters", "seconds")
+REFERENCES = ("teacher_accuracy", "teacher_auc_prc", "ceiling_pearson", "floor_pearson")
+NUMBERS = (*MEASURES, *_COSTS, *REFERENCES)
+COLUMNS = (*_NAMES, *MEASURES, *_COSTS, "weights", *REFERENCES)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One run: who it was, and what was measured or what went wrong."""
+
+    set: str
+    method: str
+    seed: int
+    error: str | None  # None: done
+    numbers: dict[str, float]  # by column; what was not measured is not there
+    weights: str = ""  # of the objectives that were chosen, as JSON
+
+    @property
+    def status(self) -> str:
+        """Return "done" or "failed"."""
+        return "done" if self.error is None else "failed"
+
+
+def write(path: Path, rows: Sequence[Row]) -> None:
+    """Write the table whole."""
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+        table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(_written(row) for row in rows)
+
+
+def read(path: Path) -> list[Row]:
+    """Return the rows of a table.
+
+    Raises:
+        DataError: the file is missing, or no such table.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            table = csv.DictReader(stream)
+            if tuple(table.fieldnames or ()) != COLUMNS:
+                raise DataError(
+                    f"{path} has other columns than an experiment writes. Run the experiment again."
+                )
+            return [_read(values) for values in table]
+    except OSError as error:
+        raise DataError(
+            f"Cannot read {path}: {error.strerror}. Name the folder of an experiment."
+        ) from error
+    except (ValueError, TypeError, csv.Error) as error:
+        raise DataError(f"{path} is damaged: {error}. Run the experiment again.") from error
+
+
+def _written(row: Row) -> dict[str, str | int | float]:
+    names = (row.set, row.method, row.seed, row.status, row.error or "")
+    numbers: dict[str, str | int | float] = {**row.numbers}
+    if "parameters" in row.numbers:
+        numbers["parameters"] = int(row.numbers["parameters"])
+    return {**dict(zip(_NAMES, names, strict=True)), **numbers, "weights": row.weights}
+
+
+def _read(values: dict[str, str]) -> Row:
+    return Row(
+        set=values["set"],
+        method=values["method"],
+        seed=int(values["seed"]),
+        error=None if values["status"] == "done" else values["error"],
+        numbers={name: float(values[name]) for name in NUMBERS if values[name] != ""},
+        weights=values["weights"],
+    )

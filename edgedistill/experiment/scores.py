@@ -1,0 +1,101 @@
+"""What an experiment writes down of a student and of a set, on the test split.
+
+The mean measures are those of the report; a map's agreement is told by its median and
+10th percentile too, because a mean hides a student that is right for other reasons on
+a tenth of the series.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from edgedistill import metrics
+from edgedistill.config import Recipe
+from edgedistill.data import Prepared
+from edgedistill.distill.knowledge import Knowledge, explain_like
+from edgedistill.distill.optimize.choice import weigh
+from edgedistill.files import read_json
+from edgedistill.occlusion import Explanation
+from edgedistill.perturbation import unseen_plan
+from edgedistill.stages import networks
+from edgedistill.stages.student import TRIALS
+from edgedistill.stages.teacher import plan_of
+from edgedistill.teachers import TorchTeacher
+
+Scores = dict[str, float | int | str | None]
+_FLOOR_SEED = 2000  # added to the teacher's; a second teacher takes 1000
+_MEASURES = ("accuracy", "auc_prc", "roc_auc", "agreement", "kl", "ece")
+
+
+def student_scores(recipe: Recipe, data: Prepared, folder: Path, knowledge: Knowledge) -> Scores:
+    """Return the measures of the student in a folder of the student stage.
+
+    Args:
+        recipe: has the plan of the maps.
+        data: held-out series.
+        folder: of the student.
+        knowledge: the teacher's answers.
+    """
+    module, facts = networks.open_network(folder)
+    student = TorchTeacher(module, classes=len(data.class_names), name="student")
+    plan = plan_of(recipe, data.train.x.shape[2])
+    teacher = knowledge.splits["test"]
+    said = explain_like(student, data.test.x, plan, teacher)
+    estimates = weigh(said, data.test.y, teacher).estimates
+    found: Scores = {name: estimates[name].value for name in _MEASURES}
+    if knowledge.maps:
+        again = explain_like(student, data.test.x, unseen_plan(plan), knowledge.unseen)
+        found |= map_scores("saliency", teacher, said)
+        found |= map_scores("unseen", knowledge.unseen, again)
+    trials = read_json(folder / TRIALS)
+    weights = trials["trials"][trials["chosen"]]["weights"]
+    return {
+        **found,
+        "parameters": facts["cost"]["parameters"],
+        "weights": json.dumps(weights, sort_keys=True),
+    }
+
+
+def map_scores(plan: str, teacher: Explanation, student: Explanation) -> Scores:
+    """Return how alike the signed maps of teacher and student are, under the plan of that name."""
+    pearson = metrics.pearson(teacher.signed, student.signed)
+    spearman = metrics.spearman(teacher.signed, student.signed)
+    top = metrics.top_sign_agreement(teacher.signed, student.signed)
+    return {
+        f"{plan}_pearson": float(pearson.mean()),
+        f"{plan}_pearson_median": float(np.median(pearson)),
+        f"{plan}_pearson_p10": float(np.percentile(pearson, 10)),
+        f"{plan}_spearman": float(spearman.mean()),
+        f"{plan}_top_sign": float(top.mean()),
+    }
+
+
+def reference_scores(
+    recipe: Recipe, data: Prepared, knowledge: Knowledge, ceiling: list[float] | None
+) -> Scores:
+    """Return what the scores of a set's students are read beside.
+
+    Args:
+        recipe: what the students share; its student, untrained, is the floor.
+        data: held-out series.
+        knowledge: the teacher's answers.
+        ceiling: Pearson of a second teacher's maps, one a test series.
+    """
+    teacher = knowledge.splits["test"]
+    own = weigh(teacher, data.test.y, teacher).estimates
+    floor = None
+    if recipe.references.floor and knowledge.maps:
+        # Another seed, or a student with the teacher's network would be the teacher's beginning.
+        untrained = networks.fresh(recipe.student, data, seed=recipe.seed + _FLOOR_SEED)
+        student = TorchTeacher(untrained, classes=len(data.class_names), name="floor")
+        said = explain_like(student, data.test.x, plan_of(recipe, data.test.x.shape[2]), teacher)
+        floor = float(metrics.pearson(teacher.signed, said.signed).mean())
+    return {
+        "teacher_accuracy": own["accuracy"].value,
+        "teacher_auc_prc": own["auc_prc"].value,
+        "ceiling_pearson": None if ceiling is None else float(np.mean(ceiling)),
+        "floor_pearson": floor,
+    }

@@ -1,0 +1,133 @@
+"""The tables of an experiment's report, in words and numbers that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgedistill.experiment.comparing import Comparison, estimates, references
+from edgedistill.experiment.results import Row
+from edgedistill.metrics import Estimate
+from edgedistill.report import wording
+from edgedistill.report.wording import NOT_MEASURED, decimals, percent
+
+WORDS = {
+    "accuracy": "Accuracy",
+    "auc_prc": "AUC-PRC",
+    "roc_auc": "ROC-AUC",
+    "agreement": "Agreement with the teacher",
+    "kl": "KL from the teacher, nats",
+    "ece": "Calibration error",
+    "saliency_pearson": "Saliency Pearson",
+    "saliency_pearson_median": "Saliency Pearson, median",
+    "saliency_pearson_p10": "Saliency Pearson, 10th percentile",
+    "saliency_spearman": "Saliency Spearman",
+    "saliency_top_sign": "Strongest tenth, shared with its sign",
+    "unseen_pearson": "Saliency Pearson, unseen plan",
+    "unseen_pearson_median": "Saliency Pearson, unseen plan, median",
+    "unseen_pearson_p10": "Saliency Pearson, unseen plan, 10th percentile",
+    "unseen_spearman": "Saliency Spearman, unseen plan",
+    "unseen_top_sign": "Strongest tenth, unseen plan",
+}
+_ALWAYS = ("accuracy", "saliency_pearson", "unseen_pearson")  # measures with a table of their own
+_BESIDE = {  # columns of a set that a measure is read beside
+    "accuracy": {"teacher": "teacher_accuracy"},
+    "auc_prc": {"teacher": "teacher_auc_prc"},
+    "saliency_pearson": {"ceiling": "ceiling_pearson", "floor": "floor_pearson"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Text in rows and columns; the first column names the row."""
+
+    title: str
+    note: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def tables(found: Comparison, rows: Sequence[Row]) -> tuple[Table, ...]:
+    """Return methods over all sets, every set, and every two methods."""
+    wanted = dict.fromkeys((found.metric, *_ALWAYS))
+    shown = [measure for measure in wanted if estimates(rows, measure)]
+    return (
+        _overview(found, rows, shown),
+        *(_per_set(rows, measure, found.methods) for measure in shown),
+        *([_pairs(found)] if found.pairs else []),
+    )
+
+
+def _overview(found: Comparison, rows: Sequence[Row], measures: Sequence[str]) -> Table:
+    """Return a line a method: its mean rank, and means over the sets that are ranked."""
+    means = {measure: estimates(rows, measure) for measure in measures}
+    lines = []
+    for index in np.argsort(found.ranks, kind="stable"):
+        method = found.methods[index]
+        cells = [f"{found.ranks[index]:.2f}"]
+        for measure in measures:
+            values = [means[measure].get((name, method)) for name in found.sets]
+            known = [value.value for value in values if value is not None]
+            whole = len(known) == len(values)
+            cells.append(_writer(measure)(float(np.mean(known))) if whole else NOT_MEASURED)
+        lines.append((method, *cells))
+    return Table(
+        title="Methods",
+        note=f"Ranks by {WORDS[found.metric]}, 1 is best; means over {len(found.sets)} sets.",
+        head=("Method", "Mean rank", *(WORDS[measure] for measure in measures)),
+        rows=tuple(lines),
+    )
+
+
+def _per_set(rows: Sequence[Row], measure: str, methods: Sequence[str]) -> Table:
+    """Return a line a set: the score of every method, and what it is read beside."""
+    known, write = estimates(rows, measure), _writer(measure)
+    beside = {
+        name: values
+        for name, column in _BESIDE.get(measure, {}).items()
+        if (values := references(rows, column))
+    }
+    lines = []
+    for name in dict.fromkeys(row.set for row in rows):
+        cells = [_cell(known.get((name, method)), write) for method in methods]
+        extra = [write(v[name]) if name in v else NOT_MEASURED for v in beside.values()]
+        lines.append((name, *cells, *extra))
+    return Table(
+        title=WORDS[measure],
+        note="Mean over student seeds, with the 95 % t-interval.",
+        head=("Set", *methods, *(name.capitalize() for name in beside)),
+        rows=tuple(lines),
+    )
+
+
+def _cell(found: Estimate | None, write: Callable[[float], str]) -> str:
+    if found is None:
+        return NOT_MEASURED
+    if found.low == found.high:
+        return write(found.value)
+    return f"{write(found.value)} ({wording.interval(found, write)})"
+
+
+def _pairs(found: Comparison) -> Table:
+    return Table(
+        title="Pairs",
+        note=f"{WORDS[found.metric]}: sets won and lost by the first, and the p of a two-sided "
+        "Wilcoxon signed-rank test over sets, as it is and adjusted by Holm.",
+        head=("Pair", "Won", "Lost", "p", "p, Holm"),
+        rows=tuple(
+            (
+                f"{pair.first} against {pair.second}",
+                str(pair.wins),
+                str(pair.losses),
+                f"{pair.p:.2g}",
+                f"{pair.adjusted_p:.2g}",
+            )
+            for pair in found.pairs
+        ),
+    )
+
+
+def _writer(measure: str) -> Callable[[float], str]:
+    return percent if measure in {"accuracy", "agreement"} else decimals

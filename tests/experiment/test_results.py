@@ -1,0 +1,46 @@
+"""The table is written and read without loss, and what is no table is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgedistill.errors import DataError
+from edgedistill.experiment import results
+from edgedistill.experiment.results import COLUMNS, Row
+
+
+def test_rows_come_back_as_they_were(tmp_path, rng):
+    numbers = {name: float(rng.normal()) for name in results.NUMBERS} | {"parameters": 12.0}
+    rows = [
+        Row("a, b", "kd", 1, None, numbers, '{"kd": 0.9}'),
+        Row("a, b", "kd", 2, 'no "data"', {"teacher_accuracy": 0.5}),
+    ]
+    path = tmp_path / "results.csv"
+
+    results.write(path, rows)
+
+    assert results.read(path) == rows
+    assert [row.status for row in rows] == ["done", "failed"]
+    assert path.read_text().splitlines()[0] == ",".join(COLUMNS)
+    assert ",12," in path.read_text()
+
+
+def test_a_folder_without_a_table_is_refused(tmp_path):
+    with pytest.raises(DataError, match="Name the folder of an experiment"):
+        results.read(tmp_path / "results.csv")
+
+
+def test_other_columns_are_refused(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text("set,method\n")
+
+    with pytest.raises(DataError, match="other columns"):
+        results.read(path)
+
+
+def test_a_damaged_table_is_refused(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text(",".join(COLUMNS) + "\nGunPoint,kd,first\n")
+
+    with pytest.raises(DataError, match="is damaged"):
+        results.read(path)

@@ -25,7 +25,7 @@ from edgedistill.saliency.windows import perturb
 
 MEMORY_BYTES = 512 * 1024**2  # for changes and perturbed copies at any time
 LEAST_SAVING = 1.3  # of multiply-accumulates; below it the whole network is run
-_CHUNK_BYTES = 4 * 1024**2  # of the widest layer's changes: caches are faster than memory
+_CHUNK_BYTES = 8 * 1024**2  # of the widest layer's changes: caches are faster than memory
 _PASS_BYTES = 8 * 1024**2  # of the widest layer in a pass of whole copies, for the same reason
 _COMPILED_MACS = 2e7  # below it, loading a compiled loop takes longer than it saves
 _COPIES = 8  # of the widest layer that are alive at once

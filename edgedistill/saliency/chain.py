@@ -16,7 +16,8 @@ from edgedistill_kernels import chain as kernel
 from edgedistill_kernels.reference import Floats
 from torch import Tensor
 
-from edgedistill.saliency.rules import Conv, Dense, Mean, Relu, Rule, Same, Shift
+from edgedistill.saliency.pooling import Mean
+from edgedistill.saliency.rules import Conv, Dense, Relu, Rule, Same, Shift
 from edgedistill.saliency.tracing import Steps
 
 _WIDEST = 2048  # channels in times channels out: here a library's convolution is as fast

@@ -15,17 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgedistill.saliency.pooling import Flatten, GlobalMax, MaxPool, Mean
 from edgedistill.saliency.positions import At, Masked, Pick
 from edgedistill.saliency.regions import Region, union
 from edgedistill.saliency.rules import (
     Channels,
     Conv,
     Dense,
-    Flatten,
-    GlobalMax,
     Join,
-    MaxPool,
-    Mean,
     Pointwise,
     Relu,
     Rule,

@@ -10,16 +10,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from edgedistill.saliency.pooling import Flatten, GlobalMax, MaxPool, Mean
 from edgedistill.saliency.recurrent import LastState
 from edgedistill.saliency.rules import (
     Channels,
     Conv,
     Dense,
-    Flatten,
-    GlobalMax,
     Join,
-    MaxPool,
-    Mean,
     Pointwise,
     Relu,
     Rule,

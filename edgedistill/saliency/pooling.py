@@ -60,16 +60,20 @@ class MaxPool(Rule):
         return Conv(weight, self.stride, self.padding, self.dilation, 1, self.length)
 
 
-@dataclass(frozen=True, slots=True)
-class Mean(Rule):
-    """The mean over time: from a temporal change to that of a vector."""
-
-    length: int
+class ToVector(Rule):
+    """A layer that turns a series into a vector."""
 
     def region(self, sources: Sequence[Region | None]) -> Region | None:
         """Return None: a vector has no positions."""
         del sources
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Mean(ToVector):
+    """The mean over time: from a temporal change to that of a vector."""
+
+    length: int
 
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return the sum over the region, divided by T."""
@@ -78,7 +82,7 @@ class Mean(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class GlobalMax(Rule):
+class GlobalMax(ToVector):
     """The maximum over time: from a temporal change to that of a vector."""
 
     length: int
@@ -86,11 +90,6 @@ class GlobalMax(Rule):
     def clean(self, value: Tensor, source: Region | None) -> Value:
         """Return x everywhere: any step may hold the maximum."""
         return Clean(value, known(source).whole())
-
-    def region(self, sources: Sequence[Region | None]) -> Region | None:
-        """Return None: a vector has no positions."""
-        del sources
-        return None
 
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return max(x + dx) - max(x)."""
@@ -102,15 +101,10 @@ class GlobalMax(Rule):
 
 
 @dataclass(frozen=True, slots=True)
-class Flatten(Rule):
+class Flatten(ToVector):
     """A series (C, T) laid out as one vector of C * T features."""
 
     length: int
-
-    def region(self, sources: Sequence[Region | None]) -> Region | None:
-        """Return None: a vector has no positions."""
-        del sources
-        return None
 
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return the change at every position, zero outside its region."""

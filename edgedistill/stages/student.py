@@ -9,9 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from edgedistill import metrics
-from edgedistill.config import (
-    Recipe,
-)
+from edgedistill.config import Recipe
 from edgedistill.data import Prepared
 from edgedistill.distill.fit import Records, fit
 from edgedistill.distill.knowledge import Knowledge, explain_like
@@ -22,11 +20,7 @@ from edgedistill.stages import networks
 from edgedistill.stages.lesson import Lesson
 from edgedistill.stages.lessons import objective
 from edgedistill.stages.progress import Progress, epochs, silent
-from edgedistill.stages.teacher import (
-    open_knowledge,
-    plan_of,
-    training_data,
-)
+from edgedistill.stages.teacher import open_knowledge, plan_of, training_data
 from edgedistill.teachers import TorchTeacher
 
 TRIALS = "trials.json"

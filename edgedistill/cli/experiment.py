@@ -81,17 +81,29 @@ def run(plan: Path, out: Path, jobs: int | None, executor: Any, as_json: bool) -
 @click.option(
     "--metric", default="accuracy", show_default=True, help=f"To rank methods by: {_MEASURES}"
 )
+@click.option(
+    "--published",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV of accuracies to print beside ours; its first column names the set.",
+)
+@click.option("--column", "columns", multiple=True, help="Of that file; may be given repeatedly.")
 @_JSON
-def report(folder: Path, metric: str, as_json: bool) -> None:
+def report(
+    folder: Path, metric: str, published: Path | None, columns: tuple[str, ...], as_json: bool
+) -> None:
     """Write report.html, report.md and figures into FOLDER: means, ranks, tests.
 
     \b
     Example: edgedistill experiment report runs/experiment --metric saliency_pearson
     """
     from edgedistill.cli.output import print_json, print_rows
-    from edgedistill.experiment import reporting
+    from edgedistill.errors import UsageError
+    from edgedistill.experiment import reporting, results
 
-    found = reporting.write_report(folder, metric)
+    if (published is None) != (not columns):
+        raise UsageError("--published and --column go together: a file, and what to read in it.")
+    beside = None if published is None else results.read_published(published, columns)
+    found = reporting.write_report(folder, metric, beside)
     page = folder / reporting.PAGE
     if as_json:
         print_json({"page": str(page), **found.to_json()})

@@ -96,21 +96,28 @@ def estimates(rows: Sequence[Row], column: str) -> dict[tuple[str, str], Estimat
     for row in rows:
         if column in row.numbers and row.error is None:
             found.setdefault((row.set, row.method), []).append(row.numbers[column])
-    return {key: estimate(values) for key, values in found.items()}
+    return {key: estimate(values, limits(column)) for key, values in found.items()}
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Return the mean of some seeds with its 95 % t-interval.
+def limits(column: str) -> tuple[float, float]:
+    """Return the values that a measure can have."""
+    if column == "kl":
+        return 0.0, np.inf
+    return (-1.0 if column.startswith(("saliency_", "unseen_")) else 0.0), 1.0
 
-    >>> found = estimate([0.8, 0.9, 1.0])
+
+def estimate(values: Sequence[float], limits: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
+    """Return the mean of some seeds with its 95 % t-interval, cut at what the measure can be.
+
+    >>> found = estimate([0.8, 0.9, 1.0], limits=(0.0, 1.0))
     >>> round(found.low, 3), round(found.value, 3), round(found.high, 3)
-    (0.652, 0.9, 1.148)
+    (0.652, 0.9, 1.0)
     """
     mean = float(np.mean(values))
     if len(values) < 2:
         return Estimate(mean, mean, mean)
     half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
-    return Estimate(mean, mean - half, mean + half)
+    return Estimate(mean, max(mean - half, limits[0]), min(mean + half, limits[1]))
 
 
 def references(rows: Sequence[Row], column: str) -> dict[str, float]:

@@ -21,7 +21,7 @@ from edgedistill.experiment.comparing import (
 )
 from edgedistill.experiment.drawing import Points, Scatter
 from edgedistill.experiment.results import RESULTS, Row
-from edgedistill.experiment.tables import WORDS, Table, tables
+from edgedistill.experiment.tables import WORDS, Published, Table, tables
 from edgedistill.files import whole_file, write_text
 from edgedistill.report import html
 
@@ -59,17 +59,20 @@ class Findings:
         }
 
 
-def write_report(folder: Path, metric: str = "accuracy") -> Findings:
+def write_report(
+    folder: Path, metric: str = "accuracy", published: Published | None = None
+) -> Findings:
     """Write report.html, report.md and PNGs beside the table of an experiment.
 
     Args:
         folder: of the experiment.
         metric: the column that methods are ranked by.
+        published: accuracies to print beside ours.
 
     Raises:
         DataError: there is no table, or nothing in it to compare.
     """
-    found = findings(results.read(folder / RESULTS), metric)
+    found = findings(results.read(folder / RESULTS), metric, published)
     pictures = {
         DIAGRAM: drawing.critical_difference(found.comparison),
         SCATTER: None if found.scatter is None else drawing.scatter_png(found.scatter),
@@ -86,13 +89,13 @@ def write_report(folder: Path, metric: str = "accuracy") -> Findings:
     return found
 
 
-def findings(rows: Sequence[Row], metric: str) -> Findings:
+def findings(rows: Sequence[Row], metric: str, published: Published | None = None) -> Findings:
     """Return what the rows of an experiment say."""
     comparison = compare(rows, metric)
     return Findings(
         comparison=comparison,
         sentences=_sentences(comparison, rows),
-        tables=tables(comparison, rows),
+        tables=tables(comparison, rows, published or {}),
         failed=tuple(row for row in rows if row.error is not None),
         scatter=_scatter(rows, comparison.methods),
     )

@@ -72,6 +72,33 @@ def read(path: Path) -> list[Row]:
         raise DataError(f"{path} is damaged: {error}. Run the experiment again.") from error
 
 
+def read_published(path: Path, columns: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return accuracies by column and set; a set without one is left out.
+
+    Args:
+        path: CSV whose first column names the set.
+        columns: which of the others to read.
+
+    Raises:
+        DataError: the file is missing, has no such column, or holds something else than numbers.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            table = csv.DictReader(stream)
+            first, *others = table.fieldnames or ("",)
+            missing = [name for name in columns if name not in others]
+            if missing:
+                raise DataError(
+                    f"{path} has no column {missing[0]}. Choose from {', '.join(others)}."
+                )
+            rows = list(table)
+        return {name: {r[first]: float(r[name]) for r in rows if r[name]} for name in columns}
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
+    except (ValueError, TypeError, csv.Error) as error:
+        raise DataError(f"{path} is no table of accuracies: {error}.") from error
+
+
 def _written(row: Row) -> dict[str, str | int | float]:
     names = (row.set, row.method, row.seed, row.status, row.error or "")
     numbers: dict[str, str | int | float] = {**row.numbers}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,9 @@ _BESIDE = {  # columns of a set that a measure is read beside
 }
 
 
+Published = Mapping[str, Mapping[str, float]]  # accuracy by column and set
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Text in rows and columns; the first column names the row."""
@@ -49,13 +52,22 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def tables(found: Comparison, rows: Sequence[Row]) -> tuple[Table, ...]:
-    """Return methods over all sets, every set, and every two methods."""
+def tables(found: Comparison, rows: Sequence[Row], published: Published) -> tuple[Table, ...]:
+    """Return methods over all sets, every set, and every two methods.
+
+    Args:
+        found: what is compared.
+        rows: of the experiment.
+        published: accuracies to print beside ours.
+    """
     wanted = dict.fromkeys((found.metric, *_ALWAYS))
     shown = [measure for measure in wanted if estimates(rows, measure)]
     return (
         _overview(found, rows, shown),
-        *(_per_set(rows, measure, found.methods) for measure in shown),
+        *(
+            _per_set(rows, measure, found.methods, published if measure == "accuracy" else {})
+            for measure in shown
+        ),
         *([_pairs(found)] if found.pairs else []),
     )
 
@@ -81,7 +93,9 @@ def _overview(found: Comparison, rows: Sequence[Row], measures: Sequence[str]) -
     )
 
 
-def _per_set(rows: Sequence[Row], measure: str, methods: Sequence[str]) -> Table:
+def _per_set(
+    rows: Sequence[Row], measure: str, methods: Sequence[str], published: Published
+) -> Table:
     """Return a line a set: the score of every method, and what it is read beside."""
     known, write = estimates(rows, measure), _writer(measure)
     beside = {
@@ -92,12 +106,13 @@ def _per_set(rows: Sequence[Row], measure: str, methods: Sequence[str]) -> Table
     lines = []
     for name in dict.fromkeys(row.set for row in rows):
         cells = [_cell(known.get((name, method)), write) for method in methods]
-        extra = [write(v[name]) if name in v else NOT_MEASURED for v in beside.values()]
+        others = [*beside.values(), *published.values()]
+        extra = [write(v[name]) if name in v else NOT_MEASURED for v in others]
         lines.append((name, *cells, *extra))
     return Table(
         title=WORDS[measure],
         note="Mean over student seeds, with the 95 % t-interval.",
-        head=("Set", *methods, *(name.capitalize() for name in beside)),
+        head=("Set", *methods, *(name.capitalize() for name in beside), *published),
         rows=tuple(lines),
     )
 

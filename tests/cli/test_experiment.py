@@ -74,6 +74,22 @@ def test_the_report_is_written_and_told(ran, invoke):
     assert set(values.json["mean_ranks"]) == {"kd", "cross-entropy"}
 
 
+def test_published_accuracies_stand_beside_ours(ran, invoke, tmp_path):
+    _, folder = ran
+    published = tmp_path / "published.csv"
+    published.write_text("set,ResNet\nItalyPowerDemand,0.963\n")
+
+    whole = invoke(
+        *("experiment", "report", folder / "out"), "--published", published, "--column", "ResNet"
+    )
+    half = invoke("experiment", "report", folder / "out", "--published", published)
+
+    assert whole.code == 0, whole.stderr
+    assert "96.3 %" in (folder / "out" / "report.md").read_text("utf-8")
+    assert half.code == 2
+    assert "go together" in half.stderr
+
+
 def test_a_wrong_plan_is_told_with_its_place(invoke, tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text(PLAN.replace("width: 4", "wdth: 4"))

@@ -30,6 +30,19 @@ def test_the_interval_is_that_of_scipy(rng):
     assert found.value == pytest.approx(values.mean())
 
 
+@pytest.mark.parametrize(
+    ("metric", "low", "high"),
+    [("accuracy", 0, 1), ("kl", 0, np.inf), ("saliency_pearson", -1, 1), ("unseen_p10", -1, 1)],
+)
+def test_an_interval_stays_within_what_the_measure_can_be(metric, low, high):
+    free = comparing.estimate([0.01, 0.99])
+
+    found = estimates(table(np.array([[[0.01, 0.99]]]), metric), metric)["set 0", "method 0"]
+
+    assert free.low < -1
+    assert (found.low, found.high) == (low, min(high, free.high))
+
+
 def test_one_seed_has_no_interval():
     found = comparing.estimate([0.5])
 

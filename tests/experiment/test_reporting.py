@@ -111,3 +111,13 @@ def test_a_measure_that_is_none_writes_nothing(folder):
         write_report(folder, "beauty")
 
     assert not (folder / PAGE).exists()
+
+
+def test_published_accuracies_stand_in_the_table_of_accuracies(folder):
+    write_report(folder, published={"ResNet, published": {"Set0": 0.123}})
+
+    text = (folder / MARKDOWN).read_text("utf-8")
+    assert text.count("ResNet, published") == 1
+    assert next(line for line in text.splitlines() if line.startswith("| Set0")).endswith(
+        "12.3 % |"
+    )

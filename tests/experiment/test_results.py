@@ -44,3 +44,30 @@ def test_a_damaged_table_is_refused(tmp_path):
 
     with pytest.raises(DataError, match="is damaged"):
         results.read(path)
+
+
+def test_published_accuracies_are_read_by_column_and_set(tmp_path):
+    path = tmp_path / "published.csv"
+    path.write_text("set,ResNet,LITE\nBeef,0.75,\nPlane,1.0,0.9\n")
+
+    found = results.read_published(path, ["ResNet", "LITE"])
+
+    assert found == {"ResNet": {"Beef": 0.75, "Plane": 1.0}, "LITE": {"Plane": 0.9}}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("set,ResNet\nBeef,0.75\n", "no column LITE. Choose from ResNet"),
+        ("set,LITE\nBeef,good\n", "no table of accuracies"),
+        ("", "no column LITE"),
+        (None, "Cannot read"),
+    ],
+)
+def test_a_table_without_the_accuracies_is_refused(tmp_path, text, said):
+    path = tmp_path / "published.csv"
+    if text is not None:
+        path.write_text(text)
+
+    with pytest.raises(DataError, match=said):
+        results.read_published(path, ["LITE"])

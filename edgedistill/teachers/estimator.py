@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from aeon.base import BaseCollectionEstimator
+from aeon.classification import BaseClassifier
 from sklearn.pipeline import Pipeline
 
 from edgedistill.errors import ModelError
@@ -64,6 +66,9 @@ class EstimatorTeacher:
 
     def _method(self, estimator: Any) -> Callable[[_Scores], Floats]:
         source = _behind_votes(estimator)
+        if _only_votes(source):
+            decider = _Decider(source)
+            return lambda series: _two_columns(decider.decision_function(series))
         if hasattr(source, "predict_proba"):
             return lambda series: log_probabilities(source.predict_proba(series))
         if hasattr(source, "decision_function"):
@@ -81,6 +86,35 @@ def _behind_votes(estimator: Any) -> Any:
         if isinstance(inner, Pipeline) and not hasattr(inner, "predict_proba"):
             return inner
     return estimator
+
+
+def _only_votes(estimator: Any) -> bool:
+    """Return whether an aeon classifier repeats what its last part predicts, which could decide."""
+    last = getattr(estimator, "classifier", None)
+    return (
+        isinstance(estimator, BaseClassifier)
+        and type(estimator)._predict_proba is BaseClassifier._predict_proba
+        and hasattr(last, "decision_function")
+    )
+
+
+class _Decider:
+    """An aeon classifier that only votes (MultiROCKET-Hydra), asked how its last part decides."""
+
+    def __init__(self, estimator: Any) -> None:
+        self._estimator = copy.copy(estimator)
+        self._estimator.classifier = self
+        self._last = estimator.classifier
+
+    def decision_function(self, series: _Scores) -> _Scores:
+        """Return the decision values of series, (N, C, T) -> (N,) or (N, K)."""
+        values: _Scores = self._estimator._predict(series)
+        return values
+
+    def predict(self, features: _Scores) -> _Scores:
+        """Return the decision values of features, in the place of a prediction."""
+        values: _Scores = self._last.decision_function(features)
+        return values
 
 
 def _wants_3d(estimator: Any) -> bool:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError, WrapValidator
+from pydantic import Field, ValidationError, WrapValidator, model_validator
 from pydantic_core import ErrorDetails
 
 from edgedistill import perturbation, preprocess, targets
@@ -22,16 +23,19 @@ from edgedistill.data.wav_folders import wav_files
 from edgedistill.distill.fit import FitConfig
 from edgedistill.distill.presets import PRESETS
 from edgedistill.errors import ConfigError
+from edgedistill.models import FAMILIES
 from edgedistill.terms import (
     CrossEntropyTerm,
     KDTerm,
     ObjectiveTerm,
+    Range,
     Section,
     TSDMapsTerm,
     XDistillationTerm,
 )
 
 Family = Literal["lstm", "fcn", "resnet", "inception", "lite"]
+PRUNED_FAMILIES = ("fcn", "lstm")
 SOUND_FRAMES = 64  # of 10 ms: most spoken words
 Precision = Literal["fp32", "fp16", "int8"]
 
@@ -77,6 +81,21 @@ class ModelSection(Section):
         return False
 
 
+class StudentFriendlySection(Section):
+    """A teacher trained with branches of the student's layers (SFTN)."""
+
+    cross_entropy: float = Field(1.0, ge=0)  # of the branches with the labels
+    kl: float = Field(3.0, ge=0)  # between the branches and the teacher
+    temperature: float = Field(1.0, gt=0)  # of both sides of the latter
+
+
+class PruneSection(Section):
+    """A student that starts as its teacher and is pruned to its own width (HomoDistil)."""
+
+    until: float = Field(0.7, gt=0, le=1)  # share of the training after which its width stays
+    smoothing: float = Field(0.85, ge=0, lt=1)  # share of the old importance kept at a step
+
+
 class TeacherSection(ModelSection):
     """The teacher: trained here, or brought."""
 
@@ -84,13 +103,33 @@ class TeacherSection(ModelSection):
     weights: str | None = None  # safetensors of module:factory
     trust: bool = False  # whether a joblib file may run the code it contains
     width: int | None = Field(64, ge=1)
+    student_friendly: StudentFriendlySection | None = None  # None: trained by itself
     training: Training = FitConfig(learning_rate=0.003)
+
+    @model_validator(mode="after")
+    def _trained_here(self) -> TeacherSection:
+        if self.student_friendly is not None and self.source is not None:
+            raise ValueError(
+                f"student_friendly trains the teacher, and {self.source} is trained already. "
+                "Leave teacher.source out, or leave teacher.student_friendly out."
+            )
+        return self
+
+
+class SearchSection(Section):
+    """How the weights that the recipe leaves open are tried."""
+
+    method: Literal["full", "halving"] = "full"  # how far every candidate trains
+    points: int = Field(8, ge=1)  # drawn where weights are ranges
+    eta: int = Field(3, ge=2)  # of how many candidates one goes on, at every rung
+    first: float = Field(0.1, gt=0, le=1)  # least share of the epochs before the first rung
 
 
 class StudentSection(ModelSection):
     """The student and what it learns from."""
 
     width: int | None = Field(16, ge=1)
+    prune_from_teacher: PruneSection | None = None  # None: starts from random weights
     objectives: tuple[ObjectiveTerm, ...] = Field(
         (
             CrossEntropyTerm(name="cross_entropy", weight=0.1),
@@ -99,6 +138,7 @@ class StudentSection(ModelSection):
         ),
         min_length=1,
     )
+    search: SearchSection = SearchSection()
     training: Training = FitConfig(epochs=200, learning_rate=0.01, select="objective")
 
     @property
@@ -179,8 +219,12 @@ def parse(
     *,
     above: Mapping[str, Any] | None = None,
     origin: str = "recipe",
+    whole: bool = True,
 ) -> Recipe:
-    """Return the recipe in a YAML text; `origin` names it in messages."""
+    """Return the recipe in a YAML text; `origin` names it in messages.
+
+    One that is not `whole` lacks sections that others must fit, so that is not asked.
+    """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
@@ -197,12 +241,15 @@ def parse(
     for setting in overrides:
         _set(values, setting)
     try:
-        return Recipe.model_validate(_merge(_base(values), values))
+        recipe = Recipe.model_validate(_merge(_base(values), values))
+        if whole:
+            _check_pruning(recipe.teacher, recipe.student)
     except ValidationError as error:
         lines = dict(_lines(node)) if node is not None else {}
         raise ConfigError("\n".join(_sentences(error, lines, origin))) from error
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from error
+    return recipe
 
 
 def sensible(
@@ -242,6 +289,43 @@ def sensible(
     if target is not None:
         found["target"] = target
     return found
+
+
+def _check_pruning(teacher: TeacherSection, student: StudentSection) -> None:
+    """Refuse a student that its teacher cannot be pruned to."""
+    if student.prune_from_teacher is None:
+        return
+    if teacher.source is not None:
+        raise ConfigError(
+            "student.prune_from_teacher starts from a teacher that is trained here, and "
+            f"{teacher.source} is brought. Leave one of the two out."
+        )
+    if student.explained:
+        raise ConfigError(
+            "student.prune_from_teacher starts from the teacher, which predicts no map as the "
+            "objective xdistillation needs. Leave one of the two out."
+        )
+    if student.family not in PRUNED_FAMILIES:
+        raise ConfigError(
+            f"student.prune_from_teacher prunes {' or '.join(PRUNED_FAMILIES)}, not "
+            f"{student.family}. Choose one of those for teacher and student."
+        )
+    wide, narrow = (_sizes(section) for section in (teacher, student))
+    if wide[:2] != narrow[:2] or wide[2] <= narrow[2]:
+        raise ConfigError(
+            "student.prune_from_teacher needs the teacher's family and depth and a smaller width; "
+            f"the teacher is {_told(wide)}, the student {_told(narrow)}."
+        )
+
+
+def _sizes(section: ModelSection) -> tuple[str, int, int]:
+    """Return family, depth and width, the published ones where the recipe leaves them open."""
+    usual = FAMILIES[section.family]
+    return section.family, section.depth or usual.depth, section.width or usual.width
+
+
+def _told(sizes: tuple[str, int, int]) -> str:
+    return "{} of depth {} and width {}".format(*sizes)
 
 
 def dump(recipe: Recipe) -> str:
@@ -306,7 +390,10 @@ def _sentences(
     """Yield a sentence for each thing that is wrong."""
     faults: dict[tuple[str, ...], ErrorDetails] = {}
     for fault in error.errors(include_url=False):
-        faults.setdefault(_path(fault["loc"]), fault)  # the other arm of a union says it again
+        path = _path(fault["loc"])
+        # The other arm of a union says it again, or the one that was meant says it better.
+        if path not in faults or fault["type"] == "value_error":
+            faults[path] = fault
     for path, fault in faults.items():
         if any(other != path and other[: len(path)] == path for other in faults):
             continue  # what is wrong inside says it better
@@ -330,7 +417,7 @@ def _path(loc: tuple[int | str, ...]) -> tuple[str, ...]:
     )
 
 
-_UNION_MARKS = ("float", "tuple[", "constrained", "function-")
+_UNION_MARKS = ("float", "tuple[", "constrained", "function-", "Range")
 
 
 def _nearest(path: tuple[str, ...]) -> str:
@@ -346,8 +433,9 @@ def _keys(path: tuple[str, ...]) -> list[str]:
     section: Any = Recipe
     for part in path:
         if part == "objectives":
-            return _term_keys()
-        section = section.model_fields[part].annotation
+            return list(Range.model_fields) if path[-1] == "weight" else _term_keys()
+        annotation = section.model_fields[part].annotation
+        section = next((arm for arm in get_args(annotation) if arm is not NoneType), annotation)
     names = getattr(section, "model_fields", None) or section.__dataclass_fields__
     return [str(name) for name in names if name != "__pydantic_config__"]
 

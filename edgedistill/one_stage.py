@@ -58,6 +58,8 @@ def distill(recipe: Recipe, teacher: Path, out: Path, tell: Progress) -> Facts:
         "validation_accuracy": chosen["accuracy"],
         "validation_kl": chosen["kl"],
         "validation_saliency_pearson": chosen["saliency_pearson"],
+        "epochs_trained": found["epochs"]["trained"],  # of all candidates
+        "epochs_in_full": found["epochs"]["of_all_in_full"],
     }
 
 

@@ -170,15 +170,24 @@ def draw_starts(
     Raises:
         DataError: the window does not fit the series.
     """
-    places = length - width + 1
-    if width < 1 or places < 1:
+    number = places(length, width)
+    starts = np.empty((samples, windows), dtype=np.int64)
+    for sample in range(samples):
+        starts[sample] = rng.choice(number, size=windows, replace=number < windows)
+    return starts
+
+
+def places(length: int, width: int) -> int:
+    """Return how many starts a window has in a series.
+
+    Raises:
+        DataError: it does not fit.
+    """
+    if not 1 <= width <= length:
         raise DataError(
             f"A window of {width} steps does not fit a series of {length}. Choose a smaller width."
         )
-    starts = np.empty((samples, windows), dtype=np.int64)
-    for sample in range(samples):
-        starts[sample] = rng.choice(places, size=windows, replace=places < windows)
-    return starts
+    return length - width + 1
 
 
 def cut(bank: Floats, donors: Ints, starts: Ints, width: int) -> Floats:

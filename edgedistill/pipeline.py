@@ -18,6 +18,7 @@ from edgedistill.data import Prepared
 from edgedistill.files import fingerprint, read_json, sha256, write_text
 from edgedistill.report import Report, from_json
 from edgedistill.stages import networks
+from edgedistill.stages.branches import branch_key
 from edgedistill.stages.bundling import BUNDLE, write_bundle
 from edgedistill.stages.data import prepare_data
 from edgedistill.stages.ensembles import files
@@ -61,7 +62,13 @@ def compress(recipe: Recipe, out: Path, tell: Progress = silent) -> Result:
     )
     run.stage(
         teacher,
-        [values["teacher"], values["saliency"], values["references"], _brought(recipe)],
+        [
+            values["teacher"],
+            values["saliency"],
+            values["references"],
+            _brought(recipe),
+            *branch_key(recipe),
+        ],
         lambda folder, work: make_teacher(recipe, data, folder, work, tell),
     )
     run.stage(

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edgedistill.distill.objectives import check_ramp
+from edgedistill.errors import ConfigError
 
 Positive = Annotated[float, Field(gt=0)]
-Weight = Positive | Annotated[tuple[Positive, ...], Field(min_length=1)]  # several: chosen among
+Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):
@@ -16,11 +19,45 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class Range(Section):
+    """A weight that is drawn between two bounds, evenly on a log scale."""
+
+    low: Positive
+    high: Positive
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Range:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, got {self.low:g} and {self.high:g}.")
+        return self
+
+
+# One value, or several or a range of which one is chosen.
+Weight = Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] | Range
+
+
 class TermSection(Section):
     """What every objective has."""
 
     weight: Weight = 1.0
     start: float = Field(0.0, ge=0, lt=1)  # share of the epochs after which it joins
+    ramp: float = Field(0.0, ge=0, le=1)  # share over which its weight then grows from 0
+
+    def check(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+            ConfigError: they do; the message begins with the key of one.
+        """
+        check_ramp(self.start, self.ramp)
+
+    @model_validator(mode="after")
+    def _checked(self) -> TermSection:
+        try:
+            self.check()
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
 
 
 class FeatureTerm(TermSection):
@@ -49,17 +86,55 @@ class TSDTerm(TermSection):
 
     name: Literal["tsd"]
     windows: int = Field(50, ge=1)
-    width: int = Field(10, ge=1)
+    width: Count | tuple[Count, ...] = 10  # several share `windows`
     temperature: float = Field(8.0, gt=0)
     form: Literal["summed", "elementwise"] = "summed"
+    loss: Literal["smooth_l1", "cosine", "ranking"] = "smooth_l1"
+    draw: Literal["uniform", "importance"] = "uniform"  # the latter half by the teacher's map
     bank: int = Field(16, ge=0)  # times `windows` are kept a series; 0: drawn anew at every step
     bank_mib: Positive = 256  # of disk that the kept windows and answers may take
 
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Return the width, or all of them."""
+        return self.width if isinstance(self.width, tuple) else (self.width,)
+
+    def check(self) -> None:
+        super().check()
+        if not self.widths or len(set(self.widths)) < len(self.widths):
+            raise ConfigError(
+                f"width is {list(self.widths)}. Name at least one width, and each of them once."
+            )
+        if self.windows < len(self.widths):
+            raise ConfigError(
+                f"windows is {self.windows} for {len(self.widths)} widths. Let each have at least "
+                "one, or name fewer widths."
+            )
+        if self.loss == "ranking" and self.form == "elementwise":
+            raise ConfigError(
+                "loss is 'ranking' beside form 'elementwise', which gives a window a score for "
+                "each class. Choose form: summed, or another loss."
+            )
+
 
 class TSDMapsTerm(TermSection):
-    """Whole signed maps under the shared plan, matched by correlation."""
+    """Whole signed maps, by default under the shared plan, matched by correlation."""
 
     name: Literal["tsd_maps"]
+    map: Literal["windows", "timesteps"] = "windows"  # timesteps: from windows at every step
+    widths: tuple[Count, ...] = ()  # of windows, a map each; none: the shared plan's own
+    sources: tuple[str, ...] = ()  # other teachers whose maps are averaged with the teacher's
+    trust: bool = False  # whether a joblib file among them may run the code it contains
+
+    def check(self) -> None:
+        """Refuse settings that contradict each other.
+
+        Raises:
+            ConfigError: a width stands twice, or they do as every objective's may.
+        """
+        super().check()
+        if len(set(self.widths)) < len(self.widths):
+            raise ConfigError(f"widths is {list(self.widths)}. Name every width once.")
 
 
 class FitNetsTerm(FeatureTerm):
@@ -192,6 +267,7 @@ class XDistillationTerm(TermSection):
 
     name: Literal["xdistillation"]
     start: float = Field(0.0, ge=0, le=0)
+    ramp: float = Field(0.0, ge=0, le=0)
 
 
 class ShuffledSaliencyTerm(TermSection):

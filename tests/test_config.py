@@ -256,6 +256,14 @@ WRONG = {
         "student:\n  objectives:\n    - weight: 1",
         r"line 3: student\.objectives\.0 is {'weight': 1}\. .*'name'",
     ),
+    "a ramp of what must train from the first epoch": (
+        "student: {objectives: [{name: xdistillation, ramp: 0.5}]}",
+        r"student\.objectives\.0\.ramp is 0\.5\. Input should be less than or equal to 0",
+    ),
+    "a ramp without an end": (
+        "student:\n  objectives:\n    - name: kd\n      start: 0.5\n      ramp: 0.75",
+        r"line 5: student\.objectives\.0\.ramp is 0\.75 beside a start of 0\.5\. .*at most 0\.5",
+    ),
     "no objective": ("student: {objectives: []}", r"student\.objectives is \[\]\. .*at least 1"),
     "weight below zero": (
         "student: {objectives: [{name: kd, weight: -1}]}",
@@ -265,6 +273,18 @@ WRONG = {
         "student: {objectives: [{name: tsd, bank: -1}]}",
         r"student\.objectives\.0\.bank is -1\. Input should be greater than or equal to 0",
     ),
+    "a width of maps twice": (
+        "student: {objectives: [{name: tsd_maps, widths: [4, 8, 4]}]}",
+        r"student\.objectives\.0\.widths is \[4, 8, 4\]\. Name every width once\.",
+    ),
+    "a map of no steps": (
+        "student: {objectives: [{name: tsd_maps, widths: [4, 0]}]}",
+        r"student\.objectives\.0\.widths\.1 is 0\. Input should be greater than or equal to 1",
+    ),
+    "a map over something else": (
+        "student: {objectives: [{name: tsd_maps, map: steps}]}",
+        r"student\.objectives\.0\.map is 'steps'\. Input should be 'windows' or 'timesteps'",
+    ),
     "bank without disk": (
         "student: {objectives: [{name: tsd, bank_mib: 0}]}",
         r"student\.objectives\.0\.bank_mib is 0\. Input should be greater than 0",
@@ -272,6 +292,36 @@ WRONG = {
     "one of several weights": (
         "student: {objectives: [{name: kd, weight: [1, -1]}]}",
         r"student\.objectives\.0\.weight\.1 is -1\. Input should be greater than 0",
+    ),
+    "bounds in the wrong order": (
+        "student:\n  objectives:\n    - name: kd\n      weight: {low: 3, high: 2}",
+        r"line 4: student\.objectives\.0\.weight\.low must be below high, got 3 and 2\.",
+    ),
+    "one bound": (
+        "student: {objectives: [{name: kd, weight: {low: 3}}]}",
+        r"student\.objectives\.0\.weight\.high is {'low': 3}\. Field required",
+    ),
+    "bound at zero": (
+        "student: {objectives: [{name: kd, weight: {low: 0, high: 1}}]}",
+        r"student\.objectives\.0\.weight\.low is 0\. Input should be greater than 0",
+    ),
+    "unknown bound": (
+        "student: {objectives: [{name: kd, weight: {low: 1, high: 2, hihg: 3}}]}",
+        r"there is no key student\.objectives\.0\.weight\.hihg\. Did you mean high\? "
+        r"Allowed here: low, high\.",
+    ),
+    "no such search": (
+        "student: {search: {method: halvig}}",
+        r"student\.search\.method is 'halvig'\. Input should be 'full' or 'halving'",
+    ),
+    "unknown key of the search": (
+        "student: {search: {etha: 2}}",
+        r"there is no key student\.search\.etha\. Did you mean eta\? "
+        r"Allowed here: method, points, eta, first\.",
+    ),
+    "nobody left behind": (
+        "student: {search: {eta: 1}}",
+        r"student\.search\.eta is 1\. Input should be greater than or equal to 2",
     ),
     "no such precision": (
         "optimize: {precisions: [fp31]}",
@@ -343,3 +393,34 @@ def test_a_file_that_cannot_be_read(tmp_path, make):
 def test_a_wrong_setting_is_explained(setting, message):
     with pytest.raises(ConfigError, match=message):
         config.parse("seed: 5", [setting])
+
+
+PRUNED = "student: {prune_from_teacher: {}, "
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("teacher: {source: a.onnx}\n" + PRUNED + "width: 8}", r"a\.onnx is brought"),
+        (PRUNED + "family: resnet}", "prunes fcn or lstm, not resnet"),
+        (PRUNED + "width: 64}", "width 64, the student fcn of depth 3 and width 64"),
+        (PRUNED + "depth: 2}", "the student fcn of depth 2 and width 16"),
+        (PRUNED + "family: lstm}", "the teacher is fcn of depth 3 and width 64, the student lstm"),
+        (PRUNED + "objectives: [{name: xdistillation}]}", "predicts no map as the objective xdist"),
+        ("student: {prune_from_teacher: {untl: 1}}", "no key student.prune_from_teacher.untl. Did"),
+        ("student: {prune_from_teacher: {until: 0}}", "student.prune_from_teacher.until is 0"),
+    ],
+    ids=str,
+)
+def test_a_student_that_cannot_be_pruned_from_its_teacher(text, message):
+    with pytest.raises(ConfigError, match=message):
+        config.parse(text)
+
+
+def test_pruning_is_compared_with_the_teacher_of_the_whole_recipe():
+    """A part of a plan, read alone, may stand beside another teacher than the usual one."""
+    text = PRUNED + "family: lstm}"
+
+    assert config.parse(text, whole=False).student.prune_from_teacher is not None
+    whole = config.parse(f"teacher: {{family: lstm}}\n{text}")
+    assert whole.student.prune_from_teacher == config.PruneSection()

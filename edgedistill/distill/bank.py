@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.black_box import MEMORY_BYTES, Batch, Piece, Tell, sweep
+from edgedistill.distill.importance import Chances, draw_likely
 from edgedistill.errors import ConfigError, DataError
 from edgedistill.files import fingerprint, read_json, write_json
 from edgedistill.occlusion import BATCH_COPIES
@@ -68,11 +69,14 @@ class BankPlan:
     trained: int  # the first so many are donors: what validation series hold is never taught
     width: int  # w, steps
     number: int  # B, windows a series
+    chances: Chances | None = None  # of the starts, (M, T - w + 1); None: all alike and distinct
     seed: int = 0
 
     def key(self) -> str:
         """Return what tells this plan from others."""
-        hashes = [hashlib.sha256(part.tobytes()).hexdigest() for part in (self.series, self.labels)]
+        drawn = [] if self.chances is None else [self.chances]
+        parts: list[NDArray[Any]] = [self.series, self.labels, *drawn]
+        hashes = [hashlib.sha256(part.tobytes()).hexdigest() for part in parts]
         return fingerprint(
             [*hashes, self.series.shape, self.trained, self.width, self.number, self.seed]
         )
@@ -86,7 +90,10 @@ class BankPlan:
         rng = np.random.default_rng((self.seed, rows.start))
         labels = self.labels[rows]
         length = self.series.shape[2]
-        starts = draw_starts(len(labels), self.number, length=length, width=self.width, rng=rng)
+        if self.chances is None:
+            starts = draw_starts(len(labels), self.number, length=length, width=self.width, rng=rng)
+        else:
+            starts = draw_likely(self.chances[rows], self.number, rng)
         return starts, draw_donors(labels, self.labels[: self.trained], self.number, rng)
 
 

@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from edgedistill.distill import checkpoints
 from edgedistill.distill.objectives import Answer, Batch, Seen, Term
+from edgedistill.distill.pruning import Pruner
 from edgedistill.distill.questions import Questions
 from edgedistill.errors import ConfigError, MachineError, ModelError
 from edgedistill.files import fingerprint
@@ -125,6 +126,8 @@ def fit(
     seed: int,
     records: Records | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
+    pruner: Pruner | None = None,
+    until: int | None = None,
 ) -> list[Epoch]:
     """Train `model` in place and leave the chosen weights in it.
 
@@ -136,11 +139,15 @@ def fit(
         seed: of the order in which series are seen; the weights bring their own.
         records: where checkpoint and TensorBoard events go.
         on_epoch: called after every epoch; not across processes.
+        pruner: takes units from the network; only weights without them are chosen.
+        until: stop after this epoch and keep the checkpoint, from which the next call goes
+            on as if nothing had been; the weights left in `model` are the best so far.
 
     Returns:
         The learning curves, an entry an epoch.
 
     Raises:
+        ConfigError: no weights can be chosen after as few epochs as `until`.
         MachineError: the devices asked for are not there.
         ModelError: the loss is no longer a number.
     """
@@ -155,8 +162,15 @@ def fit(
         seed=seed,
         checkpoint=(records or Records()).checkpoint,
         on_epoch=callback,
+        pruner=pruner,
+        until=until,
     )
     history, weights = fabric.launch(run)
+    if not weights:
+        raise ConfigError(
+            f"Training was to stop after epoch {until} of {config.epochs}, before every term "
+            "counted in full, so there are no weights to choose. Stop later."
+        )
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     model.cpu().eval()
     return [Epoch(**epoch) for epoch in history]
@@ -196,28 +210,31 @@ def _run(
     seed: int,
     checkpoint: Path | None,
     on_epoch: Callable[[Epoch], None] | None,
+    pruner: Pruner | None,
+    until: int | None,
 ) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
     if fabric.world_size > 1:  # spawned processes share the memory of what is on the CPU
         model = copy.deepcopy(model)
         for term in terms:
             for value in (*term.objective.parameters(), *term.objective.buffers()):
                 value.data = value.data.clone()
-    loop = _Loop(fabric, model, terms, data, config, seed)
-    key = _key(model, terms, data, config, seed)
+    loop = _Loop(fabric, model, terms, data, config, seed, pruner)
+    key = _key(model, terms, data, config, seed, pruner)
     progress = loop.resume(checkpoint, key)
-    for number in range(len(progress.history) + 1, config.epochs + 1):
+    end = config.epochs if until is None else min(until, config.epochs)
+    for number in range(len(progress.history) + 1, end + 1):
+        if config.patience is not None and number - 1 - progress.best_epoch >= config.patience:
+            break
         epoch = loop.epoch(number)
         progress.history.append(epoch)
         loop.judge(epoch, progress)
         _log(fabric, epoch)
         if on_epoch is not None:
             on_epoch(epoch)
-        if config.patience is not None and number - progress.best_epoch >= config.patience:
-            break
         loop.save(checkpoint, key, progress)
     for logger in fabric.loggers:
         logger.finalize("success")
-    if checkpoint is not None and fabric.is_global_zero:
+    if checkpoint is not None and until is None and fabric.is_global_zero:
         checkpoint.unlink(missing_ok=True)
     del loop
     if multiprocessing.parent_process() is not None and torch.distributed.is_initialized():
@@ -258,10 +275,13 @@ class _Loop:
         data: TrainingData,
         config: FitConfig,
         seed: int,
+        pruner: Pruner | None,
     ) -> None:
-        self.fabric, self.config, self.terms = fabric, config, terms
-        for term in terms:
-            fabric.to_device(term.objective)
+        self.fabric, self.config, self.terms, self.pruner = fabric, config, terms, pruner
+        for part in (*(term.objective for term in terms), pruner):
+            fabric.to_device(part)
+        if pruner is not None:
+            fabric.to_device(pruner)
         self.own = [p for term in terms for p in term.objective.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             [*model.parameters(), *self.own],
@@ -309,8 +329,9 @@ class _Loop:
 
     def judge(self, epoch: Epoch, progress: _Progress) -> None:
         """Keep the weights if they are the best so far by the rule of the configuration."""
-        joined = max(term.start for term in self.terms)
-        if self._share(epoch.epoch) < joined:
+        joined = max(term.joined for term in self.terms)
+        narrow = 0.0 if self.pruner is None else self.pruner.until
+        if self._share(epoch.epoch) < max(joined, narrow):
             progress.best_epoch = epoch.epoch  # patience runs only once every term has joined
             return
         score = {
@@ -337,6 +358,7 @@ class _Loop:
             "best": progress.best,
             "best_epoch": progress.best_epoch,
             "weights": progress.weights,
+            "pruner": None if self.pruner is None else self.pruner.state_dict(),
         }
         checkpoints.save(path, key, state)
 
@@ -349,6 +371,8 @@ class _Loop:
         for term, known in zip(self.terms, state["objectives"], strict=True):
             term.objective.load_state_dict(known)
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.pruner is not None:
+            self.pruner.load_state_dict(state["pruner"])
         return _Progress(
             history=[Epoch(**epoch) for epoch in state["history"]],
             best=state["best"],
@@ -360,12 +384,17 @@ class _Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(batch.step)
         self.optimizer.zero_grad()
-        loss, _ = self._loss(batch, active)
+        loss, _ = self._loss(batch, active, self._share_at(batch.step))
         self.fabric.backward(loss)
         self._share_gradients()
+        if self.pruner is not None:
+            self.pruner.weigh(self.student)
         if self.config.clip is not None and len(active) == len(self.terms):
             self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.clip)
         self.optimizer.step()
+        if self.pruner is not None:
+            done = (batch.step + 1) / (self.config.epochs * len(self.train))
+            self.pruner.prune(self.student, done)
         return loss.item()
 
     def _share_gradients(self) -> None:
@@ -378,8 +407,11 @@ class _Loop:
                     self.fabric.all_reduce(parameter.grad, reduce_op="mean")
                 )
 
-    def _loss(self, batch: Batch, terms: list[Term]) -> tuple[Tensor, Tensor]:
-        """Return the weighted loss and the clean logits; one clean pass serves all terms."""
+    def _loss(self, batch: Batch, terms: list[Term], share: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Return the loss, weighted as after a share of training, and the clean logits.
+
+        One clean pass serves all terms.
+        """
         asked = [term.objective.windows(batch) for term in terms]
         views = [term.objective.views(batch) for term in terms]
         logits, changes, features, told = self.model(batch.series, asked, self.layers, views)
@@ -388,7 +420,8 @@ class _Loop:
             for view, said in zip(views, told, strict=True)
         ]
         losses = [
-            term.weight * term.objective(batch, Answer(logits, windows, change, features, other))
+            term.weight_at(share)
+            * term.objective(batch, Answer(logits, windows, change, features, other))
             for term, windows, change, other in zip(terms, asked, changes, seen, strict=True)
         ]
         return torch.stack(losses).sum(), logits
@@ -417,6 +450,11 @@ class _Loop:
         """Return how far training is; the last epoch has every term, however late it joins."""
         return 1.0 if number == self.config.epochs else (number - 1) / self.config.epochs
 
+    def _share_at(self, step: int) -> float:
+        """Return how far training is before an optimizer step."""
+        number = step // len(self.train) + 1
+        return max(self._share(number), step / (self.config.epochs * len(self.train)))
+
     def _learning_rate(self, step: int) -> float:
         if self.config.schedule == "constant":
             return self.config.learning_rate
@@ -438,13 +476,19 @@ class _Loop:
 
 
 def _key(
-    model: nn.Module, terms: list[Term], data: TrainingData, config: FitConfig, seed: int
+    model: nn.Module,
+    terms: list[Term],
+    data: TrainingData,
+    config: FitConfig,
+    seed: int,
+    pruner: Pruner | None,
 ) -> str:
     """Return what tells a run from others, so that a checkpoint resumes its own run only."""
-    asked = [[type(term.objective).__name__, term.weight, term.start] for term in terms]
+    asked = [[type(term.objective).__name__, term.weight, term.start, term.ramp] for term in terms]
     shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
     own = [list(p.shape) for t in terms for p in t.objective.parameters() if p.requires_grad]
-    return fingerprint([asdict(config), seed, asked, shapes, own, len(data.series)])
+    pruned = [] if pruner is None else pruner.key
+    return fingerprint([asdict(config), seed, asked, shapes, own, len(data.series), pruned])
 
 
 def _rows(data: TrainingData, rows: Tensor) -> TensorDataset:

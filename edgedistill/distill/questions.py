@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from edgedistill.distill.features import Features, recording
@@ -38,8 +39,9 @@ class Questions(nn.Module):
             views: sets of other versions of the series, (V, N, C, T).
 
         Returns:
-            Logits (N, K); for each set of windows the changes (N, W, K); outputs by name; for
-            each set of views the logits (V, N, K) and outputs by name, (V, N, ...).
+            Logits (N, K); for each set of windows the changes (N, W, K), those of other widths
+            behind; outputs by name; for each set of views the logits (V, N, K) and outputs by
+            name, (V, N, ...).
         """
         logits, changes, found = self._clean(series, asked, layers)
         return logits, changes, found, [v if v is None else self._view(v, layers) for v in views]
@@ -52,16 +54,20 @@ class Questions(nn.Module):
                 return self.student(series).float(), [None] * len(asked), found
             known = Asked(self.student, series, graph=self._graph[0])
         changes = [
-            None if windows is None else known.changes(windows.starts, windows.patches).changes
-            for windows in asked
+            None if windows is None else _changes(known, windows).float() for windows in asked
         ]
-        return known.logits.float(), [None if c is None else c.float() for c in changes], found
+        return known.logits.float(), changes, found
 
     def _view(self, views: Tensor, layers: Sequence[str]) -> View:
         with recording(self.student, layers) as found:
             logits = self.student(views.flatten(0, 1)).float()
         split = partial(_split, views=views)
         return split(logits), {name: split(value) for name, value in found.items()}
+
+
+def _changes(known: Asked, windows: Windows) -> Tensor:
+    answers = [known.changes(part.starts, part.patches) for part in windows.widths]
+    return torch.cat([answer.changes for answer in answers], dim=1)
 
 
 def _split(value: Tensor, views: Tensor) -> Tensor:

@@ -184,7 +184,7 @@ def _check_part(part: Mapping[str, Any], path: tuple[str, ...], source: Source) 
         )
     if part:  # data may be a mere name here
         above: dict[str, Any] = {"data": {}} if isinstance(part.get("data"), str) else {}
-        config.parse(source.cut(*path), above=above, origin=source.origin)
+        config.parse(source.cut(*path), above=above, origin=source.origin, whole=False)
 
 
 def _check_name(name: str, path: tuple[str, ...], source: Source) -> None:

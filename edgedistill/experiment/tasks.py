@@ -24,6 +24,7 @@ from edgedistill.errors import EdgeDistillError
 from edgedistill.experiment.scores import Scores, reference_scores, student_scores
 from edgedistill.files import fingerprint, read_json, sha256, write_json
 from edgedistill.stages import networks
+from edgedistill.stages.branches import branch_key
 from edgedistill.stages.data import prepare_data
 from edgedistill.stages.ensembles import files
 from edgedistill.stages.folder import is_unchanged, make_stage
@@ -32,7 +33,7 @@ from edgedistill.stages.lessons import objective
 from edgedistill.stages.progress import silent
 from edgedistill.stages.student import make_student
 from edgedistill.stages.teacher import KNOWLEDGE, make_teacher, open_knowledge
-from edgedistill.terms import TSDTerm
+from edgedistill.terms import TSDMapsTerm, TSDTerm
 
 SCORES = "scores.json"
 _TEACHER, _REFERENCES, _WORK, _HELD = "teacher", "references", ".work", "in-use"
@@ -138,7 +139,7 @@ def _teacher_key(shared: Recipe, data: Prepared) -> str:
     named = [shared.teacher.source, shared.teacher.weights]
     brought = [sha256(Path(n)) for n in named if n is not None and Path(n).is_file()]
     sections = [values[key] for key in ("seed", "teacher", "saliency", "references")]
-    return fingerprint([__version__, data.fingerprint, sections, brought])
+    return fingerprint([__version__, data.fingerprint, sections, brought, *branch_key(shared)])
 
 
 def _references(lessons: Lessons, data: Prepared) -> Scores:
@@ -181,11 +182,11 @@ def _key(run: Run, data: Prepared) -> str:
 
 
 def _fill_banks(lessons: Lessons, data: Prepared) -> None:
-    """Ask the teacher about windows before students do, who would all ask at once."""
+    """Ask teachers about windows and for maps before students do, who would all ask at once."""
     knowledge, _ = open_knowledge(lessons.folder / _TEACHER)
     for recipe in lessons.methods:
         for term in recipe.student.objectives:
-            if isinstance(term, TSDTerm) and term.bank:
+            if isinstance(term, TSDMapsTerm) or (isinstance(term, TSDTerm) and term.bank):
                 with suppress(EdgeDistillError):  # the run itself says what is wrong
                     objective(term, _lesson(lessons, recipe, data, knowledge))
 

@@ -6,7 +6,16 @@ from edgedistill.saliency.windows import (
     perturb,
     signed_change,
     signed_fall,
+    timestep_map,
     window_saliency,
 )
 
-__all__ = ["correlation", "normalize", "perturb", "signed_change", "signed_fall", "window_saliency"]
+__all__ = [
+    "correlation",
+    "normalize",
+    "perturb",
+    "signed_change",
+    "signed_fall",
+    "timestep_map",
+    "window_saliency",
+]

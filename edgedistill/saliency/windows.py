@@ -112,6 +112,26 @@ def signed_fall(changes: Tensor, targets: Tensor) -> Tensor:
     return fall.gather(2, index).squeeze(2)
 
 
+def timestep_map(scores: Tensor, starts: Tensor, *, width: int, length: int) -> Tensor:
+    """Return for every time step the mean score of the windows that cover it, else 0.
+
+    Args:
+        scores: (N, W).
+        starts: first steps of windows that all series share, (W,).
+        width: w, steps.
+        length: T, steps.
+
+    Returns:
+        (N, T), of the type of `scores`.
+    """
+    edges = torch.cat([starts, starts + width])  # where a window begins to count, and where it ends
+    values = _precise(scores)
+    both = torch.cat([values, torch.ones_like(values[:1])])  # the last row counts windows
+    steps = both.new_zeros(len(both), length + 1)
+    steps = steps.index_add(1, edges, torch.cat([both, -both], dim=1)).cumsum(dim=1)[:, :length]
+    return (steps[:-1] / steps[-1:].clamp(min=1)).to(scores.dtype)
+
+
 def correlation(first: Tensor, second: Tensor, *, epsilon: float = 1e-8) -> Tensor:
     """Return Pearson's correlation of each pair of maps, (N, W) -> (N,); 0 for a constant map."""
     a = first - first.mean(dim=-1, keepdim=True)

@@ -10,7 +10,7 @@ from edgedistill.errors import ModelError
 from edgedistill.stages import networks
 from edgedistill.stages.teacher import bring
 from edgedistill.teachers import Teacher, TorchTeacher
-from edgedistill.terms import EnsembleTerm
+from edgedistill.terms import EnsembleTerm, TSDMapsTerm
 
 
 def open_source(source: str, recipe: Recipe, data: Prepared, *, trust: bool) -> Teacher:
@@ -43,7 +43,8 @@ def open_source(source: str, recipe: Recipe, data: Prepared, *, trust: bool) -> 
 
 def files(recipe: Recipe) -> list[Path]:
     """Return the files that a student's other teachers consist of; a change makes it anew."""
-    terms = [term for term in recipe.student.objectives if isinstance(term, EnsembleTerm)]
+    asking = EnsembleTerm, TSDMapsTerm
+    terms = [term for term in recipe.student.objectives if isinstance(term, asking)]
     named = [Path(source) for term in terms for source in term.sources]
     found = [path / networks.WEIGHTS if path.is_dir() else path for path in named]
     return [path for path in found if path.is_file()]

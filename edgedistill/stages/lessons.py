@@ -10,29 +10,33 @@ import torch
 
 from edgedistill.data import Prepared
 from edgedistill.distill.bank import Bank, BankPlan, open_bank, windows_within, write_bank
+from edgedistill.distill.importance import Chances, start_chances
 from edgedistill.distill.objectives import (
     KD,
     TSD,
     CrossEntropy,
     Objective,
-    TSDMaps,
+    Scales,
     XDistillation,
 )
+from edgedistill.distill.objectives.scales import shared
 from edgedistill.files import fingerprint, sha256
 from edgedistill.stages.folder import is_unchanged, make_stage
 from edgedistill.stages.lesson import Lesson
 from edgedistill.stages.lessons_answers import ANSWER_BUILDERS
 from edgedistill.stages.lessons_layers import LAYER_BUILDERS
+from edgedistill.stages.lessons_maps import MAP_BUILDERS
 from edgedistill.stages.lessons_relations import RELATION_BUILDERS
 from edgedistill.stages.teacher import KNOWLEDGE, open_teacher, plan_of, training_data
 from edgedistill.terms import (
     CrossEntropyTerm,
     KDTerm,
     ObjectiveTerm,
-    TSDMapsTerm,
     TSDTerm,
     XDistillationTerm,
 )
+
+WIDTH_SEED = 3000  # added for every further width of `tsd`, or all would draw the same places
 
 
 def objective(term: ObjectiveTerm, lesson: Lesson) -> Objective:
@@ -56,11 +60,6 @@ def _kd(term: KDTerm, lesson: Lesson) -> Objective:
     return KD(lesson.logits, temperature=term.temperature)
 
 
-def _tsd_maps(term: TSDMapsTerm, lesson: Lesson) -> Objective:
-    lesson.explainable(term.name)
-    return TSDMaps(lesson.known, plan_of(lesson.recipe, lesson.data.train.x.shape[2]))
-
-
 def _xdistillation(term: XDistillationTerm, lesson: Lesson) -> Objective:
     lesson.explainable(term.name)
     return XDistillation(lesson.known, plan_of(lesson.recipe, lesson.data.train.x.shape[2]))
@@ -68,29 +67,44 @@ def _xdistillation(term: XDistillationTerm, lesson: Lesson) -> Objective:
 
 def _tsd(term: TSDTerm, lesson: Lesson) -> Objective:
     lesson.explainable(term.name)
-    bank = _bank(term, lesson) if term.bank else None
-    train = lesson.data.train
+    numbers = shared(term.windows, len(term.widths))
+    parts = [
+        _tsd_part(term, lesson, width, number, lesson.recipe.seed + place * WIDTH_SEED)
+        for place, (width, number) in enumerate(zip(term.widths, numbers, strict=True))
+    ]
+    return parts[0] if len(parts) == 1 else Scales(parts, numbers)
+
+
+def _tsd_part(term: TSDTerm, lesson: Lesson, width: int, windows: int, seed: int) -> TSD:
+    """Return the objective for the windows of one width."""
+    train, chances = lesson.data.train, None
+    if term.draw == "importance":
+        chances = start_chances(lesson.known.kl, plan_of(lesson.recipe, train.x.shape[2]), width)
+    bank = _bank(term, lesson, width, windows, chances) if term.bank else None
     return TSD(
         bank or open_teacher(lesson.recipe, lesson.data, lesson.teacher).logits,
         train.x,
         train.y,
-        windows=term.windows,
-        width=term.width,
+        windows=windows,
+        width=width,
         temperature=term.temperature,
         form=term.form,
-        seed=lesson.recipe.seed,
+        loss=term.loss,
+        chances=chances,
+        seed=seed,
     )
 
 
-def _bank(term: TSDTerm, lesson: Lesson) -> Bank:
+def _bank(term: TSDTerm, lesson: Lesson, width: int, windows: int, chances: Chances | None) -> Bank:
     """Return the teacher's answers to many windows; it is asked only if none are kept.
 
     What the student is, its seed and the loss are no part of the key, and the folder is no
     part of the student's, so that another student finds the same answers.
     """
-    plan = _bank_plan(term, lesson.data)
+    plan = _bank_plan(term, lesson.data, width, windows, chances)
     key = fingerprint([sha256(lesson.teacher / KNOWLEDGE), plan.key()])
-    folder = lesson.home / f"bank-{plan.width}-{plan.number}"
+    drawn = "" if chances is None else f"-{term.draw}"
+    folder = lesson.home / f"bank-{plan.width}-{plan.number}{drawn}"
     if not is_unchanged(folder, key):
         told = partial(lesson.tell, "ask the teacher about windows")
         asked = open_teacher(lesson.recipe, lesson.data, lesson.teacher)
@@ -98,12 +112,14 @@ def _bank(term: TSDTerm, lesson: Lesson) -> Bank:
     return open_bank(folder)
 
 
-def _bank_plan(term: TSDTerm, data: Prepared) -> BankPlan:
+def _bank_plan(
+    term: TSDTerm, data: Prepared, width: int, windows: int, chances: Chances | None
+) -> BankPlan:
     known = training_data(data)
     number = windows_within(
-        term.bank_mib,
-        asked=term.bank * term.windows,
-        least=term.windows,
+        term.bank_mib * windows / term.windows,
+        asked=term.bank * windows,
+        least=windows,
         series=len(known.series),
         classes=len(data.class_names),
     )
@@ -111,8 +127,9 @@ def _bank_plan(term: TSDTerm, data: Prepared) -> BankPlan:
         series=known.series.numpy(),
         labels=known.labels.numpy(),
         trained=len(known.train),
-        width=term.width,
+        width=width,
         number=number,
+        chances=chances,
     )
 
 
@@ -120,9 +137,9 @@ _BUILDERS: dict[type, Callable[[Any, Lesson], Objective]] = {
     CrossEntropyTerm: _cross_entropy,
     KDTerm: _kd,
     TSDTerm: _tsd,
-    TSDMapsTerm: _tsd_maps,
     XDistillationTerm: _xdistillation,
     **ANSWER_BUILDERS,
     **LAYER_BUILDERS,
+    **MAP_BUILDERS,
     **RELATION_BUILDERS,
 }

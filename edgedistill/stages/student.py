@@ -1,26 +1,27 @@
-"""The student stage: distill, once for every weight the recipe leaves open, and choose."""
+"""The student stage: distill with every weight that the recipe leaves open, and choose."""
 
 from __future__ import annotations
 
-import itertools
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
-from edgedistill import metrics
+from edgedistill import __version__, metrics
 from edgedistill.config import Recipe
 from edgedistill.data import Prepared
 from edgedistill.distill.fit import Records, fit
+from edgedistill.distill.halving import Rung, climb
 from edgedistill.distill.knowledge import Knowledge, explain_like
 from edgedistill.distill.objectives import Term
-from edgedistill.distill.selection import Trial, choose
-from edgedistill.files import write_json
-from edgedistill.stages import networks
+from edgedistill.distill.selection import Trial
+from edgedistill.files import fingerprint, sha256, write_json
+from edgedistill.stages import networks, search
+from edgedistill.stages.ensembles import files
 from edgedistill.stages.lesson import Lesson
 from edgedistill.stages.lessons import objective
 from edgedistill.stages.progress import Progress, epochs, silent
-from edgedistill.stages.teacher import open_knowledge, plan_of, training_data
+from edgedistill.stages.pruning import beginning, ending
+from edgedistill.stages.teacher import KNOWLEDGE, open_knowledge, plan_of, training_data
 from edgedistill.teachers import TorchTeacher
 
 TRIALS = "trials.json"
@@ -41,26 +42,43 @@ def make_student(
         tell: progress.
     """
     knowledge, _ = open_knowledge(teacher)
-    choices = list(_choices(recipe))
-    trials = []
-    for index, weights in enumerate(choices):
-        folder = work / f"student-{index}"
-        folder.mkdir(parents=True, exist_ok=True)
-        what = "distill" if len(choices) == 1 else f"distill {index + 1} of {len(choices)}"
-        trials.append(_distill(recipe, data, teacher, knowledge, weights, folder, what, tell))
-    chosen = choose(trials, len(data.validation.y))
+    weights = search.candidates(recipe)
+    rungs = search.rungs(recipe, len(weights))
+    key = _key(recipe, data, teacher)
+
+    def train(candidate: int, number: int) -> Trial:
+        folder = work / f"student-{candidate}"
+        own = fingerprint([key, weights[candidate]])
+        judged = search.recall(folder, own)
+        if number == len(judged):
+            epoch, what = rungs[number].epoch, _progress(candidate, number, rungs)
+            judged.append(
+                _distill(
+                    recipe, data, teacher, knowledge, weights[candidate], folder, epoch, what, tell
+                )
+            )
+            search.note(folder, own, judged)
+        return judged[number]
+
+    judged, chosen = climb(rungs, train, len(data.validation.y))
     for name in (networks.WEIGHTS, networks.FACTS):
         shutil.copyfile(work / f"student-{chosen}" / name, out / name)
-    write_json(out / TRIALS, {"trials": [asdict(trial) for trial in trials], "chosen": chosen})
+    write_json(out / TRIALS, search.account(rungs, judged, chosen))
 
 
-def _choices(recipe: Recipe) -> Iterator[tuple[float, ...]]:
-    """Yield every combination of the weights that the recipe leaves open."""
-    options = [
-        term.weight if isinstance(term.weight, tuple) else (term.weight,)
-        for term in recipe.student.objectives
-    ]
-    yield from itertools.product(*options)
+def _key(recipe: Recipe, data: Prepared, teacher: Path) -> str:
+    """Return what a search is known by, so that what is noted of another is not believed."""
+    values = recipe.to_dict()
+    sections = [values[name] for name in ("seed", "student", "saliency")]
+    answers = [sha256(path) for path in (teacher / KNOWLEDGE, *files(recipe))]
+    return fingerprint([__version__, data.fingerprint, sections, answers])
+
+
+def _progress(candidate: int, number: int, rungs: list[Rung]) -> str:
+    """Return what a person reads while a candidate trains."""
+    count = rungs[0].candidates
+    what = "distill" if count == 1 else f"distill {candidate + 1} of {count}"
+    return what if len(rungs) == 1 else f"{what}, rung {number + 1} of {len(rungs)}"
 
 
 def _distill(
@@ -70,17 +88,23 @@ def _distill(
     knowledge: Knowledge,
     weights: tuple[float, ...],
     folder: Path,
+    until: int,
     what: str,
     tell: Progress,
 ) -> Trial:
-    """Train one student into `folder` and return how it does on validation series."""
+    """Train one student up to an epoch, into `folder`, and return how it does on validation."""
     sections = recipe.student.objectives
     config = recipe.student.training
-    model = networks.fresh(recipe.student, data, seed=recipe.seed)
+    model, pruner = beginning(recipe, data, teacher)
     home = folder.parent.parent  # beside the work of students, for all of them
     lesson = Lesson(recipe, data, teacher, knowledge, model, home, tell)
     terms = [
-        Term(objective=objective(section, lesson), weight=weight, start=section.start)
+        Term(
+            objective=objective(section, lesson),
+            weight=weight,
+            start=section.start,
+            ramp=section.ramp,
+        )
         for section, weight in zip(sections, weights, strict=True)
     ]
     history = fit(
@@ -93,12 +117,16 @@ def _distill(
             checkpoint=folder / "student.ckpt",
             tensorboard=folder.parent / "tensorboard" / folder.name,
         ),
-        on_epoch=epochs(tell, what, config.epochs),
+        on_epoch=epochs(tell, what, until),
+        pruner=pruner,
+        until=until,
     )
+    model = ending(model, recipe, data)
     networks.save(model, recipe.student, data, history, folder)
     names = [section.name for section in sections]
     student = TorchTeacher(model, classes=len(data.class_names), name="student")
-    return _trial(dict(zip(names, weights, strict=True)), student, recipe, data, knowledge)
+    found = _trial(dict(zip(names, weights, strict=True)), student, recipe, data, knowledge)
+    return replace(found, epochs=len(history))
 
 
 def _trial(

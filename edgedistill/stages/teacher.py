@@ -20,6 +20,7 @@ from edgedistill.files import read_json, write_json
 from edgedistill.metrics import pearson
 from edgedistill.perturbation import PerturbationPlan, default_plan
 from edgedistill.stages import networks
+from edgedistill.stages.branches import branch_terms
 from edgedistill.stages.data import read_source
 from edgedistill.stages.progress import Progress, epochs, silent
 from edgedistill.teachers import Teacher, TorchTeacher
@@ -124,7 +125,7 @@ def _train(
     model: nn.Module = networks.fresh(recipe.teacher, data, seed=seed)
     history = fit(
         model,
-        [Term(objective=CrossEntropy())],
+        [Term(objective=CrossEntropy()), *branch_terms(recipe, data, model)],
         training_data(data),
         config,
         seed=seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +23,7 @@ from edgedistill.distill.bank import (
     write_bank,
 )
 from edgedistill.errors import ConfigError, DataError, ModelError
+from edgedistill.files import fingerprint
 from edgedistill.models import ModelSpec, build
 from edgedistill.teachers import TorchTeacher
 
@@ -145,6 +147,30 @@ def test_the_key_tells_plans_apart(plan):
 
     assert plan.key() == replace(plan).key()
     assert len(keys | {plan.key()}) == len(changes) + 1
+
+
+def test_the_key_of_windows_drawn_alike_stays_what_it_was(plan):
+    """Banks on disk that were made before starts could have chances are found again."""
+    hashes = [hashlib.sha256(part.tobytes()).hexdigest() for part in (plan.series, plan.labels)]
+
+    expected = fingerprint([*hashes, plan.series.shape, TRAINED, WIDTH, NUMBER, 0])
+
+    assert plan.key() == expected
+
+
+def test_windows_are_drawn_by_their_chances(plan, teacher, written):
+    """Where a chance is 0 no window begins; donors are of other classes as ever."""
+    chances = np.zeros((40, LENGTH - WIDTH + 1))
+    chances[np.arange(40), np.arange(40) % 20] = 0.5
+    chances[:, 19] += 0.5
+
+    bank = written(teacher, replace(plan, chances=chances))
+
+    for row in range(40):
+        assert set(bank.starts[row].tolist()) <= {row % 20, 19}
+    assert (plan.labels[bank.donors] != plan.labels[:, None]).all()
+    assert replace(plan, chances=chances).key() != plan.key()
+    assert replace(plan, chances=chances).key() != replace(plan, chances=chances[::-1]).key()
 
 
 def test_the_bound_on_disk_is_kept(plan, teacher, written, tmp_path):

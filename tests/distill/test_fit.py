@@ -54,8 +54,8 @@ def network(seed: int = 0) -> nn.Module:
         return build(ModelSpec(family="fcn", width=2), channels=1, classes=CLASSES, length=24)
 
 
-def entropy(weight: float = 1.0, start: float = 0.0) -> Term:
-    return Term(objective=CrossEntropy(), weight=weight, start=start)
+def entropy(weight: float = 1.0, start: float = 0.0, ramp: float = 0.0) -> Term:
+    return Term(objective=CrossEntropy(), weight=weight, start=start, ramp=ramp)
 
 
 def train(
@@ -78,9 +78,16 @@ def same_weights(first: nn.Module, second: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-def worsening(start: float) -> Term:
+def worsening(start: float, ramp: float = 0.0) -> Term:
     """A term that drives the cross-entropy up as soon as it joins."""
-    return entropy(weight=-20.0, start=start)
+    return entropy(weight=-20.0, start=start, ramp=ramp)
+
+
+class Level(Objective):
+    """A loss of 1 whatever the student says, so that the loss of a step is its weight."""
+
+    def forward(self, _batch, answer):
+        return 1 + 0 * answer.logits.sum()
 
 
 @contextmanager
@@ -192,6 +199,59 @@ def test_the_last_epoch_has_every_term(data, epochs):
     assert history[-1].train_loss < 0
     kept = validation_entropy(model, data)
     assert kept == pytest.approx(history[-1].validation_cross_entropy, rel=1e-5)
+
+
+def test_a_weight_grows_linearly_over_its_ramp(data):
+    """Step by step from 0, over a share of the epochs that follow its start; judged in full."""
+    term = Term(objective=Level(), weight=3.0, start=0.25, ramp=0.5)
+    epochs, steps = 8, TRAINED // CONFIG.batch_size
+
+    history, _ = train(data, replace(CONFIG, epochs=epochs), term, entropy(weight=0.0))
+
+    slow = [
+        np.mean([3 * min(max(n * steps + s - 12, 0) / 24, 1) for s in range(steps)])
+        for n in range(epochs)
+    ]
+    assert [epoch.train_loss for epoch in history] == pytest.approx(slow, abs=1e-6)
+    assert slow[1] == 0 < slow[2] < slow[5] < slow[6] == 3
+    assert {epoch.validation_loss for epoch in history} == {3.0}
+
+
+def test_a_ramp_of_a_last_epoch_counts_in_full(data):
+    """So that a short run ends with weights that saw every term."""
+    term = Term(objective=Level(), start=1 / 3, ramp=2 / 3)
+
+    history, _ = train(data, replace(CONFIG, epochs=3), entropy(weight=0.0), term)
+
+    assert history[-1].train_loss == 1
+
+
+@pytest.mark.parametrize("select", ["cross_entropy", "objective"])
+def test_weights_before_the_end_of_a_ramp_are_never_kept(data, select):
+    """They never saw what is asked at its whole weight; without the ramp they could be kept."""
+    config = replace(CONFIG, epochs=20, select=select)
+
+    history, model = train(data, config, entropy(), worsening(start=0.25, ramp=0.5))
+
+    entropies = [epoch.validation_cross_entropy for epoch in history]
+    assert min(entropies[5:15]) < min(entropies[15:])
+    kept = validation_entropy(model, data)
+    assert any(kept == pytest.approx(value, rel=1e-5) for value in entropies[15:])
+
+
+def test_patience_waits_for_the_end_of_a_ramp(data):
+    config = replace(CONFIG, epochs=8, patience=1)
+
+    history, _ = train(data, config, entropy(), worsening(start=0.25, ramp=0.5))
+
+    assert len(history) >= 7
+
+
+@pytest.mark.parametrize("ramp", [-0.1, 0.6, math.nan])
+def test_a_ramp_without_an_end_is_refused(ramp):
+    with pytest.raises(ConfigError, match=r"ramp is .* beside a start of 0\.5.* at most 0\.5"):
+        entropy(start=0.5, ramp=ramp)
+    assert entropy(start=1 / 3, ramp=2 / 3).joined <= 1
 
 
 def test_patience_stops(data):
@@ -363,6 +423,78 @@ def test_a_checkpoint_is_taken_up(data, checkpoint):
     assert done == [4, 5, 6]
     assert same_weights(whole, resumed)
     assert not checkpoint.exists()
+
+
+def in_parts(data: TrainingData, path: Path, config: FitConfig, *ends: int) -> nn.Module:
+    """Train with stops, each part from a fresh network and its checkpoint alone."""
+    for end in ends:
+        model = network()
+        records = Records(checkpoint=path)
+        terms = [entropy(), worsening(start=0.3)]
+        fit(model, terms, data, config, seed=0, records=records, until=end)
+    return model
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_a_run_in_parts_ends_as_a_run_in_one(data, tmp_path, schedule):
+    """In every bit, and under the learning rates of the whole run."""
+    config = replace(CONFIG, schedule=schedule)
+    _, whole = train(data, config, entropy(), worsening(start=0.3))
+
+    parted = in_parts(data, tmp_path / "run.ckpt", config, 3, 4, 6)
+
+    assert same_weights(whole, parted)
+
+
+def test_a_run_that_stops_gives_its_best_weights_so_far(data, tmp_path):
+    """And keeps the checkpoint, also at its end, so that asking again costs no epoch."""
+    config = replace(CONFIG, learning_rate=0.3)
+    path = tmp_path / "run.ckpt"
+    done: list[Epoch] = []
+
+    histories = []
+    for until in (4, 4, 6, 6):
+        model = network()
+        histories.append(
+            fit(
+                model,
+                [entropy()],
+                data,
+                config,
+                seed=0,
+                records=Records(checkpoint=path),
+                on_epoch=done.append,
+                until=until,
+            )
+        )
+        best = min(epoch.validation_cross_entropy for epoch in histories[-1])
+        assert validation_entropy(model, data) == pytest.approx(best, rel=1e-5)
+
+    assert [len(history) for history in histories] == [4, 4, 6, 6]
+    assert [epoch.epoch for epoch in done] == [1, 2, 3, 4, 5, 6]
+    assert path.exists()
+
+
+def test_patience_that_has_run_out_is_remembered(data, tmp_path):
+    """A run that stopped by itself does not go on because someone asks it to."""
+    config = replace(CONFIG, epochs=40, learning_rate=0.3, patience=3)
+    expected, whole = train(data, config)
+
+    histories = []
+    for until in (len(expected) - 1, len(expected), len(expected) + 1, 40):
+        model = network()
+        records = Records(checkpoint=tmp_path / "run.ckpt")
+        histories.append(
+            fit(model, [entropy()], data, config, seed=0, records=records, until=until)
+        )
+
+    assert histories[1:] == [expected] * 3
+    assert same_weights(whole, model)
+
+
+def test_a_stop_before_every_term_has_joined_is_refused(data, tmp_path):
+    with pytest.raises(ConfigError, match=r"to stop after epoch 2 of 6, .* no weights to choose"):
+        in_parts(data, tmp_path / "run.ckpt", CONFIG, 2)
 
 
 def test_a_checkpoint_of_another_configuration_is_not_used(data, checkpoint):

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from edgedistill.errors import MachineError, UsageError
-from edgedistill.experiment import executors, plan, results, running
+from edgedistill.experiment import executors, plan, results, running, tasks
 from edgedistill.experiment.results import RESULTS
 from edgedistill.files import read_json
 from edgedistill.stages.networks import WEIGHTS
+from edgedistill.stages.student import make_student
 
 FIVE = """\
 recipe:
@@ -173,6 +174,33 @@ def test_an_error_that_is_not_ours_is_a_row_too(tiny, in_process, copied):
     rows = running.run(tiny, copied)
 
     assert all(row.error.startswith("FileExistsError: ") for row in rows if row.set == "GunPoint")
+
+
+@pytest.mark.parametrize(
+    ("term", "kept"),
+    [
+        ("{name: tsd, windows: 4, width: 6, bank: 2}", "bank.json"),
+        ("{name: tsd_maps, widths: [5]}", "signed.npy"),
+    ],
+)
+def test_a_teacher_is_asked_before_the_first_student_begins(
+    in_process, tmp_path, monkeypatch, term, kept
+):
+    """Side by side, students would otherwise all ask at once."""
+    found = []
+
+    def watched(*arguments, **more):
+        found.append(len(list(tmp_path.rglob(kept))))
+        make_student(*arguments, **more)
+
+    monkeypatch.setattr(tasks, "make_student", watched)
+    text = FIVE.replace("{name: kd}", term)
+    text = text.replace("epochs: 60", "epochs: 1").replace("1, 2, 3, 4, 5", "1, 2")
+
+    rows = running.run(plan.parse(text), tmp_path)
+
+    assert [row.error for row in rows] == [None, None]
+    assert found == [1, 1]
 
 
 def test_the_bank_of_a_set_is_asked_for_once(in_process, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from torch.autograd import gradcheck
 
 from edgedistill import metrics, occlusion, saliency
+from edgedistill.perturbation import PerturbationPlan
 
 SHAPES = [(1, 1, 2), (3, 5, 2), (4, 7, 6)]  # N, W, K
 
@@ -127,6 +128,28 @@ def test_gradient_of_signed_change(rng):
 def test_gradient_of_correlation(rng):
     """Through both maps."""
     assert gradcheck(saliency.correlation, _doubles(rng, (3, 5), (3, 5)))
+
+
+@pytest.mark.parametrize(("width", "stride"), [(1, 1), (4, 1), (5, 3), (3, 7)])
+def test_timestep_map_agrees_with_the_kernel(rng, width, stride):
+    """Where windows overlap at every step, at some, and where steps are left out."""
+    plan = PerturbationPlan(length=20, width=width, stride=stride)
+    scores = rng.normal(size=(3, len(plan.starts))).astype(np.float32)
+    asked = torch.from_numpy(scores), torch.from_numpy(plan.starts)
+
+    found = saliency.timestep_map(*asked, width=width, length=20)
+
+    assert found.dtype == torch.float32
+    _close(found, occlusion.time_map(scores, plan))
+
+
+def test_gradient_of_timestep_map(rng):
+    starts = torch.tensor([0, 1, 4])
+
+    def spread(scores):
+        return saliency.timestep_map(scores, starts, width=3, length=8)
+
+    assert gradcheck(spread, _doubles(rng, (2, 3)))
 
 
 def test_gradient_of_perturb(rng):

@@ -42,7 +42,7 @@ def distilled(recipe: Recipe, data, stages: Path, folder: Path, *settings: str):
 def test_every_open_weight_is_tried_and_the_best_is_taken(recipe, data, stages):
     found = read_json(stages / "student" / TRIALS)
 
-    trials = [Trial(**trial) for trial in found["trials"]]
+    trials = [Trial(**{name: trial[name] for name in Trial.__slots__}) for trial in found["trials"]]
     assert [trial.weights for trial in trials] == [
         {"cross_entropy": 0.1, "kd": 0.9, "tsd_maps": weight} for weight in (1.0, 3.0)
     ]

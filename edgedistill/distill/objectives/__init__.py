@@ -24,11 +24,14 @@ from edgedistill.distill.objectives.objective import (
     Seen,
     Term,
     Windows,
+    check_ramp,
 )
 from edgedistill.distill.objectives.ranking import Ranking
 from edgedistill.distill.objectives.rkd import RKD
+from edgedistill.distill.objectives.scales import Scales
 from edgedistill.distill.objectives.sp import SP
 from edgedistill.distill.objectives.sskd import SSKD
+from edgedistill.distill.objectives.student_friendly import StudentFriendly
 from edgedistill.distill.objectives.tsd import TSD
 from edgedistill.distill.objectives.tsd_maps import TSDMaps
 from edgedistill.distill.objectives.vid import VID
@@ -56,10 +59,13 @@ __all__ = [
     "MemKD",
     "Objective",
     "Ranking",
+    "Scales",
     "Seen",
+    "StudentFriendly",
     "TSDMaps",
     "Term",
     "Windows",
     "XDistillation",
+    "check_ramp",
     "normalized_map",
 ]

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from edgedistill.distill.features import Features
+from edgedistill.errors import ConfigError
+
+ROUNDING = 1e-9  # of sums of shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,12 @@ class Windows:
 
     starts: Tensor  # (N, W), or (1, W) if all series share them
     patches: Tensor  # what stands in each window, (N, W, C, w)
+    others: tuple[Windows, ...] = ()  # of other widths
+
+    @property
+    def widths(self) -> tuple[Windows, ...]:
+        """Return these windows and the others, a width each."""
+        return self, *self.others
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +52,7 @@ class Answer:
 
     logits: Tensor  # (N, K)
     windows: Windows | None = None  # what the objective asked besides
-    changes: Tensor | None = None  # of the logits by each window, (N, W, K)
+    changes: Tensor | None = None  # of the logits by each window, width by width, (N, W, K)
     features: Features = field(default_factory=dict)  # what the layers gave that were asked for
     seen: Seen | None = None  # of the views that the objective asked about
 
@@ -86,8 +95,39 @@ class Objective(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """An objective with its weight and the share of the epochs after which it joins."""
+    """An objective with its weight, and the shares of the epochs in which it joins.
+
+    It joins after `start`; over the next `ramp` its weight grows linearly from 0 to `weight`.
+    """
 
     objective: Objective
     weight: float = 1.0
     start: float = 0.0  # in [0, 1)
+    ramp: float = 0.0  # 0: the whole weight at once; start + ramp is at most 1
+
+    def __post_init__(self) -> None:
+        check_ramp(self.start, self.ramp)
+
+    @property
+    def joined(self) -> float:
+        """Return the share of the epochs after which it counts in full."""
+        return min(1.0, self.start + self.ramp)  # 1/3 + 2/3 may round to more
+
+    def weight_at(self, share: float) -> float:
+        """Return its weight after a share of training, 0 before it joins."""
+        if share >= self.joined:
+            return self.weight
+        return self.weight * max(0.0, share - self.start) / self.ramp if self.ramp else 0.0
+
+
+def check_ramp(start: float, ramp: float) -> None:
+    """Refuse a ramp that training would not see the end of.
+
+    Raises:
+        ConfigError: it is below 0, or ends after the last epoch.
+    """
+    if not 0 <= ramp <= 1 - start + ROUNDING:
+        raise ConfigError(
+            f"ramp is {ramp:g} beside a start of {start:g}. Both are shares of the epochs: let "
+            f"ramp be at least 0 and at most {1 - start:g}."
+        )

@@ -39,7 +39,21 @@ class Ranking(MapObjective):
     def forward(self, batch: Batch, answer: Answer) -> Tensor:
         """Return the loss, a scalar; nats a place."""
         student, teacher = self.maps(batch, answer)
-        order = teacher.argsort(dim=1, descending=True, stable=True)
-        scores = student.gather(1, order)
-        left = scores.flip(1).logcumsumexp(dim=1).flip(1)  # of all that are not placed yet
-        return (left - scores)[:, : self._places].mean()
+        return plackett_luce(student, teacher, self._places)
+
+
+def plackett_luce(student: Tensor, teacher: Tensor, places: int) -> Tensor:
+    """Return how unlikely the student's scores find the first places of the teacher's order.
+
+    Args:
+        student: scores of windows, (N, W).
+        teacher: (N, W).
+        places: whose order counts.
+
+    Returns:
+        Nats a place, a scalar.
+    """
+    order = teacher.argsort(dim=1, descending=True, stable=True)
+    scores = student.gather(1, order)
+    left = scores.flip(1).logcumsumexp(dim=1).flip(1)  # of all that are not placed yet
+    return (left - scores)[:, :places].mean()

@@ -7,6 +7,7 @@ Knowledge Transfer", arXiv:2601.04263, ECAI 2025.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,22 +17,28 @@ from torch.nn import functional
 
 from edgedistill import perturbation
 from edgedistill.distill.bank import Bank
+from edgedistill.distill.importance import Chances, draw_likely
 from edgedistill.distill.objectives.objective import Answer, Batch, Objective, Windows
+from edgedistill.distill.objectives.ranking import plackett_luce
 from edgedistill.errors import ShapeError
 from edgedistill.perturbation import Floats, Ints
 from edgedistill.saliency import normalize, perturb, window_saliency
 
 Ask = Callable[[Floats], Floats]  # (N, C, T) -> logits (N, K)
+Loss = Literal["smooth_l1", "cosine", "ranking"]
 
 
 class TSD(Objective):
-    """SmoothL1 between the normalized window saliency of student and teacher.
+    """SmoothL1, as published, between the normalized window saliency of student and teacher.
 
     At every step each series gets W windows, each overwritten with the same stretch of
     a training series of another class; teacher and student answer the same copies. The
     windows are drawn anew as published, or among those that a bank holds the teacher's
     answers for. Unlike the published code, the very last start is drawn too; from a
     bank, two windows of a step may have the same start.
+
+    Ours: 1 - cosine, or the teacher's order of the windows, instead of SmoothL1; and windows
+    drawn where its map says that much depends on them.
     """
 
     def __init__(
@@ -44,6 +51,8 @@ class TSD(Objective):
         width: int,
         temperature: float,
         form: Form = "summed",
+        loss: Loss = "smooth_l1",
+        chances: Chances | None = None,
         seed: int = 0,
     ) -> None:
         """Keep the teacher and the series to draw windows from.
@@ -57,6 +66,9 @@ class TSD(Objective):
             width: w, steps.
             temperature: of both saliencies.
             form: "summed" or "elementwise".
+            loss: "smooth_l1", "cosine", or "ranking", which takes the summed form.
+            chances: of the starts in all series that training knows, (M, T - w + 1), for a
+                teacher who is asked; None makes all alike. A bank was drawn with its own.
             seed: with the step, of every draw.
 
         Raises:
@@ -69,6 +81,7 @@ class TSD(Objective):
         self._donors, self._donor_labels = donors, donor_labels
         self._windows, self._width = windows, width
         self._temperature, self._form, self._seed = temperature, form, seed
+        self._loss, self._chances = LOSSES[loss], chances
 
     def windows(self, batch: Batch) -> Windows:
         """Return windows of opposing series, drawn anew at every step."""
@@ -82,7 +95,7 @@ class TSD(Objective):
         windows, changes = answer.perturbed()
         student = self._saliency(answer.logits, answer.logits[:, None] + changes)
         teacher = self._saliency(*self._taught(batch, windows))
-        return functional.smooth_l1_loss(student, teacher)
+        return self._loss(student, teacher)
 
     def _draw(self, batch: Batch) -> tuple[Ints, Ints]:
         """Return the starts and donors of a batch's windows, (N, W) each; always the same."""
@@ -91,10 +104,13 @@ class TSD(Objective):
             bank, where = self._teacher, self._teacher.pick(_rows(batch), self._windows, rng)
             return bank.starts[where].astype(np.int64), bank.donors[where].astype(np.int64)
         labels = batch.labels.cpu().numpy()
-        length = batch.series.shape[-1]
-        starts = perturbation.draw_starts(
-            len(labels), self._windows, length=length, width=self._width, rng=rng
-        )
+        if self._chances is None:
+            length = batch.series.shape[-1]
+            starts = perturbation.draw_starts(
+                len(labels), self._windows, length=length, width=self._width, rng=rng
+            )
+        else:
+            starts = draw_likely(self._chances[_rows(batch)], self._windows, rng)
         donors = perturbation.draw_donors(labels, self._donor_labels, self._windows, rng)
         return starts, donors
 
@@ -123,6 +139,23 @@ class TSD(Objective):
             form=self._form,
         )
         return normalize(scores)
+
+
+def _cosine(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return 1 less the mean cosine over series; of all windows, and classes, of a series."""
+    return 1 - functional.cosine_similarity(student.flatten(1), teacher.flatten(1), dim=1).mean()
+
+
+def _ranking(student: Tensor, teacher: Tensor) -> Tensor:
+    return plackett_luce(student, teacher, max(1, round(RANKED * student.shape[1])))
+
+
+RANKED = 0.5  # share of the windows whose order counts
+LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
+    "smooth_l1": functional.smooth_l1_loss,
+    "cosine": _cosine,
+    "ranking": _ranking,
+}
 
 
 def _rows(batch: Batch) -> Ints:

@@ -80,6 +80,85 @@ def test_forms_are_different_losses(world, answer):
     assert len(losses) == 2
 
 
+def _slow_cosine(student, teacher):
+    """1 - cosine of all scores of a series, a series at a time."""
+    pairs = [(s.ravel(), t.ravel()) for s, t in zip(student, teacher, strict=True)]
+    return np.mean([1 - s @ t / np.linalg.norm(s) / np.linalg.norm(t) for s, t in pairs])
+
+
+def _slow_ranking(student, teacher):
+    """How likely the first half of the teacher's order is, drawn place by place."""
+    nats = []
+    for s, t in zip(student[..., 0], teacher[..., 0], strict=True):
+        left = sorted(range(WINDOWS), key=lambda w, t=t: -t[w])
+        for _ in range(WINDOWS // 2):
+            nats.append(-np.log(np.exp(s[left[0]]) / np.exp(s[left]).sum()))
+            left.pop(0)
+    return np.mean(nats)
+
+
+@pytest.mark.parametrize(
+    ("loss", "form", "slow"),
+    [
+        ("cosine", "summed", _slow_cosine),
+        ("cosine", "elementwise", _slow_cosine),
+        ("ranking", "summed", _slow_ranking),
+    ],
+)
+def test_other_losses_agree_with_slow_definitions(world, answer, copies, loss, form, slow):
+    """Of the same normalized scores as the published one."""
+    objective, batch = _tsd(world, form=form, loss=loss), world.batch(0, 4, 9, 13, 2, step=3)
+    said = answer(world.student, objective, batch)
+
+    found = objective(batch, said)
+    found.backward()
+
+    asked = batch.series.numpy(), copies(batch, said.windows).numpy()
+    student, teacher = (
+        _slow_saliency(ask, *asked, form).reshape(5, WINDOWS, -1)
+        for ask in (lambda x: world.student(torch.from_numpy(x)).detach().numpy(), world.ask)
+    )
+    assert found.item() == pytest.approx(slow(student, teacher), rel=1e-2)
+    assert world.student[0].weight.grad.abs().sum() > 0
+
+
+def test_losses_are_different(world, answer):
+    batch = world.batch(0, 4, 9)
+
+    losses = {
+        _tsd(world, loss=loss)(batch, answer(world.student, _tsd(world), batch)).item()
+        for loss in ("smooth_l1", "cosine", "ranking")
+    }
+
+    assert len(losses) == 3
+
+
+def test_a_loss_of_no_reasons_has_gradients_that_are_numbers(world, answer):
+    """A student that reacts to nothing has no direction yet."""
+    for loss in ("cosine", "ranking"):
+        objective, batch = _tsd(world, loss=loss), world.batch(0, 4)
+        said = answer(world.teacher, objective, batch)
+        deaf = torch.zeros_like(said.changes).requires_grad_()
+
+        objective(batch, Answer(said.logits.detach(), said.windows, deaf)).backward()
+
+        assert torch.isfinite(deaf.grad).all()
+
+
+def test_starts_are_drawn_by_the_chances_of_their_series(world):
+    """The rows are those of the batch; where a chance is 0 no window begins."""
+    chances = np.zeros((16, 20 - WIDTH + 1))
+    chances[np.arange(16), np.arange(16)] = 1
+    objective = _tsd(world, chances=chances)
+
+    starts, donors = objective._draw(world.batch(11, 3, 7))
+
+    assert starts.tolist() == [[11] * WINDOWS, [3] * WINDOWS, [7] * WINDOWS]
+    assert (world.labels[donors] != world.labels[[11, 3, 7]][:, None]).all()
+    patches = objective.windows(world.batch(11, 3, 7)).patches
+    np.testing.assert_array_equal(patches[1, 2], world.series[donors[1, 2], :, 3 : 3 + WIDTH])
+
+
 def test_windows_come_from_series_of_other_classes(world, copies):
     """Each copy differs from its series in one window, which an opposing series has there."""
     batch = world.batch(*range(16))

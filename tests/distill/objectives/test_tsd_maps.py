@@ -10,7 +10,8 @@ from scipy.stats import pearsonr
 from edgedistill import occlusion
 from edgedistill.distill.objectives import Answer, TSDMaps
 from edgedistill.errors import ShapeError
-from edgedistill.perturbation import default_plan
+from edgedistill.perturbation import PerturbationPlan, default_plan
+from edgedistill.saliency import signed_fall
 
 PLAN = default_plan(20)
 ROWS = (0, 4, 9, 13)
@@ -124,3 +125,27 @@ def test_maps_of_another_plan_are_refused(world):
 
     with pytest.raises(ShapeError, match="maps have 6 windows, the plan has 19"):
         TSDMaps(teacher, PLAN)
+
+
+@pytest.mark.parametrize("stride", [1, 3, 9])
+def test_maps_over_time_steps_agree_with_a_slow_definition(world, answer, stride):
+    """A step's score is the mean of the windows that cover it, and 0 where none does."""
+    plan = PerturbationPlan(length=20, width=6, stride=stride)
+    teacher = occlusion.explain(world.ask, world.series, plan)
+    objective, batch = TSDMaps(teacher, plan, over="timesteps"), world.batch(*ROWS)
+    said = answer(world.student, objective, batch)
+
+    loss = objective(batch, said)
+    loss.backward()
+
+    def spread(scores):
+        covering = [(plan.starts <= t) & (t < plan.starts + 6) for t in range(20)]
+        return [scores[windows].mean() if windows.any() else 0 for windows in covering]
+
+    targets = torch.from_numpy(teacher.logits[list(ROWS)].argmax(axis=1))
+    student = signed_fall(said.changes.detach(), targets).numpy()
+    pairs = zip(student, teacher.signed[list(ROWS)], strict=True)
+    expected = [pearsonr(spread(mine), spread(theirs)).statistic for mine, theirs in pairs]
+    assert loss.item() == pytest.approx(1 - np.mean(expected), abs=1e-5)
+    assert world.student[0].weight.grad.abs().sum() > 0
+    assert loss.item() != pytest.approx(TSDMaps(teacher, plan)(batch, said).item(), abs=1e-4)

@@ -8,7 +8,6 @@ killed goes on.
 from __future__ import annotations
 
 import copy
-import gc
 import math
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
@@ -19,18 +18,17 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.loggers.logger import Logger
-from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from edgedistill.distill import checkpoints
+from edgedistill.distill import checkpoints, devices
+from edgedistill.distill.devices import Precision
 from edgedistill.distill.objectives import Answer, Batch, Seen, Term
 from edgedistill.distill.pruning import Pruner
 from edgedistill.distill.questions import Questions
-from edgedistill.errors import ConfigError, MachineError, ModelError
+from edgedistill.errors import ConfigError, ModelError
 from edgedistill.files import fingerprint
 
 VALIDATION_STEP = 2**31  # seeds what is drawn for validation: the same at every epoch
@@ -59,7 +57,7 @@ class FitConfig:
     accelerator: str = "auto"
     devices: int = 1
     strategy: str = "auto"
-    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "devices", "patience"):
@@ -151,7 +149,14 @@ def fit(
         MachineError: the devices asked for are not there.
         ModelError: the loss is no longer a number.
     """
-    fabric = _fabric(config, records or Records())
+    records = records or Records()
+    fabric = devices.fabric(
+        accelerator=config.accelerator,
+        number=config.devices,
+        strategy=config.strategy,
+        precision=config.precision,
+        tensorboard=records.tensorboard,
+    )
     callback = on_epoch if config.devices == 1 else None
     run = partial(
         _run,
@@ -160,7 +165,7 @@ def fit(
         data=data,
         config=config,
         seed=seed,
-        checkpoint=(records or Records()).checkpoint,
+        checkpoint=records.checkpoint,
         on_epoch=callback,
         pruner=pruner,
         until=until,
@@ -174,30 +179,6 @@ def fit(
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     model.cpu().eval()
     return [Epoch(**epoch) for epoch in history]
-
-
-def _fabric(config: FitConfig, records: Records) -> Fabric:
-    # "auto" would start several processes by running the whole command again.
-    several = config.strategy == "auto" and config.devices > 1
-    loggers: list[Logger] = []
-    if records.tensorboard is not None:
-        folder = records.tensorboard
-        loggers = [TensorBoardLogger(folder.parent, name=folder.name, version="")]
-    try:
-        return Fabric(
-            accelerator=config.accelerator,
-            devices=config.devices,
-            strategy="ddp_spawn" if several else config.strategy,
-            precision=config.precision,
-            loggers=loggers,
-        )
-    except (RuntimeError, ValueError, ImportError) as error:
-        reason = str(error).rstrip(".!")
-        raise MachineError(
-            f"This machine cannot train with accelerator={config.accelerator!r}, "
-            f"devices={config.devices}, strategy={config.strategy!r}: {reason}. Set "
-            "training.accelerator to cpu and training.devices to 1."
-        ) from error
 
 
 def _run(
@@ -228,7 +209,7 @@ def _run(
         epoch = loop.epoch(number)
         progress.history.append(epoch)
         loop.judge(epoch, progress)
-        _log(fabric, epoch)
+        devices.log(fabric, epoch.epoch, _curves(epoch))
         if on_epoch is not None:
             on_epoch(epoch)
         loop.save(checkpoint, key, progress)
@@ -238,30 +219,14 @@ def _run(
         checkpoint.unlink(missing_ok=True)
     del loop
     if multiprocessing.parent_process() is not None and torch.distributed.is_initialized():
-        _leave_group(fabric)
+        devices.leave_group(fabric)
     # Plain values: Fabric cannot carry frozen dataclasses over from another process.
     weights = {name: value.numpy() for name, value in progress.weights.items()}
     return [asdict(epoch) for epoch in progress.history], weights
 
 
-def _log(fabric: Fabric, epoch: Epoch) -> None:
-    values = {name: value for name, value in asdict(epoch).items() if name != "epoch"}
-    try:
-        fabric.log_dict(values, step=epoch.epoch)
-    except ValueError as error:  # which hides what happened: a full disk, say
-        raise error.__cause__ or error from error
-
-
-def _leave_group(fabric: Fabric) -> None:
-    """End a spawned process's part in the group.
-
-    Left to the end of the process, the group's threads sometimes abort it. And they must
-    have let go of our tensors (hence the barrier), and DDP of the group (hence the
-    collection), or they wait for the interpreter's lock while its holder waits for them.
-    """
-    fabric.barrier()
-    gc.collect()
-    torch.distributed.destroy_process_group()
+def _curves(epoch: Epoch) -> dict[str, float]:
+    return {name: value for name, value in asdict(epoch).items() if name != "epoch"}
 
 
 class _Loop:
@@ -280,8 +245,6 @@ class _Loop:
         self.fabric, self.config, self.terms, self.pruner = fabric, config, terms, pruner
         for part in (*(term.objective for term in terms), pruner):
             fabric.to_device(part)
-        if pruner is not None:
-            fabric.to_device(pruner)
         self.own = [p for term in terms for p in term.objective.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             [*model.parameters(), *self.own],

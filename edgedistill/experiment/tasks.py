@@ -26,12 +26,11 @@ from edgedistill.files import fingerprint, read_json, sha256, write_json
 from edgedistill.stages import networks
 from edgedistill.stages.branches import branch_key
 from edgedistill.stages.data import prepare_data
-from edgedistill.stages.ensembles import files
 from edgedistill.stages.folder import is_unchanged, make_stage
 from edgedistill.stages.lesson import Lesson
 from edgedistill.stages.lessons import objective
 from edgedistill.stages.progress import silent
-from edgedistill.stages.student import make_student
+from edgedistill.stages.student import make_student, student_key
 from edgedistill.stages.teacher import KNOWLEDGE, make_teacher, open_knowledge
 from edgedistill.terms import TSDMapsTerm, TSDTerm
 
@@ -100,7 +99,7 @@ def teach(lessons: Lessons) -> Taught:
     done = {
         run.name: read_json(folder / run.name / SCORES)
         for run in lessons.runs
-        if is_unchanged(folder / run.name, _key(run, data))
+        if is_unchanged(folder / run.name, student_key(run.recipe, data, run.folder / _TEACHER))
     }
     if len(done) < len(lessons.runs):
         _fill_banks(lessons, data)
@@ -110,7 +109,7 @@ def teach(lessons: Lessons) -> Taught:
 def distill(run: Run) -> Scores:
     """Distill and measure one student, unless that is done, and return its scores."""
     data = prepare_data(run.shared)
-    folder, key = run.folder / run.name, _key(run, data)
+    folder, key = run.folder / run.name, student_key(run.recipe, data, run.folder / _TEACHER)
     if not is_unchanged(folder, key):
         make_stage(folder, key, lambda whole, work: _distill(run, data, whole, work))
     scores: Scores = read_json(folder / SCORES)
@@ -165,20 +164,6 @@ def _distill(run: Run, data: Prepared, whole: Path, work: Path) -> None:
     knowledge, _ = open_knowledge(run.folder / _TEACHER)
     found = student_scores(run.recipe, data, whole, knowledge)
     write_json(whole / SCORES, {**found, "seconds": seconds})
-
-
-def _key(run: Run, data: Prepared) -> str:
-    """Return the key of everything that a student depends on."""
-    values = run.recipe.to_dict()
-    return fingerprint(
-        [
-            __version__,
-            data.fingerprint,
-            sha256(run.folder / _TEACHER / KNOWLEDGE),
-            [values[key] for key in ("seed", "student", "saliency")],
-            [sha256(path) for path in files(run.recipe)],
-        ]
-    )
 
 
 def _fill_banks(lessons: Lessons, data: Prepared) -> None:

@@ -44,7 +44,7 @@ def make_student(
     knowledge, _ = open_knowledge(teacher)
     weights = search.candidates(recipe)
     rungs = search.rungs(recipe, len(weights))
-    key = _key(recipe, data, teacher)
+    key = student_key(recipe, data, teacher)
 
     def train(candidate: int, number: int) -> Trial:
         folder = work / f"student-{candidate}"
@@ -66,8 +66,14 @@ def make_student(
     write_json(out / TRIALS, search.account(rungs, judged, chosen))
 
 
-def _key(recipe: Recipe, data: Prepared, teacher: Path) -> str:
-    """Return what a search is known by, so that what is noted of another is not believed."""
+def student_key(recipe: Recipe, data: Prepared, teacher: Path) -> str:
+    """Return the key of everything that a student, and a search for its weights, depends on.
+
+    Args:
+        recipe: of the student.
+        data: series that it learns from.
+        teacher: folder of the teacher stage.
+    """
     values = recipe.to_dict()
     sections = [values[name] for name in ("seed", "student", "saliency")]
     answers = [sha256(path) for path in (teacher / KNOWLEDGE, *files(recipe))]

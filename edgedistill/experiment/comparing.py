@@ -21,7 +21,7 @@ from edgedistill.experiment.results import MEASURES, Row
 from edgedistill.metrics import Estimate
 
 ALPHA = 0.05
-LOWER_IS_BETTER = frozenset({"kl", "ece"})
+LOWER_IS_BETTER = frozenset({"kl", "ece", "validation_kl"})
 FEWEST_FOR_RANKS = 2  # sets; of methods, Friedman's test and the diagram take three
 _LARGEST_EXACT = 20  # sets; beyond, no smallest p needs a warning
 

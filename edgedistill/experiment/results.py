@@ -18,6 +18,7 @@ MEASURES = (
     *("saliency_spearman", "saliency_top_sign"),
     *("unseen_pearson", "unseen_pearson_median", "unseen_pearson_p10"),
     *("unseen_spearman", "unseen_top_sign"),
+    *("validation_accuracy", "validation_kl", "validation_pearson"),  # to choose settings by
 )
 _COSTS = ("parameters", "seconds")
 REFERENCES = ("teacher_accuracy", "teacher_auc_prc", "ceiling_pearson", "floor_pearson")

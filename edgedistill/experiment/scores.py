@@ -1,8 +1,9 @@
 """What an experiment writes down of a student and of a set, on the test split.
 
-The mean measures are those of the report; a map's agreement is told by its median and
-10th percentile too, because a mean hides a student that is right for other reasons on
-a tenth of the series.
+Three measures are of the validation split: by those, settings are compared. The mean
+measures are those of the report; a map's agreement is told by its median and 10th
+percentile too, because a mean hides a student that is right for other reasons on a
+tenth of the series.
 """
 
 from __future__ import annotations
@@ -51,11 +52,14 @@ def student_scores(recipe: Recipe, data: Prepared, folder: Path, knowledge: Know
         found |= map_scores("saliency", teacher, said)
         found |= map_scores("unseen", knowledge.unseen, again)
     trials = read_json(folder / TRIALS)
-    weights = trials["trials"][trials["chosen"]]["weights"]
+    chosen = trials["trials"][trials["chosen"]]
     return {
         **found,
+        "validation_accuracy": chosen["accuracy"],
+        "validation_kl": chosen["kl"],
+        "validation_pearson": chosen["saliency_pearson"],
         "parameters": facts["cost"]["parameters"],
-        "weights": json.dumps(weights, sort_keys=True),
+        "weights": json.dumps(chosen["weights"], sort_keys=True),
     }
 
 

@@ -30,6 +30,9 @@ WORDS = {
     "unseen_pearson_p10": "Saliency Pearson, unseen plan, 10th percentile",
     "unseen_spearman": "Saliency Spearman, unseen plan",
     "unseen_top_sign": "Strongest tenth, unseen plan",
+    "validation_accuracy": "Accuracy on validation series",
+    "validation_kl": "KL from the teacher on validation series, nats",
+    "validation_pearson": "Saliency Pearson on validation series",
 }
 _ALWAYS = ("accuracy", "saliency_pearson", "unseen_pearson")  # measures with a table of their own
 _BESIDE = {  # columns of a set that a measure is read beside

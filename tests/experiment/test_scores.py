@@ -43,6 +43,29 @@ def test_predictions_are_measured_as_scikit_learn_does(tiny, finished):
     assert facts["cost"]["parameters"] == expected["parameters"]
 
 
+def test_settings_are_compared_by_validation_series(tiny, finished):
+    out, rows = finished
+    row = next(r for r in rows if (r.set, r.method, r.seed) == ("GunPoint", "kd", 2))
+    data = prepare_data(tiny.sets["GunPoint"])
+    folder = out / "runs" / "GunPoint"
+    model, _ = networks.open_network(folder / "kd-2")
+    teacher = open_knowledge(folder / "teacher")[0].splits["validation"].logits
+
+    with torch.no_grad():
+        logits = model(torch.from_numpy(data.validation.x)).double()
+
+    log_q, log_p = (
+        torch.from_numpy(np.asarray(scores)).double().log_softmax(dim=1).numpy()
+        for scores in (logits, teacher)
+    )
+    expected = {
+        "validation_accuracy": (logits.argmax(dim=1).numpy() == data.validation.y).mean(),
+        "validation_kl": (np.exp(log_p) * (log_p - log_q)).sum(axis=1).mean(),
+    }
+    assert {name: row.numbers[name] for name in expected} == pytest.approx(expected, abs=1e-4)
+    assert row.numbers["validation_pearson"] != row.numbers["saliency_pearson"]
+
+
 def test_maps_are_measured_series_by_series(rng):
     teacher, student = rng.normal(size=(2, 30, 20)).astype(np.float32)
     student[3] = teacher[3]

@@ -22,8 +22,9 @@ from edgedistill.log_mel import MEL_BANDS, log_mel, mel_bank
 Floats = npt.NDArray[np.floating]
 Sizing = Literal["resample", "pad"]
 Normalization = Literal["none", "series", "train"]
-Features = Literal["none", "log_mel"]
+Features = Literal["none", "log_mel", "peak_log_mel"]
 
+_OF_SOUNDS: tuple[Features, ...] = ("log_mel", "peak_log_mel")
 SHORTEST = 2  # time steps; one step has no course in time
 _FLOAT32 = np.finfo(np.float32)
 
@@ -36,14 +37,14 @@ class Preprocessing:
         ConfigError: a value is not allowed, or two of them do not fit together.
     """
 
-    length: int  # T, time steps (frames with log_mel)
-    channels: int  # C of the result; with log_mel the number of mel bands
+    length: int  # T, time steps (frames of sounds)
+    channels: int  # C of the result; of sounds the number of mel bands
     sizing: Sizing = "resample"  # linear interpolation | last value repeated, or end cut off
     normalization: Normalization = "series"  # a channel of each series to mean 0, deviation 1
     mean: tuple[float, ...] = ()  # of the training series, a channel; only with "train"
     std: tuple[float, ...] = ()
     features: Features = "none"
-    sample_rate_hz: int | None = None  # needed by log_mel
+    sample_rate_hz: int | None = None  # needed by log_mel and peak_log_mel
 
     def __post_init__(self) -> None:
         _check_choice("sizing", self.sizing, get_args(Sizing))
@@ -56,8 +57,8 @@ class Preprocessing:
 
     @property
     def input_channels(self) -> int:
-        """Channels a series must have: one microphone for log_mel, else those of the result."""
-        return 1 if self.features == "log_mel" else self.channels
+        """Channels a series must have: one microphone for sounds, else those of the result."""
+        return 1 if self.features in _OF_SOUNDS else self.channels
 
     def apply(self, series: Sequence[Floats] | Floats) -> npt.NDArray[np.float32]:
         """Return the model's input.
@@ -115,9 +116,12 @@ class Preprocessing:
 
     def _extracted(self, one: Floats) -> npt.NDArray[np.float64]:
         filled = fill_missing(one)
-        if self.features == "log_mel" and self.sample_rate_hz is not None:
-            return log_mel(filled[0], self.sample_rate_hz, self.channels)
-        return filled
+        if self.sample_rate_hz is None:
+            return filled
+        wave = filled[0]
+        if self.features == "peak_log_mel":
+            wave = wave / (np.abs(wave).max() or 1.0)  # silence stays silence
+        return log_mel(wave, self.sample_rate_hz, self.channels)
 
     def _normalized(self, one: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         if self.normalization == "none":
@@ -150,8 +154,9 @@ def fit(
             which neither way of sizing loses anything, but at most `max_length`.
         sizing: "resample" or "pad".
         normalization: "none", "series", or "train" (mean and deviation a channel, kept).
-        features: "log_mel" turns a waveform into frames of log energies, for sounds.
-        sample_rate_hz: of the waveforms, for log_mel.
+        features: "log_mel" turns a waveform into frames of log energies, for sounds;
+            "peak_log_mel" first brings its loudest sample to 1.
+        sample_rate_hz: of the waveforms, for both.
 
     Raises:
         ConfigError: a setting is not allowed, or they do not fit together.
@@ -160,11 +165,11 @@ def fit(
     channels = check_series(series)
     bare = Preprocessing(
         length=SHORTEST if length is None else length,
-        channels=MEL_BANDS if features == "log_mel" else channels,
+        channels=MEL_BANDS if features in _OF_SOUNDS else channels,
         sizing=sizing,
         normalization="none",
         features=features,
-        sample_rate_hz=sample_rate_hz if features == "log_mel" else None,
+        sample_rate_hz=sample_rate_hz if features in _OF_SOUNDS else None,
     )
     bare._check_channels(channels)
     if length is None:
@@ -267,10 +272,10 @@ def _check_whole(key: str, value: int, least: int) -> None:
 
 def _check_rate(settings: Preprocessing) -> None:
     rate, bands = settings.sample_rate_hz, settings.channels
-    if (rate is not None) != (settings.features == "log_mel"):
+    if (rate is not None) != (settings.features in _OF_SOUNDS):
         raise ConfigError(
             f"features {settings.features} and a sample rate of {rate} do not fit together. Sounds "
-            "(a folder of WAV files) have a rate, and only log_mel takes one."
+            "(a folder of WAV files) have a rate, and only log_mel and peak_log_mel take one."
         )
     if rate is None:
         return

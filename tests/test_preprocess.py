@@ -166,7 +166,7 @@ def test_sizing_never_leaves_the_range_of_the_series(have, length, seed, sizing)
         ({"channels": 0}, "channels must be a whole number of at least 1, got 0"),
         ({"sizing": "crop"}, "sizing must be one of resample, pad; got 'crop'"),
         ({"normalization": "batch"}, "normalization must be one of none, series, train"),
-        ({"features": "mfcc"}, "features must be one of none, log_mel; got 'mfcc'"),
+        ({"features": "mfcc"}, "features must be one of none, log_mel, peak_log_mel; got 'mfcc'"),
         ({"normalization": "train"}, "train takes 1 means and deviations, got 0 and 0"),
         ({"mean": (0.0,)}, "series takes 0 means and deviations, got 1 and 0"),
         ({"normalization": "train", "mean": (0.0,), "std": (0.0,)}, "deviations positive"),
@@ -264,3 +264,22 @@ def test_log_mel_refuses_several_channels(rng):
             features="log_mel",
             sample_rate_hz=8000,
         )
+
+
+@pytest.mark.parametrize(("features", "alike"), [("peak_log_mel", True), ("log_mel", False)])
+def test_a_quiet_recording_is_as_a_loud_one_only_when_peaks_are_aligned(features, alike, rng):
+    """A microphone further away must not change what a word looks like; silence stays finite."""
+    loud = rng.normal(size=(1, 1600))
+    preprocessing = fit(
+        [loud],
+        length=None,
+        sizing="pad",
+        normalization="none",
+        features=features,
+        sample_rate_hz=8000,
+    )
+
+    once, again, silence = preprocessing.apply([loud, loud / 64, np.zeros((1, 1600))])
+
+    assert np.allclose(once, again, atol=1e-5) == alike
+    assert np.ptp(silence) == 0

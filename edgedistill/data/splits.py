@@ -60,7 +60,7 @@ def prepare(
         length: T; None for the longest training series, at most `max_length`.
         sizing: "resample" or "pad".
         normalization: "none", "series" or "train".
-        features: "none", or "log_mel" for sounds.
+        features: "none", or for sounds "log_mel" or "peak_log_mel".
         validation_fraction: of the training series; at least one of each class that has two.
         test_fraction: likewise, of all series, and only where the source has no test series.
         seed: of both draws.

@@ -1,0 +1,309 @@
+"""What INT8 gains in speed and size, and what it keeps of answers and reasons.
+
+    python -m venv olive && olive/bin/pip install olive-ai onnxruntime torch requests
+    python benchmarks/optimize.py FOLDER --olive olive/bin/python --out runs/optimize
+
+FOLDER holds a folder a set, with NAME_TRAIN.tsv and NAME_TEST.tsv of the UCR archive. Two tables,
+each of one run on one thread. The first: INT8 for ONNX Runtime against the exported FP32 file, in
+size and time, on series of 512 time steps; weights are drawn at random, for neither depends on
+them. The second, a trained student a set: what search and recovery make of it, against
+`quantize_static` with its defaults and against Olive's `OnnxStaticQuantization` with its own, all
+given the same exported model and the same calibration series. Settings are chosen on validation
+series; the table is of the test split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from onnxruntime import quantization
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from edgedistill import config
+from edgedistill.cli.output import progress
+from edgedistill.config import Recipe
+from edgedistill.data import Prepared
+from edgedistill.device.benchmark import measure_together
+from edgedistill.device.ort import OrtRuntime
+from edgedistill.device.telemetry import environment
+from edgedistill.distill.export import export
+from edgedistill.distill.optimize import variants
+from edgedistill.distill.optimize.choice import measure
+from edgedistill.files import write_json
+from edgedistill.models import ModelSpec, build
+from edgedistill.perturbation import Floats
+from edgedistill.pipeline import compress
+from edgedistill.stages.data import prepare_data
+from edgedistill.stages.model import ONNX, calibration_series
+from edgedistill.stages.teacher import open_knowledge, plan_of
+
+LENGTH = 512
+SPEED_SET = "OSULeaf"  # of which the calibration series of the first table are
+STUDENTS = (
+    *(ModelSpec(family="fcn", width=width) for width in (32, 64, 128)),
+    *(ModelSpec(family="lite", width=width) for width in (32, 64, 128)),
+)
+SETS = ("SwedishLeaf", "Adiac", "ECG200", "Strawberry", "PhalangesOutlinesCorrect")
+TEACHER_EPOCHS = {"Strawberry": 40, "PhalangesOutlinesCorrect": 40}  # they have more series
+OURS = ("ort-recovered", "ort-mixed", "ort-int8")  # the first that a run made is its last word
+AIMS = {"speed": 2.5, "size": 0.35, "agreement": 0.005, "saliency_pearson": 0.01}
+SIZE_FROM = 100_000  # parameters
+
+OLIVE = '''
+import sys
+from pathlib import Path
+from olive.workflows import run
+
+model, series, folder = sys.argv[1:]
+script = Path(folder) / "series.py"
+script.write_text(f"""
+import numpy as np
+from olive.data.registry import Registry
+
+class Series:
+    def __init__(self):
+        self.series = np.load({series!r})
+
+    def __len__(self):
+        return len(self.series)
+
+    def __getitem__(self, index):
+        return {{"series": self.series[index]}}, 0
+
+@Registry.register_dataset("series")
+def series(**_):
+    return Series()
+""")
+run({
+    "input_model": {"type": "ONNXModel", "model_path": model},
+    "data_configs": [{
+        "name": "calibration",
+        "user_script": str(script),
+        "load_dataset_config": {"type": "series"},
+        "pre_process_data_config": {"type": "skip_pre_process"},
+        "post_process_data_config": {"type": "skip_post_process"},
+    }],
+    "passes": {"int8": {"type": "OnnxStaticQuantization", "data_config": "calibration"}},
+    "output_dir": str(Path(folder) / "out"),
+    "cache_dir": str(Path(folder) / "cache"),
+})
+'''
+
+
+@dataclass(frozen=True)
+class Gain:
+    """INT8 against the exported FP32 file of one student."""
+
+    student: str
+    parameters: int
+    size: float  # share of the FP32 file
+    fp32_ms: float
+    speed: float  # times the FP32 file's
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One file of one set, on the test split."""
+
+    set: str
+    model: str
+    size_bytes: int
+    speed: float  # times the FP32 file's
+    accuracy: float
+    agreement: float  # with the teacher
+    kl: float
+    saliency_pearson: float
+
+
+def main() -> None:
+    """Measure both, print both, write both."""
+    options = _options()
+    options.out.mkdir(parents=True, exist_ok=True)
+    gains = [_gain(spec, options.folder) for spec in STUDENTS] if options.speed else []
+    kept = [row for name in options.sets for row in _kept(name, options)]
+    _print(gains, kept)
+    facts = {"environment": environment(), "aims": AIMS}
+    rows = {"speed": [asdict(g) for g in gains], "quality": [asdict(k) for k in kept]}
+    write_json(options.out / "optimize.json", facts | rows)
+
+
+def _gain(spec: ModelSpec, folder: Path) -> Gain:
+    recipe = _load({"data": {"train": str(folder / SPEED_SET), "length": LENGTH}})
+    data = prepare_data(recipe)
+    series = data.train.x
+    torch.manual_seed(0)
+    network = build(spec, channels=1, classes=len(data.class_names), length=LENGTH)
+    with TemporaryDirectory() as scratch:
+        path = Path(scratch) / ONNX
+        export(network, path, series[:64])
+        (int8,) = variants(path, series, Path(scratch), ["int8"])
+        before, after = measure_together([OrtRuntime(path), OrtRuntime(int8.path)], series[:1])
+        return Gain(
+            student=f"{spec.family} {spec.width}",
+            parameters=sum(p.numel() for p in network.parameters()),
+            size=int8.size_bytes / path.stat().st_size,
+            fp32_ms=before.value,
+            speed=before.value / after.value,
+        )
+
+
+def _kept(name: str, options: argparse.Namespace) -> list[Kept]:
+    """Return a row for the float student, for ours, and for every rival."""
+    recipe = _recipe(name, options.folder)
+    out = options.out / name
+    with progress() as tell:
+        compress(recipe, out, tell)
+    data = prepare_data(recipe)
+    exported = out / "model" / ONNX
+    made = [out / "variants" / f"{variant}.onnx" for variant in OURS]
+    files = {
+        "FP32": exported,
+        "INT8 of all nodes": made[-1],
+        "after search and recovery": next(path for path in made if path.exists()),
+        **_rivals(exported, recipe, data, out, options.olive),
+    }
+    return _measured(name, files, recipe, data, out / "teacher")
+
+
+def _rivals(
+    exported: Path, recipe: Recipe, data: Prepared, out: Path, olive: Path | None
+) -> dict[str, Path]:
+    """Make what others make of the exported file, with the settings that they come with."""
+    series = calibration_series(data, recipe.optimize.calibration, recipe.seed)
+    folder = out / "rivals"
+    folder.mkdir(exist_ok=True)
+    prepared, plain = folder / "prepared.onnx", folder / "quantize_static.onnx"
+    quant_pre_process(exported, prepared)
+    quantization.quantize_static(prepared, plain, _Reader(series))
+    found = {"quantize_static": plain}
+    if olive is not None:
+        np.save(folder / "series.npy", series)
+        subprocess.run(
+            [str(olive), "-c", OLIVE, str(exported), str(folder / "series.npy"), str(folder)],
+            check=True,
+            env={**os.environ, "OLIVE_DISABLE_TELEMETRY": "1"},
+            stdout=subprocess.DEVNULL,
+        )
+        found["Olive"] = folder / "out" / "model.onnx"
+    return found
+
+
+class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # ships no types
+    """Hands the calibration series over one at a time."""
+
+    def __init__(self, series: Floats) -> None:
+        self._feeds = ({"series": one[None]} for one in series)
+
+    def get_next(self) -> dict[str, Floats] | None:
+        """Return the next series, or None after the last."""
+        return next(self._feeds, None)
+
+
+def _measured(
+    name: str, files: Mapping[str, Path], recipe: Recipe, data: Prepared, teacher: Path
+) -> list[Kept]:
+    knowledge, _ = open_knowledge(teacher)
+    plan = plan_of(recipe, data.train.x.shape[2])
+    runtimes = [OrtRuntime(path) for path in files.values()]
+    times = measure_together(runtimes, data.test.x[:1])
+    rows = []
+    for (model, path), runtime, time_ms in zip(files.items(), runtimes, times, strict=True):
+        measured = measure(runtime.logits, data.test, knowledge.splits["test"], plan)
+        values = {key: found.value for key, found in measured.estimates.items()}
+        rows.append(
+            Kept(
+                set=name,
+                model=model,
+                size_bytes=path.stat().st_size,
+                speed=times[0].value / time_ms.value,
+                accuracy=values["accuracy"],
+                agreement=values["agreement"],
+                kl=values["kl"],
+                saliency_pearson=values["saliency_pearson"],
+            )
+        )
+    return rows
+
+
+def _recipe(name: str, folder: Path) -> Recipe:
+    return _load(
+        {
+            "data": str(folder / name),
+            "teacher": {
+                "family": "resnet",
+                "width": 32,
+                "training": {"epochs": TEACHER_EPOCHS.get(name, 100)},
+            },
+            "student": {
+                "family": "fcn",
+                "width": 32,
+                "objectives": [
+                    {"name": "cross_entropy"},
+                    {"name": "kd"},
+                    {"name": "tsd_maps", "start": 0.5},
+                ],
+                "training": {"epochs": 100, "learning_rate": 0.01},
+            },
+            "references": {"floor": False, "ceiling": False},
+            "optimize": {
+                "precisions": ["fp32", "int8"],
+                "search": {
+                    "agreement_loss": AIMS["agreement"],
+                    "saliency_loss": AIMS["saliency_pearson"],
+                },
+                "recover": True,
+            },
+        }
+    )
+
+
+def _print(gains: list[Gain], kept: list[Kept]) -> None:
+    if gains:
+        print(
+            "| student, T=512 | parameters | size | FP32, ms | speed |\n|---|---:|---:|---:|---:|"
+        )
+    for gain in gains:
+        print(
+            f"| {gain.student} | {gain.parameters:,} | {gain.size:.2f} | {gain.fp32_ms:.3f} "
+            f"| {gain.speed:.2f}x |"
+        )
+    print(
+        "\n| set | model | bytes | speed | accuracy | agreement | KL | Pearson |"
+        "\n|---|---|---:|---:|---:|---:|---:|---:|"
+    )
+    for row in kept:
+        print(
+            f"| {row.set} | {row.model} | {row.size_bytes:,} | {row.speed:.2f}x "
+            f"| {row.accuracy:.3f} | {row.agreement:.4f} | {row.kl:.4f} "
+            f"| {row.saliency_pearson:.4f} |"
+        )
+
+
+def _load(values: dict[str, Any]) -> Recipe:
+    return config.parse(yaml.safe_dump(values))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="holds a folder a set of the UCR archive")
+    parser.add_argument("--out", type=Path, default=Path("runs/optimize"))
+    parser.add_argument("--sets", nargs="*", default=list(SETS))
+    parser.add_argument("--olive", type=Path, help="Python of an environment with Olive")
+    parser.add_argument(
+        "--no-speed", dest="speed", action="store_false", help="leave the first table out"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

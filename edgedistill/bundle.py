@@ -8,12 +8,10 @@ a manifest of his own. NumPy only.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,8 +23,9 @@ from edgedistill.errors import EdgeDistillError, IntegrityError, UsageError
 from edgedistill.golden import Golden, load_golden, save_golden
 from edgedistill.perturbation import PerturbationPlan
 from edgedistill.preprocess import Preprocessing
+from edgedistill.session import SessionSettings
 
-MANIFEST = "manifest.json"
+MANIFEST = manifest.MANIFEST
 GOLDEN = "golden.npz"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -37,9 +36,10 @@ class Model:
 
     name: str  # unique in a bundle; letters, digits, dot, dash, underscore
     path: Path  # the file, with the suffix of its format
-    runtime: str  # what runs it: "onnxruntime"
-    precision: str  # "fp32", "fp16", "int8"
+    runtime: str  # what runs it: "onnxruntime" or "tensorrt"
+    precision: str  # "fp32", "fp16", "bf16", "int8", "w8a16"
     parameters: int
+    session: SessionSettings | None = None  # None: was not tuned
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -165,16 +165,34 @@ def write(
         "golden": GOLDEN,
         "provenance": asdict(provenance),
     }
-    if path.suffix != ".zip":
-        with files.whole_folder(path) as partial:
-            _fill(partial, facts, models, golden)
-        return
-    with (
-        files.whole_file(path) as partial,
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch,
-    ):
-        _fill(Path(scratch), facts, models, golden)
-        files.pack(Path(scratch), partial)
+    _put(path, lambda root: _fill(root, facts, models, golden))
+
+
+def write_tuned(bundle: Bundle, path: Path, sessions: Mapping[str, SessionSettings]) -> None:
+    """Write a copy of an open bundle in which models have other session settings.
+
+    Args:
+        bundle: stays as it is, unless `path` is its own.
+        path: as for `write`.
+        sessions: settings by the name of a model; the others keep theirs.
+
+    Raises:
+        UsageError: `path` is taken by something else, or there is no such model.
+        MachineError: the disk refuses.
+    """
+    _check_target(path)
+    chosen = {bundle.model(name).name: settings for name, settings in sessions.items()}
+    models = [
+        {**entry, "session": chosen[entry["name"]].to_dict()} if entry["name"] in chosen else entry
+        for entry in bundle.manifest["models"]
+    ]
+
+    def fill(root: Path) -> None:
+        shutil.copytree(bundle.root, root, copy_function=shutil.copyfile, dirs_exist_ok=True)
+        files.write_json(root / MANIFEST, {**bundle.manifest, "models": models})
+        _verified(root, root)
+
+    _put(path, fill)
 
 
 @contextmanager
@@ -197,26 +215,38 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
         raise UsageError(f"There is no bundle at {path}. Check the path.")
 
 
+def _put(path: Path, fill: Callable[[Path], None]) -> None:
+    """Have a folder filled, and put it, or a zip of it, in the place of `path`."""
+    if path.suffix != ".zip":
+        with files.whole_folder(path) as partial:
+            fill(partial)
+        return
+    with (
+        files.whole_file(path) as partial,
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch,
+    ):
+        fill(Path(scratch))
+        files.pack(Path(scratch), partial)
+
+
 def _fill(root: Path, facts: dict[str, Any], models: Sequence[Model], golden: Golden) -> None:
     for model, entry in zip(models, facts["models"], strict=True):
         target = root / entry["file"]
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(model.path, target)
     save_golden(golden, root / GOLDEN)
-    listed = {name: _fingerprint(root / name) for name in sorted(_contents(root, root))}
-    files.write_json(root / MANIFEST, {**facts, "files": listed})
+    files.write_json(root / MANIFEST, {**facts, "files": manifest.fingerprints(root)})
     _verified(root, root)  # what could not be opened again is never left behind
 
 
 def _verified(root: Path, path: Path) -> Bundle:
     """Return the bundle in `root`, which came from `path`."""
-    found = _contents(root, path)
-    if MANIFEST not in found:
+    if MANIFEST not in manifest.contents(root, path):
         raise IntegrityError(
             f"{path} is no bundle: it has no {MANIFEST}. Make one with `edgedistill bundle`."
         )
     facts = manifest.read(root / MANIFEST)
-    _check_files(root, path, found - {MANIFEST}, facts["files"])
+    manifest.check_files(root, path, facts["files"])
     try:
         return Bundle(
             root=root,
@@ -231,48 +261,8 @@ def _verified(root: Path, path: Path) -> Bundle:
         raise IntegrityError(f"The manifest of {path} makes no sense: {error}") from error
 
 
-def _check_files(
-    root: Path, path: Path, found: set[str], listed: Mapping[str, Mapping[str, Any]]
-) -> None:
-    missing, extra = sorted(set(listed) - found), sorted(found - set(listed))
-    if missing or extra:
-        raise IntegrityError(
-            f"{path} does not hold what its manifest lists: missing {', '.join(missing) or 'none'}"
-            f", unlisted {', '.join(extra) or 'none'}. Copy the bundle again."
-        )
-    for name, expected in listed.items():
-        seen = _fingerprint(root / name)
-        if seen != expected:
-            raise IntegrityError(
-                f"{name} in {path} was changed: it has SHA-256 {seen['sha256'][:12]}… and "
-                f"{seen['size_bytes']} bytes, the manifest says {expected['sha256'][:12]}… and "
-                f"{expected['size_bytes']}. Copy the bundle again, from where you trust it."
-            )
-
-
-def _contents(root: Path, path: Path) -> set[str]:
-    """Return the relative path of every file below `root`; links and the like are refused."""
-    found: set[str] = set()
-    for folder, folders, names in os.walk(root):
-        for name in folders + names:
-            member = Path(folder) / name
-            mode = member.lstat().st_mode
-            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-                raise IntegrityError(
-                    f"{path} holds {member.relative_to(root)}, which is a link or no plain file. "
-                    "A bundle has none; do not trust it."
-                )
-            if stat.S_ISREG(mode):
-                found.add(member.relative_to(root).as_posix())
-    return found
-
-
-def _fingerprint(path: Path) -> dict[str, Any]:
-    return {"sha256": files.sha256(path), "size_bytes": path.stat().st_size}
-
-
 def _entry(model: Model) -> dict[str, Any]:
-    return {
+    entry = {
         "name": model.name,
         "file": f"models/{model.name}{model.path.suffix}",
         "runtime": model.runtime,
@@ -280,6 +270,9 @@ def _entry(model: Model) -> dict[str, Any]:
         "size_bytes": model.size_bytes,
         "parameters": model.parameters,
     }
+    if model.session is not None:  # builds before tuning refuse a field that they do not know
+        entry["session"] = model.session.to_dict()
+    return entry
 
 
 def _model(root: Path, entry: Mapping[str, Any]) -> Model:
@@ -289,6 +282,7 @@ def _model(root: Path, entry: Mapping[str, Any]) -> Model:
         runtime=entry["runtime"],
         precision=entry["precision"],
         parameters=entry["parameters"],
+        session=SessionSettings.from_dict(entry["session"]) if "session" in entry else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""The bundle's manifest as JSON: reading it and saying what is wrong with it.
+"""The bundle's manifest: reading it, and saying what is wrong with it or with the files it lists.
 
 `bundle.schema.json` says the same for other programs. The checks are written by hand,
 because a board has no schema library and a person needs a sentence.
@@ -6,14 +6,18 @@ because a board has no schema library and a person needs a sentence.
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any, Final
 
 from edgedistill import __version__, files
 from edgedistill.errors import DataError, IntegrityError
 
+MANIFEST: Final = "manifest.json"
 FAMILY: Final = "edgedistill.bundle"
 VERSION: Final = 1
 FORMAT: Final = f"{FAMILY}/{VERSION}"
@@ -43,6 +47,7 @@ _MODEL: _Kinds = {
     "size_bytes": int,
     "parameters": int,
 }
+_MODEL_OPTIONAL: _Kinds = {"session": dict}  # absent from a model that was not tuned
 _PROVENANCE: _Kinds = {"recipe": dict, "versions": dict, "seeds": dict, "data": str}
 _FILE: _Kinds = {"sha256": str, "size_bytes": int}
 _JSON_NAMES = {str: "a string", int: "a whole number", list: "an array", dict: "an object"}
@@ -65,7 +70,7 @@ def read(path: Path) -> dict[str, Any]:
     _check_version(found)
     facts = _object(found, _TOP, "manifest")
     for index, model in enumerate(facts["models"]):
-        _object(model, _MODEL, f"models[{index}]")
+        _object(model, _MODEL, f"models[{index}]", optional=_MODEL_OPTIONAL)
     for name, entry in facts["files"].items():
         _object(entry, _FILE, f"files[{name!r}]")
         _check_file(name, entry)
@@ -73,6 +78,64 @@ def read(path: Path) -> dict[str, Any]:
     _check_classes(facts["class_names"])
     _check_models(facts)
     return facts
+
+
+def check_files(root: Path, path: Path, listed: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse a folder that does not hold exactly the listed files beside its manifest.
+
+    Args:
+        root: the folder.
+        path: where it came from, for messages.
+        listed: SHA-256 and size of every file, by its path below `root`.
+
+    Raises:
+        IntegrityError: a file is missing, not listed, or another.
+    """
+    found = contents(root, path) - {MANIFEST}
+    missing, extra = sorted(listed.keys() - found), sorted(found - listed.keys())
+    if missing or extra:
+        raise IntegrityError(
+            f"{path} does not hold what its manifest lists: missing {', '.join(missing) or 'none'}"
+            f", unlisted {', '.join(extra) or 'none'}. Copy the bundle again."
+        )
+    for name, expected in listed.items():
+        seen = _fingerprint(root / name)
+        if seen != expected:
+            raise IntegrityError(
+                f"{name} in {path} was changed: it has SHA-256 {seen['sha256'][:12]}… and "
+                f"{seen['size_bytes']} bytes, the manifest says {expected['sha256'][:12]}… and "
+                f"{expected['size_bytes']}. Copy the bundle again, from where you trust it."
+            )
+
+
+def fingerprints(root: Path) -> dict[str, dict[str, Any]]:
+    """Return SHA-256 and size of every file below a folder, by its path."""
+    return {name: _fingerprint(root / name) for name in sorted(contents(root, root))}
+
+
+def contents(root: Path, path: Path) -> set[str]:
+    """Return the relative path of every file below `root`, which came from `path`.
+
+    Raises:
+        IntegrityError: there is a link, or anything else that is no plain file.
+    """
+    found: set[str] = set()
+    for folder, folders, names in os.walk(root):
+        for name in folders + names:
+            member = Path(folder) / name
+            mode = member.lstat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+                raise IntegrityError(
+                    f"{path} holds {member.relative_to(root)}, which is a link or no plain file. "
+                    "A bundle has none; do not trust it."
+                )
+            if stat.S_ISREG(mode):
+                found.add(member.relative_to(root).as_posix())
+    return found
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    return {"sha256": files.sha256(path), "size_bytes": path.stat().st_size}
 
 
 def _check_version(found: object) -> None:
@@ -89,16 +152,20 @@ def _check_version(found: object) -> None:
     )
 
 
-def _object(value: object, kinds: _Kinds, where: str) -> dict[str, Any]:
+def _object(
+    value: object, kinds: _Kinds, where: str, *, optional: _Kinds = MappingProxyType({})
+) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise IntegrityError(f"{where} is {value!r}, not an object. Make the bundle anew.")
-    missing, unknown = sorted(kinds.keys() - value), sorted(value.keys() - kinds)
+    known = {**kinds, **optional}
+    missing, unknown = sorted(kinds.keys() - value), sorted(value.keys() - known)
     if missing or unknown:
         raise IntegrityError(
             f"{where} lacks {', '.join(missing) or 'nothing'} and has unknown "
             f"{', '.join(unknown) or 'nothing'}. Make the bundle anew."
         )
-    for key, kind in kinds.items():
+    for key in value:
+        kind = known[key]
         if type(value[key]) is not kind:  # isinstance would take true for a whole number
             raise IntegrityError(
                 f"{where}: {key} is {value[key]!r}, not {_JSON_NAMES[kind]}. Make the bundle anew."

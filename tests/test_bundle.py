@@ -23,6 +23,7 @@ from edgedistill.errors import IntegrityError, ShapeError, UsageError
 from edgedistill.golden import Golden
 from edgedistill.perturbation import default_plan
 from edgedistill.preprocess import fit
+from edgedistill.session import SessionSettings
 
 CLASSES = ("winter", "summer")
 
@@ -139,6 +140,79 @@ def test_manifest_keeps_to_the_schema(folder):
     for broken in ({**facts, "models": []}, {**facts, "extra": 1}, {**facts, "plan": {}}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(broken, schema)
+
+
+TUNED = SessionSettings(threads=2, spinning=False, optimization="extended", memory_arena=False)
+
+
+def test_session_settings_travel(parts, tmp_path):
+    """With the model that has them, as the schema says; the other has no such field."""
+    models = [parts["models"][0], dataclasses.replace(parts["models"][1], session=TUNED)]
+    bundle.write(tmp_path / "b", **{**parts, "models": models})
+
+    found = _opened(tmp_path / "b")
+    facts = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    text = resources.files("edgedistill").joinpath("bundle.schema.json").read_text("utf-8")
+
+    assert [model.session for model in found.models] == [None, TUNED]
+    assert [("session" in entry) for entry in facts["models"]] == [False, True]
+    jsonschema.validate(facts, json.loads(text))
+    facts["models"][1]["session"]["threads"] = 0
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(facts, json.loads(text))
+
+
+def test_session_settings_that_make_no_sense_are_refused(parts, tmp_path):
+    """The manifest is not signed: what it says of threads is checked like the rest."""
+    models = [parts["models"][0], dataclasses.replace(parts["models"][1], session=TUNED)]
+    bundle.write(tmp_path / "b", **{**parts, "models": models})
+
+    _edit(tmp_path / "b", models=lambda old: [old[0], {**old[1], "session": {"threads": 2}}])
+
+    with pytest.raises(IntegrityError, match="session settings lack execution, memory_arena"):
+        _opened(tmp_path / "b")
+
+
+@pytest.mark.parametrize("name", ["t", "t.zip"])
+def test_write_tuned_changes_the_settings_alone(folder, tmp_path, name):
+    """Everything else is as it was, in the source and in the copy."""
+    before = (folder / "manifest.json").read_bytes()
+
+    with open_bundle(folder) as source:
+        bundle.write_tuned(source, tmp_path / name, {"student-int8": TUNED})
+
+    with open_bundle(tmp_path / name) as tuned:
+        assert [model.session for model in tuned.models] == [None, TUNED]
+        expected = json.loads(before)
+        expected["models"][1]["session"] = TUNED.to_dict()
+        assert tuned.manifest == expected
+    assert (folder / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["b2", "b2.zip"])
+def test_write_tuned_may_replace_its_own_source(parts, tmp_path, name):
+    """A board that tunes the bundle it has, twice: the newer settings win."""
+    bundle.write(tmp_path / name, **parts)
+
+    for settings in (TUNED, SessionSettings()):
+        with open_bundle(tmp_path / name) as source:
+            bundle.write_tuned(source, tmp_path / name, {"student-fp32": settings})
+
+    assert _opened(tmp_path / name).model("student-fp32").session == SessionSettings()
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+def test_write_tuned_refuses_other_targets_and_models(folder, tmp_path):
+    """Nothing of somebody else's is replaced, and a model that is not there is named."""
+    (tmp_path / "photos").mkdir()
+
+    with open_bundle(folder) as source:
+        with pytest.raises(UsageError, match="exists and is no bundle"):
+            bundle.write_tuned(source, tmp_path / "photos", {"student-int8": TUNED})
+        with pytest.raises(UsageError, match="no model 'best'"):
+            bundle.write_tuned(source, tmp_path / "t", {"best": TUNED})
+
+    assert not (tmp_path / "t").exists()
 
 
 def test_unpacked_zip_goes_when_the_bundle_closes(parts, tmp_path, monkeypatch):

@@ -62,6 +62,13 @@ def test_sound_manifest_is_read(tmp_path):
     assert _read(tmp_path, SOUND) == SOUND
 
 
+def test_a_model_may_have_session_settings(tmp_path):
+    """The field is there only of models that were tuned."""
+    facts = _changed(["models", 0, "session"], {"threads": 2})
+
+    assert _read(tmp_path, facts) == facts
+
+
 @pytest.mark.parametrize(
     ("where", "value", "message"),
     [
@@ -71,6 +78,7 @@ def test_sound_manifest_is_read(tmp_path):
         (["models", 0], "m", r"models\[0\] is 'm', not an object"),
         (["models", 0, "parameters"], True, r"models\[0\]: parameters is True, not a whole number"),
         (["models", 0, "file"], "del", r"models\[0\] lacks file"),
+        (["models", 0, "session"], "fast", r"models\[0\]: session is 'fast', not an object"),
         (["models", 0, "size_bytes"], 4, "'models/m.onnx' with 4 bytes, files does not"),
         (["models", 0, "file"], "other.onnx", "'other.onnx' with 3 bytes, files does not"),
         (["models"], [], "named not at all and 'm' was chosen"),

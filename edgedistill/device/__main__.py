@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedistill import __version__
+from edgedistill.device.engine_options import add_engine_options, chosen_engines
 from edgedistill.errors import ContractError, EdgeDistillError, MachineError
 
 if TYPE_CHECKING:
     from edgedistill.contract import Clause
     from edgedistill.device.benchmark import Latency
+    from edgedistill.device.tuning import Tuning
     from edgedistill.device.validate import Validation
 
 KEPT, BROKEN, INTERRUPTED = 0, ContractError.exit_code, 130
@@ -83,7 +85,14 @@ def _validate(options: argparse.Namespace) -> int:
     from edgedistill.report import to_json
 
     with open_bundle(options.bundle) as bundle:
-        found = validate(bundle, model=options.model, threads=options.threads, runs=options.runs)
+        found = validate(
+            bundle,
+            model=options.model,
+            threads=options.threads,
+            provider=options.provider,
+            engines=chosen_engines(options),
+            runs=options.runs,
+        )
     report = to_json(found.report())
     files.write_json(options.out, report)
     print(json.dumps(report, indent=2) if options.json else _validation_table(found))
@@ -100,12 +109,55 @@ def _benchmark(options: argparse.Namespace) -> int:
 
     with open_bundle(options.bundle) as bundle:
         model = bundle.model(options.model)
-        runtime = start(model, threads=options.threads)
+        runtime = start(
+            model,
+            threads=options.threads,
+            provider=options.provider,
+            engines=chosen_engines(options),
+        )
         found = measure(runtime, bundle.golden().series[:1], runs=options.runs)
     if options.json:
         print(json.dumps({"model": model.name, **asdict(found), **runtime.describe()}, indent=2))
     else:
         print(_table([("model", model.name), *runtime.describe().items(), *_latency_rows(found)]))
+    return KEPT
+
+
+def _build(options: argparse.Namespace) -> int:
+    from edgedistill.bundle import open_bundle
+    from edgedistill.device.engine_report import report
+
+    with open_bundle(options.bundle) as bundle:
+        found = report(
+            bundle.model(options.model).path,
+            bundle.golden().series[:1],
+            chosen_engines(options),
+            compute_capability=options.compute_capability,
+        )
+    if options.json:
+        print(json.dumps(found.values(), indent=2))
+    else:
+        print(_table(found.facts()))
+        if found.layers:
+            print(f"\n{_table(found.table())}")
+    return KEPT
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from edgedistill.bundle import open_bundle, write_tuned
+    from edgedistill.device.tuning import tune
+
+    with open_bundle(options.bundle) as bundle:
+        found = tune(bundle.model(options.model), bundle.golden().series)
+        if options.out is not None:
+            write_tuned(bundle, options.out, {found.model: found.settings})
+    print(json.dumps(asdict(found), indent=2) if options.json else _tuning_table(found))
+    if options.out is None:
+        print("Nothing was stored; --out writes a bundle with these settings.", file=sys.stderr)
+    else:
+        print(f"Wrote {options.out}.", file=sys.stderr)
     return KEPT
 
 
@@ -145,6 +197,20 @@ def _clause_row(clause: Clause) -> tuple[str, ...]:
     )
 
 
+def _tuning_table(found: Tuning) -> str:
+    head = ("session settings", "median", "95 % interval", "outcome")
+    rows = [head]
+    for trial in found.trials:
+        p50 = trial.p50_ms
+        if p50 is None:
+            rows.append((str(trial.settings), "", "", "changes the answers"))
+            continue
+        interval = f"{p50.low:.4f} to {p50.high:.4f}"
+        outcome = "taken" if trial.settings == found.settings else ""
+        rows.append((str(trial.settings), f"{p50.value:.4f} ms", interval, outcome))
+    return f"{_table(rows)}\n\n{found.model}: {found.gain:.3g} times as fast as by default"
+
+
 def _latency_rows(latency: Latency) -> list[tuple[str, str]]:
     quantiles = {"p50": latency.p50_ms, "p95": latency.p95_ms, "p99": latency.p99_ms}
     rows = [
@@ -180,20 +246,42 @@ def _parser() -> argparse.ArgumentParser:
     benchmark = commands.add_parser("benchmark", help="time the model on one series")
     _add_model_options(benchmark)
     benchmark.set_defaults(command=_benchmark)
+    build = commands.add_parser("build", help="build the model's TensorRT engine, show its layers")
+    _add_bundle(build)
+    add_engine_options(build)
+    build.add_argument(
+        "--compute-capability", metavar="X.Y", help="build for a GPU elsewhere; TensorRT-RTX only"
+    )
+    build.set_defaults(command=_build)
+    tune = commands.add_parser("tune", help="find the fastest session settings for the model")
+    _add_bundle(tune)
+    tune.add_argument("--out", type=Path, metavar="BUNDLE", help="bundle that stores the settings")
+    tune.set_defaults(command=_tune)
     environment = commands.add_parser("environment", help="say what machine this is")
     environment.set_defaults(command=_environment)
-    for command in (validate, benchmark, environment):
+    for command in (validate, benchmark, build, tune, environment):
         command.add_argument("--json", action="store_true", help="print JSON, not a table")
     return parser
 
 
-def _add_model_options(command: argparse.ArgumentParser) -> None:
+def _add_bundle(command: argparse.ArgumentParser) -> None:
     command.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder or .zip")
     command.add_argument("--model", metavar="NAME", help="instead of the chosen one")
+
+
+def _add_model_options(command: argparse.ArgumentParser) -> None:
+    _add_bundle(command)
     command.add_argument(
-        "--threads", type=int, default=1, help="CPU threads of one call (default: %(default)s)"
+        "--threads", type=int, help="CPU threads of one call (default: as tuned, else 1)"
+    )
+    command.add_argument(
+        "--provider",
+        metavar="NAME",
+        help="who computes in ONNX Runtime: cpu, cuda, tensorrt, or its own name of another one "
+        "(default: cpu)",
     )
     command.add_argument("--runs", type=int, default=200, help="timed calls (default: %(default)s)")
+    add_engine_options(command)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,6 +19,9 @@ from edgedistill.perturbation import Floats
 
 WARMUP = 20  # calls before the clock counts: caches, lazy allocations, clock frequency
 RUNS = 200
+ROUNDS = 15
+_BLOCK_MS = 20  # of calls of one model, before it is another one's turn
+_MOST_CALLS = 100
 _Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 
@@ -46,18 +49,13 @@ def measure(runtime: Runtime, sample: Floats, *, warmup: int = WARMUP, runs: int
         ShapeError: sample is not one series.
         UsageError: runs is below 1 or warmup below 0.
     """
-    if sample.ndim != 3 or len(sample) != 1:
-        raise ShapeError(f"Got a sample of shape {sample.shape}; time one series, (1, C, T).")
+    _check_sample(sample)
     if runs < 1 or warmup < 0:
         raise UsageError(f"runs is {runs} and warmup {warmup}; give at least 1 and 0.")
     for _ in range(warmup):
         runtime.logits(sample)
-    elapsed_ms = np.empty(runs)
     with _without_collection():
-        for run in range(runs):
-            begin = time.perf_counter_ns()
-            runtime.logits(sample)
-            elapsed_ms[run] = (time.perf_counter_ns() - begin) / 1e6
+        elapsed_ms = _timed(runtime, sample, runs)
     return Latency(
         p50_ms=quantile(elapsed_ms, 0.5),
         p95_ms=quantile(elapsed_ms, 0.95),
@@ -65,6 +63,41 @@ def measure(runtime: Runtime, sample: Floats, *, warmup: int = WARMUP, runs: int
         runs=runs,
         series_per_s=1e3 / float(elapsed_ms.mean()),
     )
+
+
+def measure_together(
+    runtimes: Sequence[Runtime], sample: Floats, *, rounds: int = ROUNDS
+) -> list[Estimate]:
+    """Time models on one series in turns, so that what else the machine does meets them all.
+
+    In every round each model has a block of calls, in another order. The median of a block is
+    one value: calls that follow each other are alike, blocks that lie apart are hardly.
+
+    Args:
+        runtimes: the loaded models.
+        sample: one preprocessed series, (1, C, T).
+        rounds: blocks of each model.
+
+    Returns:
+        The median block of each, in ms.
+
+    Raises:
+        ShapeError: sample is not one series.
+        UsageError: rounds is below 1.
+    """
+    _check_sample(sample)
+    if rounds < 1:
+        raise UsageError(f"rounds is {rounds}; give at least 1.")
+    calls = [_calls_in_a_block(runtime, sample) for runtime in runtimes]
+    order = np.random.default_rng(0)
+    medians = np.empty((len(runtimes), rounds))
+    with _without_collection():
+        for turn in range(rounds):
+            for index in order.permutation(len(runtimes)):
+                runtimes[index].logits(sample)  # the block before has left the caches to itself
+                block = _timed(runtimes[index], sample, calls[index])
+                medians[index, turn] = np.median(block)
+    return [quantile(row, 0.5) for row in medians]
 
 
 def quantile(values: NDArray[np.float64], share: float) -> Estimate:
@@ -87,6 +120,29 @@ def quantile(values: NDArray[np.float64], share: float) -> Estimate:
     return Estimate(
         float(np.quantile(ordered, share)), float(ordered[low - 1]), float(ordered[high - 1])
     )
+
+
+def _check_sample(sample: Floats) -> None:
+    if sample.ndim != 3 or len(sample) != 1:
+        raise ShapeError(f"Got a sample of shape {sample.shape}; time one series, (1, C, T).")
+
+
+def _timed(runtime: Runtime, sample: Floats, runs: int) -> NDArray[np.float64]:
+    """Return the time of each call, (runs,), in ms."""
+    elapsed_ms = np.empty(runs)
+    for run in range(runs):
+        begin = time.perf_counter_ns()
+        runtime.logits(sample)
+        elapsed_ms[run] = (time.perf_counter_ns() - begin) / 1e6
+    return elapsed_ms
+
+
+def _calls_in_a_block(runtime: Runtime, sample: Floats) -> int:
+    """Warm a model up, and return how many of its calls fill a block."""
+    for _ in range(WARMUP // 4):
+        runtime.logits(sample)
+    call_ms = float(np.median(_timed(runtime, sample, 3)))
+    return int(np.clip(_BLOCK_MS / call_ms, 1, _MOST_CALLS))
 
 
 @contextmanager

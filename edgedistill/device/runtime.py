@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from edgedistill.bundle import Model
+from edgedistill.device.engines import Engines
 from edgedistill.device.ort import OrtRuntime
-from edgedistill.errors import MachineError
+from edgedistill.device.telemetry import cores
+from edgedistill.device.tensorrt import TensorRtRuntime, prepare
+from edgedistill.errors import MachineError, UsageError
 from edgedistill.perturbation import Floats
+from edgedistill.session import DEFAULT
 
 
 class Runtime(Protocol):
@@ -24,17 +29,41 @@ class Runtime(Protocol):
         """Return how the model is run: versions and settings, name to text."""
 
 
-def start(model: Model, *, threads: int = 1) -> Runtime:
+def start(
+    model: Model,
+    *,
+    threads: int | None = None,
+    provider: str | None = None,
+    engines: Engines | None = None,
+) -> Runtime:
     """Load a bundle's model into the runtime that it was made for.
 
+    Args:
+        model: its session settings apply, on no more threads than this machine has cores.
+        threads: CPU threads of one call, instead of those of the settings.
+        provider: of ONNX Runtime, as `OrtRuntime` takes it; None is the CPU.
+        engines: how TensorRT's engines are built and where they are kept, unless as usual.
+
     Raises:
-        MachineError: the runtime is unknown to this build, or not installed.
+        MachineError: the runtime is unknown to this build, or not installed; or its provider is
+            missing or does not run all of the model.
         ModelError: the runtime cannot load the model.
-        UsageError: threads is below 1.
+        UsageError: threads is below 1, or the model's runtime has no providers.
     """
+    if model.runtime == TensorRtRuntime.name:
+        if provider is not None:
+            raise UsageError(
+                f"Model {model.name!r} runs in TensorRT itself, which has no providers. Leave "
+                f"--provider out, or choose a model for {OrtRuntime.name!r} with --model."
+            )
+        return TensorRtRuntime(prepare(model.path, engines or Engines()).engine)
     if model.runtime != OrtRuntime.name:
         raise MachineError(
             f"Model {model.name!r} is made for {model.runtime!r}, which this build cannot run. "
             f"Choose a model for {OrtRuntime.name!r} with --model, or install a newer edgedistill."
         )
-    return OrtRuntime(model.path, threads=threads)
+    settings = model.session or DEFAULT
+    wanted = min(settings.threads, cores()) if threads is None else threads
+    settings = replace(settings, threads=wanted)
+    who = "cpu" if provider is None else provider
+    return OrtRuntime(model.path, settings=settings, provider=who)

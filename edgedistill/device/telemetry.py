@@ -17,7 +17,7 @@ from edgedistill import __version__
 _CPUINFO = Path("/proc/cpuinfo")
 _MODEL = Path("/proc/device-tree/model")  # a board's name, ends with a NUL
 _TEGRA = Path("/etc/nv_tegra_release")  # NVIDIA Jetson: release of its Linux
-_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "tensorrt")
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "cuda-bindings")
 
 
 def environment() -> dict[str, str]:
@@ -30,11 +30,18 @@ def environment() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
         "cpu": _cpu(),
-        "cores": str(_cores()),
+        "cores": str(cores()),
         "board": _first_line(_MODEL),
         "jetson": _first_line(_TEGRA),
     }
     return {name: text for name, text in found.items() if text}
+
+
+def cores() -> int:
+    """Return the cores this process may use, which a container can limit."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _installed(name: str) -> str:
@@ -42,13 +49,6 @@ def _installed(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return ""
-
-
-def _cores() -> int:
-    """Return the cores this process may use, which a container can limit."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cpu() -> str:

@@ -17,6 +17,7 @@ from edgedistill import contract, metrics
 from edgedistill.bundle import Bundle, Model
 from edgedistill.contract import Clause, Verdict
 from edgedistill.device.benchmark import RUNS, Latency, measure
+from edgedistill.device.engines import Engines
 from edgedistill.device.runtime import Runtime, start
 from edgedistill.device.telemetry import environment
 from edgedistill.errors import ModelError
@@ -100,25 +101,33 @@ class Validation:
 
 
 def validate(
-    bundle: Bundle, *, model: str | None = None, threads: int = 1, runs: int = RUNS
+    bundle: Bundle,
+    *,
+    model: str | None = None,
+    threads: int | None = None,
+    provider: str | None = None,
+    engines: Engines | None = None,
+    runs: int = RUNS,
 ) -> Validation:
     """Run a bundle's model on this machine and judge it.
 
     Args:
         bundle: opened.
         model: its name; by default the chosen one.
-        threads: CPU threads.
+        threads: CPU threads, instead of those of the model's session settings.
+        provider: of ONNX Runtime, as `start` takes it.
+        engines: how TensorRT's engines are built and where they are kept, unless as usual.
         runs: timed calls.
 
     Raises:
         UsageError: no such model, or threads or runs are below 1.
-        MachineError: the runtime is missing.
+        MachineError: the runtime or the provider is missing, or runs only a part of the model.
         ModelError: the model cannot be run, or gives no finite logits.
         IntegrityError: the golden set is unusable.
     """
     entry = bundle.model(model)
     golden = bundle.golden()
-    runtime = start(entry, threads=threads)
+    runtime = start(entry, threads=threads, provider=provider, engines=engines)
     _check_classes(runtime, golden, bundle)
     said = explain(runtime.logits, golden.series, bundle.plan, targets=golden.targets)
     latency = measure(runtime, golden.series[:1], runs=runs)

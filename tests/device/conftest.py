@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import importlib.util
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
 
 import numpy as np
 import onnx
@@ -17,11 +22,23 @@ from onnx import TensorProto, helper, numpy_helper
 from edgedistill import bundle, files, occlusion
 from edgedistill.contract import Contract
 from edgedistill.device.ort import OrtRuntime
+from edgedistill.device.tensorrt_library import Library, load
 from edgedistill.golden import Golden
 from edgedistill.perturbation import default_plan
 from edgedistill.preprocess import fit
 
 FILTERS, WIDTH = 8, 5
+
+
+def _sibling(name: str) -> ModuleType:
+    """Import a module of this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fakes = _sibling("fake_gpu")
 
 
 @dataclass(frozen=True)
@@ -85,14 +102,21 @@ class World:
     student: Weights
     kwargs: dict
 
-    def write(self, path: Path, models: dict[str, Path] | None = None, **changes: object) -> Path:
+    def write(
+        self,
+        path: Path,
+        models: dict[str, Path] | None = None,
+        *,
+        runtime: str = "onnxruntime",
+        **changes: object,
+    ) -> Path:
         """Write a bundle; models by precision."""
         models = models or {"fp32": self.folder / "student.onnx"}
         entries = [
             bundle.Model(
                 name=f"student-{precision}",
                 path=file,
-                runtime="onnxruntime",
+                runtime=runtime,
                 precision=precision,
                 parameters=58,
             )
@@ -208,3 +232,39 @@ def _fitted(x: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Weig
     fitted = np.linalg.lstsq(design, aims, rcond=None)[0].T
     arrays = start.convolution, fitted[:, :-1], fitted[:, -1]
     return Weights(*(np.ascontiguousarray(array, dtype=np.float32) for array in arrays))
+
+
+@pytest.fixture(scope="session")
+def rtx(unavailable: Callable[[str], NoReturn]) -> Library:
+    """TensorRT-RTX, whose parser and builder run without a GPU."""
+    if not importlib.util.find_spec("tensorrt_rtx"):
+        unavailable("tensorrt-rtx is not installed: TensorRT's parser and builder are not run")
+    library = load()
+    if not library.is_rtx:
+        pytest.skip("TensorRT itself is installed, and builds for the GPU that is here only")
+    return library
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """Memory and a stream of a GPU that is not here."""
+    cuda = fakes.FakeCuda()
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
+    yield cuda
+    gc.collect()  # what holds its memory must let go while it is there
+
+
+@pytest.fixture
+def fake_tensorrt(
+    fake_cuda: object, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., object]]:
+    """Install a runtime of TensorRT whose only engine answers with a NumPy function."""
+
+    def install(answer: Callable | None, **facts: object) -> object:
+        engine = None if answer is None else fakes.FakeEngine(fake_cuda, answer, **facts)
+        monkeypatch.setitem(sys.modules, "tensorrt", fakes.module(engine))
+        load.cache_clear()
+        return engine
+
+    yield install
+    load.cache_clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -94,3 +95,38 @@ def test_counts_must_make_sense(warmup, runs):
     """No timed run, or a negative warm-up, is a usage error."""
     with pytest.raises(UsageError, match=f"runs is {runs} and warmup {warmup}"):
         benchmark.measure(Sleeper(0), np.zeros((1, 1, 4), np.float32), warmup=warmup, runs=runs)
+
+
+def test_together_tells_fast_from_slow():
+    """In turns: the medians are those of each model, in the order they were given."""
+    slow, quick = Sleeper(0.01), Sleeper(0.001)
+
+    found = benchmark.measure_together([slow, quick], np.zeros((1, 1, 4), np.float32), rounds=7)
+
+    assert 1 <= found[1].low <= found[1].value <= found[1].high < 10 <= found[0].low
+    assert slow.calls < quick.calls  # a block lasts as long, whoever is in it
+
+
+def test_together_takes_turns():
+    """No model is measured in one go: what else the machine does meets them all."""
+    turns = []
+
+    class Noting(Sleeper):
+        def logits(self, series):
+            turns.append(self)
+            return super().logits(series)
+
+    models = [Noting(0.001) for _ in range(3)]
+
+    benchmark.measure_together(models, np.zeros((1, 1, 4), np.float32), rounds=6)
+
+    changes = sum(a is not b for a, b in pairwise(turns))
+    assert changes >= 6 * 2
+
+
+def test_together_checks_its_arguments():
+    """As `measure` does."""
+    with pytest.raises(ShapeError, match="time one series"):
+        benchmark.measure_together([Sleeper(0)], np.zeros((2, 1, 4), np.float32))
+    with pytest.raises(UsageError, match="rounds is 0"):
+        benchmark.measure_together([Sleeper(0)], np.zeros((1, 1, 4), np.float32), rounds=0)

@@ -11,11 +11,17 @@ import time
 import zipfile
 
 import pytest
+from onnxruntime import get_available_providers
 
 from edgedistill import __version__, report
+from edgedistill.bundle import open_bundle
 from edgedistill.device import ort
-from edgedistill.device.__main__ import main
+from edgedistill.device.__main__ import _tuning_table, main
+from edgedistill.device.sessions import PROVIDERS
+from edgedistill.device.tuning import Trial, Tuning
 from edgedistill.errors import MachineError
+from edgedistill.metrics import Estimate
+from edgedistill.session import DEFAULT, SessionSettings
 
 QUICK = ["--runs", "10"]
 
@@ -72,6 +78,65 @@ def test_benchmark(italy, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["runs"] == 10
     assert found["p50_ms"]["value"] > 0
+
+
+def test_tune_prints_and_stores(italy, tmp_path, capsys):
+    """A table for people, JSON for machines; --out writes a bundle whose model runs as found."""
+    tuned = tmp_path / "tuned.zip"
+
+    assert main(["tune", str(italy)]) == 0
+    shown = capsys.readouterr()
+    assert main(["tune", str(italy), "--json", "--out", str(tuned)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert main(["benchmark", str(tuned), "--json", *QUICK]) == 0
+
+    assert "1 thread, spinning on, optimization all, sequential, memory arena on" in shown.out
+    assert "times as fast as by default" in shown.out
+    assert "Nothing was stored" in shown.err
+    settings = SessionSettings.from_dict(found["settings"])
+    assert json.loads(capsys.readouterr().out)["session"] == str(settings)
+    with open_bundle(tuned) as stored, open_bundle(italy) as before:
+        assert stored.model().session == settings
+        assert before.model().session is None
+    assert main(["validate", str(tuned), "--out", str(tmp_path / "report.json"), *QUICK]) == 0
+
+
+def test_tuning_table_says_what_was_refused():
+    """Settings that change the answers have no time."""
+    two = SessionSettings(threads=2)
+    trials = (
+        Trial(settings=DEFAULT, logit_error=0.0, p50_ms=Estimate(2.0, 1.9, 2.1)),
+        Trial(settings=two, logit_error=1.0, p50_ms=None),
+    )
+
+    table = _tuning_table(Tuning(model="m", trials=trials, settings=DEFAULT, gain=1.0))
+
+    head, first, second, *_ = table.splitlines()
+    assert head.endswith("outcome")
+    assert first.endswith("2.0000 ms  1.9000 to 2.1000  taken")
+    assert second.startswith("2 threads")
+    assert second.endswith("changes the answers")
+
+
+@pytest.mark.parametrize("command", ["validate", "benchmark"])
+def test_a_provider_that_cannot_run_the_model_exits_5(
+    italy, tmp_path, monkeypatch, capsys, command
+):
+    """No report, no figures under the wrong name."""
+    monkeypatch.chdir(tmp_path)
+    provider = next(
+        (name for name in ("cuda", "tensorrt") if PROVIDERS[name] not in get_available_providers()),
+        None,
+    )
+    if provider is None:
+        pytest.skip("this ONNX Runtime has all providers")
+
+    assert main([command, str(italy), "--provider", provider, *QUICK]) == 5
+
+    printed = capsys.readouterr()
+    assert f"has no {PROVIDERS[provider]}" in printed.err
+    assert printed.out == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_environment(capsys):

@@ -12,9 +12,11 @@ import subprocess
 from pathlib import Path
 
 import edgedistill_kernels
+import onnxruntime
 import pytest
 
 import edgedistill
+from edgedistill.distill.optimize.ort_format import to_ort
 
 PYTHON = os.environ.get("EDGEDISTILL_PY310", "")
 pytestmark = [
@@ -44,6 +46,29 @@ def test_interpreter_is_a_bare_python310(tmp_path):
     )
 
     assert _run("-c", code, cwd=tmp_path).stdout.strip() == "(3, 10) []"
+
+
+def test_ort_file_of_a_newer_onnxruntime(world, tmp_path):
+    """The host writes the file, the board's older ONNX Runtime gives the student's answers."""
+    to_ort(world.folder / "student.onnx", tmp_path / "student.ort", world.series)
+    bundle = world.write(tmp_path / "b.zip", {"fp32": tmp_path / "student.ort"})
+
+    ran = _run("-m", "edgedistill.device", "validate", bundle, "--runs", "20", cwd=tmp_path)
+
+    assert ran.returncode == 0, ran.stderr
+    environment = json.loads((tmp_path / "report.json").read_text())["environment"]
+    assert environment["onnxruntime"] != onnxruntime.__version__, "the same: nothing was shown"
+
+
+def test_tunes_on_python310(italy, tmp_path):
+    """What is found is stored, and the stored settings run."""
+    tuned = tmp_path / "tuned.zip"
+
+    ran = _run("-m", "edgedistill.device", "tune", italy, "--out", tuned, cwd=tmp_path)
+    again = _run("-m", "edgedistill.device", "validate", tuned, "--runs", "20", cwd=tmp_path)
+
+    assert ran.returncode == again.returncode == 0, ran.stderr + again.stderr
+    assert "times as fast as by default" in ran.stdout
 
 
 def test_validates_on_python310(italy, tmp_path):

@@ -154,9 +154,9 @@ def test_model_with_other_classes_is_a_model_error(world, tmp_path, swap_model, 
 def test_unknown_runtime_is_a_machine_error(italy):
     """A model for another runtime says so, and what can be done."""
     with open_bundle(italy) as bundle:
-        other = dataclasses.replace(bundle.model(), runtime="tensorrt")
+        other = dataclasses.replace(bundle.model(), runtime="abacus")
 
-        with pytest.raises(MachineError, match="made for 'tensorrt', which this build cannot run"):
+        with pytest.raises(MachineError, match="made for 'abacus', which this build cannot run"):
             start(other)
 
 

@@ -1,0 +1,133 @@
+"""The layers that an engine really has, what precision each got, and how long it takes.
+
+This answers why INT8 can be slower than FP16: a layer that TensorRT left in a higher precision,
+or the reformatting layers that it put in between.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from edgedistill.errors import ModelError
+
+if TYPE_CHECKING:
+    import tensorrt
+
+REFORMAT: Final = "reformat"
+_TYPES: Final = {
+    "float": "fp32",
+    "fp32": "fp32",
+    "half": "fp16",
+    "fp16": "fp16",
+    "bfloat16": "bf16",
+    "bf16": "bf16",
+    "int8": "int8",
+    "fp8": "fp8",
+    "int4": "int4",
+    "fp4": "fp4",
+    "int32": "int32",
+    "int64": "int64",
+    "bool": "bool",
+    "uint8": "uint8",
+}
+_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer of an engine."""
+
+    name: str
+    kind: str  # TensorRT's name of it, such as "CaskConvolution"
+    reads: tuple[str, ...]  # precisions of its inputs, each once
+    writes: tuple[str, ...]  # and of its outputs
+    nodes: tuple[str, ...]  # ONNX nodes that went into it
+    ms: float | None = None  # mean time of a call, if it was measured
+
+    @property
+    def precision(self) -> str:
+        """Return what it computes in, which is what it reads; "reformat" if it only copies."""
+        if "reformat" in f"{self.kind} {self.name}".lower():
+            return REFORMAT
+        return "+".join(self.reads) or "+".join(self.writes) or "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """All layers of one precision together."""
+
+    precision: str
+    layers: int
+    ms: float | None
+
+
+def read_layers(information: str) -> tuple[Layer, ...]:
+    """Return the layers from what the engine inspector says as JSON.
+
+    Raises:
+        ModelError: it is not what an inspector of TensorRT 10 or 11 says.
+    """
+    try:
+        return tuple(_layer(entry) for entry in json.loads(information)["Layers"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"TensorRT's inspector describes the engine in a way that is not known here: {error!r}."
+            " Build the engine anew; if that does not help, this TensorRT is too new."
+        ) from error
+
+
+def timed(layers: Sequence[Layer], ms: Mapping[str, float]) -> tuple[Layer, ...]:
+    """Return the layers with their times, by name; what the profiler did not name has none."""
+    return tuple(replace(layer, ms=ms.get(layer.name)) for layer in layers)
+
+
+def by_precision(layers: Sequence[Layer]) -> tuple[Share, ...]:
+    """Return how many layers compute in which precision and for how long, most layers first."""
+    shares = []
+    for precision in dict.fromkeys(layer.precision for layer in layers):
+        members = [layer for layer in layers if layer.precision == precision]
+        times = [layer.ms for layer in members if layer.ms is not None]
+        shares.append(Share(precision, len(members), sum(times) if times else None))
+    return tuple(sorted(shares, key=lambda share: -share.layers))
+
+
+def profiler(trt: Any, sums_ms: dict[str, float]) -> tensorrt.IProfiler:
+    """Return a profiler that adds each layer's time to `sums_ms`."""
+
+    class LayerTimes(trt.IProfiler):  # type: ignore[misc]  # the base is known only when loaded
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)  # the binding insists
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            sums_ms[layer_name] = sums_ms.get(layer_name, 0.0) + ms
+
+    return LayerTimes()
+
+
+def _layer(entry: Mapping[str, Any]) -> Layer:
+    if isinstance(entry, str):  # built without details: the name is all there is
+        return Layer(entry, "unknown", (), (), ())
+    return Layer(
+        name=entry["Name"],
+        kind=entry["LayerType"],
+        reads=_precisions(entry["Inputs"]),
+        writes=_precisions(entry["Outputs"]),
+        nodes=tuple(dict.fromkeys(_NODE.findall(entry.get("Metadata", "")))),
+    )
+
+
+def _precisions(tensors: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_precision(tensor) for tensor in tensors))
+
+
+def _precision(tensor: Mapping[str, Any]) -> str:
+    """Return the type from a format: "Half", or "Row major linear FP16 format" in words."""
+    text = str(tensor.get("Datatype") or tensor["Format/Datatype"])
+    for word in re.findall(r"[a-z]+[0-9]*", text.lower()):
+        if word in _TYPES:
+            return _TYPES[word]
+    return text

@@ -1,0 +1,95 @@
+"""The vendor's module: TensorRT, or TensorRT-RTX where only that is installed.
+
+Both have the same classes, so everything above works with either; only a function whose
+name ends in `_rtx` may use what TensorRT-RTX alone has. Nothing is imported before `load`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from edgedistill.errors import MachineError
+
+if TYPE_CHECKING:
+    import tensorrt
+
+_MODULES: Final = ("tensorrt", "tensorrt_rtx")  # best first
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A loaded module and the one log that it may have.
+
+    TensorRT keeps the first log that it is given and ignores all later ones, so a process
+    has one `Library`.
+    """
+
+    name: str  # "tensorrt" or "tensorrt_rtx"
+    trt: Any  # the module
+    log: Any  # what each builder, parser and runtime is given
+    _said: list[str]
+
+    @property
+    def version(self) -> str:
+        """Return the version, such as "10.3.0"."""
+        return str(self.trt.__version__)
+
+    @property
+    def is_rtx(self) -> bool:
+        """Say whether it is TensorRT-RTX, which has no timing cache and no DLA."""
+        return self.name == "tensorrt_rtx"
+
+    def said(self) -> str:
+        """Return the warnings and errors since the last call, and forget them."""
+        text = "; ".join(dict.fromkeys(self._said))
+        self._said.clear()
+        return text
+
+
+@cache
+def load() -> Library:
+    """Import TensorRT, or TensorRT-RTX if TensorRT is not installed.
+
+    Raises:
+        MachineError: neither is installed, or the one that is cannot be loaded.
+    """
+    for name in _MODULES:
+        try:
+            trt = import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name == name:
+                continue
+            raise _unloadable(name, error) from error
+        except (ImportError, OSError) as error:  # OSError: one of its libraries is missing
+            raise _unloadable(name, error) from error
+        said: list[str] = []
+        return Library(name, trt, _logger(trt, said.append), said)
+    raise MachineError(
+        "TensorRT is not installed for this Python. On a Jetson it comes with JetPack: install "
+        "python3-libnvinfer and make the environment with --system-site-packages. Elsewhere: "
+        "python -m pip install tensorrt"
+    )
+
+
+def _unloadable(name: str, error: Exception) -> MachineError:
+    return MachineError(
+        f"{name} is installed but cannot be loaded: {error}. Install the TensorRT libraries of the "
+        "same version as its Python module."
+    )
+
+
+def _logger(trt: Any, keep: Callable[[str], None]) -> tensorrt.ILogger:
+    """Return a log that keeps warnings and errors; TensorRT writes thousands of other lines."""
+    severities = trt.ILogger.Severity
+    kept = {severities.INTERNAL_ERROR, severities.ERROR, severities.WARNING}
+
+    class Log(trt.ILogger):  # type: ignore[misc]  # the base is known only when it is loaded
+        def log(self, severity: tensorrt.ILogger.Severity, msg: str) -> None:
+            if severity in kept:
+                keep(msg.strip())
+
+    return Log()

@@ -1,0 +1,125 @@
+"""A short run that finds the session settings under which a model is fastest on this machine.
+
+Two steps: threads first, then the rest around what won. A setting is taken only if its
+interval lies below that of what there was before, and never if the answers change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgedistill.bundle import Model
+from edgedistill.device.benchmark import ROUNDS, measure_together
+from edgedistill.device.ort import OrtRuntime
+from edgedistill.device.telemetry import cores
+from edgedistill.errors import UsageError
+from edgedistill.metrics import Estimate
+from edgedistill.perturbation import Floats
+from edgedistill.session import DEFAULT, SessionSettings
+
+TOLERANCE = 1e-5  # of the largest |logit|: the order of sums may change, an 8-bit step may not
+_THREADS = (1, 2, 4)  # networks of this size have no work for more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One candidate, as it was found."""
+
+    settings: SessionSettings
+    logit_error: float  # largest, against the defaults, over the largest |logit| or 1
+    p50_ms: Estimate | None  # None: it changes the answers, so it was not timed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What a run found."""
+
+    model: str
+    trials: tuple[Trial, ...]  # the defaults first
+    settings: SessionSettings  # the fastest; the defaults where nothing is surely faster
+    gain: float  # median time under the defaults over that under `settings`
+
+
+def tune(model: Model, series: Floats, *, rounds: int = ROUNDS) -> Tuning:
+    """Find the session settings of a model on this machine.
+
+    Args:
+        model: one that ONNX Runtime runs.
+        series: preprocessed, (N, C, T); the first is timed, all must get the same answers.
+        rounds: blocks of timed calls of each candidate.
+
+    Raises:
+        UsageError: another runtime runs the model.
+        MachineError: ONNX Runtime is missing.
+        ModelError: the model cannot be run.
+    """
+    if model.runtime != OrtRuntime.name:
+        raise UsageError(
+            f"Model {model.name!r} runs in {model.runtime!r}, which has no session settings to "
+            f"tune. Choose a model for {OrtRuntime.name!r} with --model."
+        )
+    expected = OrtRuntime(model.path).logits(series)
+    best, gain, found = DEFAULT, 1.0, list[Trial]()
+    for candidates in (_threaded, _around):
+        trials = _tried(model, [best, *candidates(best, model)], series, expected, rounds)
+        times = {trial.settings: trial.p50_ms for trial in trials if trial.p50_ms is not None}
+        before, best = best, fastest(times)
+        gain *= times[before].value / times[best].value
+        found += trials[1:] if found else trials
+    return Tuning(model=model.name, trials=tuple(found), settings=best, gain=gain)
+
+
+def fastest(times: Mapping[SessionSettings, Estimate]) -> SessionSettings:
+    """Return the settings to take: the first, unless others are surely faster.
+
+    >>> one, two = SessionSettings(), SessionSettings(threads=2)
+    >>> fastest({one: Estimate(3.0, 2.9, 3.1), two: Estimate(2.6, 2.5, 2.8)}).threads
+    2
+    >>> fastest({one: Estimate(3.0, 2.9, 3.1), two: Estimate(2.8, 2.7, 2.95)}).threads
+    1
+    """
+    first = next(iter(times))
+    surely = [settings for settings, time in times.items() if time.high < times[first].low]
+    return min(surely, key=lambda settings: times[settings].value, default=first)
+
+
+def _threaded(best: SessionSettings, _: Model) -> Iterable[SessionSettings]:
+    for threads in _THREADS[1:]:
+        if threads <= cores():
+            yield replace(best, threads=threads)
+            yield replace(best, threads=threads, spinning=False)
+
+
+def _around(best: SessionSettings, model: Model) -> Iterable[SessionSettings]:
+    yield replace(best, memory_arena=False)
+    if model.path.suffix != ".ort":  # whose graph was optimized when it was written
+        yield replace(best, optimization="extended")
+    if best.threads > 1:
+        yield replace(best, execution="parallel")
+
+
+def _tried(
+    model: Model,
+    candidates: Sequence[SessionSettings],
+    series: Floats,
+    expected: Floats,
+    rounds: int,
+) -> list[Trial]:
+    """Return what was found of each candidate; the first is what there is, and stays sound."""
+    runtimes = [OrtRuntime(model.path, settings=settings) for settings in candidates]
+    errors = [_error(expected, runtime.logits(series)) for runtime in runtimes]
+    sound = [0, *(index for index, error in enumerate(errors) if index and error <= TOLERANCE)]
+    times = measure_together([runtimes[index] for index in sound], series[:1], rounds=rounds)
+    p50_ms = dict(zip(sound, times, strict=True))
+    return [
+        Trial(settings=settings, logit_error=error, p50_ms=p50_ms.get(index))
+        for index, (settings, error) in enumerate(zip(candidates, errors, strict=True))
+    ]
+
+
+def _error(expected: Floats, actual: Floats) -> float:
+    """Return the largest difference of logits over the largest |logit| or 1."""
+    return float(np.abs(expected - actual).max()) / max(1.0, float(np.abs(expected).max()))

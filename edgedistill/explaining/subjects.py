@@ -8,7 +8,6 @@ from pathlib import Path
 from edgedistill.bundle import MANIFEST, Bundle, open_bundle
 from edgedistill.config import Recipe
 from edgedistill.data import Prepared
-from edgedistill.device.runtime import start
 from edgedistill.errors import ShapeError, UsageError
 from edgedistill.explaining.voices import (
     LOGITS_ALONE,
@@ -24,6 +23,7 @@ from edgedistill.occlusion import Explanation
 from edgedistill.perturbation import Baseline, Floats, PerturbationPlan
 from edgedistill.stages import networks
 from edgedistill.stages.data import prepare_data, read_source
+from edgedistill.stages.measuring import start_here
 from edgedistill.stages.student import TRIALS
 from edgedistill.stages.teacher import FACTS as TEACHER_FACTS
 from edgedistill.stages.teacher import open_teacher, plan_of
@@ -114,7 +114,8 @@ def open_subject(
     if recipe is None:
         raise UsageError(_NO_DATA)
     data = prepare_data(recipe)
-    plan = windows.of(_recorded_plan(path, teacher) or plan_of(recipe, data.train.x.shape[2]))
+    recorded = recorded_plan(path, *([] if teacher is None else [Path(teacher)]))
+    plan = windows.of(recorded or plan_of(recipe, data.train.x.shape[2]))
     voice, own, notes = _opened(path, recipe, data, brought=teacher is not None)
     if teacher is not None:
         weights = recipe.teacher.weights
@@ -128,21 +129,44 @@ def open_subject(
         origin=chosen.origin,
         label=chosen.label,
         class_names=data.class_names,
-        plan=_fitting(plan, data),
+        plan=fitting(plan, data.train.x.shape[2]),
         voices=(voice,) if own is None else (own, voice),
         notes=notes,
     )
+
+
+def recorded_plan(*places: Path) -> PerturbationPlan | None:
+    """Return the plan of the first run, or folder of a teacher, that was asked under one."""
+    for folder in (folder for place in places for folder in (place / "teacher", place)):
+        if (folder / TEACHER_FACTS).is_file():
+            return PerturbationPlan.from_dict(read_json(folder / TEACHER_FACTS)["plan"])
+    return None
+
+
+def fitting(plan: PerturbationPlan, length: int) -> PerturbationPlan:
+    """Return a plan if it is of series of this length, in steps; else refuse it.
+
+    Raises:
+        ShapeError: it is of another.
+    """
+    if plan.length != length:
+        raise ShapeError(
+            f"The plan is of series of {plan.length} steps; these have {length}. Name the data of "
+            f"the run, or set their length: --set data.length={plan.length}."
+        )
+    return plan
 
 
 def _opened(
     path: Path, recipe: Recipe, data: Prepared, *, brought: bool
 ) -> tuple[Voice, Voice | None, tuple[str, ...]]:
     """Return the model of a file or folder, the teacher of a run, and what is to be said."""
+    own = data.class_names, data.train.x
     if path.suffix.lower() == ".onnx":
         found = OnnxTeacher(path, classes=len(data.class_names))
         return Voice(who="model", name=path.name, logits=found.logits), None, ()
     if (path / RECIPE).is_file():
-        voice = network_of(path / "student", "student", data)
+        voice = asked("student", network_of(path / "student", *own))
         if brought:
             return voice, None, ()
         teacher = open_teacher(recipe, data, path / "teacher")
@@ -155,10 +179,10 @@ def _opened(
             raise UsageError(
                 f"{path} holds the answers of {name}, which was brought. Explain that model itself."
             )
-        return network_of(path, "student" if brought else "teacher", data), None, ()
+        return asked("student" if brought else "teacher", network_of(path, *own)), None, ()
     if (path / networks.FACTS).is_file():
         who: Who = "student" if (path / TRIALS).is_file() else "model"
-        return network_of(path, who, data), None, ()
+        return asked(who, network_of(path, *own)), None, ()
     raise UsageError(
         f"{path} is nothing that can be explained. Name an .onnx file, the folder of a run, a "
         "folder that `train` or `distill` wrote, or a bundle (a folder or a .zip)."
@@ -175,7 +199,7 @@ def _of_bundle(
 ) -> Subject:
     plan, names, model = windows.of(bundle.plan), bundle.class_names, bundle.model()
     chosen = _golden(bundle, index) if recipe is None else _raw_series(recipe, bundle, index)
-    student = Voice(who="student", name=model.name, logits=start(model).logits)
+    student = Voice(who="student", name=model.name, logits=start_here(model).logits)
     voices: tuple[Voice | Recorded, ...] = (student,)
     notes: tuple[str, ...] = ()
     if teacher is not None:
@@ -232,24 +256,6 @@ def _test_series(data: Prepared, index: int) -> _Series:
         origin=f"test series {index} of {data.name}",
         label=data.class_names[data.test.y[index]],
     )
-
-
-def _recorded_plan(path: Path, teacher: str | None) -> PerturbationPlan | None:
-    """Return the plan that a run's teacher, a teacher's folder, or `--teacher` was asked under."""
-    for folder in (path / "teacher", path, *([] if teacher is None else [Path(teacher)])):
-        if (folder / TEACHER_FACTS).is_file():
-            return PerturbationPlan.from_dict(read_json(folder / TEACHER_FACTS)["plan"])
-    return None
-
-
-def _fitting(plan: PerturbationPlan, data: Prepared) -> PerturbationPlan:
-    length = data.train.x.shape[2]
-    if plan.length != length:
-        raise ShapeError(
-            f"The plan is of series of {plan.length} steps; these have {length}. Name the data of "
-            f"the run, or set their length: --set data.length={plan.length}."
-        )
-    return plan
 
 
 def _check_index(index: int, count: int, what: str) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgedistill.data import Prepared
 from edgedistill.errors import ShapeError, UsageError
 from edgedistill.occlusion import Explanation, Predict
 from edgedistill.perturbation import Floats
@@ -69,17 +68,21 @@ def named_teacher(
     return asked("teacher", found)
 
 
-def network_of(folder: Path, who: Who, data: Prepared) -> Voice:
+def network_of(folder: Path, names: tuple[str, ...], series: Floats) -> TorchTeacher:
     """Return the network in a folder that `train` or `distill` wrote.
+
+    Args:
+        folder: of the stage.
+        names: of the classes.
+        series: that it will be asked about, (N, C, T).
 
     Raises:
         ModelError: there is none.
         ShapeError: it is made for other series.
     """
     module, facts = networks.open_network(folder)
-    _, channels, length = data.train.x.shape
-    _check_shape(folder, facts, channels, length, len(data.class_names))
-    return asked(who, TorchTeacher(module, classes=len(data.class_names), name=folder.name))
+    _check_shape(folder, facts, series.shape[1], series.shape[2], len(names))
+    return TorchTeacher(module, classes=len(names), name=folder.name)
 
 
 def asked(who: Who, teacher: Teacher) -> Voice:

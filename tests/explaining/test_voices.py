@@ -7,7 +7,7 @@ import pytest
 
 from edgedistill import config
 from edgedistill.errors import ModelError, ShapeError, UsageError
-from edgedistill.explaining.voices import named_teacher, network_of
+from edgedistill.explaining.voices import asked, named_teacher, network_of
 from edgedistill.stages.data import prepare_data
 
 
@@ -23,7 +23,7 @@ def _named(spec, data, **changes):
 
 def test_a_network_answers_and_has_gradients(run, data):
     """Under the name of its folder."""
-    voice = network_of(run / "student", "student", data)
+    voice = asked("student", network_of(run / "student", data.class_names, data.test.x))
 
     assert (voice.who, voice.name) == ("student", "student")
     assert voice.network is not None
@@ -68,7 +68,7 @@ def test_a_network_of_other_series_is_refused(run):
     )
 
     for ask in (
-        lambda: network_of(run / "student", "student", shorter),
+        lambda: network_of(run / "student", shorter.class_names, shorter.test.x),
         lambda: _named(run / "teacher", shorter),
     ):
         with pytest.raises(ShapeError, match=r"1 channels, 24 steps and 2 classes; .* 1, 20 and 2"):

@@ -14,13 +14,14 @@ from types import NoneType
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError, WrapValidator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, WrapValidator, model_validator
 from pydantic_core import ErrorDetails
 
 from edgedistill import perturbation, preprocess, targets
 from edgedistill.contract import Contract
 from edgedistill.data.wav_folders import wav_files
 from edgedistill.distill.fit import FitConfig
+from edgedistill.distill.optimize.forms import Precision, RuntimeName, check_forms
 from edgedistill.distill.presets import PRESETS
 from edgedistill.errors import ConfigError
 from edgedistill.models import FAMILIES
@@ -37,7 +38,6 @@ from edgedistill.terms import (
 Family = Literal["lstm", "fcn", "resnet", "inception", "lite"]
 PRUNED_FAMILIES = ("fcn", "lstm")
 SOUND_FRAMES = 64  # of 10 ms: most spoken words
-Precision = Literal["fp32", "fp16", "int8"]
 
 
 def _located(value: Any, validate: Callable[[Any], Any]) -> Any:
@@ -156,13 +156,63 @@ class SaliencySection(Section):
     temperature: float = Field(8.0, gt=0)
 
 
+class NodeSearchSection(Section):
+    """The search for an INT8 model that keeps the contract with the fewest nodes in float32."""
+
+    method: Literal["sensitivity"] = "sensitivity"
+    budget_s: float = Field(300, gt=0)  # seconds after which no new candidate is measured
+    # How far it may fall behind the float32 model, beside the contract; None: as the contract says
+    agreement_loss: float | None = Field(None, ge=0)
+    saliency_loss: float | None = Field(None, ge=0)
+
+
+class RecoverSection(Section):
+    """A short training in 8 bits of a student that breaks the contract in INT8."""
+
+    epochs: int = Field(20, ge=1)
+    learning_rate: float = Field(0.001, gt=0)
+    target: Literal["teacher", "student"] = (
+        "teacher"  # whose answers and maps: or the float32 one's
+    )
+    always: bool = False  # also where plain INT8 keeps the contract
+
+
+def _switched(value: Any) -> Any:
+    """Return what `recover: true` and `recover: false` stand for."""
+    return {} if value is True else None if value is False else value
+
+
 class OptimizeSection(Section):
     """Which variants are made, and which of those that keep the contract is taken."""
 
+    # The first runtime that has a variant which keeps the contract is taken
+    runtimes: tuple[RuntimeName, ...] = Field(("onnxruntime",), min_length=1)
     precisions: tuple[Precision, ...] = Field(("fp32", "fp16", "int8"), min_length=1)
+    batch: int | None = Field(None, ge=1)  # series that files for TensorRT take; None: any number
     prefer: Literal["size", "latency"] = "size"
     calibration: int = Field(256, ge=1)  # training series that INT8 ranges are taken from
     runs: int = Field(200, ge=10)  # timed runs of each variant
+    formats: tuple[Literal["onnx", "ort"], ...] = Field(("onnx",), min_length=1)
+    tune: bool = False  # whether the bundle's models get session settings found here
+    search: NodeSearchSection | None = None  # None: INT8 is made as it is, in all nodes
+    recover: Annotated[RecoverSection | None, BeforeValidator(_switched)] = None  # None: never
+
+    @model_validator(mode="after")
+    def _recovery_is_searched(self) -> OptimizeSection:
+        if self.recover is not None and self.search is None:
+            raise ValueError(
+                "recover trains what a search found to break the contract. Set optimize.search "
+                "too, or leave recover out."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_forms(self) -> OptimizeSection:
+        try:
+            check_forms(self.runtimes, self.precisions)
+        except ConfigError as error:
+            raise ValueError(f"precisions cannot all be made. {error}") from error
+        return self
 
 
 class ReferencesSection(Section):

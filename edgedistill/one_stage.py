@@ -11,6 +11,7 @@ from typing import Any
 from edgedistill import metrics
 from edgedistill.config import Recipe
 from edgedistill.data import Prepared
+from edgedistill.errors import UsageError
 from edgedistill.files import fingerprint, read_json, sha256
 from edgedistill.pipeline import judge
 from edgedistill.report import Report, from_json
@@ -18,9 +19,11 @@ from edgedistill.stages import networks
 from edgedistill.stages.data import prepare_data
 from edgedistill.stages.ensembles import files
 from edgedistill.stages.folder import make_stage
+from edgedistill.stages.formats import add_formats
 from edgedistill.stages.model import EXPORT_FACTS, VARIANTS, export_student, make_variants
 from edgedistill.stages.progress import Progress
 from edgedistill.stages.reporting import REPORT_JSON
+from edgedistill.stages.searching import RECOVERY_JSON, SEARCH_JSON, search_variants
 from edgedistill.stages.student import TRIALS, make_student
 from edgedistill.stages.teacher import KNOWLEDGE, make_teacher, open_knowledge, plan_of
 
@@ -76,12 +79,36 @@ def export(
     return facts
 
 
-def optimize(recipe: Recipe, model: Path, out: Path, tell: Progress) -> Facts:
-    """Run the variant stage."""
+def optimize(
+    recipe: Recipe, model: Path, out: Path, tell: Progress, *, teacher: Path | None = None
+) -> Facts:
+    """Run the variant stage; a search in it holds what it finds against the teacher.
+
+    Raises:
+        UsageError: the recipe asks for a search, and there is no teacher.
+    """
+    searches = recipe.optimize.search is not None
+    if searches and teacher is None:
+        raise UsageError(
+            "A search measures every candidate against the teacher. Name the folder that `train` "
+            "wrote with --teacher."
+        )
     data = prepare_data(recipe)
-    make_stage(out, _key(recipe, data), lambda f, _: make_variants(recipe, data, model, f, tell))
+
+    def make(folder: Path, work: Path) -> None:
+        make_variants(recipe, data, model, folder, tell)
+        if teacher is not None:
+            search_variants(recipe, data, teacher, model, folder, work, tell)
+        add_formats(recipe, data, folder)
+
+    asked = [] if teacher is None else [teacher / KNOWLEDGE]
+    make_stage(out, _key(recipe, data, model, *asked), make)
     made = read_json(out / VARIANTS)["variants"]
-    return {variant["path"]: {"size_bytes": variant["size_bytes"]} for variant in made}
+    facts: Facts = {variant["path"]: {"size_bytes": variant["size_bytes"]} for variant in made}
+    if (out / RECOVERY_JSON).exists():
+        found = read_json(out / RECOVERY_JSON)
+        facts["recovery"] = {"taken": found["taken"], "reason": found["reason"]}
+    return facts | ({"search": read_json(out / SEARCH_JSON)} if searches else {})
 
 
 def bundle(

@@ -23,10 +23,12 @@ from edgedistill.stages.bundling import BUNDLE, write_bundle
 from edgedistill.stages.data import prepare_data
 from edgedistill.stages.ensembles import files
 from edgedistill.stages.folder import is_unchanged, make_stage
+from edgedistill.stages.formats import add_formats, format_key
 from edgedistill.stages.measuring import measure_all
 from edgedistill.stages.model import ONNX, export_student, make_variants
 from edgedistill.stages.progress import Progress, silent
 from edgedistill.stages.reporting import REPORT_HTML, REPORT_JSON, write_report
+from edgedistill.stages.searching import search_key, search_variants
 from edgedistill.stages.student import make_student
 from edgedistill.stages.teacher import make_teacher
 
@@ -79,8 +81,15 @@ def compress(recipe: Recipe, out: Path, tell: Progress = silent) -> Result:
     run.stage(model, [], lambda folder, _: export_student(data, student, folder, tell))
     run.stage(
         variants,
-        [values["optimize"]["precisions"], values["optimize"]["calibration"]],
-        lambda folder, _: make_variants(recipe, data, model / ONNX, folder, tell),
+        [
+            values["optimize"]["precisions"],
+            values["optimize"]["calibration"],
+            values["optimize"]["runtimes"],
+            values["optimize"]["batch"],
+            *search_key(recipe),
+            *format_key(recipe),
+        ],
+        lambda folder, work: _optimize(recipe, data, teacher, model / ONNX, folder, work, tell),
     )
     run.stage(
         result,
@@ -96,6 +105,20 @@ def compress(recipe: Recipe, out: Path, tell: Progress = silent) -> Result:
         stages=run.ran,
         costs=_costs(teacher, student),
     )
+
+
+def _optimize(
+    recipe: Recipe,
+    data: Prepared,
+    teacher: Path,
+    model: Path,
+    folder: Path,
+    work: Path,
+    tell: Progress,
+) -> None:
+    make_variants(recipe, data, model, folder, tell)
+    search_variants(recipe, data, teacher, model, folder, work, tell)
+    add_formats(recipe, data, folder)
 
 
 def judge(

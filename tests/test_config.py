@@ -325,7 +325,16 @@ WRONG = {
     ),
     "no such precision": (
         "optimize: {precisions: [fp31]}",
-        r"optimize\.precisions\.0 is 'fp31'\. Input should be 'fp32', 'fp16' or 'int8'",
+        r"optimize\.precisions\.0 is 'fp31'\. Input should be 'fp32', 'fp16', 'bf16', 'int8' ",
+    ),
+    "a precision that no runtime has": (
+        "optimize:\n  precisions: [fp32, bf16]",
+        r"line 2: optimize\.precisions cannot all be made\. None of these runtimes has a form of "
+        r"bf16: onnxruntime has fp32, fp16, int8, w8a16\.",
+    ),
+    "a batch of nothing": (
+        "optimize: {runtimes: [tensorrt], batch: 0}",
+        r"optimize\.batch is 0\. Input should be greater than or equal to 1",
     ),
     "training refused": (
         "student:\n  training:\n    clip: 1\n    epochs: 0",
@@ -424,3 +433,35 @@ def test_pruning_is_compared_with_the_teacher_of_the_whole_recipe():
     assert config.parse(text, whole=False).student.prune_from_teacher is not None
     whole = config.parse(f"teacher: {{family: lstm}}\n{text}")
     assert whole.student.prune_from_teacher == config.PruneSection()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("true", config.RecoverSection()),
+        ("{}", config.RecoverSection()),
+        ("{epochs: 3, target: student}", config.RecoverSection(epochs=3, target="student")),
+        ("false", None),
+        ("null", None),
+    ],
+)
+def test_recovery_is_a_switch_or_settings(given, expected):
+    found = config.parse(f"optimize: {{search: {{}}, recover: {given}}}").optimize
+
+    assert found.recover == expected
+    assert found.search == config.NodeSearchSection()
+    assert config.parse(config.dump(Recipe(optimize=found))).optimize == found
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("recover: true", r"Set optimize\.search too, or leave recover out"),
+        ("search: {budget_s: 0}", "optimize.search.budget_s is 0"),
+        ("search: {budgets: 1}", "no key optimize.search.budgets. Did you mean budget_s"),
+        ("search: {}, recover: {target: me}", "optimize.recover.target is 'me'"),
+    ],
+)
+def test_a_search_that_makes_no_sense(text, message):
+    with pytest.raises(ConfigError, match=message):
+        config.parse(f"optimize: {{{text}}}")

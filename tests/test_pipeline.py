@@ -110,6 +110,20 @@ def test_a_run_leaves_whole_stages_and_nothing_else(whole):
     assert config.load(out / "recipe.yaml") == recipe()
 
 
+def test_a_search_makes_the_variants_anew_and_nothing_before(out):
+    """It competes under the contract; a second run finds everything done."""
+    searching = recipe("optimize.search={agreement_loss: 0, saliency_loss: 0}")
+
+    first, second = compress(searching, out), compress(searching, out)
+
+    assert ran(first) == ["variants", "result"]
+    assert ran(second) == []
+    assert read_json(out / "variants" / "search.json")["complete"]
+    names = [candidate.name for candidate in first.report.candidates]
+    assert names == [v["name"] for v in read_json(out / "variants" / "variants.json")["variants"]]
+    assert not (out / ".work").exists() or not list((out / ".work").glob("variants-*"))
+
+
 def test_a_run_tells_what_its_networks_cost(whole):
     """Those of the teacher and of the student, in the order of the stages."""
     costs = whole[0].costs

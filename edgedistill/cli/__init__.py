@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from edgedistill import __version__
+from edgedistill.cli.compare import compare
 from edgedistill.cli.compress import compress, init
 from edgedistill.cli.experiment import experiment
 from edgedistill.cli.explain import explain
@@ -34,7 +35,7 @@ def cli() -> None:
 
     \b
     Exit codes:
-      0  done; for compress, bundle and validate: the contract is kept
+      0  done; for compress, bundle and validate: the contract is kept; for compare: alike
       1  a run of an experiment failed
       2  a wrong command, argument or recipe
       3  data or a model that cannot be used
@@ -55,6 +56,7 @@ for _command in (
     validate,
     benchmark,
     explain,
+    compare,
     experiment,
     report,
     inspect,

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedistill.cli.recipes import read_recipe
+from edgedistill.cli.recipes import data_options, recipe_of
 
 if TYPE_CHECKING:
-    from edgedistill.config import Recipe
     from edgedistill.explaining import Account
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -19,15 +18,7 @@ _WINDOWS = 5  # of each model that are listed
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--data", help="Set's name, file or folder; a run and a bundle bring their own.")
-@click.option("--test", help="Test series, where they are a file of their own.")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="A.B=VALUE",
-    help="Set a recipe key, such as data.length; may be repeated.",
-)
+@data_options
 @click.option("--index", default=0, show_default=True, help="Which test or golden series.")
 @click.option("--teacher", help="Teacher to compare with: as `train` takes it, or its folder.")
 @click.option("--trust", is_flag=True, help="Let a .joblib teacher run the code it contains.")
@@ -85,28 +76,13 @@ def _account(
     subject = explaining.open_subject(
         model,
         index,
-        recipe=_recipe(model, data, test, settings),
+        recipe=recipe_of([model], data, test, settings),
         teacher=teacher,
         trust=trust,
         windows=explaining.Windows(width=width, stride=stride, baseline=baseline),
     )
     with progress() as tell:
         return explaining.explain(subject, method, tell)
-
-
-def _recipe(
-    model: Path, data: str | None, test: str | None, settings: tuple[str, ...]
-) -> Recipe | None:
-    """Return what says which data; a bundle alone needs none, and a run has its own."""
-    from edgedistill.errors import UsageError
-
-    kept = model / "recipe.yaml"
-    if data is not None or kept.is_file():
-        path = kept if kept.is_file() else None
-        return read_recipe(path, data=data, test=test, settings=settings)
-    if test is not None or settings:
-        raise UsageError("--test and --set say how data are read. Name the data with --data too.")
-    return None
 
 
 def _write(account: Account, png: Path | None, html: Path | None) -> None:

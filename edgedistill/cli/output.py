@@ -96,6 +96,50 @@ def print_rows(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -
     _print(title, table)
 
 
+def print_search(account: dict[str, Any]) -> None:
+    """Print what a search found: sensitive nodes, the front, the outcome."""
+    print_rows(
+        "What each node gives back in float32",
+        ("node", "agreement", "KL", "Pearson"),
+        [
+            (each["node"], *(_change(each[n]) for n in ("agreement", "kl", "saliency_pearson")))
+            for each in account["sensitivity"]
+        ],
+    )
+    print_rows(
+        "Front of size, latency and saliency agreement",
+        ("float32 nodes", "ranges", "bytes", "median ms", "agreement", "Pearson", "contract"),
+        [_front_row(each) for each in account["front"]],
+    )
+    done = "" if account["complete"] else ", cut short by its budget"
+    kept = "keeps" if account["kept"] else "breaks"
+    click.echo(f"search{done}: {_nodes(account['chosen'])} in float32 {kept} the contract")
+
+
+def _front_row(candidate: dict[str, Any]) -> list[str]:
+    found = {name: value for name, (value, _, _) in candidate["estimates"].items()}
+    pearson = found.get("saliency_pearson")
+    return [
+        _nodes(candidate),
+        candidate["method"] or "",
+        f"{found['size_bytes']:,.0f}",
+        f"{found['latency_p50_ms']:.4g}",
+        f"{found['agreement']:.4f}",
+        "" if pearson is None else f"{pearson:.4f}",
+        "kept" if candidate["kept"] else f"breaks {', '.join(candidate['broken'])}",
+    ]
+
+
+def _nodes(candidate: dict[str, Any]) -> str:
+    if candidate["method"] is None:
+        return "all"
+    return ", ".join(candidate["keep"]) or "none"
+
+
+def _change(value: float | None) -> str:
+    return "" if value is None else f"{value:+.4f}"
+
+
 def print_report(report: Report) -> None:
     """Print what a report says: models side by side, clauses, verdict."""
     _print_models(report.models())

@@ -98,19 +98,43 @@ def export(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="ONNX file of the student.",
 )
+@click.option("--search", is_flag=True, help="Search for mixed precision under the contract.")
+@click.option("--teacher", type=_FOLDER, help="Folder that `train` wrote; a search needs it.")
 @_OUT
 @_JSON
-def optimize(recipe: Path | None, model: Path, out: Path, as_json: bool, **options: Any) -> None:
-    """Make the typed variants of an ONNX file: FP32, FP16, INT8.
+def optimize(
+    recipe: Path | None,
+    model: Path,
+    search: bool,
+    teacher: Path | None,
+    out: Path,
+    as_json: bool,
+    settings: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Make the typed variants of an ONNX file: FP32, FP16, BF16, INT8, W8A16.
+
+    With --search also one in INT8 with as few nodes in float32 as keep the contract.
 
     \b
     Example: edgedistill optimize --data GunPoint --model runs/model/student.onnx \\
-               --out runs/variants
+               --search --teacher runs/teacher --out runs/variants
     """
     from edgedistill import one_stage
+    from edgedistill.cli.output import print_json, print_search, progress
 
-    found = read_recipe(recipe, **options)
-    _run(out, as_json, lambda tell: one_stage.optimize(found, model, out, tell))
+    found = read_recipe(recipe, settings=settings, **options)
+    if search and found.optimize.search is None:
+        found = read_recipe(recipe, settings=(*settings, "optimize.search={}"), **options)
+    with progress() as tell:
+        facts = one_stage.optimize(found, model, out, tell, teacher=teacher)
+    if as_json:
+        print_json({"out": str(out), **facts})
+        return
+    account = facts.pop("search", None)
+    _print(out, facts)
+    if account is not None:
+        print_search(account)
 
 
 @click.command()
@@ -155,11 +179,17 @@ def bundle(
 
 def _run(out: Path, as_json: bool, work: Any) -> None:
     """Run a stage under a progress bar and print what it found."""
-    from edgedistill.cli.output import print_facts, print_json, progress, shown
+    from edgedistill.cli.output import print_json, progress
 
     with progress() as tell:
         facts = work(tell)
     if as_json:
         print_json({"out": str(out), **facts})
     else:
-        print_facts(str(out), [(name, shown(value)) for name, value in facts.items()])
+        _print(out, facts)
+
+
+def _print(out: Path, facts: dict[str, Any]) -> None:
+    from edgedistill.cli.output import print_facts, shown
+
+    print_facts(str(out), [(name, shown(value)) for name, value in facts.items()])

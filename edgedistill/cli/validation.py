@@ -6,11 +6,21 @@ from pathlib import Path
 
 import click
 
+_THREADS = click.option(
+    "--threads", type=int, help="CPU threads of one call.  [default: as tuned, else 1]"
+)
+_PROVIDER = click.option(
+    "--provider",
+    help="Who computes in ONNX Runtime: cpu, cuda, tensorrt, or its own name of another one.  "
+    "[default: cpu]",
+)
+
 
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--model", help="Model of the bundle, instead of the chosen one.")
-@click.option("--threads", default=1, show_default=True, help="CPU threads of one call.")
+@_THREADS
+@_PROVIDER
 @click.option("--runs", default=200, show_default=True, help="Timed calls.")
 @click.option(
     "--out",
@@ -21,7 +31,13 @@ import click
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def validate(
-    bundle: Path, model: str | None, threads: int, runs: int, out: Path, as_json: bool
+    bundle: Path,
+    model: str | None,
+    threads: int | None,
+    provider: str | None,
+    runs: int,
+    out: Path,
+    as_json: bool,
 ) -> int:
     """Hold BUNDLE's model, as it runs here, against its teacher under the contract.
 
@@ -38,7 +54,8 @@ def validate(
     from edgedistill.report import html, to_json
 
     with open_bundle(bundle) as opened:
-        report = device.validate(opened, model=model, threads=threads, runs=runs).report()
+        found = device.validate(opened, model=model, threads=threads, provider=provider, runs=runs)
+    report = found.report()
     values = to_json(report)
     write_json(out, values)
     write_text(out.with_suffix(".html"), html.render(values))
@@ -53,10 +70,18 @@ def validate(
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--model", help="Model of the bundle, instead of the chosen one.")
-@click.option("--threads", default=1, show_default=True, help="CPU threads of one call.")
+@_THREADS
+@_PROVIDER
 @click.option("--runs", default=200, show_default=True, help="Timed calls.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def benchmark(path: Path, model: str | None, threads: int, runs: int, as_json: bool) -> None:
+def benchmark(
+    path: Path,
+    model: str | None,
+    threads: int | None,
+    provider: str | None,
+    runs: int,
+    as_json: bool,
+) -> None:
     """Time the model of a bundle, PATH, on one series.
 
     \b
@@ -72,7 +97,7 @@ def benchmark(path: Path, model: str | None, threads: int, runs: int, as_json: b
 
     with open_bundle(path) as opened:
         chosen = opened.model(model)
-        runtime = start(chosen, threads=threads)
+        runtime = start(chosen, threads=threads, provider=provider)
         found = measure(runtime, opened.golden().series[:1], runs=runs)
     if as_json:
         print_json({"model": chosen.name, **asdict(found), **runtime.describe()})
@@ -83,6 +108,6 @@ def benchmark(path: Path, model: str | None, threads: int, runs: int, as_json: b
     ]
     print_rows(f"{path}: {chosen.name}", ("latency", "measured", "95 % interval"), rows)
     click.echo(
-        f"{found.series_per_s:,.0f} series a second, one after the other; {runs} runs, "
-        f"{threads} thread{'s' if threads > 1 else ''}, {runtime.describe()['runtime']}"
+        f"{found.series_per_s:,.0f} series a second, one after the other; {runs} runs\n"
+        + "\n".join(f"{name}: {text}" for name, text in runtime.describe().items())
     )

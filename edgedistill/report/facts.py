@@ -55,7 +55,7 @@ class Candidate:
 
     name: str  # unique in a report
     runtime: str  # "torch", "onnxruntime", "tensorrt", ...
-    precision: str  # "fp32", "fp16", "int8"
+    precision: str  # "fp32", "fp16", "bf16", "int8", "w8a16"
     parameters: int | None = None  # None: the model does not tell
     size_bytes: int | None = None  # of the model file
     metrics: Metrics = field(default_factory=Metrics)

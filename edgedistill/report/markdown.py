@@ -55,7 +55,7 @@ def _models(report: Report) -> str:
             label = f"{row.label}, {row.note}" if row.note else row.label
             rows.append([label, *(f"{v} ({b})" if b else v for v, b in cells)])
     heads = [f"{m.name}, chosen" if m.name == report.chosen else m.name for m in models]
-    return _table(["", *heads], rows)
+    return "\n\n".join(filter(None, [_table(["", *heads], rows), wording.emulation(models)]))
 
 
 def _environment(report: Report) -> str:

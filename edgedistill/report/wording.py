@@ -151,6 +151,17 @@ _CLAUSES: dict[str, tuple[str, Callable[[float], str]]] = {
 }
 
 
+def emulation(models: tuple[Candidate, ...]) -> str:
+    """Return what to know of models that ran as an emulation; empty if none did."""
+    names = [m.name for m in models if m.runtime == "tensorrt" and m.latency_ms is None]
+    if not names:
+        return ""
+    return (
+        f"Emulated on a CPU: {', '.join(names)}. Their answers carry the device's rounding; their "
+        "latency is for the board to measure."
+    )
+
+
 def measured_rows(models: tuple[Candidate, ...]) -> dict[str, tuple[Row, ...]]:
     """Return the lines that at least one model has a value for, by group."""
     groups = {

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from edgedistill import bundle, metrics
-from edgedistill.bundle import Provenance
+from edgedistill import bundle, contract, metrics
+from edgedistill.bundle import Bundle, Model, Provenance
+from edgedistill.contract import Verdict
+from edgedistill.device.ort import OrtRuntime
+from edgedistill.device.tensorrt import TensorRtRuntime
+from edgedistill.device.tuning import tune
 from edgedistill.device.validate import validate
+from edgedistill.distill.optimize.choice import judged_here
 from edgedistill.errors import ContractError
 from edgedistill.golden import Golden, choose_golden
-from edgedistill.occlusion import Explanation
-from edgedistill.stages.measuring import Outcome
+from edgedistill.metrics import Estimate
+from edgedistill.occlusion import Explanation, explain
+from edgedistill.stages.measuring import Outcome, start_here
 from edgedistill.stages.provenance import now, versions
 
 BUNDLE = "bundle.zip"
@@ -24,6 +31,8 @@ def write_bundle(outcome: Outcome, path: Path) -> None:
     """
     if outcome.chosen is None or not outcome.kept:
         raise ContractError("Nothing is bundled, because the contract is broken. See the report.")
+    if outcome.recipe.optimize.tune:
+        outcome = replace(outcome, models=_tuned(outcome))
     count = outcome.recipe.golden
     while not _keeps(outcome, path, count):
         if count >= len(outcome.data.test.y):
@@ -62,7 +71,33 @@ def _keeps(outcome: Outcome, path: Path, count: int) -> bool:
         ),
     )
     with bundle.open_bundle(path) as written:
+        if written.model().runtime == TensorRtRuntime.name:
+            return _emulated_verdict(written) == "kept"
         return validate(written).verdict == "kept"
+
+
+def _emulated_verdict(written: Bundle) -> Verdict:
+    """Return what a board would find of a model that only boards can run, its latency aside."""
+    model, golden = written.model(), written.golden()
+    runtime = start_here(model)
+    said = explain(runtime.logits, golden.series, written.plan, targets=golden.targets)
+    size = float(model.size_bytes)
+    values = {
+        **contract.compare(golden.teacher, said, golden.labels),
+        "size_bytes": Estimate(size, size, size),
+    }
+    return contract.verdict(contract.judge(judged_here(written.contract, values), values))
+
+
+def _tuned(outcome: Outcome) -> tuple[Model, ...]:
+    """Return the models with the session settings that are fastest on this machine."""
+    series = outcome.data.test.x[: outcome.recipe.golden]
+    return tuple(
+        replace(model, session=tune(model, series).settings)
+        if model.runtime == OrtRuntime.name
+        else model
+        for model in outcome.models
+    )
 
 
 def _golden(outcome: Outcome, count: int) -> Golden:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,16 @@ from edgedistill.data import Prepared
 from edgedistill.device import benchmark
 from edgedistill.device.benchmark import Latency
 from edgedistill.device.runtime import Runtime, start
+from edgedistill.device.tensorrt import TensorRtRuntime
 from edgedistill.distill.knowledge import Knowledge, explain_like
-from edgedistill.distill.optimize.choice import Measured, choose, measure, weigh
+from edgedistill.distill.optimize.choice import (
+    Measured,
+    choose,
+    judged_here,
+    measure,
+    weigh,
+)
+from edgedistill.distill.optimize.emulation import Emulation
 from edgedistill.metrics import Estimate
 from edgedistill.occlusion import Explanation
 from edgedistill.perturbation import Floats, PerturbationPlan, unseen_plan
@@ -120,17 +128,15 @@ def measure_all(
     plan = plan_of(recipe, data.train.x.shape[2])
     knowledge, teacher_facts = open_knowledge(teacher)
     models = tuple(open_variants(variants))
-    runtimes = {model.name: start(model) for model in models}
+    runtimes = {model.name: start_here(model) for model in models}
     steps = 2 * len(models) + 2
     validation = {}
     for index, model in enumerate(models):
         tell("measure", index, steps)
-        validation[model.name] = _on_validation(
-            model, runtimes[model.name], recipe, data, knowledge
-        )
-    chosen = choose(validation, recipe.contract, recipe.optimize.prefer)
+        validation[model.name] = on_validation(model, runtimes[model.name], recipe, data, knowledge)
+    chosen = _chosen(recipe, models, validation)
     failures = {
-        name: tuple(c for c in judge(recipe.contract, values) if not c.passed)
+        name: tuple(c for c in _clauses(recipe, values) if not c.passed)
         for name, values in validation.items()
     }
     judged = chosen or min(failures, key=lambda name: len(failures[name]))
@@ -152,13 +158,44 @@ def measure_all(
         variants=tested,
         chosen=chosen,
         judged=judged,
-        clauses=judge(recipe.contract, clause_values(tested[judged])),
+        clauses=_clauses(recipe, clause_values(tested[judged])),
         failures=failures,
         references=_references(recipe, data, knowledge, plan, teacher_facts),
         curves={"teacher": teacher_curve, "student": student_curve},
     )
     tell("measure", steps, steps)
     return outcome
+
+
+def start_here(model: Model) -> Runtime:
+    """Return what gives a model's answers on this machine: for TensorRT an emulation."""
+    return Emulation(model.path) if model.runtime == TensorRtRuntime.name else start(model)
+
+
+def _chosen(
+    recipe: Recipe, models: Sequence[Model], measured: Mapping[str, Mapping[str, Estimate]]
+) -> str | None:
+    """Return the best model of the first runtime of the recipe that has one under the contract.
+
+    Runtimes are not compared, because a model for TensorRT cannot be timed here.
+    """
+    for runtime in recipe.optimize.runtimes:
+        own = {m.name: measured[m.name] for m in models if m.runtime == runtime}
+        name = choose(own, recipe.contract, recipe.optimize.prefer)
+        if name is not None:
+            return name
+    return None
+
+
+def _clauses(recipe: Recipe, values: Mapping[str, Estimate]) -> tuple[Clause, ...]:
+    return judge(judged_here(recipe.contract, values), values)
+
+
+def _latency(model: Model, runtime: Runtime, series: Floats, runs: int) -> Latency | None:
+    """Return the latency of a model that runs here as it runs on the board."""
+    if model.runtime == TensorRtRuntime.name:
+        return None
+    return benchmark.measure(runtime, series[:1], runs=runs)
 
 
 def clause_values(ran: Measurement) -> dict[str, Estimate]:
@@ -177,13 +214,14 @@ def _costs(size_bytes: int | None, latency: Latency | None) -> dict[str, Estimat
     return found
 
 
-def _on_validation(
+def on_validation(
     model: Model, runtime: Runtime, recipe: Recipe, data: Prepared, knowledge: Knowledge
 ) -> dict[str, Estimate]:
+    """Return what clauses can name, of a model on the validation split against the teacher."""
     plan = plan_of(recipe, data.train.x.shape[2])
     teacher = knowledge.splits["validation"]
     said = explain_like(runtime.logits, data.validation.x, plan, teacher)
-    latency = benchmark.measure(runtime, data.validation.x[:1], runs=recipe.optimize.runs)
+    latency = _latency(model, runtime, data.validation.x, recipe.optimize.runs)
     return contract.compare(teacher, said, data.validation.y) | _costs(model.size_bytes, latency)
 
 
@@ -198,7 +236,7 @@ def _on_test(
     return Measurement(
         measured=measure(runtime.logits, data.test, knowledge.splits["test"], plan),
         unseen=_unseen(runtime, data, knowledge, plan),
-        latency=benchmark.measure(runtime, data.test.x[:1], runs=recipe.optimize.runs),
+        latency=_latency(model, runtime, data.test.x, recipe.optimize.runs),
         size_bytes=model.size_bytes,
         parameters=model.parameters,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def make_variants(
     """Write the typed variants of an ONNX file into an existing folder.
 
     Args:
-        recipe: which precisions.
+        recipe: which precisions, for which runtimes.
         data: its training series calibrate INT8.
         model: the exported student.
         out: folder.
@@ -74,9 +75,17 @@ def make_variants(
     """
     tell("optimize", 0, 1)
     series = calibration_series(data, recipe.optimize.calibration, recipe.seed)
-    made = variants(model, series, out, recipe.optimize.precisions)
+    made = variants(
+        model,
+        series,
+        out,
+        recipe.optimize.precisions,
+        runtimes=recipe.optimize.runtimes,
+        batch=recipe.optimize.batch,
+    )
     facts = [{**asdict(variant), "path": variant.path.name} for variant in made]
-    write_json(out / VARIANTS, {"variants": facts, "calibration": len(series)})
+    calibration = {"series": len(series), "sha256": sha256(series.tobytes()).hexdigest()}
+    write_json(out / VARIANTS, {"variants": facts, "calibration": calibration})
     tell("optimize", 1, 1)
 
 

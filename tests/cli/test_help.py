@@ -26,7 +26,7 @@ def test_every_stage_is_a_command():
     """The commands are those that the documentation names."""
     assert set(COMMANDS) == {
         *("init", "compress", "train", "distill", "export", "optimize", "bundle"),
-        *("validate", "benchmark", "explain", "experiment", "report", "inspect"),
+        *("validate", "benchmark", "explain", "compare", "experiment", "report", "inspect"),
     }
 
 

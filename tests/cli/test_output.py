@@ -42,8 +42,22 @@ def test_benchmark(invoke, finished):
 
     assert people.code == 0
     assert re.search(r"p95 +[\d.]+ [µm]s", people.stdout)
-    assert "5 runs, 2 threads, onnxruntime" in people.stdout
+    assert "one after the other; 5 runs" in people.stdout
+    assert "session: 2 threads, spinning on" in people.stdout
     assert machines["p50_ms"]["value"] <= machines["p99_ms"]["value"]
+
+
+@pytest.mark.parametrize("command", ["validate", "benchmark"])
+def test_a_provider_that_is_not_there(invoke, finished, tmp_path, monkeypatch, command):
+    """It is named with those there are, and nothing is measured instead."""
+    monkeypatch.chdir(tmp_path)
+
+    ran = invoke(command, finished.bundle, "--provider", "NoSuchExecutionProvider", "--runs", 5)
+
+    assert ran.code == 5
+    assert "has no NoSuchExecutionProvider; it has" in ran.stderr
+    assert ran.stdout == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_report_draws_the_page_anew(invoke, finished):

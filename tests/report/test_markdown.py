@@ -22,6 +22,16 @@ def test_markdown_holds_the_facts(full_report):
     assert "| python | 3.11.7 |" in text
 
 
+def test_emulated_models_are_noted(full_report):
+    """Below the table, whose dashes say that nothing was timed."""
+    *others, model = full_report.candidates
+    model = replace(model, runtime="tensorrt", latency_ms=None)
+
+    text = render(to_json(replace(full_report, candidates=(*others, model))))
+
+    assert f"|\n\nEmulated on a CPU: {model.name}. " in text
+
+
 def test_tables_are_whole(full_report):
     """Every line of a table has as many cells as its head."""
     for part in render(to_json(full_report)).split("\n\n"):

@@ -79,6 +79,19 @@ def test_headline_does_not_hide_a_loss(full_report):
     assert "2.00× slower than the teacher" in text
 
 
+def test_what_was_emulated_is_named(full_report):
+    """A model for TensorRT has no latency where it cannot run; on a board it has one."""
+    model = full_report.candidates[0]
+    emulated = replace(model, name="trt-fp16", runtime="tensorrt", latency_ms=None)
+    on_a_board = replace(emulated, latency_ms=model.latency_ms)
+
+    assert wording.emulation((model, on_a_board)) == ""
+    assert wording.emulation((model, emulated)) == (
+        "Emulated on a CPU: trt-fp16. Their answers carry the device's rounding; their latency is "
+        "for the board to measure."
+    )
+
+
 def test_headline_without_a_teacher(full_report):
     """A board knows no teacher: only agreement is told, or that the contract holds."""
     alone = replace(full_report, teacher=None, data=None)

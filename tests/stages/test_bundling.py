@@ -13,6 +13,7 @@ from edgedistill.contract import Contract, judge
 from edgedistill.device.validate import validate
 from edgedistill.errors import ContractError
 from edgedistill.golden import choose_golden
+from edgedistill.session import SessionSettings
 from edgedistill.stages.bundling import write_bundle
 from edgedistill.stages.measuring import clause_values
 
@@ -29,6 +30,21 @@ def test_a_bundle_holds_what_a_board_needs(outcome, tmp_path):
         seeds = bundle.manifest["provenance"]["seeds"]
     assert len(golden.series) == outcome.recipe.golden
     assert seeds == {"recipe": outcome.recipe.seed}
+
+
+def test_models_are_tuned_where_the_recipe_asks_for_it(outcome, tmp_path):
+    """Every model of ONNX Runtime carries what was found for it; without, none does."""
+    section = outcome.recipe.optimize.model_copy(update={"tune": True})
+    recipe = outcome.recipe.model_copy(update={"optimize": section})
+
+    write_bundle(outcome, tmp_path / "plain.zip")
+    write_bundle(replace(outcome, recipe=recipe), tmp_path / "tuned.zip")
+
+    with open_bundle(tmp_path / "plain.zip") as bundle:
+        assert all(model.session is None for model in bundle.models)
+    with open_bundle(tmp_path / "tuned.zip") as bundle:
+        assert all(isinstance(model.session, SessionSettings) for model in bundle.models)
+        assert validate(bundle, runs=10).environment["session"] == str(bundle.model().session)
 
 
 def test_the_golden_series_are_held_out(outcome, tmp_path):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 
 import numpy as np
+import onnx
 import pytest
 
+from edgedistill import config
 from edgedistill.data import Split
 from edgedistill.distill.optimize.execution import logits
 from edgedistill.errors import ModelError
@@ -45,7 +48,31 @@ def test_the_variants_are_those_of_the_recipe(data, stages):
         assert logits(model.path, data.test.x).shape == (len(data.test.y), 2)
         assert 0 < model.parameters <= facts["cost"]["parameters"]  # batch norm is folded in
     listed = json.loads((stages / "variants" / VARIANTS).read_text())
-    assert listed["calibration"] == len(data.train.y)
+    assert listed["calibration"] == {
+        "series": len(data.train.y),
+        "sha256": sha256(data.train.x.tobytes()).hexdigest(),
+    }
+
+
+def test_the_runtimes_and_the_batch_are_those_of_the_recipe(recipe, data, stages, tmp_path):
+    """Every runtime gets its files, and TensorRT's take the batch that is asked for."""
+    both = config.parse(
+        config.dump(recipe),
+        [
+            "optimize.runtimes=[tensorrt, onnxruntime]",
+            "optimize.precisions=[bf16, int8]",
+            "optimize.batch=2",
+        ],
+    )
+
+    make_variants(both, data, stages / "model" / ONNX, tmp_path)
+
+    models = open_variants(tmp_path)
+    assert [(m.name, m.runtime) for m in models] == [
+        *(("trt-bf16", "tensorrt"), ("trt-int8", "tensorrt"), ("ort-int8", "onnxruntime"))
+    ]
+    inputs = [onnx.load(m.path).graph.input[0].type.tensor_type.shape.dim[0] for m in models]
+    assert [dim.dim_value for dim in inputs] == [2, 2, 0]
 
 
 @pytest.mark.parametrize("text", [None, "[]", "{}", '{"variants": [{"name": "ort-fp32"}]}', "{"])

@@ -10,16 +10,53 @@ from pathlib import Path
 import onnx
 
 from edgedistill import files
-from edgedistill.distill.optimize.execution import TOLERANCE, Floats, check_series, hold, logits
+from edgedistill.distill.optimize.emulation import emulated
+from edgedistill.distill.optimize.execution import (
+    TOLERANCE,
+    Floats,
+    check_series,
+    hold,
+    logits,
+    runner,
+)
+from edgedistill.distill.optimize.forms import (
+    FORMS,
+    PRECISIONS,
+    SHORT_NAMES,
+    Precision,
+    RuntimeName,
+    check_forms,
+)
 from edgedistill.distill.optimize.graph import fold, load, operators, parameters
-from edgedistill.distill.optimize.precision import to_fp16
+from edgedistill.distill.optimize.passes import (
+    Pass,
+    apply,
+    folded,
+    lifted,
+    lifted_if_faster,
+    static_batch,
+)
+from edgedistill.distill.optimize.precision import single_precision, to_bf16, to_fp16
 from edgedistill.distill.optimize.quantization import to_int8
-from edgedistill.errors import ConfigError
+from edgedistill.distill.optimize.symmetric import to_int8_symmetric, to_w8a16
 
-__all__ = ["PRECISIONS", "Variant", "fold", "to_fp16", "to_int8", "variants"]
+__all__ = [
+    "FORMS",
+    "PRECISIONS",
+    "Precision",
+    "RuntimeName",
+    "Variant",
+    "check_forms",
+    "fold",
+    "to_bf16",
+    "to_fp16",
+    "to_int8",
+    "to_int8_symmetric",
+    "to_w8a16",
+    "variants",
+]
 
-PRECISIONS = ("fp32", "fp16", "int8")
-
+_HALVES = ("fp16", "bf16", "w8a16")  # compute in 16 bits
 _CHECKED_SERIES = 64  # run through each variant before it is kept
 _FINITE = sys.float_info.max  # a tolerance that only infinity and NaN miss
 
@@ -28,80 +65,133 @@ _FINITE = sys.float_info.max  # a tolerance that only infinity and NaN miss
 class Variant:
     """One file that a board may run."""
 
-    name: str  # such as "ort-int8"
+    name: str  # such as "ort-int8" or "trt-fp16"
     precision: str
     runtime: str
     path: Path
     size_bytes: int
     parameters: int  # of the folded network; the same number in every precision
     operators: dict[str, int]  # how often each stands in the graph
+    single: tuple[str, ...] = ()  # nodes of a 16-bit form that stay float32, by their output
 
 
 def variants(
     model_path: Path,
     calibration: Floats,
     out: Path,
-    precisions: Sequence[str] = PRECISIONS,
+    precisions: Sequence[Precision] = ("fp32", "fp16", "int8"),
+    *,
+    runtimes: Sequence[RuntimeName] = ("onnxruntime",),
+    batch: int | None = None,
 ) -> list[Variant]:
-    """Write a model in each precision as `out`/ort-PRECISION.onnx, and return what was written.
+    """Write a model in each precision as `out`/RUNTIME-PRECISION.onnx; return what was written.
 
     Every file is run on calibration series before it takes its name: FP32 must give the logits of
     `model_path`, the others finite logits of the same shape. How near those are to the teacher's
-    is for the contract to say.
+    is for the contract to say. What a file for TensorRT computes is emulated on the CPU. A
+    precision that only some of the runtimes have a form of is made for those.
 
     Args:
         model_path: the exported student.
         calibration: series of the training set, (N, C, T).
         out: folder, made if need be.
-        precisions: some of "fp32", "fp16", "int8".
+        precisions: some of `PRECISIONS`.
+        runtimes: what will run the files.
+        batch: number of series that files for TensorRT are fixed to; None leaves it free.
 
     Raises:
-        ConfigError: no such precision.
+        ConfigError: no such precision or runtime, or none of the runtimes has the precision.
         DataError: calibration is empty or not finite.
         ModelError: the file is no model, or has no such variant.
         VerificationError: a variant does not compute what it must.
     """
-    unknown = [p for p in precisions if p not in PRECISIONS]
-    if unknown:
-        raise ConfigError(
-            f"There is no precision {unknown[0]!r}. Choose from {', '.join(PRECISIONS)}."
-        )
+    check_forms(runtimes, precisions)
     check_series(calibration, "check of the variants")
-    folded = fold(load(model_path))
+    source = load(model_path)
     sample = calibration[:_CHECKED_SERIES]
     expected = logits(model_path, sample)
-    return [
-        _written(_typed(folded, p, calibration), p, out, sample, expected, parameters(folded))
-        for p in precisions
-    ]
+    plain, _ = apply(source, [folded], sample)
+    made = []
+    for runtime in runtimes:
+        floating, _ = apply(plain, _passes(runtime, batch, sample), sample)
+        for precision in _forms(runtime, runtimes, precisions, plain):
+            base = floating
+            if (runtime, precision) == ("onnxruntime", "int8"):
+                base = plain  # its 8-bit convolutions are fast in one dimension too
+            typed = _typed(base, runtime, precision, calibration)
+            path = out / f"{SHORT_NAMES[runtime]}-{precision}.onnx"
+            _write(typed, runtime, precision, path, sample, expected)
+            made.append(_described(typed, runtime, precision, path, parameters(plain)))
+    return made
 
 
-def _typed(folded: onnx.ModelProto, precision: str, calibration: Floats) -> onnx.ModelProto:
-    if precision == "fp16":
-        return to_fp16(folded, calibration[:_CHECKED_SERIES])
-    return to_int8(folded, calibration) if precision == "int8" else folded
+def _passes(runtime: RuntimeName, batch: int | None, sample: Floats) -> list[Pass]:
+    if runtime == "onnxruntime":
+        return [lifted_if_faster(sample[:1])]
+    return [lifted] if batch is None else [lifted, static_batch(batch)]
 
 
-def _written(
+def _forms(
+    runtime: RuntimeName,
+    runtimes: Sequence[RuntimeName],
+    precisions: Sequence[Precision],
     model: onnx.ModelProto,
-    precision: str,
-    out: Path,
+) -> list[Precision]:
+    """Return the precisions to make; an 8-bit LSTM is left to ONNX Runtime if that is asked too."""
+    found = [precision for precision in precisions if precision in FORMS[runtime]]
+    if runtime == "tensorrt" and "onnxruntime" in runtimes and "LSTM" in operators(model):
+        found = [precision for precision in found if precision != "int8"]
+    return found
+
+
+def _typed(
+    model: onnx.ModelProto, runtime: RuntimeName, precision: Precision, calibration: Floats
+) -> onnx.ModelProto:
+    if precision == "fp16":
+        return to_fp16(model, calibration[:_CHECKED_SERIES])
+    if precision == "bf16":
+        return to_bf16(model)
+    if precision == "w8a16":
+        return to_w8a16(model, calibration[:_CHECKED_SERIES])
+    if precision == "int8":
+        make = to_int8 if runtime == "onnxruntime" else to_int8_symmetric
+        return make(model, calibration)
+    return model
+
+
+def _write(
+    model: onnx.ModelProto,
+    runtime: RuntimeName,
+    precision: Precision,
+    path: Path,
     sample: Floats,
     expected: Floats,
-    parameter_count: int,
-) -> Variant:
+) -> None:
     """Write one variant whole, or refuse it."""
-    path = out / f"ort-{precision}.onnx"
     with files.whole_file(path) as partial:
         partial.write_bytes(model.SerializeToString())
+        if runtime == "onnxruntime":
+            found = logits(partial, sample)
+        else:
+            found = runner(emulated(load(partial)))(sample)
         tolerance = TOLERANCE if precision == "fp32" else _FINITE
-        hold(f"The {precision.upper()} variant", expected, logits(partial, sample), tolerance)
+        hold(f"The {precision.upper()} variant", expected, found, tolerance)
+
+
+def _described(
+    model: onnx.ModelProto,
+    runtime: RuntimeName,
+    precision: Precision,
+    path: Path,
+    parameter_count: int,
+) -> Variant:
     return Variant(
-        name=f"ort-{precision}",
+        name=path.stem,
         precision=precision,
-        runtime="onnxruntime",
+        runtime=runtime,
         path=path,
         size_bytes=path.stat().st_size,
         parameters=parameter_count,
         operators=operators(model),
+        single=single_precision(model) if precision in _HALVES else (),
     )

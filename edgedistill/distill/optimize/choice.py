@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -69,9 +69,10 @@ def choose(
 
     Args:
         measured: estimates of each variant on the validation split, among them `size_bytes`
-            and `latency_p50_ms`.
+            and, unless it cannot be timed here, `latency_p50_ms`.
         terms: the contract.
-        prefer: what counts first; the other breaks ties.
+        prefer: what counts first; the other breaks ties. What was not timed comes behind what
+            was, the smallest first.
 
     Returns:
         None if no variant keeps it.
@@ -82,13 +83,25 @@ def choose(
     keeping = [name for name, values in measured.items() if _keeps(terms, values)]
     return min(
         keeping,
-        key=lambda name: (measured[name][first].value, measured[name][second].value),
+        key=lambda name: (_value(measured[name], first), _value(measured[name], second)),
         default=None,
     )
 
 
+def judged_here(terms: Contract, values: Mapping[str, Estimate]) -> Contract:
+    """Return the contract without the clause on latency, for a variant that was not timed.
+
+    Only the board can time what it alone can run, and judges this clause there.
+    """
+    return terms if "latency_p95_ms" in values else replace(terms, max_latency_p95_ms=None)
+
+
 def _keeps(terms: Contract, values: Mapping[str, Estimate]) -> bool:
-    return contract.verdict(contract.judge(terms, values)) == "kept"
+    return contract.verdict(contract.judge(judged_here(terms, values), values)) == "kept"
+
+
+def _value(values: Mapping[str, Estimate], name: str) -> float:
+    return values[name].value if name in values else float("inf")
 
 
 def _macro(score: Callable[[Ints, Floats], float], labels: Ints, scores: Floats) -> Estimate:

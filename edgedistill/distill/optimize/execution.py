@@ -5,6 +5,7 @@ One thread on the CPU: every machine has that, and it gives the same numbers eac
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ TOLERANCE = 1e-5  # of the largest |logit|, the custom for FP32; float32 itself 
 
 _FLOAT = onnx.TensorProto.FLOAT
 _SILENT = 4  # what goes wrong comes as an exception too
-_REFUSALS = (
+REFUSALS = (  # all that ONNX Runtime raises; it has no base class for them
     status.EPFail,
     status.Fail,
     status.InvalidArgument,
@@ -43,17 +44,49 @@ def logits(path: Path, series: Floats) -> Floats:
     return _run(str(path), path.name, series)[0]
 
 
-def largest_value(model: onnx.ModelProto, series: Floats) -> float:
-    """Return the largest |value| of the series and of all that a model computes from them.
+def runner(model: onnx.ModelProto) -> Callable[[Floats], Floats]:
+    """Return what gives the logits (N, K) of any number of series (N, C, T).
+
+    A model of a fixed batch runs as often as it must; the last series fills the last batch.
 
     Raises:
-        ModelError: ONNX Runtime cannot run the model on these series.
+        ModelError: ONNX Runtime cannot load the model; or, when called, run it on these series.
+    """
+    session = _load(model.SerializeToString(), "the model")
+    fixed = _fixed_batch(model)
+
+    def logits_of(series: Floats) -> Floats:
+        size = fixed or len(series)
+        parts = [series[start : start + size] for start in range(0, len(series), size)]
+        found = [_ask(session, "the model", _filled(part, size))[0] for part in parts]
+        result: Floats = np.concatenate(found)[: len(series)]
+        return result
+
+    return logits_of
+
+
+def opened(model: onnx.ModelProto) -> Callable[[Floats], dict[str, Floats]]:
+    """Return what gives, for series (N, C, T), them and every float value of a model by its name.
+
+    If the model's batch is fixed and larger, the last series fills it, in the values too.
+
+    Raises:
+        ModelError: ONNX Runtime cannot load the model; or, when called, run it on these series.
     """
     open_model = shape_inference.infer_shapes(model)
     found = [v for v in open_model.graph.value_info if v.type.tensor_type.elem_type == _FLOAT]
     open_model.graph.output.extend(found)
-    values = _run(open_model.SerializeToString(), "the model", series)
-    return max(float(np.abs(value).max()) for value in (series, *values))
+    session = _load(open_model.SerializeToString(), "the model")
+    names = [output.name for output in session.get_outputs()]
+    given = session.get_inputs()[0].name
+
+    fixed = _fixed_batch(model)
+
+    def values(series: Floats) -> dict[str, Floats]:
+        full = _filled(series, fixed)
+        return {given: full, **dict(zip(names, _ask(session, "the model", full), strict=True))}
+
+    return values
 
 
 def check_series(series: Floats, purpose: str) -> None:
@@ -111,18 +144,44 @@ def hold(name: str, expected: Floats, actual: Floats, tolerance: float) -> tuple
     return absolute, relative
 
 
+def _fixed_batch(model: onnx.ModelProto) -> int:
+    """Return how many series a model takes at once, 0 if any number."""
+    return int(model.graph.input[0].type.tensor_type.shape.dim[0].dim_value)
+
+
+def _filled(series: Floats, size: int) -> Floats:
+    """Return series followed by the last one as often as a batch of `size` needs."""
+    missing = max(0, size - len(series))
+    return np.concatenate([series, np.repeat(series[-1:], missing, axis=0)]) if missing else series
+
+
 def _run(model: str | bytes, name: str, series: Floats) -> list[Floats]:
+    return _ask(_load(model, name), name, series)
+
+
+def _load(model: str | bytes, name: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = _SILENT
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except REFUSALS as error:
+        raise ModelError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot run {name}: {_reason(error)}"
+        ) from error
+
+
+def _ask(session: onnxruntime.InferenceSession, name: str, series: Floats) -> list[Floats]:
+    try:
         result: list[Floats] = session.run(None, {session.get_inputs()[0].name: series})
-    except _REFUSALS as error:
-        reason = " ".join(str(error).split())[:300]
+    except REFUSALS as error:
         raise ModelError(
             f"ONNX Runtime {onnxruntime.__version__} cannot run {name} on series "
-            f"{series.shape}: {reason}"
+            f"{series.shape}: {_reason(error)}"
         ) from error
     return result
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

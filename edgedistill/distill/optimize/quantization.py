@@ -14,27 +14,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Literal
 
+import numpy as np
 import onnx
+from onnx import shape_inference, version_converter
 from onnxruntime import quantization
+from onnxruntime.quantization.calibrate import TensorData, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
+from edgedistill.distill.optimize.calibration import Method, Ranges, observe, ranges
+from edgedistill.distill.optimize.edges import float_outputs, keep_float
 from edgedistill.distill.optimize.execution import Floats, check_series
-from edgedistill.distill.optimize.graph import check, load, operators, strip
-from edgedistill.errors import ConfigError, ModelError, ShapeError
+from edgedistill.distill.optimize.graph import check, operators, strip
+from edgedistill.distill.optimize.nodes import (
+    STATIC,
+    TYPES,
+    check_nodes,
+    fixed_nodes,
+    is_static,
+    named,
+    with_cuts,
+)
+from edgedistill.errors import ModelError, ShapeError
 
-Method = Literal["minmax", "percentile"]
-
-# Not entropy: with ONNX Runtime's bins (as many as levels) it finds the range of minmax.
-METHODS: dict[Method, quantization.CalibrationMethod] = {
-    "minmax": quantization.CalibrationMethod.MinMax,
-    "percentile": quantization.CalibrationMethod.Percentile,
-}
-
-_PERCENT = 99.9  # of all activations that the range of "percentile" keeps
-_KEEP_RANGES = {"Concat", "Neg", "Relu", "Slice"}  # operators behind which channels stay as unlike
-_STATIC = ("Conv", "Gemm", "MatMul")  # what has weights that the static form can quantize
+_PER_CHANNEL_OPSET = 13  # of ONNX: the first whose Q/DQ has a scale a channel
 
 
 def to_int8(
@@ -42,6 +46,7 @@ def to_int8(
     calibration: Floats,
     *,
     method: Method = "minmax",
+    keep: frozenset[str] = frozenset(),
     reduce_range: bool = False,
 ) -> onnx.ModelProto:
     """Return a folded model with 8-bit weights and activations; inputs and outputs stay float32.
@@ -49,116 +54,123 @@ def to_int8(
     Args:
         model: folded, one input (N, C, T).
         calibration: series of the training set, (N, C, T): they set the ranges of activations.
-        method: how an activation's range is read off the calibration: all of it ("minmax"), or
-            99.9 % of it, so that an outlier does not coarsen the rest ("percentile").
+        method: how an activation's range is read off the calibration.
+        keep: names of nodes, of those that `nodes` returns, that stay float.
         reduce_range: 7-bit weights. x86 without VNNI adds two products in 16 bits, which 8-bit
             weights can saturate; ARM, CUDA and newer x86 do not.
 
     Raises:
-        ConfigError: no such method.
+        ConfigError: no such method or node.
         DataError: calibration is empty or not finite.
         ShapeError: calibration does not fit the model's input.
-        ModelError: the model has nothing that can be quantized.
+        ModelError: the model has nothing that can be quantized, or all of that is to stay float.
     """
-    if method not in METHODS:
-        known = ", ".join(METHODS)
-        raise ConfigError(f"There is no calibration method {method!r}. Choose from {known}.")
     check_series(calibration, "INT8 calibration")
     _check_fit(model, calibration)
-    found = operators(model)
-    result = strip(model)
-    with tempfile.TemporaryDirectory(prefix="edgedistill-") as folder, _quiet():
-        if _is_static(found):
-            result = _static(result, calibration, Path(folder), method, reduce_range)
-        if "LSTM" in found:
-            result = _dynamic_lstm(result, Path(folder))
+    bare = strip(model)
+    found = ranges(observe(bare, calibration) if is_static(bare) else {}, method)
+    return quantize(bare, found, keep=keep, reduce_range=reduce_range)
+
+
+def quantize(
+    model: onnx.ModelProto,
+    found: Ranges,
+    *,
+    keep: frozenset[str] = frozenset(),
+    reduce_range: bool = False,
+) -> onnx.ModelProto:
+    """Return a folded model in 8 bits, as `to_int8`, with ranges of activations that are known.
+
+    Args:
+        model: folded and stripped.
+        found: ranges of its float values.
+        keep: names of nodes that stay float.
+        reduce_range: 7-bit weights.
+
+    Raises:
+        ConfigError: no such node.
+        ModelError: the model has nothing that can be quantized, or all of that is to stay float.
+    """
+    result = paired(model, found, keep=keep, reduce_range=reduce_range)
+    with _quiet():
+        if "LSTM" in operators(model):
+            result = _dynamic_lstm(result, sorted(keep))
     if not {"QuantizeLinear", "DynamicQuantizeLSTM"} & set(operators(result)):
+        kept = f", of which {', '.join(sorted(keep))} are to stay float" if keep else ""
         raise ModelError(
-            f"Nothing in this model can be quantized: it has {', '.join(found)}. INT8 needs a "
-            f"{', '.join(_STATIC)} or LSTM with constant weights. Leave int8 out of the precisions."
+            f"Nothing in this model can be quantized: it has {', '.join(operators(model))}{kept}. "
+            f"INT8 needs a {', '.join(STATIC)} or LSTM with constant weights. Leave int8 out of "
+            "the precisions."
         )
     compact = _short_names(strip(result), keep=_names(model))
     check(compact, "The INT8 model")
     return compact
 
 
-def _is_static(found: dict[str, int]) -> bool:
-    """Whether static Q/DQ pays.
+def paired(
+    model: onnx.ModelProto,
+    found: Ranges,
+    *,
+    keep: frozenset[str] = frozenset(),
+    reduce_range: bool = False,
+) -> onnx.ModelProto:
+    """Return the static part of `quantize`, with nodes called as by `named` and no name shortened.
 
-    Behind an LSTM only the dense head is left, whose few weights weigh less than the nodes that
-    would quantize them.
+    Raises:
+        ConfigError: no such node.
     """
-    return "Conv" in found or ("LSTM" not in found and any(name in found for name in _STATIC))
-
-
-class _Series(quantization.CalibrationDataReader):  # type: ignore[misc]  # ships no types
-    """Hands the calibration series over one at a time: the histograms want equal batches."""
-
-    def __init__(self, name: str, series: Floats) -> None:
-        self._feeds = ({name: one[None]} for one in series)
-
-    def get_next(self) -> dict[str, Floats] | None:
-        """Return the next series by the name of the input, or None after the last."""
-        return next(self._feeds, None)
+    result = named(model)
+    check_nodes(result, keep)
+    if not is_static(model):
+        return result
+    with _quiet():
+        return _static(result, found, with_cuts(result, keep), reduce_range)
 
 
 def _static(
-    model: onnx.ModelProto, calibration: Floats, folder: Path, method: Method, reduce_range: bool
+    model: onnx.ModelProto, found: Ranges, kept: list[str], reduce_range: bool
 ) -> onnx.ModelProto:
-    add_pre_process_metadata(model)  # `fold` did what the quantizer would ask for
-    for index, node in enumerate(model.graph.node):
-        node.name = f"n{index}"
-    path = folder / "static.onnx"
-    quantization.quantize_static(
-        model,
-        path,
-        _Series(model.graph.input[0].name, calibration),
-        quant_format=quantization.QuantFormat.QDQ,
-        per_channel=True,
-        reduce_range=reduce_range,
-        activation_type=quantization.QuantType.QUInt8,
-        weight_type=quantization.QuantType.QInt8,
-        nodes_to_exclude=_uneven(model),
-        calibrate_method=METHODS[method],
-        extra_options={"CalibPercentile": _PERCENT},
+    version = max(o.version for o in model.opset_import if o.domain == "")
+    if version < _PER_CHANNEL_OPSET:
+        model = version_converter.convert_version(model, _PER_CHANNEL_OPSET)
+    typed = shape_inference.infer_shapes(model)
+    add_pre_process_metadata(typed)  # `fold` did what the quantizer would ask for
+    limits = {
+        name: TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
+        for name, (low, high) in found.items()
+    }
+    quantizer = QDQQuantizer(
+        typed,
+        True,  # a scale an output channel
+        reduce_range,
+        quantization.QuantType.QInt8,
+        quantization.QuantType.QUInt8,
+        TensorsData(quantization.CalibrationMethod.MinMax, limits),
+        [],
+        [*fixed_nodes(model), *kept],
+        TYPES,
+        {},
     )
-    return strip(load(path))
+    quantizer.quantize_model()
+    quantizer.model.topological_sort()
+    result = float_outputs(strip(quantizer.model.model), model)
+    keep_float(result.graph, set(kept))
+    return result
 
 
-def _uneven(model: onnx.ModelProto) -> list[str]:
-    """Return the nodes from convolutions to a batch norm that did not fold into them.
-
-    Such a norm brings channels of unlike ranges to one. LITE's fixed filters span 2 to 96 time
-    steps: on a scale that they share, the small ones would be lost. These nodes stay float.
-    """
-    producers = {name: node for node in model.graph.node for name in node.output}
-    norms = [node for node in model.graph.node if node.op_type == "BatchNormalization"]
-    return [name for norm in norms for name in _path_to_convolutions(norm, producers)]
-
-
-def _path_to_convolutions(norm: onnx.NodeProto, producers: dict[str, onnx.NodeProto]) -> list[str]:
-    """Return the names from `norm` back to convolutions; none if something else is among them."""
-    path, ahead = [norm.name], [norm.input[0]]
-    while ahead:
-        node = producers.get(ahead.pop())
-        if node is None or node.op_type not in _KEEP_RANGES | {"Conv"}:
-            return []
-        path.append(node.name)
-        if node.op_type == "Slice":
-            ahead.append(node.input[0])
-        elif node.op_type != "Conv":
-            ahead.extend(node.input)
-    return path
-
-
-def _dynamic_lstm(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
+def _dynamic_lstm(model: onnx.ModelProto, kept: list[str]) -> onnx.ModelProto:
     """Quantize every LSTM, with one scale a tensor: a scale a channel is slower, not more exact."""
     add_pre_process_metadata(model)
-    path = folder / "dynamic.onnx"
-    quantization.quantize_dynamic(
-        model, path, op_types_to_quantize=["LSTM"], weight_type=quantization.QuantType.QInt8
-    )
-    return strip(onnx.load(path))
+    with tempfile.TemporaryDirectory(prefix="edgedistill-") as folder:
+        path = Path(folder) / "dynamic.onnx"
+        quantization.quantize_dynamic(
+            model,
+            path,
+            op_types_to_quantize=["LSTM"],
+            weight_type=quantization.QuantType.QInt8,
+            nodes_to_exclude=kept,
+        )
+        return strip(onnx.load(path))
 
 
 def _check_fit(model: onnx.ModelProto, calibration: Floats) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from edgedistill import metrics, occlusion
 from edgedistill.contract import Contract
 from edgedistill.data import Prepared, load, prepare
-from edgedistill.distill.optimize.choice import Measured, choose, measure, weigh
+from edgedistill.distill.optimize.choice import Measured, choose, judged_here, measure, weigh
 from edgedistill.errors import UsageError
 from edgedistill.metrics import Estimate
 from edgedistill.occlusion import Explanation
@@ -54,6 +54,29 @@ def test_the_smallest_or_fastest_that_keeps_the_contract(prefer, taken):
 @pytest.mark.parametrize("prefer", ["size", "latency"])
 def test_a_contract_without_clauses_takes_the_best(prefer):
     assert choose(VARIANTS, Contract(**NOTHING), prefer) == "int8"
+
+
+@pytest.mark.parametrize(("prefer", "taken"), [("size", "small"), ("latency", "timed")])
+def test_what_was_not_timed_comes_last_where_time_counts(prefer, taken):
+    """And where only such variants are left, the smallest is taken."""
+    untimed = {"small": variant(1.0, 500, 0.0), "large": variant(1.0, 900, 0.0)}
+    for values in untimed.values():
+        del values["latency_p50_ms"]
+
+    assert choose({**untimed, "timed": VARIANTS["fp32"]}, AGREEING, prefer) == taken
+    assert choose(untimed, AGREEING, prefer) == "small"
+
+
+def test_the_clause_on_latency_waits_for_the_board():
+    """A variant that was not timed is judged by the other clauses, a timed one by all."""
+    terms = replace(AGREEING, max_latency_p95_ms=0.1)
+    timed = VARIANTS["fp32"] | {"latency_p95_ms": exactly(0.2)}
+    untimed = {name: VARIANTS["fp32"][name] for name in ("agreement", "size_bytes")}
+
+    assert judged_here(terms, timed) == terms
+    assert judged_here(terms, untimed) == AGREEING
+    assert choose({"timed": timed}, terms, "size") is None
+    assert choose({"untimed": untimed}, terms, "size") == "untimed"
 
 
 def test_none_keeps_the_contract():

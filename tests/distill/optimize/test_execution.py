@@ -10,8 +10,9 @@ from edgedistill.distill.optimize.execution import (
     check_series,
     errors,
     hold,
-    largest_value,
     logits,
+    opened,
+    runner,
 )
 from edgedistill.errors import DataError, ModelError, VerificationError
 
@@ -31,8 +32,8 @@ def test_file_that_onnx_runtime_cannot_load(tmp_path, series):
         logits(path, series)
 
 
-def test_largest_value_sees_inputs_insides_and_outputs():
-    """Wherever the largest value stands, it is found; its sign does not matter."""
+def test_opened_gives_the_input_the_insides_and_the_output():
+    """Every float value comes under its name."""
     model = parser.parse_model(
         """
         <ir_version: 10, opset_import: ["" : 20]>
@@ -40,9 +41,33 @@ def test_largest_value_sees_inputs_insides_and_outputs():
         """
     )
 
-    found = [largest_value(model, np.full((1, 1, 2), v, np.float32)) for v in (1.0, 4.0, 0.5)]
+    found = opened(model)(np.full((1, 1, 2), 2, np.float32))
 
-    assert found == [1.0, 16.0, 4.0]
+    assert {name: value[0, 0, 0] for name, value in found.items()} == {
+        "x": 2,
+        "a": 4,
+        "b": -4,
+        "y": -0.25,
+    }
+
+
+@pytest.mark.parametrize("batch", ["N", 1, 3, 8])
+def test_runner_fills_the_batch_that_a_model_wants(batch):
+    """Seven series give seven rows, each its own, whatever the batch."""
+    model = parser.parse_model(
+        f"""
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[{batch},1] x) => (float[{batch},1] y) {{ y = Neg(x) }}
+        """
+    )
+    x = np.arange(7, dtype=np.float32)[:, None]
+
+    np.testing.assert_array_equal(runner(model)(x), -x)
+    values = opened(model)(x[:1])
+    assert {name: len(rows) for name, rows in values.items()} == dict.fromkeys(
+        ("x", "y"), 1 if batch == "N" else batch
+    )
+    np.testing.assert_array_equal(values["y"], -values["x"])
 
 
 @pytest.mark.parametrize(("scale", "relative"), [(100.0, 0.01), (2.0, 0.5), (0.001, 1.0)], ids=str)

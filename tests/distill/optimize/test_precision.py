@@ -7,9 +7,10 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
-from edgedistill.distill.optimize.execution import errors, logits
+from edgedistill.distill.optimize.emulation import emulated
+from edgedistill.distill.optimize.execution import errors, logits, runner
 from edgedistill.distill.optimize.graph import fold, load, operators
-from edgedistill.distill.optimize.precision import to_fp16
+from edgedistill.distill.optimize.precision import single_precision, to_bf16, to_fp16
 from edgedistill.errors import DataError, ModelError
 
 ONES = np.ones((1, 1, 4), dtype=np.float32)
@@ -36,6 +37,33 @@ def test_half_precision_is_near_and_half_the_size(family, student, series, tmp_p
     assert 0 < relative < 1e-3
 
 
+@pytest.mark.parametrize("family", ["fcn", "lite", "lstm"])
+def test_bfloat16_has_the_range_and_fewer_digits(family, student, series):
+    """Half the size, the same interface, further off than FP16 and near enough to be it."""
+    folded = fold(load(student(family)))
+
+    half = to_bf16(folded)
+
+    assert half.graph.input == folded.graph.input
+    assert half.graph.output == folded.graph.output
+    assert operators(half) == operators(folded) | {"Cast": 2}
+    assert half.opset_import[0].version == 22  # before it, a convolution takes no bfloat16
+    assert {i.data_type for i in half.graph.initializer} <= {
+        onnx.TensorProto.BFLOAT16,
+        onnx.TensorProto.INT64,
+    }
+    assert half.ByteSize() < 0.7 * folded.ByteSize()
+    expected = runner(folded)(series)
+    _, relative = errors(expected, runner(emulated(half))(series))
+    _, finer = errors(expected, runner(emulated(to_fp16(folded, series)))(series))
+    assert finer < relative < 2e-2
+
+
+def test_bfloat16_needs_no_island():
+    """What float16 cannot hold, bfloat16 can."""
+    assert operators(to_bf16(_scaled(1e6)))["Cast"] == 2
+
+
 def _scaled(weight: float) -> onnx.ModelProto:
     """Return relu(x) * weight / weight, where only the middle may need float32."""
     model = parser.parse_model(
@@ -55,7 +83,7 @@ def _scaled(weight: float) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("weight", [1e6, 1e-6], ids=str)
 def test_constant_out_of_range_stays_in_single_precision(weight, tmp_path):
-    """Its two nodes become float32 between casts; a plain conversion would give inf or nothing."""
+    """Its two nodes stay float32 between casts; a plain conversion would give inf or nothing."""
     path = tmp_path / "island.onnx"
     x = ONES * np.float32(0.01 if weight > 1 else 100.0)
 
@@ -64,7 +92,8 @@ def test_constant_out_of_range_stays_in_single_precision(weight, tmp_path):
     path.write_bytes(half.SerializeToString())
     kept = {i.name: i.data_type for i in half.graph.initializer}
     assert kept == {"weight": onnx.TensorProto.FLOAT}
-    assert operators(half)["Cast"] == 2 + 4  # the two ends, and both sides of two nodes
+    assert operators(half)["Cast"] == 2 + 2  # at the two ends, and around the two nodes
+    assert single_precision(half) == ("b", "c")
     np.testing.assert_allclose(logits(path, x), 2 * x, rtol=2e-3)
 
 
@@ -76,22 +105,65 @@ def test_ordinary_constant_makes_no_island():
     assert half.graph.initializer[0].data_type == onnx.TensorProto.FLOAT16
 
 
+def test_values_out_of_range_stay_in_single_precision(tmp_path):
+    """A value beyond 65504 inside the model passes from one float32 node to the next.
+
+    Between casts to half precision a device would make it infinite, though this CPU would not.
+    """
+    x = 100 * ONES
+
+    half = to_fp16(_scaled(1000.0), x)
+
+    assert single_precision(half) == ("b", "c")
+    np.testing.assert_allclose(runner(emulated(half))(x), 2 * x, rtol=2e-3)
+    careless = to_fp16(_scaled(1000.0), ONES)  # on these series nothing leaves the range
+    assert single_precision(careless) == ()
+    assert np.isinf(runner(emulated(careless))(x)).all()
+
+
 def test_island_at_both_ends(tmp_path):
-    """A node that is first and last and reads its input twice keeps the interface."""
+    """A node that reads the input twice and one that gives the output keep the interface."""
     model = parser.parse_model(
         """
         <ir_version: 10, opset_import: ["" : 20]>
-        g (float[N,1,4] x) => (float[N,1,4] y) { y = Sum(x, x, weight) }
+        g (float[N,1,4] x) => (float[N,1,4] y) {
+          a = Sum(x, x, weight)
+          b = Relu(a)
+          y = Sum(b, weight)
+        }
         """
     )
     model.graph.initializer.append(numpy_helper.from_array(np.float32(1e-6), "weight"))
-    path = tmp_path / "ends.onnx"
 
     half = to_fp16(model, ONES)
 
-    path.write_bytes(half.SerializeToString())
-    assert half.graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
-    assert logits(path, np.zeros((1, 1, 4), dtype=np.float32)).shape == (1, 1, 4)
+    assert operators(half)["Cast"] == 2  # around the one node between the islands
+    assert half.graph.output == model.graph.output
+    np.testing.assert_allclose(runner(half)(ONES), 2 * ONES, rtol=1e-3)
+
+
+def test_constant_of_an_island_and_of_another_node():
+    """It is stored once, in half precision, and an island that shares it reads it through a cast.
+
+    Here the product of 1000 and 1000 is out of range, the sum is not.
+    """
+    model = parser.parse_model(
+        """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[N,1,4] x) => (float[N,1,4] y) {
+          a = Add(x, weight)
+          b = Mul(a, weight)
+          y = Div(b, weight)
+        }
+        """
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1000), "weight"))
+
+    half = to_fp16(model, ONES)
+
+    assert [i.data_type for i in half.graph.initializer] == [onnx.TensorProto.FLOAT16]
+    assert single_precision(half) == ("b", "y")
+    np.testing.assert_allclose(runner(half)(ONES), 1001 * ONES, rtol=1e-3)
 
 
 def test_operator_without_half_precision():
@@ -112,10 +184,10 @@ def test_operator_without_half_precision():
         to_fp16(model, ONES)
 
 
-def test_values_beyond_the_range_of_half_precision():
-    """They would be infinite on a device that computes in float16, though not on this CPU."""
-    with pytest.raises(ModelError, match=r"reaches 8e\+04 on the calibration series; FP16 holds"):
-        to_fp16(_scaled(1e5), 0.8 * ONES)
+def test_no_node_within_the_range_of_half_precision():
+    """A model that would be FP16 by name alone is refused."""
+    with pytest.raises(ModelError, match=r"Every node .* is 2e\+06 on .* leave fp16 out"):
+        to_fp16(_scaled(1.0), 1e6 * ONES)
 
 
 def test_no_series_to_check_the_range_with():

@@ -11,9 +11,10 @@ import onnx
 import pytest
 from onnx import numpy_helper, parser
 
+from edgedistill.distill.optimize.calibration import METHODS
 from edgedistill.distill.optimize.execution import errors, logits
 from edgedistill.distill.optimize.graph import fold, load, operators
-from edgedistill.distill.optimize.quantization import METHODS, to_int8
+from edgedistill.distill.optimize.quantization import to_int8
 from edgedistill.errors import ConfigError, DataError, ModelError, ShapeError
 
 
@@ -124,6 +125,46 @@ def test_reduced_range_uses_seven_bits(student, series):
     assert (full, reduced) == (127, 64)
 
 
+def test_kept_nodes_have_float_weights(student, series):
+    """Only those that are named; the other weights are 8-bit."""
+    folded = fold(load(student("fcn")))
+
+    quantized = to_int8(folded, series, keep=frozenset({"Conv_1", "Gemm_0"}))
+
+    held = {tuple(i.dims): i.data_type for i in quantized.graph.initializer if len(i.dims) >= 2}
+    assert held == {
+        (16, 1, 8): onnx.TensorProto.INT8,
+        (32, 16, 5): onnx.TensorProto.FLOAT,
+        (16, 32, 3): onnx.TensorProto.INT8,
+        (2, 16): onnx.TensorProto.FLOAT,
+    }
+
+
+def test_an_old_opset_is_brought_up_to_scales_a_channel(student, series, tmp_path):
+    """Opset 11 has no Q/DQ with a scale a channel; the model is converted."""
+    model = parser.parse_model(
+        """
+        <ir_version: 6, opset_import: ["" : 11]>
+        g (float[N,1,60] series) => (float[N,2,60] logits) {
+          logits = Conv<kernel_shape=[1]>(series, w)
+        }
+        """
+    )
+    weight = np.ones((2, 1, 1), dtype=np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+
+    quantized = to_int8(model, series)
+
+    assert quantized.opset_import[0].version == 13
+    scales = [i for i in quantized.graph.initializer if list(i.dims) == [2]]
+    assert scales
+
+
+def test_all_nodes_in_float_is_no_int8(student, series):
+    with pytest.raises(ModelError, match="of which LSTM_0 are to stay float"):
+        to_int8(fold(load(student("lstm"))), series, keep=frozenset({"LSTM_0"}))
+
+
 def test_names_stay_those_of_the_float_model(student, series):
     """Activations can be compared by name; what the quantizer added has short names."""
     folded = fold(load(student("fcn")))
@@ -162,7 +203,7 @@ def test_calibration_of_another_shape(student, series):
 
 def test_unknown_method(student, series):
     """The known ones are listed."""
-    with pytest.raises(ConfigError, match="Choose from minmax, percentile"):
+    with pytest.raises(ConfigError, match="Choose from minmax, percentile, entropy"):
         to_int8(fold(load(student("fcn"))), series, method="guess")
 
 

@@ -1,0 +1,107 @@
+"""The operators of a folded student in torch, as ONNX defines them: gradients can flow through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Attributes = Mapping[str, Any]
+Operator = Callable[[Attributes, list[Any]], Tensor]
+
+
+def _conv(given: Attributes, values: list[Any]) -> Tensor:
+    series, weight, *rest = values
+    run = {3: functional.conv1d, 4: functional.conv2d}[weight.ndim]
+    result: Tensor = run(
+        _padded(series, given, 0.0),
+        weight,
+        rest[0] if rest else None,
+        stride=given.get("strides", 1),
+        dilation=given.get("dilations", 1),
+        groups=given.get("group", 1),
+    )
+    return result
+
+
+def _gemm(given: Attributes, values: list[Any]) -> Tensor:
+    left, right, *rest = values
+    left = left.T if given.get("transA", 0) else left
+    right = right.T if given.get("transB", 0) else right
+    result: Tensor = given.get("alpha", 1.0) * (left @ right)
+    return result + given.get("beta", 1.0) * rest[0] if rest else result
+
+
+def _max_pool(given: Attributes, values: list[Any]) -> Tensor:
+    run = {3: functional.max_pool1d, 4: functional.max_pool2d}[values[0].ndim]
+    result: Tensor = run(
+        _padded(values[0], given, float("-inf")),
+        given["kernel_shape"],
+        stride=given.get("strides", 1),
+        dilation=given.get("dilations", 1),
+    )
+    return result
+
+
+def _norm(given: Attributes, values: list[Any]) -> Tensor:
+    series, scale, bias, mean, variance = values
+    return functional.batch_norm(
+        series, mean, variance, scale, bias, eps=given.get("epsilon", 1e-5)
+    )
+
+
+def _reduced(how: Callable[..., Tensor]) -> Operator:
+    def reduce(given: Attributes, values: list[Any]) -> Tensor:
+        axes = given.get("axes") or values[1].tolist()
+        return how(values[0], dim=axes, keepdim=bool(given.get("keepdims", 1)))
+
+    return reduce
+
+
+def _slice(given: Attributes, values: list[Any]) -> Tensor:
+    del given
+    series, starts, ends, axes = values[:4]
+    steps = values[4] if len(values) > 4 else torch.ones_like(axes)
+    for start, end, axis, step in zip(
+        starts.tolist(), ends.tolist(), axes.tolist(), steps.tolist(), strict=True
+    ):
+        places = range(series.shape[axis])[start:end:step]
+        series = series.index_select(axis, torch.tensor(places, device=series.device))
+    result: Tensor = series
+    return result
+
+
+def _padded(series: Tensor, given: Attributes, value: float) -> Tensor:
+    pads = given.get("pads", [])
+    half = len(pads) // 2
+    ends = [end for axis in reversed(range(half)) for end in (pads[axis], pads[half + axis])]
+    return functional.pad(series, ends, value=value) if any(ends) else series
+
+
+OPERATORS: dict[str, Operator] = {
+    "Add": lambda _, values: values[0] + values[1],
+    "BatchNormalization": _norm,
+    "Concat": lambda given, values: torch.cat(values, dim=given["axis"]),
+    "Conv": _conv,
+    "Flatten": lambda given, values: values[0].flatten(given.get("axis", 1)),
+    "Gemm": _gemm,
+    "GlobalAveragePool": lambda _, values: values[0].mean(
+        dim=tuple(range(2, values[0].ndim)), keepdim=True
+    ),
+    "Identity": lambda _, values: values[0],
+    "LeakyRelu": lambda given, values: functional.leaky_relu(values[0], given.get("alpha", 0.01)),
+    "MatMul": lambda _, values: values[0] @ values[1],
+    "MaxPool": _max_pool,
+    "Mul": lambda _, values: values[0] * values[1],
+    "Neg": lambda _, values: -values[0],
+    "ReduceMean": _reduced(torch.mean),
+    "ReduceSum": _reduced(torch.sum),
+    "Relu": lambda _, values: torch.relu(values[0]),
+    "Slice": _slice,
+    "Squeeze": lambda _, values: values[0].squeeze(values[1].tolist()),
+    "Sub": lambda _, values: values[0] - values[1],
+    "Transpose": lambda given, values: values[0].permute(given["perm"]),
+}

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from edgedistill.report import Candidate, Report
     from edgedistill.stages.progress import Progress
 
+_GIVEN_WAY = 24  # columns by which labels of a table may be wrapped
+_DECISIVE = ("File size", "Latency p50", "Accuracy", "Agreement", "KL", "Pearson")
+
 
 @contextmanager
 def progress() -> Iterator[Progress]:
@@ -155,15 +158,34 @@ def print_report(report: Report) -> None:
 
 
 def _print_models(models: Sequence[Candidate]) -> None:
-    """Print models side by side; their intervals stand where a line has room for them."""
+    """Print models side by side; their intervals stand where a line has room for them.
+
+    So many that they have no room beside each other stand below each other.
+    """
     console = _console()
     for place in ("beside", "below", "nowhere"):
         table = _models_table(models, place)
         if _width(table, console) <= console.width:
             break
-    _print("Models side by side", table)
+    if _width(table, console) - _GIVEN_WAY <= console.width:
+        _print("Models side by side", table)
+    else:
+        _print_list(models)
     if place == "nowhere":
         click.echo("A wider window, or the report, also shows the 95 % intervals.\n")
+
+
+def _print_list(models: Sequence[Candidate]) -> None:
+    """Print a line a model, with what a choice between them hangs on."""
+    from edgedistill.report import wording
+
+    groups = wording.measured_rows(tuple(models)).values()
+    rows = [row for rows in groups for row in rows if row.label in _DECISIVE]
+    print_rows(
+        "Models",
+        ("model", *(row.label for row in rows)),
+        [[model.name, *(wording.cell(row, model)[0] for row in rows)] for model in models],
+    )
 
 
 def _models_table(models: Sequence[Candidate], place: str) -> Table:

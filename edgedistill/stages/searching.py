@@ -76,12 +76,21 @@ def search_variants(
         model,
         terms=recipe.contract,
         folder=work,
-        agreement_loss=section.agreement_loss,
+        agreement_loss=_measurable(section.agreement_loss, len(data.validation.y)),
         saliency_loss=section.saliency_loss,
     )
     write_search(found, out)
     _recover(recipe, data, teacher, model, series, found, again, out, work, tell)
     return found
+
+
+def _measurable(loss: float | None, series: int) -> float | None:
+    """Return a loss of agreement that can be seen: agreement moves in steps of one series.
+
+    >>> _measurable(0.005, 50), _measurable(0.005, 1000)
+    (0.02, 0.005)
+    """
+    return None if loss is None else max(loss, 1 / series)
 
 
 def _recover(

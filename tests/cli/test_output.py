@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -124,6 +125,25 @@ def test_models_side_by_side_fit_the_window(finished, capsys, monkeypatch, colum
     assert row.count("%") == 5 * (2 if columns == 200 else 1)
     assert (" to " in table) == bool(intervals)
     assert ("A wider window" in table) != bool(intervals)
+
+
+def test_many_models_stand_below_each_other(finished, capsys, monkeypatch):
+    """A line each, with its whole name, where columns would have no room."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal, whose width counts
+    monkeypatch.setenv("COLUMNS", "100")
+    report = from_json(read_json(finished.folder / "result" / "report.json"))
+    known = report.candidates[0]
+    names = [f"ort-int8-of-another-kind-{number}" for number in range(12)]
+
+    output.print_report(
+        replace(report, candidates=tuple(replace(known, name=n) for n in names), chosen=names[0])
+    )
+
+    text = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    lines = [line.split() for line in text.splitlines()]
+    assert [line[0] for line in lines if line and line[0] in names] == names
+    assert max(map(len, text.splitlines())) <= 100
+    assert "Pearson" in text[: text.index("Contract")]
 
 
 def test_an_error_stands_alone(invoke):

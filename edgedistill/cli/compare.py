@@ -10,8 +10,8 @@ import click
 from edgedistill.cli.recipes import data_options, recipe_of
 
 if TYPE_CHECKING:
-    from edgedistill.distill.optimize.divergence import Comparison
-    from edgedistill.distill.optimize.layer_errors import LayerError
+    from edgedistill.distill.divergence.comparison import Comparison
+    from edgedistill.distill.divergence.layer_errors import LayerError
     from edgedistill.metrics import Estimate
 
 _PATH = click.Path(path_type=Path)
@@ -73,7 +73,7 @@ def _compared(
 ) -> tuple[str, Comparison]:
     """Return what the models were asked about, and what was found."""
     from edgedistill.cli.output import progress
-    from edgedistill.distill.optimize import divergence
+    from edgedistill.distill.divergence import comparison
     from edgedistill.explaining.opponents import open_opponents
 
     recipe = recipe_of([a, b], data, test, settings)
@@ -81,7 +81,7 @@ def _compared(
         open_opponents(a, b, models=(model_a, model_b), recipe=recipe, count=series) as opened,
         progress() as tell,
     ):
-        found = divergence.compare(
+        found = comparison.compare(
             opened.first,
             opened.second,
             opened.series,

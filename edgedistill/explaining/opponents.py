@@ -16,10 +16,10 @@ from edgedistill.device import engines
 from edgedistill.device.ort import OrtRuntime
 from edgedistill.device.runtime import start
 from edgedistill.device.tensorrt import TensorRtRuntime
+from edgedistill.distill.divergence.activations import Network
+from edgedistill.distill.divergence.comparison import Side
+from edgedistill.distill.divergence.tolerance import precision_in
 from edgedistill.distill.export import export
-from edgedistill.distill.optimize.activations import Network
-from edgedistill.distill.optimize.divergence import Side
-from edgedistill.distill.optimize.tolerance import precision_in
 from edgedistill.errors import UsageError
 from edgedistill.explaining.subjects import RECIPE, fitting, recorded_plan
 from edgedistill.explaining.voices import network_of

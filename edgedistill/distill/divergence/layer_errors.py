@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgedistill.distill.optimize.activations import ITEM_BYTES, Feeds, Network, Range, Reader
+from edgedistill.distill.divergence.activations import ITEM_BYTES, Feeds, Network, Range, Reader
+from edgedistill.distill.divergence.pairing import Pair, Pairing, readers
 from edgedistill.distill.optimize.execution import Floats
-from edgedistill.distill.optimize.pairing import Pair, Pairing, readers
 from edgedistill.errors import ConfigError
 
 FIRST, SECOND = 0, 1  # of the two models

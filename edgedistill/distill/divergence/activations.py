@@ -17,10 +17,10 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from edgedistill.distill.divergence.parts import between, part, reads
 from edgedistill.distill.optimize.emulation import emulated
 from edgedistill.distill.optimize.execution import REFUSALS, Floats, runner
 from edgedistill.distill.optimize.graph import load, strip
-from edgedistill.distill.optimize.parts import between, part, reads
 from edgedistill.errors import ModelError
 from edgedistill.occlusion import Predict
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgedistill.distill.optimize.activations import Layer, Network
+from edgedistill.distill.divergence.activations import Layer, Network
 from edgedistill.distill.optimize.execution import Floats
 
 How = Literal["names", "order"]

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from edgedistill import metrics
-from edgedistill.distill.optimize.activations import Network
-from edgedistill.distill.optimize.layer_errors import Bench, LayerError
-from edgedistill.distill.optimize.pairing import How, Pairing, pair
-from edgedistill.distill.optimize.tolerance import PRECISIONS, TOLERANCES, Tolerance
+from edgedistill.distill.divergence.activations import Network
+from edgedistill.distill.divergence.layer_errors import Bench, LayerError
+from edgedistill.distill.divergence.pairing import How, Pairing, pair
+from edgedistill.distill.divergence.tolerance import PRECISIONS, TOLERANCES, Tolerance
 from edgedistill.errors import ModelError, ShapeError
 from edgedistill.metrics import Estimate
 from edgedistill.occlusion import Changes, Predict, explain

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import parser
 
-from edgedistill.distill.optimize.activations import Network
+from edgedistill.distill.divergence.activations import Network
 from edgedistill.distill.optimize.graph import fold, load
 from edgedistill.distill.optimize.precision import to_bf16, to_fp16
 from edgedistill.distill.optimize.quantization import to_int8

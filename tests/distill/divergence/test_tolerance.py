@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from edgedistill.distill.optimize.tolerance import PRECISIONS, TOLERANCES, Tolerance, precision_in
+from edgedistill.distill.divergence.tolerance import PRECISIONS, TOLERANCES, Tolerance, precision_in
 from edgedistill.errors import ConfigError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 from onnx import parser
 
-from edgedistill.distill.optimize.parts import between, part, reads
+from edgedistill.distill.divergence.parts import between, part, reads
 
 _BRANCHES = """
 <ir_version: 10, opset_import: ["" : 20]>

@@ -11,12 +11,12 @@ import pytest
 from onnx import numpy_helper, parser
 
 from edgedistill import metrics
-from edgedistill.distill.optimize.activations import Network
-from edgedistill.distill.optimize.divergence import Side, compare
+from edgedistill.distill.divergence.activations import Network
+from edgedistill.distill.divergence.comparison import Side, compare
+from edgedistill.distill.divergence.tolerance import TOLERANCES, Tolerance
 from edgedistill.distill.optimize.graph import fold, load
 from edgedistill.distill.optimize.precision import to_fp16
 from edgedistill.distill.optimize.quantization import to_int8
-from edgedistill.distill.optimize.tolerance import TOLERANCES, Tolerance
 from edgedistill.errors import ModelError, ShapeError
 from edgedistill.occlusion import explain
 from edgedistill.perturbation import default_plan

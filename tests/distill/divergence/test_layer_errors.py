@@ -11,11 +11,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgedistill.distill.optimize import activations
-from edgedistill.distill.optimize.activations import Network, Range
+from edgedistill.distill.divergence import activations
+from edgedistill.distill.divergence.activations import Network, Range
+from edgedistill.distill.divergence.layer_errors import Bench, Sums
+from edgedistill.distill.divergence.pairing import pair
 from edgedistill.distill.optimize.graph import fold, load
-from edgedistill.distill.optimize.layer_errors import Bench, Sums
-from edgedistill.distill.optimize.pairing import pair
 from edgedistill.errors import ConfigError
 
 _PLENTY = 1 << 28

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from onnx import helper, parser
 
-from edgedistill.distill.optimize.activations import Network
+from edgedistill.distill.divergence.activations import Network
+from edgedistill.distill.divergence.pairing import pair, readers
 from edgedistill.distill.optimize.graph import fold, load
-from edgedistill.distill.optimize.pairing import pair, readers
 from edgedistill.distill.optimize.quantization import to_int8
 
 _FLAT = """

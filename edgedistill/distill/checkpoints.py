@@ -33,3 +33,9 @@ def load(path: Path, key: str) -> dict[str, Any] | None:
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
         return None
     return state if state["key"] == key else None
+
+
+def remove(path: Path) -> None:
+    """Remove what `save` wrote, and what a process left that was killed while it wrote."""
+    for stale in (path, *path.parent.glob(f".{path.name}.*")):
+        stale.unlink(missing_ok=True)

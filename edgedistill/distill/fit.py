@@ -216,7 +216,7 @@ def _run(
     for logger in fabric.loggers:
         logger.finalize("success")
     if checkpoint is not None and until is None and fabric.is_global_zero:
-        checkpoint.unlink(missing_ok=True)
+        checkpoints.remove(checkpoint)
     del loop
     if multiprocessing.parent_process() is not None and torch.distributed.is_initialized():
         devices.leave_group(fabric)

@@ -15,15 +15,14 @@ from edgedistill.errors import UsageError
 from edgedistill.files import fingerprint, read_json, sha256
 from edgedistill.pipeline import judge
 from edgedistill.report import Report, from_json
-from edgedistill.stages import networks
+from edgedistill.stages import networks, optimizing
 from edgedistill.stages.data import prepare_data
 from edgedistill.stages.ensembles import files
 from edgedistill.stages.folder import make_stage
-from edgedistill.stages.formats import add_formats
-from edgedistill.stages.model import EXPORT_FACTS, VARIANTS, export_student, make_variants
+from edgedistill.stages.model import EXPORT_FACTS, VARIANTS, export_student
 from edgedistill.stages.progress import Progress
 from edgedistill.stages.reporting import REPORT_JSON
-from edgedistill.stages.searching import RECOVERY_JSON, SEARCH_JSON, search_variants
+from edgedistill.stages.searching import RECOVERY_JSON, SEARCH_JSON
 from edgedistill.stages.student import TRIALS, make_student
 from edgedistill.stages.teacher import KNOWLEDGE, make_teacher, open_knowledge, plan_of
 
@@ -94,15 +93,12 @@ def optimize(
             "wrote with --teacher."
         )
     data = prepare_data(recipe)
-
-    def make(folder: Path, work: Path) -> None:
-        make_variants(recipe, data, model, folder, tell)
-        if teacher is not None:
-            search_variants(recipe, data, teacher, model, folder, work, tell)
-        add_formats(recipe, data, folder)
-
     asked = [] if teacher is None else [teacher / KNOWLEDGE]
-    make_stage(out, _key(recipe, data, model, *asked), make)
+    make_stage(
+        out,
+        _key(recipe, data, model, *asked),
+        lambda folder, work: optimizing.optimize(recipe, data, teacher, model, folder, work, tell),
+    )
     made = read_json(out / VARIANTS)["variants"]
     facts: Facts = {variant["path"]: {"size_bytes": variant["size_bytes"]} for variant in made}
     if (out / RECOVERY_JSON).exists():

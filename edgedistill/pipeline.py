@@ -23,12 +23,13 @@ from edgedistill.stages.bundling import BUNDLE, write_bundle
 from edgedistill.stages.data import prepare_data
 from edgedistill.stages.ensembles import files
 from edgedistill.stages.folder import is_unchanged, make_stage
-from edgedistill.stages.formats import add_formats, format_key
+from edgedistill.stages.formats import format_key
 from edgedistill.stages.measuring import measure_all
-from edgedistill.stages.model import ONNX, export_student, make_variants
+from edgedistill.stages.model import ONNX, export_student
+from edgedistill.stages.optimizing import optimize
 from edgedistill.stages.progress import Progress, silent
 from edgedistill.stages.reporting import REPORT_HTML, REPORT_JSON, write_report
-from edgedistill.stages.searching import search_key, search_variants
+from edgedistill.stages.searching import search_key
 from edgedistill.stages.student import make_student
 from edgedistill.stages.teacher import make_teacher
 
@@ -89,7 +90,7 @@ def compress(recipe: Recipe, out: Path, tell: Progress = silent) -> Result:
             *search_key(recipe),
             *format_key(recipe),
         ],
-        lambda folder, work: _optimize(recipe, data, teacher, model / ONNX, folder, work, tell),
+        lambda folder, work: optimize(recipe, data, teacher, model / ONNX, folder, work, tell),
     )
     run.stage(
         result,
@@ -105,20 +106,6 @@ def compress(recipe: Recipe, out: Path, tell: Progress = silent) -> Result:
         stages=run.ran,
         costs=_costs(teacher, student),
     )
-
-
-def _optimize(
-    recipe: Recipe,
-    data: Prepared,
-    teacher: Path,
-    model: Path,
-    folder: Path,
-    work: Path,
-    tell: Progress,
-) -> None:
-    make_variants(recipe, data, model, folder, tell)
-    search_variants(recipe, data, teacher, model, folder, work, tell)
-    add_formats(recipe, data, folder)
 
 
 def judge(

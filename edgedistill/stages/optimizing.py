@@ -1,0 +1,38 @@
+"""The variant stage whole: typed variants, what a search adds to them, and other file formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgedistill.config import Recipe
+from edgedistill.data import Prepared
+from edgedistill.stages.formats import add_formats
+from edgedistill.stages.model import make_variants
+from edgedistill.stages.progress import Progress, silent
+from edgedistill.stages.searching import search_variants
+
+
+def optimize(
+    recipe: Recipe,
+    data: Prepared,
+    teacher: Path | None,
+    model: Path,
+    out: Path,
+    work: Path,
+    tell: Progress = silent,
+) -> None:
+    """Write all that the recipe asks for of an ONNX file into an existing folder.
+
+    Args:
+        recipe: precisions, runtimes, search, formats.
+        data: training series calibrate, validation series judge.
+        teacher: folder of the teacher stage; None if the recipe asks for no search.
+        model: the exported student.
+        out: folder.
+        work: folder for what a killed search goes on from.
+        tell: progress.
+    """
+    make_variants(recipe, data, model, out, tell)
+    if teacher is not None:
+        search_variants(recipe, data, teacher, model, out, work, tell)
+    add_formats(recipe, data, out)

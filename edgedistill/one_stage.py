@@ -20,9 +20,9 @@ from edgedistill.stages.data import prepare_data
 from edgedistill.stages.ensembles import files
 from edgedistill.stages.folder import make_stage
 from edgedistill.stages.model import EXPORT_FACTS, VARIANTS, export_student
+from edgedistill.stages.node_search import RECOVERY_JSON, SEARCH_JSON
 from edgedistill.stages.progress import Progress
 from edgedistill.stages.reporting import REPORT_JSON
-from edgedistill.stages.searching import RECOVERY_JSON, SEARCH_JSON
 from edgedistill.stages.student import TRIALS, make_student
 from edgedistill.stages.teacher import KNOWLEDGE, make_teacher, open_knowledge, plan_of
 

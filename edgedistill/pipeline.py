@@ -26,10 +26,10 @@ from edgedistill.stages.folder import is_unchanged, make_stage
 from edgedistill.stages.formats import format_key
 from edgedistill.stages.measuring import measure_all
 from edgedistill.stages.model import ONNX, export_student
+from edgedistill.stages.node_search import search_key
 from edgedistill.stages.optimizing import optimize
 from edgedistill.stages.progress import Progress, silent
 from edgedistill.stages.reporting import REPORT_HTML, REPORT_JSON, write_report
-from edgedistill.stages.searching import search_key
 from edgedistill.stages.student import make_student
 from edgedistill.stages.teacher import make_teacher
 

@@ -8,8 +8,8 @@ from edgedistill.config import Recipe
 from edgedistill.data import Prepared
 from edgedistill.stages.formats import add_formats
 from edgedistill.stages.model import make_variants
+from edgedistill.stages.node_search import search_variants
 from edgedistill.stages.progress import Progress, silent
-from edgedistill.stages.searching import search_variants
 
 
 def optimize(

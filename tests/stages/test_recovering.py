@@ -12,7 +12,7 @@ from edgedistill.distill.export import export
 from edgedistill.files import read_json
 from edgedistill.models import ModelSpec, build
 from edgedistill.stages.model import ONNX, open_variants
-from edgedistill.stages.searching import RECOVERED, RECOVERY_JSON, search_variants
+from edgedistill.stages.node_search import RECOVERED, RECOVERY_JSON, search_variants
 
 
 @pytest.fixture

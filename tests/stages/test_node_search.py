@@ -14,7 +14,7 @@ from edgedistill.distill.optimize.execution import logits
 from edgedistill.files import read_json
 from edgedistill.stages.measuring import measure_all
 from edgedistill.stages.model import ONNX, VARIANTS, open_variants
-from edgedistill.stages.searching import (
+from edgedistill.stages.node_search import (
     MIXED,
     SEARCH_JSON,
     SEARCH_PNG,

@@ -16,7 +16,8 @@ from onnxruntime import get_available_providers
 from edgedistill import __version__, report
 from edgedistill.bundle import open_bundle
 from edgedistill.device import ort
-from edgedistill.device.__main__ import _tuning_table, main
+from edgedistill.device.__main__ import main
+from edgedistill.device.commands.tuning import _tuning_table
 from edgedistill.device.sessions import PROVIDERS
 from edgedistill.device.tuning import Trial, Tuning
 from edgedistill.errors import MachineError

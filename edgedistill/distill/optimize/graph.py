@@ -81,6 +81,7 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = ir.from_proto(typed)
     optimizer.optimize(graph, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
     rewrites.norm_before_concat(graph.graph)
+    rewrites.sum_of_one_channel(graph.graph)
     rewrites.plain_lstm(graph.graph)
     graph = rewriter.rewrite(graph)
     optimizer.optimize(graph, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)

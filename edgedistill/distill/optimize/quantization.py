@@ -23,6 +23,7 @@ from onnxruntime.quantization.calibrate import TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
+from edgedistill.distill.optimize.alignment import align
 from edgedistill.distill.optimize.calibration import Method, Ranges, observe, ranges
 from edgedistill.distill.optimize.edges import float_outputs, keep_float
 from edgedistill.distill.optimize.execution import Floats, check_series
@@ -91,7 +92,7 @@ def quantize(
         ConfigError: no such node.
         ModelError: the model has nothing that can be quantized, or all of that is to stay float.
     """
-    result = paired(model, found, keep=keep, reduce_range=reduce_range)
+    result = paired(align(model), found, keep=keep, reduce_range=reduce_range)
     with _quiet():
         if "LSTM" in operators(model):
             result = _dynamic_lstm(result, sorted(keep))

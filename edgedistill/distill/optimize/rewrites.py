@@ -1,6 +1,6 @@
-"""Two rewrites that the general optimizer lacks, for what the exporter makes of our networks.
+"""Three rewrites that the general optimizer lacks, for what the exporter makes of our networks.
 
-Both change a graph in place and leave dead nodes for the optimizer that runs after them.
+They change a graph in place and leave dead nodes for the optimizer that runs after them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def norm_before_concat(graph: ir.Graph) -> None:
         if concat is None or concat.op_type != "Concat" or concat.attributes["axis"].as_int() != 1:
             continue
         branches = [value for value in concat.inputs if value is not None]
-        widths = [_channels(value) for value in branches]
+        widths = [channels_of(value) for value in branches]
         parameters = [_constant(value) for value in norm.inputs[1:]]
         if min(widths) == 0 or any(p is None for p in parameters):
             continue
@@ -40,6 +40,18 @@ def norm_before_concat(graph: ir.Graph) -> None:
             concat.prepend(part)
             concat.replace_input_with(index, part.outputs[0])
         norm.outputs[0].replace_all_uses_with(concat.outputs[0])
+
+
+def sum_of_one_channel(graph: ir.Graph) -> None:
+    """Drop the sum over channels where there is one: LITE's fixed filters read it."""
+    for node in list(graph):
+        if node.op_type != "ReduceSum" or node.attributes["keepdims"].as_int() != 1:
+            continue
+        axes = _constant(node.inputs[1]) if len(node.inputs) > 1 else None
+        if axes is None or axes.tolist() != [1] or channels_of(node.inputs[0]) != 1:
+            continue
+        if node.inputs[0] is not None and not node.outputs[0].is_graph_output():
+            node.outputs[0].replace_all_uses_with(node.inputs[0])
 
 
 def plain_lstm(graph: ir.Graph) -> None:
@@ -100,9 +112,9 @@ def _is_convolution(value: ir.Value) -> bool:
     return node is not None and node.op_type == "Conv"
 
 
-def _channels(value: ir.Value) -> int:
+def channels_of(value: ir.Value | None) -> int:
     """Return the size of axis 1, or 0 where it is not known."""
-    if value.shape is None or len(value.shape) < 2:
+    if value is None or value.shape is None or len(value.shape) < 2:
         return 0
     size = value.shape[1]
     return size if isinstance(size, int) else 0

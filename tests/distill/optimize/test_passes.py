@@ -11,16 +11,19 @@ from edgedistill.distill.optimize import passes
 from edgedistill.distill.optimize.execution import runner
 from edgedistill.distill.optimize.graph import load, operators
 from edgedistill.distill.optimize.passes import (
+    aligned,
     apply,
+    fastest_layout,
     folded,
     lifted,
-    lifted_if_faster,
     static_batch,
 )
 from edgedistill.errors import ConfigError, ModelError, VerificationError
 
 
-@pytest.mark.parametrize("make", [folded, lifted, static_batch(4)], ids=lambda one: one.__name__)
+@pytest.mark.parametrize(
+    "make", [folded, lifted, aligned, static_batch(4)], ids=lambda one: one.__name__
+)
 @pytest.mark.parametrize("family", ["fcn", "lite", "lstm"])
 def test_a_second_time_changes_nothing(make, family, student, series):
     """Logits stay, the argument stays, and what is done is not done again."""
@@ -104,17 +107,32 @@ def test_lifted_only_where_it_is_faster(ratio, taken, student, series, monkeypat
     monkeypatch.setattr(passes, "_SMALL", 0)
     model, _ = folded(load(student("fcn")))
 
-    found, changed = lifted_if_faster(series[:1])(model)
+    found, changed = fastest_layout(series[:1])(model)
 
     assert changed == taken
     assert ("Unsqueeze" in operators(found)) == taken
+
+
+@pytest.mark.parametrize(("ratio", "taken"), [(0.5, 16), (0.9, 0)])
+def test_aligned_too_where_that_is_faster_again(ratio, taken, student, series, monkeypatch):
+    """First the lifted model is timed, then the one that is aligned as well."""
+    times = iter((0.9, ratio))
+    monkeypatch.setattr(passes, "_time", lambda *_: next(times))
+    monkeypatch.setattr(passes, "_SMALL", 0)
+    model, _ = folded(load(student("lite")))
+
+    found, _ = fastest_layout(series[:1])(model)
+
+    groups = [a.i for n in found.graph.node for a in n.attribute if a.name == "group" and a.i > 1]
+    assert "Unsqueeze" in operators(found)
+    assert all(group % 16 == 0 for group in groups) == bool(taken)
 
 
 def test_a_small_model_is_not_timed(student, series, monkeypatch):
     monkeypatch.setattr(passes, "_time", lambda *_: pytest.fail("timed"))
     model, _ = folded(load(student("lite")))
 
-    assert lifted_if_faster(series[:1])(model) == (model, False)
+    assert fastest_layout(series[:1])(model) == (model, False)
 
 
 def test_the_clock_tells_a_slow_model_from_a_fast_one(student, series):

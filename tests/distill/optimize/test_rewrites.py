@@ -150,3 +150,32 @@ def test_lstm_of_two_directions_keeps_its_reshape(rng):
     after = _rewritten(_lstm(rng, direction=', direction="bidirectional"', start=0.0))
 
     assert "Squeeze" not in operators(after)
+
+
+@pytest.mark.parametrize(
+    ("channels", "axis", "output", "left"),
+    [(1, 1, "y", 0), (2, 1, "y", 1), (1, 2, "y", 1), (1, 1, "s", 1)],
+    ids=["one channel", "two channels", "over time", "the output"],
+)
+def test_the_sum_of_one_channel_is_dropped(channels, axis, output, left, rng):
+    """Only where it gives what it gets, and never with the name of an output."""
+    tail = "y = Relu(s)" if output == "y" else ""
+    size = f"N,1,{6 if axis == 1 else 1}"
+    text = f"""{HEAD}
+    g (float[N,{channels},6] x) => (float[{size}] {output})
+      <int64[1] axis = {{{axis}}}> {{
+      s = ReduceSum<keepdims=1>(x, axis)
+      {tail}
+    }}"""
+    model = parser.parse_model(text)
+    x = rng.normal(size=(3, channels, 6)).astype(np.float32)
+    graph = ir.from_proto(shape_inference.infer_shapes(model))
+
+    rewrites.sum_of_one_channel(graph.graph)
+
+    found = ir.to_proto(graph)
+    ran = ReferenceEvaluator(found).run(None, {"x": x})[0]
+    np.testing.assert_allclose(ran, ReferenceEvaluator(model).run(None, {"x": x})[0])
+    used = {name for node in found.graph.node for name in node.input} | {output}
+    kept = [n for n in found.graph.node if n.op_type == "ReduceSum" and n.output[0] in used]
+    assert len(kept) == left

@@ -11,6 +11,7 @@
     ├── ContractError               4  the contract is broken
     │   └── VerificationError       4  two things that must be equal are not
     ├── MachineError                5  something is missing on this machine
+    │   └── LostConnectionError     5  the connection to another machine broke off
     └── IntegrityError              6  a hash, a version or an archive that cannot be trusted
 
 A message says what was seen, where, and what to do next.
@@ -65,6 +66,10 @@ class MachineError(EdgeDistillError):
     """Something is missing on this machine; the message says what installs it."""
 
     exit_code = 5
+
+
+class LostConnectionError(MachineError):
+    """The connection to another machine broke off; what is whole there stays, so go on later."""
 
 
 class IntegrityError(EdgeDistillError):

@@ -6,8 +6,6 @@ same series and hold the answers against the recorded ones. NumPy only.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,21 +13,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.errors import IntegrityError, ShapeError
+from edgedistill.errors import DataError, IntegrityError, ShapeError
+from edgedistill.npz import read_npz
 from edgedistill.occlusion import Explanation
 from edgedistill.perturbation import Floats, Ints, PerturbationPlan
 
 GOLDEN_SERIES = 64
 Scalar = TypeVar("Scalar", np.float32, np.int64)
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    EOFError,
-    MemoryError,  # a header may claim any shape
-    zipfile.BadZipFile,
-    zlib.error,
-)
 _MAPS = ("logits", "kl", "signed")
 
 
@@ -120,14 +110,14 @@ def load_golden(path: Path) -> Golden:
         IntegrityError: no NPZ of ours, or an array is missing, unknown or of another type.
     """
     try:
-        arrays = _read(path)
+        arrays = read_npz(path)
         golden = Golden(
             series=_typed(arrays.pop("series"), np.float32),
             labels=_typed(arrays.pop("labels"), np.int64),
             teacher=_explanation(arrays, "teacher"),
             student=_explanation(arrays, "student"),
         )
-    except _UNREADABLE as error:
+    except (DataError, KeyError, ValueError) as error:
         raise IntegrityError(
             f"{path.name} is no golden set: {error}. Make the bundle anew."
         ) from error
@@ -136,21 +126,6 @@ def load_golden(path: Path) -> Golden:
             f"{path.name} holds unknown arrays {', '.join(sorted(arrays))}. Make the bundle anew."
         )
     return golden
-
-
-def _read(path: Path) -> dict[str, NDArray[np.generic]]:
-    with path.open("rb") as stream:  # NumPy leaves a file that it opened itself open on an error
-        npz = np.load(stream, allow_pickle=False)
-        if not isinstance(npz, np.lib.npyio.NpzFile):
-            raise IntegrityError(
-                f"{path.name} holds one array, not named ones. Make the bundle anew."
-            )
-        with npz:
-            arrays = {name: npz[name] for name in npz.files}
-    strange = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
-    if strange:
-        raise ValueError(f"{', '.join(strange)} is no array")
-    return arrays
 
 
 def _explanation(arrays: dict[str, NDArray[np.generic]], who: str) -> Explanation:

@@ -7,6 +7,7 @@ travels in the bundle. NumPy only, because the board uses it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
@@ -19,6 +20,7 @@ from edgedistill.errors import ConfigError, DataError, ShapeError
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Baseline = Literal["mean", "zero", "local_mean"]
+LONGEST = 1 << 24  # steps; what claims more is no series but an attempt to take all memory
 DEFAULT_WIDTH_FRACTION = 16  # a window is a sixteenth of the series: about 31 half-overlapping ones
 
 
@@ -37,12 +39,21 @@ class PerturbationPlan:
     temperature: float = 8.0  # of the KL map; the published default
 
     def __post_init__(self) -> None:
+        steps = self.length, self.width, self.stride
+        if any(type(count) is not int for count in steps):
+            raise ConfigError(
+                f"{steps} as length, width and stride is no perturbation plan. Give whole numbers."
+            )
+        if self.length > LONGEST:
+            raise ConfigError(
+                f"A series of {self.length} steps is too long; at most {LONGEST} are explained."
+            )
         if not 1 <= self.width <= self.length:
             raise DataError(
                 f"A window of {self.width} steps does not fit a series of {self.length}. "
                 "Choose a smaller saliency width or a larger data length."
             )
-        if self.stride < 1 or not 0 < self.temperature < np.inf:
+        if self.stride < 1 or not 0 < self.temperature <= sys.float_info.max:
             raise ConfigError(
                 f"stride is {self.stride} and temperature {self.temperature}; stride must be at "
                 "least 1 and temperature above 0 and finite."

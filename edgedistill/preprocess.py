@@ -26,6 +26,8 @@ Features = Literal["none", "log_mel", "peak_log_mel"]
 
 _OF_SOUNDS: tuple[Features, ...] = ("log_mel", "peak_log_mel")
 SHORTEST = 2  # time steps; one step has no course in time
+MOST_VALUES = 1 << 24  # of a series; what claims more is an attempt to take all memory
+_LOWEST_RATE_HZ, _HIGHEST_RATE_HZ, _MOST_BANDS = 100, 1_000_000, 1_024  # of sounds in use
 _FLOAT32 = np.finfo(np.float32)
 
 
@@ -51,7 +53,7 @@ class Preprocessing:
         _check_choice("normalization", self.normalization, get_args(Normalization))
         _check_choice("features", self.features, get_args(Features))
         _check_whole("length", self.length, SHORTEST)
-        _check_whole("channels", self.channels, 1)
+        _check_whole("channels", self.channels, 1, MOST_VALUES // self.length)
         _check_statistics(self)
         _check_rate(self)
 
@@ -265,9 +267,11 @@ def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f"{key} must be one of {', '.join(allowed)}; got {value!r}.")
 
 
-def _check_whole(key: str, value: int, least: int) -> None:
+def _check_whole(key: str, value: int, least: int, most: int = MOST_VALUES) -> None:
     if type(value) is not int or value < least:
         raise ConfigError(f"{key} must be a whole number of at least {least}, got {value!r}.")
+    if value > most:
+        raise ConfigError(f"{key} must be at most {most}, got {value}.")
 
 
 def _check_rate(settings: Preprocessing) -> None:
@@ -279,7 +283,8 @@ def _check_rate(settings: Preprocessing) -> None:
         )
     if rate is None:
         return
-    _check_whole("sample_rate_hz", rate, 1)
+    _check_whole("sample_rate_hz", rate, _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ)
+    _check_whole("channels", bands, 1, _MOST_BANDS)
     if not mel_bank(rate, bands).any(axis=1).all():  # a band falls between two frequencies
         raise ConfigError(
             f"A sample rate of {rate} Hz is too low for {bands} mel bands. Use features none."

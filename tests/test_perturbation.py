@@ -86,9 +86,24 @@ def test_plan_survives_json(plan):
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"length": 1 << 40}, "A series of 1099511627776 steps is too long"),
+        ({"temperature": 10**400}, "temperature above 0 and finite"),
+        ({"temperature": np.nan}, "temperature above 0 and finite"),
+    ],
+    ids=["length", "huge", "NaN"],
+)
+def test_what_no_machine_could_compute_is_a_config_error(change, message):
+    """A forged plan must not take all memory before anything else is looked at."""
+    with pytest.raises(ConfigError, match=message):
+        PerturbationPlan.from_dict({**default_plan(24).to_dict(), **change})
+
+
+@pytest.mark.parametrize(
     "change",
-    [{"width": None}, {"seed": 1}, {"length": "24"}],
-    ids=["missing", "unknown", "text"],
+    [{"width": None}, {"seed": 1}, {"length": "24"}, {"stride": 1.5}, {"width": True}],
+    ids=["missing", "unknown", "text", "half a step", "truth value"],
 )
 def test_what_is_no_plan_is_a_config_error(change):
     """The message shows what was given."""

@@ -174,6 +174,13 @@ def test_sizing_never_leaves_the_range_of_the_series(have, length, seed, sizing)
         ({"features": "log_mel"}, "log_mel and a sample rate of None do not fit"),
         ({"sample_rate_hz": 8000}, "none and a sample rate of 8000 do not fit"),
         ({"features": "log_mel", "sample_rate_hz": 0}, "sample_rate_hz must be a whole number"),
+        ({"length": 1 << 40}, "length must be at most 16777216, got 1099511627776"),
+        ({"channels": 1 << 22}, "channels must be at most 2097152, got 4194304"),
+        ({"features": "log_mel", "sample_rate_hz": 1 << 40}, "sample_rate_hz must be at most"),
+        (
+            {"features": "log_mel", "sample_rate_hz": 8000, "channels": 2048},
+            "channels must be at most 1024, got 2048",
+        ),
         (
             {"features": "log_mel", "sample_rate_hz": 500, "channels": 32},
             "500 Hz is too low for 32 mel bands",

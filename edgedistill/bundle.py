@@ -9,24 +9,26 @@ a manifest of his own. NumPy only.
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgedistill import files, manifest
+from edgedistill import manifest
 from edgedistill.contract import Contract
 from edgedistill.errors import EdgeDistillError, IntegrityError, UsageError
-from edgedistill.golden import Golden, load_golden, save_golden
 from edgedistill.perturbation import PerturbationPlan
 from edgedistill.preprocess import Preprocessing
 from edgedistill.session import SessionSettings
 
+if TYPE_CHECKING:  # who predicts opens a bundle, and starts faster without the golden set
+    from edgedistill.golden import Golden
+    from edgedistill.reference import DriftLimits, Reference
+
 MANIFEST = manifest.MANIFEST
 GOLDEN = "golden.npz"
+REFERENCE = "reference.npz"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -107,6 +109,8 @@ class Bundle:
         Raises:
             IntegrityError: its arrays are damaged or do not fit the plan and the classes.
         """
+        from edgedistill.golden import load_golden
+
         try:
             found = load_golden(self.root / self.manifest["golden"])
             found.check(self.plan, len(self.class_names))
@@ -114,85 +118,27 @@ class Bundle:
             raise IntegrityError(f"The golden set of {self.name} is unusable: {error}") from error
         return found
 
+    def reference(self) -> tuple[Reference, DriftLimits]:
+        """Return what drift is measured from, and what counts as drift.
 
-def write(
-    path: Path,
-    *,
-    name: str,
-    created: str,
-    class_names: Sequence[str],
-    preprocessing: Preprocessing,
-    plan: PerturbationPlan,
-    contract: Contract,
-    chosen: str,
-    models: Sequence[Model],
-    golden: Golden,
-    provenance: Provenance,
-) -> None:
-    """Write a bundle, whole or not at all: a zip if `path` ends in .zip, else a folder.
+        Raises:
+            UsageError: the bundle has none.
+            IntegrityError: its arrays are damaged or do not fit the plan and the classes.
+        """
+        from edgedistill.reference import DriftLimits, load_reference
 
-    Args:
-        path: new, or a bundle that is replaced.
-        name: for people, such as the name of the data.
-        created: ISO 8601, UTC; the only thing that differs when equal contents are written twice.
-        class_names: in the order of the logits, (K,).
-        preprocessing: what made the model's input from recorded series.
-        plan: of the golden set's saliency.
-        contract: what the device judges.
-        chosen: name of the model that runs unless another is asked for.
-        models: at least the chosen one.
-        golden: held-out series with the recorded answers.
-        provenance: where all this comes from.
-
-    Raises:
-        UsageError: `path` is taken by something else.
-        ShapeError: the golden set does not fit the plan or the classes.
-        IntegrityError: the parts do not make a bundle that could be opened again.
-        MachineError: the disk refuses.
-    """
-    _check_target(path)
-    golden.check(plan, len(class_names))
-    facts = {
-        "format": manifest.FORMAT,
-        "name": name,
-        "created": created,
-        "class_names": list(class_names),
-        "preprocessing": preprocessing.to_dict(),
-        "plan": plan.to_dict(),
-        "contract": asdict(contract),
-        "chosen": chosen,
-        "models": [_entry(model) for model in models],
-        "golden": GOLDEN,
-        "provenance": asdict(provenance),
-    }
-    _put(path, lambda root: _fill(root, facts, models, golden))
-
-
-def write_tuned(bundle: Bundle, path: Path, sessions: Mapping[str, SessionSettings]) -> None:
-    """Write a copy of an open bundle in which models have other session settings.
-
-    Args:
-        bundle: stays as it is, unless `path` is its own.
-        path: as for `write`.
-        sessions: settings by the name of a model; the others keep theirs.
-
-    Raises:
-        UsageError: `path` is taken by something else, or there is no such model.
-        MachineError: the disk refuses.
-    """
-    _check_target(path)
-    chosen = {bundle.model(name).name: settings for name, settings in sessions.items()}
-    models = [
-        {**entry, "session": chosen[entry["name"]].to_dict()} if entry["name"] in chosen else entry
-        for entry in bundle.manifest["models"]
-    ]
-
-    def fill(root: Path) -> None:
-        shutil.copytree(bundle.root, root, copy_function=shutil.copyfile, dirs_exist_ok=True)
-        files.write_json(root / MANIFEST, {**bundle.manifest, "models": models})
-        _verified(root, root)
-
-    _put(path, fill)
+        entry = self.manifest.get("reference")
+        if entry is None:
+            raise UsageError(
+                f"{self.name} has no reference to measure drift from: too few series were held "
+                "out, or it was made by an older edgedistill. Make the bundle anew with more."
+            )
+        try:
+            found = load_reference(self.root / entry["file"])
+            found.check(self.plan, self.preprocessing.channels, len(self.class_names))
+            return found, DriftLimits.from_dict(entry["limits"])
+        except EdgeDistillError as error:
+            raise IntegrityError(f"The reference of {self.name} is unusable: {error}") from error
 
 
 @contextmanager
@@ -205,42 +151,30 @@ def open_bundle(path: Path) -> Iterator[Bundle]:
             or holds anything that the manifest does not list.
     """
     if path.is_dir():
-        yield _verified(path, path)
+        yield verified(path, path)
     elif path.exists():
+        import tempfile  # here with what reads archives: a release is a folder
+
+        from edgedistill import archives
+
         with tempfile.TemporaryDirectory(prefix="edgedistill-") as scratch:
             root = Path(scratch) / "bundle"
-            files.unpack(path, root)
-            yield _verified(root, path)
+            archives.unpack(path, root)
+            yield verified(root, path)
     else:
         raise UsageError(f"There is no bundle at {path}. Check the path.")
 
 
-def _put(path: Path, fill: Callable[[Path], None]) -> None:
-    """Have a folder filled, and put it, or a zip of it, in the place of `path`."""
-    if path.suffix != ".zip":
-        with files.whole_folder(path) as partial:
-            fill(partial)
-        return
-    with (
-        files.whole_file(path) as partial,
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch,
-    ):
-        fill(Path(scratch))
-        files.pack(Path(scratch), partial)
+def verified(root: Path, path: Path) -> Bundle:
+    """Return the bundle in a folder, all of it verified.
 
+    Args:
+        root: the folder.
+        path: where it came from, for messages.
 
-def _fill(root: Path, facts: dict[str, Any], models: Sequence[Model], golden: Golden) -> None:
-    for model, entry in zip(models, facts["models"], strict=True):
-        target = root / entry["file"]
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(model.path, target)
-    save_golden(golden, root / GOLDEN)
-    files.write_json(root / MANIFEST, {**facts, "files": manifest.fingerprints(root)})
-    _verified(root, root)  # what could not be opened again is never left behind
-
-
-def _verified(root: Path, path: Path) -> Bundle:
-    """Return the bundle in `root`, which came from `path`."""
+    Raises:
+        IntegrityError: as for `open_bundle`.
+    """
     if MANIFEST not in manifest.contents(root, path):
         raise IntegrityError(
             f"{path} is no bundle: it has no {MANIFEST}. Make one with `edgedistill bundle`."
@@ -257,22 +191,8 @@ def _verified(root: Path, path: Path) -> Bundle:
             contract=Contract.from_dict(facts["contract"]),
             models=tuple(_model(root, entry) for entry in facts["models"]),
         )
-    except (EdgeDistillError, TypeError, ValueError) as error:
+    except (EdgeDistillError, TypeError, ValueError, OverflowError) as error:
         raise IntegrityError(f"The manifest of {path} makes no sense: {error}") from error
-
-
-def _entry(model: Model) -> dict[str, Any]:
-    entry = {
-        "name": model.name,
-        "file": f"models/{model.name}{model.path.suffix}",
-        "runtime": model.runtime,
-        "precision": model.precision,
-        "size_bytes": model.size_bytes,
-        "parameters": model.parameters,
-    }
-    if model.session is not None:  # builds before tuning refuse a field that they do not know
-        entry["session"] = model.session.to_dict()
-    return entry
 
 
 def _model(root: Path, entry: Mapping[str, Any]) -> Model:
@@ -284,10 +204,3 @@ def _model(root: Path, entry: Mapping[str, Any]) -> Model:
         parameters=entry["parameters"],
         session=SessionSettings.from_dict(entry["session"]) if "session" in entry else None,
     )
-
-
-def _check_target(path: Path) -> None:
-    """Refuse to replace what is no bundle: writing a folder removes the one that was there."""
-    taken = path.is_dir() if path.suffix == ".zip" else path.exists()
-    if taken and not (path / MANIFEST).is_file():
-        raise UsageError(f"{path} exists and is no bundle. Name a new path for the bundle.")

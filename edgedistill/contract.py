@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from edgedistill import metrics
 from edgedistill.errors import ConfigError, UsageError
 from edgedistill.metrics import Estimate, Ints
-from edgedistill.occlusion import Explanation
+
+if TYPE_CHECKING:  # a prediction on a board starts faster without it
+    from edgedistill.occlusion import Explanation
 
 Verdict = Literal["kept", "broken"]
 Comparison = Literal[">=", "<="]

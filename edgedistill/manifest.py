@@ -18,6 +18,7 @@ from edgedistill import __version__, files
 from edgedistill.errors import DataError, IntegrityError
 
 MANIFEST: Final = "manifest.json"
+SIGNATURE: Final = "manifest.json.sig"  # of the manifest, so it cannot stand in it
 FAMILY: Final = "edgedistill.bundle"
 VERSION: Final = 1
 FORMAT: Final = f"{FAMILY}/{VERSION}"
@@ -39,6 +40,8 @@ _TOP: _Kinds = {
     "provenance": dict,
     "files": dict,
 }
+_TOP_OPTIONAL: _Kinds = {"reference": dict}  # absent where too few series were held out
+_REFERENCE: _Kinds = {"file": str, "limits": dict}
 _MODEL: _Kinds = {
     "name": str,
     "file": str,
@@ -68,20 +71,22 @@ def read(path: Path) -> dict[str, Any]:
     except (DataError, RecursionError) as error:
         raise IntegrityError(f"The manifest cannot be read: {error}") from error
     _check_version(found)
-    facts = _object(found, _TOP, "manifest")
+    facts = _object(found, _TOP, "manifest", optional=_TOP_OPTIONAL)
     for index, model in enumerate(facts["models"]):
         _object(model, _MODEL, f"models[{index}]", optional=_MODEL_OPTIONAL)
     for name, entry in facts["files"].items():
         _object(entry, _FILE, f"files[{name!r}]")
         _check_file(name, entry)
     _object(facts["provenance"], _PROVENANCE, "provenance")
+    if "reference" in facts:
+        _object(facts["reference"], _REFERENCE, "reference")
     _check_classes(facts["class_names"])
     _check_models(facts)
     return facts
 
 
 def check_files(root: Path, path: Path, listed: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse a folder that does not hold exactly the listed files beside its manifest.
+    """Refuse a folder that does not hold exactly the listed files beside manifest and signature.
 
     Args:
         root: the folder.
@@ -91,7 +96,7 @@ def check_files(root: Path, path: Path, listed: Mapping[str, Mapping[str, Any]])
     Raises:
         IntegrityError: a file is missing, not listed, or another.
     """
-    found = contents(root, path) - {MANIFEST}
+    found = contents(root, path) - {MANIFEST, SIGNATURE}
     missing, extra = sorted(listed.keys() - found), sorted(found - listed.keys())
     if missing or extra:
         raise IntegrityError(
@@ -208,7 +213,9 @@ def _check_models(facts: Mapping[str, Any]) -> None:
                 f"models lists {model['file']!r} with {model['size_bytes']} bytes, files does not. "
                 "Make the bundle anew."
             )
-    if facts["golden"] not in listed:
-        raise IntegrityError(
-            f"golden is {facts['golden']!r}, which files does not list. Make the bundle anew."
-        )
+    named = {"golden": facts["golden"], "reference": facts.get("reference", {}).get("file")}
+    for role, file in named.items():
+        if file is not None and file not in listed:
+            raise IntegrityError(
+                f"{role} is {file!r}, which files does not list. Make the bundle anew."
+            )

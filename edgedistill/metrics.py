@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import edgedistill_kernels as kernels
 import numpy as np
 from numpy.typing import NDArray
 
@@ -129,6 +128,8 @@ def pearson(first: Floats, second: Floats) -> Floats:
     Raises:
         ShapeError: the maps differ in shape.
     """
+    import edgedistill_kernels as kernels  # loaded for maps only: a board's first answer needs none
+
     _same_shape(first, second)
     return kernels.pearson(first, second)
 
@@ -139,6 +140,8 @@ def spearman(first: Floats, second: Floats) -> Floats:
     Raises:
         ShapeError: the maps differ in shape.
     """
+    import edgedistill_kernels as kernels
+
     _same_shape(first, second)
     return kernels.spearman(first, second)
 
@@ -153,6 +156,8 @@ def top_sign_agreement(first: Floats, second: Floats) -> Floats:
 
     Source: Krishna et al. 2022, arXiv:2202.01602, sign agreement.
     """
+    import edgedistill_kernels as kernels
+
     _same_shape(first, second)
     count = max(1, round(TOP_FRACTION * first.shape[1]))
     return kernels.top_sign_agreement(first, second, count=count)

@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from aeon.datasets import load_italy_power_demand
 
-from edgedistill import bundle, files, occlusion
+from edgedistill import archives, bundle, files, occlusion, packing
 from edgedistill.bundle import Model, open_bundle
 from edgedistill.contract import Contract
 from edgedistill.errors import IntegrityError, ShapeError, UsageError
 from edgedistill.golden import Golden
 from edgedistill.perturbation import default_plan
 from edgedistill.preprocess import fit
+from edgedistill.reference import DriftLimits, Reference
 from edgedistill.session import SessionSettings
 
 CLASSES = ("winter", "summer")
@@ -77,7 +78,7 @@ def parts(tmp_path_factory):
 def folder(parts, tmp_path):
     """A sound bundle as a folder."""
     path = tmp_path / "b"
-    bundle.write(path, **parts)
+    packing.write(path, **parts)
     return path
 
 
@@ -98,7 +99,7 @@ def _edit(folder, **changes):
 def test_round_trip(parts, tmp_path, name):
     """A folder and a zip give back what went in."""
     path = tmp_path / "new" / name
-    bundle.write(path, **parts)
+    packing.write(path, **parts)
 
     with open_bundle(path) as found:
         golden, model = found.golden(), found.model()
@@ -124,7 +125,7 @@ def test_round_trip(parts, tmp_path, name):
 def test_equal_contents_give_equal_bytes(parts, tmp_path):
     """A bundle can be compared by its hash."""
     for name in ("one.zip", "two.zip"):
-        bundle.write(tmp_path / name, **parts)
+        packing.write(tmp_path / name, **parts)
 
     assert files.sha256(tmp_path / "one.zip") == files.sha256(tmp_path / "two.zip")
 
@@ -148,7 +149,7 @@ TUNED = SessionSettings(threads=2, spinning=False, optimization="extended", memo
 def test_session_settings_travel(parts, tmp_path):
     """With the model that has them, as the schema says; the other has no such field."""
     models = [parts["models"][0], dataclasses.replace(parts["models"][1], session=TUNED)]
-    bundle.write(tmp_path / "b", **{**parts, "models": models})
+    packing.write(tmp_path / "b", **{**parts, "models": models})
 
     found = _opened(tmp_path / "b")
     facts = json.loads((tmp_path / "b" / "manifest.json").read_text())
@@ -163,9 +164,9 @@ def test_session_settings_travel(parts, tmp_path):
 
 
 def test_session_settings_that_make_no_sense_are_refused(parts, tmp_path):
-    """The manifest is not signed: what it says of threads is checked like the rest."""
+    """What the manifest says of threads is checked like the rest."""
     models = [parts["models"][0], dataclasses.replace(parts["models"][1], session=TUNED)]
-    bundle.write(tmp_path / "b", **{**parts, "models": models})
+    packing.write(tmp_path / "b", **{**parts, "models": models})
 
     _edit(tmp_path / "b", models=lambda old: [old[0], {**old[1], "session": {"threads": 2}}])
 
@@ -173,51 +174,91 @@ def test_session_settings_that_make_no_sense_are_refused(parts, tmp_path):
         _opened(tmp_path / "b")
 
 
+def _with_reference(parts):
+    """Return the parts with a reference of 20 series."""
+    channels, windows = parts["preprocessing"].channels, len(parts["plan"].starts)
+    shapes = {"features": (20, channels, 4), "logits": (20, len(CLASSES)), "signed": (20, windows)}
+    arrays = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    return {**parts, "reference": (Reference(**arrays), DriftLimits(min_maps=7))}
+
+
+def test_a_reference_travels(parts, tmp_path):
+    """As the schema says; a bundle without one has no such field, and says so when asked."""
+    packing.write(tmp_path / "with.zip", **_with_reference(parts))
+    packing.write(tmp_path / "without.zip", **parts)
+    text = resources.files("edgedistill").joinpath("bundle.schema.json").read_text("utf-8")
+
+    with open_bundle(tmp_path / "with.zip") as found:
+        reference, limits = found.reference()
+        jsonschema.validate(found.manifest, json.loads(text))
+    with open_bundle(tmp_path / "without.zip") as found:
+        assert "reference" not in found.manifest
+        with pytest.raises(UsageError, match="has no reference to measure drift from"):
+            found.reference()
+    assert (len(reference.logits), limits.min_maps) == (20, 7)
+
+
+def test_a_reference_that_does_not_fit_is_not_written(parts, tmp_path):
+    """Its maps are those of the plan."""
+    rows, limits = _with_reference(parts)["reference"]
+    wrong = dataclasses.replace(rows, signed=rows.signed[:, 1:])
+
+    with pytest.raises(ShapeError, match="signed of the reference has shape"):
+        packing.write(tmp_path / "b", **{**parts, "reference": (wrong, limits)})
+
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"file": "other.npz", "limits": {}}, "reference is 'other.npz', which files does not"),
+        ({"file": "reference.npz"}, "reference lacks limits"),
+        ({"file": "golden.npz", "limits": {}}, "The reference of .* is unusable: golden.npz is no"),
+        ({"file": "reference.npz", "limits": {"colour": 1}}, "is unusable: Drift has no limit"),
+    ],
+)
+def test_a_reference_that_makes_no_sense_is_refused(parts, tmp_path, entry, told):
+    """When the bundle is opened, or when the reference is asked for."""
+    packing.write(tmp_path / "b", **_with_reference(parts))
+    _edit(tmp_path / "b", reference=lambda _: entry)
+
+    with pytest.raises(IntegrityError, match=told), open_bundle(tmp_path / "b") as found:
+        found.reference()
+
+
 @pytest.mark.parametrize("name", ["t", "t.zip"])
-def test_write_tuned_changes_the_settings_alone(folder, tmp_path, name):
-    """Everything else is as it was, in the source and in the copy."""
+def test_rewrite_changes_what_it_was_told_to(folder, tmp_path, name):
+    """The source stays as it is, and a signature of what was does not come along."""
+    (folder / "manifest.json.sig").write_text("a signature")
     before = (folder / "manifest.json").read_bytes()
 
     with open_bundle(folder) as source:
-        bundle.write_tuned(source, tmp_path / name, {"student-int8": TUNED})
+        packing.rewrite(source, tmp_path / name, lambda root: _edit(root, name="other"))
 
-    with open_bundle(tmp_path / name) as tuned:
-        assert [model.session for model in tuned.models] == [None, TUNED]
-        expected = json.loads(before)
-        expected["models"][1]["session"] = TUNED.to_dict()
-        assert tuned.manifest == expected
+    with open_bundle(tmp_path / name) as found:
+        assert found.manifest == {**json.loads(before), "name": "other"}
+        assert not (found.root / "manifest.json.sig").exists()
     assert (folder / "manifest.json").read_bytes() == before
+    assert (folder / "manifest.json.sig").exists()
 
 
-@pytest.mark.parametrize("name", ["b2", "b2.zip"])
-def test_write_tuned_may_replace_its_own_source(parts, tmp_path, name):
-    """A board that tunes the bundle it has, twice: the newer settings win."""
-    bundle.write(tmp_path / name, **parts)
-
-    for settings in (TUNED, SessionSettings()):
-        with open_bundle(tmp_path / name) as source:
-            bundle.write_tuned(source, tmp_path / name, {"student-fp32": settings})
-
-    assert _opened(tmp_path / name).model("student-fp32").session == SessionSettings()
-    assert [entry.name for entry in tmp_path.iterdir()] == [name]
-
-
-def test_write_tuned_refuses_other_targets_and_models(folder, tmp_path):
-    """Nothing of somebody else's is replaced, and a model that is not there is named."""
+def test_rewrite_that_makes_no_bundle_is_not_written(folder, tmp_path):
+    """What could not be opened again is never left behind; nor is a stranger's folder replaced."""
     (tmp_path / "photos").mkdir()
 
     with open_bundle(folder) as source:
+        with pytest.raises(IntegrityError, match=r"missing golden.npz"):
+            packing.rewrite(source, tmp_path / "t", lambda root: (root / "golden.npz").unlink())
         with pytest.raises(UsageError, match="exists and is no bundle"):
-            bundle.write_tuned(source, tmp_path / "photos", {"student-int8": TUNED})
-        with pytest.raises(UsageError, match="no model 'best'"):
-            bundle.write_tuned(source, tmp_path / "t", {"best": TUNED})
+            packing.rewrite(source, tmp_path / "photos", lambda _: None)
 
     assert not (tmp_path / "t").exists()
 
 
 def test_unpacked_zip_goes_when_the_bundle_closes(parts, tmp_path, monkeypatch):
     """No temporary folder is left, even if the work in between fails."""
-    bundle.write(tmp_path / "b.zip", **parts)
+    packing.write(tmp_path / "b.zip", **parts)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
@@ -230,7 +271,7 @@ def test_unpacked_zip_goes_when_the_bundle_closes(parts, tmp_path, monkeypatch):
 
 def test_rewriting_replaces_a_bundle_and_nothing_else(parts, folder, tmp_path):
     """An older bundle gives way; a folder of something else does not."""
-    bundle.write(folder, **{**parts, "name": "newer"})
+    packing.write(folder, **{**parts, "name": "newer"})
     other = tmp_path / "photos"
     other.mkdir()
     (other / "cat.jpg").write_bytes(b"cat")
@@ -239,7 +280,7 @@ def test_rewriting_replaces_a_bundle_and_nothing_else(parts, folder, tmp_path):
     assert _opened(folder).name == "newer"
     for path in (other, tmp_path / "dir.zip"):
         with pytest.raises(UsageError, match="exists and is no bundle"):
-            bundle.write(path, **parts)
+            packing.write(path, **parts)
     assert (other / "cat.jpg").read_bytes() == b"cat"
 
 
@@ -247,9 +288,9 @@ def test_rewriting_replaces_a_bundle_and_nothing_else(parts, folder, tmp_path):
 def test_parts_that_do_not_fit_are_not_written(parts, tmp_path, name):
     """What could not be opened or used again leaves no file."""
     with pytest.raises(IntegrityError, match="'absent' was chosen"):
-        bundle.write(tmp_path / name, **{**parts, "chosen": "absent"})
+        packing.write(tmp_path / name, **{**parts, "chosen": "absent"})
     with pytest.raises(ShapeError, match="teacher_logits has shape"):
-        bundle.write(tmp_path / name, **{**parts, "class_names": ("a", "b", "c")})
+        packing.write(tmp_path / name, **{**parts, "class_names": ("a", "b", "c")})
 
     assert list(tmp_path.iterdir()) == []
 
@@ -358,7 +399,7 @@ def test_linked_bundle_may_be_opened(folder, tmp_path):
 def test_unsafe_zip_is_refused(folder, tmp_path, name, mode, message):
     """Nothing is written outside, nothing stays inside."""
     path = tmp_path / "b.zip"
-    files.pack(folder, path)
+    archives.pack(folder, path)
     shutil.rmtree(folder)
     with zipfile.ZipFile(path, "a") as archive:
         member = zipfile.ZipInfo(name)
@@ -374,7 +415,7 @@ def test_unsafe_zip_is_refused(folder, tmp_path, name, mode, message):
 def test_zip_with_a_damaged_member_is_refused(folder, tmp_path):
     """The zip's own checksum is looked at as well."""
     path = tmp_path / "b.zip"
-    files.pack(folder, path)
+    archives.pack(folder, path)
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 0xFF
     path.write_bytes(content)
@@ -401,6 +442,7 @@ def test_zip_of_another_tool_is_opened(folder, tmp_path):
         ("plan", {"length": "24", "width": 2, "stride": 1}, "is no perturbation plan"),
         ("contract", {"min_beauty": 1}, "no clause min_beauty"),
         ("contract", {"min_agreement": "high"}, "makes no sense"),
+        ("contract", {"min_agreement": 10**400}, "makes no sense"),
         ("preprocessing", {}, "The preprocessing lacks"),
     ],
 )
@@ -423,6 +465,6 @@ def test_golden_set_is_checked_when_it_is_read(folder):
 def test_contract_survives_with_every_clause_off(parts, tmp_path):
     """null is a value of its own."""
     off = Contract(**dict.fromkeys(field.name for field in dataclasses.fields(Contract)))
-    bundle.write(tmp_path / "b", **{**parts, "contract": off})
+    packing.write(tmp_path / "b", **{**parts, "contract": off})
 
     assert _opened(tmp_path / "b").contract == off

@@ -18,7 +18,7 @@ from onnxruntime.quantization import (
 )
 from safetensors.torch import save_file
 
-from edgedistill import bundle
+from edgedistill import bundle, packing
 from edgedistill.contract import Contract
 from edgedistill.errors import IntegrityError, ModelError, UsageError
 from edgedistill.golden import Golden
@@ -261,7 +261,7 @@ def write_bundle(path: Path, model: Path, rng: np.random.Generator) -> Path:
     series = rng.normal(size=(6, 1, T)).astype(np.float32)
     plan = default_plan(T)
     explanation = explain(OnnxTeacher(model, classes=K).logits, series, plan)
-    bundle.write(
+    packing.write(
         path,
         name="Waves",
         created="2026-01-01T00:00:00+00:00",

@@ -18,6 +18,7 @@ NEEDED = (
     *("edgedistill/report/report.html.j2", "edgedistill/report/report.css"),
     *("edgedistill/experiment/page.html.j2", "edgedistill/explaining/page.html.j2"),
     *("edgedistill/cli/recipe.yaml", "edgedistill/targets_data/aarch64.toml"),
+    "edgedistill/targets_data/systems/jetpack.toml",
 )
 
 
@@ -100,6 +101,19 @@ def test_device_side_runs_from_the_wheel(unpacked):
     facts = json.loads(_python(unpacked, "-c", script))
 
     assert facts["python"].startswith(f"{sys.version_info.major}.{sys.version_info.minor}")
+
+
+def test_program_from_the_wheel_is_that_of_the_checkout(unpacked):
+    """Byte by byte: it does not matter where the sources lie."""
+    from edgedistill.distill.ship.program import write_program
+
+    script = "import sys; from pathlib import Path; "
+    script += "from edgedistill.distill.ship.program import write_program; "
+    script += "print(write_program(Path(sys.argv[1])))"
+
+    from_wheel = _python(unpacked, "-c", script, str(unpacked.parent / "wheel.pyz")).strip()
+
+    assert from_wheel == write_program(unpacked.parent / "checkout.pyz")
 
 
 def test_version_is_the_package_s_own(wheel):

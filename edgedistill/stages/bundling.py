@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from edgedistill import bundle, contract, metrics
+import numpy as np
+
+from edgedistill import bundle, contract, metrics, packing
 from edgedistill.bundle import Bundle, Model, Provenance
 from edgedistill.contract import Verdict
 from edgedistill.device.ort import OrtRuntime
@@ -17,6 +19,7 @@ from edgedistill.errors import ContractError
 from edgedistill.golden import Golden, choose_golden
 from edgedistill.metrics import Estimate
 from edgedistill.occlusion import Explanation, explain
+from edgedistill.reference import FEWEST_SERIES, MOST_SERIES, Reference, features
 from edgedistill.stages.measuring import Outcome, start_here
 from edgedistill.stages.provenance import now, versions
 
@@ -33,8 +36,8 @@ def write_bundle(outcome: Outcome, path: Path) -> None:
         raise ContractError("Nothing is bundled, because the contract is broken. See the report.")
     if outcome.recipe.optimize.tune:
         outcome = replace(outcome, models=_tuned(outcome))
-    count = outcome.recipe.golden
-    while not _keeps(outcome, path, count):
+    count, reference = outcome.recipe.golden, _reference(outcome)
+    while not _keeps(outcome, path, count, reference):
         if count >= len(outcome.data.test.y):
             path.unlink()
             raise ContractError(
@@ -45,14 +48,14 @@ def write_bundle(outcome: Outcome, path: Path) -> None:
         count *= 2
 
 
-def _keeps(outcome: Outcome, path: Path, count: int) -> bool:
+def _keeps(outcome: Outcome, path: Path, count: int, reference: Reference | None) -> bool:
     """Write the bundle with `count` golden series, and say whether a board would find it kept.
 
     A few series cannot always stand for the whole test split: a share of 64 moves in
     steps of 1/64. Then more of them have to travel.
     """
     recipe, data = outcome.recipe, outcome.data
-    bundle.write(
+    packing.write(
         path,
         name=recipe.name or data.name,
         created=now(),
@@ -69,6 +72,7 @@ def _keeps(outcome: Outcome, path: Path, count: int) -> bool:
             seeds={"recipe": recipe.seed},
             data=data.fingerprint,
         ),
+        reference=None if reference is None else (reference, recipe.drift),
     )
     with bundle.open_bundle(path) as written:
         if written.model().runtime == TensorRtRuntime.name:
@@ -98,6 +102,22 @@ def _tuned(outcome: Outcome) -> tuple[Model, ...]:
         else model
         for model in outcome.models
     )
+
+
+def _reference(outcome: Outcome) -> Reference | None:
+    """Return what the model saw, said and gave as reasons for test series; None if they are few.
+
+    Every map explains the model's own class, as it does while it runs; what was measured
+    explains the teacher's.
+    """
+    x = outcome.data.test.x
+    if len(x) < FEWEST_SERIES:
+        return None
+    count = min(len(x), MOST_SERIES)
+    rows = np.sort(np.random.default_rng(outcome.recipe.seed).permutation(len(x))[:count])
+    model = next(model for model in outcome.models if model.name == outcome.judged)
+    said = explain(start_here(model).logits, x[rows], outcome.plan)
+    return Reference(features=features(x[rows]), logits=said.logits, signed=said.signed)
 
 
 def _golden(outcome: Outcome, count: int) -> Golden:

@@ -10,11 +10,14 @@ import pytest
 from edgedistill import metrics
 from edgedistill.bundle import open_bundle
 from edgedistill.contract import Contract, judge
+from edgedistill.device.runtime import start
 from edgedistill.device.validate import validate
 from edgedistill.errors import ContractError
 from edgedistill.golden import choose_golden
+from edgedistill.occlusion import explain
+from edgedistill.reference import features
 from edgedistill.session import SessionSettings
-from edgedistill.stages.bundling import write_bundle
+from edgedistill.stages.bundling import _reference, write_bundle
 from edgedistill.stages.measuring import clause_values
 
 
@@ -60,6 +63,34 @@ def test_the_golden_series_are_held_out(outcome, tmp_path):
         assert golden.labels[index] == outcome.data.test.y[row]
         np.testing.assert_array_equal(golden.teacher.signed[index], teacher.signed[row])
         np.testing.assert_array_equal(golden.student.logits[index], student.logits[row])
+
+
+def test_a_bundle_holds_what_drift_is_measured_from(outcome, tmp_path):
+    """The chosen model on test series; each map explains the class that it predicts."""
+    drift = replace(outcome.recipe.drift, min_maps=7)
+    told = replace(outcome, recipe=outcome.recipe.model_copy(update={"drift": drift}))
+
+    write_bundle(told, tmp_path / "bundle.zip")
+
+    x = outcome.data.test.x[:500]
+    with open_bundle(tmp_path / "bundle.zip") as bundle:
+        found, limits = bundle.reference()
+        said = explain(start(bundle.model()).logits, x, bundle.plan)
+    assert limits == drift
+    assert len(found.logits) == len(x)
+    order = np.lexsort(found.logits.T), np.lexsort(said.logits.T)
+    np.testing.assert_allclose(found.logits[order[0]], said.logits[order[1]], rtol=1e-5)
+    np.testing.assert_allclose(found.signed[order[0]], said.signed[order[1]], atol=1e-5)
+    np.testing.assert_array_equal(np.sort(found.features, 0), np.sort(features(x), 0))
+
+
+def test_few_test_series_make_no_reference(outcome, tmp_path):
+    """The bundle is made all the same, and cannot be asked for drift."""
+    test = outcome.data.test
+    few = replace(test, x=test.x[:19], y=test.y[:19])
+
+    assert _reference(replace(outcome, data=replace(outcome.data, test=few))) is None
+    assert _reference(outcome) is not None
 
 
 @pytest.mark.parametrize("how", ["nothing chosen", "broken on the test split"])

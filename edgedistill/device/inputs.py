@@ -1,0 +1,295 @@
+"""Series and time steps out of lines of text, each judged alone.
+
+A line that cannot be used becomes an item with an error, because a stream goes on after it.
+Lines and series are bounded, so that no input can take all memory. NumPy only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.errors import DataError, ShapeError
+
+Numbers = NDArray[np.float64]
+MAX_LINE_BYTES: Final = 16 * 1024**2
+MAX_VALUES: Final = 1 << 20  # of a series, all channels together
+MAX_ID: Final = 256  # characters
+_MISSING = {"", "?", "na", "nan", "null", "none"}  # as in the files that `edgedistill` reads
+_NO_VALUES = ("id", "label", "time")  # columns that a header can name beside the values
+_SHOWN = 40  # characters of a wrong value in a message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A series that was read, or why it could not be."""
+
+    place: Mapping[str, int]  # where it stood, such as {"line": 3}
+    id: str | int | None = None  # as the sender named it
+    series: Numbers | None = None  # (C, T_i), NaN is a missing value
+    error: str | None = None
+
+
+class LineSplitter:
+    """Cuts bytes into lines; of a line beyond the bound nothing is kept but that it was there."""
+
+    def __init__(self, max_bytes: int = MAX_LINE_BYTES) -> None:
+        """Start before the first byte."""
+        self._max_bytes = max_bytes
+        self._held = bytearray()
+        self._too_long = False
+
+    def feed(self, chunk: bytes) -> Iterator[bytes | None]:
+        """Yield each line that ends in `chunk`, without its end; None for one too long."""
+        *ended, rest = chunk.split(b"\n")
+        for piece in ended:
+            yield self._ended(piece)
+        self._add(rest)
+
+    def finish(self) -> Iterator[bytes | None]:
+        """Yield the last line if nothing ended it."""
+        if self._held or self._too_long:
+            yield self._ended(b"")
+
+    def _ended(self, piece: bytes) -> bytes | None:
+        self._add(piece)
+        line = None if self._too_long else bytes(self._held)
+        self._held.clear()
+        self._too_long = False
+        return line
+
+    def _add(self, piece: bytes) -> None:
+        if self._too_long or len(self._held) + len(piece) > self._max_bytes:
+            self._too_long = True
+            self._held.clear()
+        else:
+            self._held += piece
+
+
+class SeriesLines:
+    """Reads one series a line: JSON, or numbers between tabs, commas, semicolons or blanks.
+
+    A first line that names its columns is a header; `id`, `label` and `time` are no values.
+
+    Args:
+        channels: that a series has; in text they are separated by colons.
+        header: the first line may be one; where each line is answered it is none.
+    """
+
+    def __init__(self, channels: int, *, header: bool = True) -> None:
+        self._channels = channels
+        self._lines = _Lines(header)
+
+    def item(self, line: bytes | None) -> Item | None:
+        """Return what a line holds; None for an empty line and for the header."""
+        try:
+            text = self._lines.text(line)
+            if not text:
+                return None
+            name, series = _from_json(text) if text[0] in "{[" else self._from_text(text)
+            if len(series) != self._channels:
+                raise ShapeError(
+                    f"The series has {len(series)} channels, the model takes {self._channels}. "
+                    "Write them as [[...], [...]] in JSON, or separated by colons."
+                )
+        except DataError as error:
+            return Item(place=self._lines.place, error=str(error))
+        return Item(place=self._lines.place, id=name, series=series)
+
+    def _from_text(self, text: str) -> tuple[str | int | None, Numbers]:
+        rows = [cells_of(part) for part in text.split(":", self._channels)]
+        rows[0], name = self._lines.taken_apart(rows[0])
+        return _checked_id(name), _stacked([_numbers(row) for row in rows])
+
+
+class StepLines:
+    """Reads one time step a line: a number a channel, as text or as a JSON array.
+
+    Args:
+        channels: that a step has.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self._channels = channels
+        self._lines = _Lines(header=True)
+
+    def step(self, line: bytes | None) -> Numbers | Item | None:
+        """Return a step (C,), an item with an error, or None for an empty line or the header."""
+        try:
+            text = self._lines.text(line)
+            if not text:
+                return None
+            if text[0] in "{[":
+                step = _row(_parsed(text))
+            else:
+                step = _numbers(self._lines.taken_apart(cells_of(text))[0])
+            if len(step) != self._channels:
+                raise ShapeError(
+                    f"The step has {len(step)} values, the model takes {self._channels} channels. "
+                    "Write one value a channel, in the order of the training data."
+                )
+        except DataError as error:
+            return Item(place=self._lines.place, error=str(error))
+        return step
+
+
+class _Lines:
+    """What one line says about those after it: how many there were, and which columns are what."""
+
+    def __init__(self, header: bool) -> None:
+        self._count = 0
+        self._may_head = header  # until the first line that is not empty
+        self._columns: list[str] = []  # as the header names them
+
+    @property
+    def place(self) -> dict[str, int]:
+        return {"line": self._count}
+
+    def text(self, line: bytes | None) -> str:
+        """Return the next line without blanks around it; nothing for a header."""
+        self._count += 1
+        text = _decoded(line, first=self._count == 1)
+        if text and self._may_head:
+            self._may_head = False
+            if text[0] not in "{[" and _is_header(text):
+                self._columns = [cell.lower() for cell in cells_of(text)]
+                return ""
+        return text
+
+    def taken_apart(self, cells: list[str]) -> tuple[list[str], str | None]:
+        """Return a line's values, and its id if a column is called so."""
+        named = dict(zip(self._columns, cells, strict=False))  # a series may be shorter
+        kept = [
+            cell
+            for index, cell in enumerate(cells)
+            if index >= len(self._columns) or self._columns[index] not in _NO_VALUES
+        ]
+        return kept, named.get("id")
+
+
+def cells_of(text: str) -> list[str]:
+    """Return the cells of a line, between tabs, commas or semicolons, or else blanks."""
+    for separator in "\t,;":
+        if separator in text:
+            return [cell.strip() for cell in text.split(separator, MAX_VALUES)]
+    return text.split(None, MAX_VALUES)
+
+
+def _decoded(line: bytes | None, *, first: bool) -> str:
+    if line is None:
+        raise DataError(f"The line has more than {MAX_LINE_BYTES} bytes. Send shorter series.")
+    try:
+        return line.decode("utf-8-sig" if first else "utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"The line is not UTF-8 text ({error.reason}). Send CSV or JSON lines."
+        ) from error
+
+
+def _is_header(text: str) -> bool:
+    """Say whether a line names columns: one is `id`, `label` or `time`, or none is a number."""
+    cells = [cell.lower() for cell in cells_of(text.partition(":")[0])]
+    return any(cell in _NO_VALUES for cell in cells) or not any(map(_is_number, cells))
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        _number(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _number(cell: str) -> float:
+    if cell.lower() in _MISSING:
+        return np.nan
+    if "_" in cell:
+        raise ValueError("to Python alone 1_000 is a number")
+    return float(cell)
+
+
+def _numbers(cells: list[str]) -> Numbers:
+    """Return cells as numbers; an empty one, `?` or `NaN` is a missing value."""
+    _check_size(len(cells))
+    try:
+        return np.array([_number(cell) for cell in cells])
+    except ValueError as error:
+        wrong = next(index for index, cell in enumerate(cells) if not _is_number(cell))
+        raise DataError(
+            f"Value {wrong + 1} is {_told(cells[wrong])}, not a number. Write a missing value as "
+            "NaN."
+        ) from error
+
+
+def _from_json(text: str) -> tuple[str | int | None, Numbers]:
+    value = _parsed(text)
+    name = None
+    if isinstance(value, dict):
+        if "series" not in value:
+            has = ", ".join(_told(key) for key in list(value)[:5]) or "nothing"
+            raise DataError(f'The object has {has}, but no "series". Send {{"series": [...]}}.')
+        name = _checked_id(value.get("id"))
+        value = value["series"]
+    nested = isinstance(value, list) and value and isinstance(value[0], list)
+    return name, _stacked([_row(row) for row in (value if nested else [value])])
+
+
+def _parsed(text: str) -> Any:
+    _check_size(text.count(","))
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"The line is not JSON: {error}. Write one object or array a line."
+        ) from error
+
+
+def _row(values: object) -> Numbers:
+    """Return a JSON array of numbers and nulls; null becomes NaN."""
+    if not isinstance(values, list):
+        raise DataError(f"{_told(values)} stands where an array of numbers belongs.")
+    for index, value in enumerate(values):
+        if type(value) not in {int, float, type(None)}:  # true would pass for a number
+            raise DataError(
+                f"Value {index + 1} is {_told(value)}, not a number. Write a missing value as null."
+            )
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError as error:
+        raise DataError("A value is too large for a number. Rescale the series.") from error
+
+
+def _stacked(channels: list[Numbers]) -> Numbers:
+    if any(len(row) != len(channels[0]) for row in channels):
+        raise ShapeError(
+            f"The channels have {', '.join(str(len(row)) for row in channels[:5])} values. Give "
+            "all channels of a series the same length."
+        )
+    return np.stack(channels)
+
+
+def _check_size(values: int) -> None:
+    if values > MAX_VALUES:
+        raise DataError(f"The series has more than {MAX_VALUES} values. Send it in pieces.")
+
+
+def _checked_id(value: object) -> str | int | None:
+    if value is None or (isinstance(value, str | int) and len(str(value)) <= MAX_ID):
+        return value
+    raise DataError(
+        f"The id is {_told(value)}; a whole number or a text of at most {MAX_ID} characters is "
+        "needed."
+    )
+
+
+def _told(value: object) -> str:
+    """Return a wrong value for a message: short, and free of control characters."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "an array"
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -1,4 +1,4 @@
-"""How long one series takes: the only place that reads the clock."""
+"""How long one series takes, and how many a second are answered."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,29 @@ from edgedistill.perturbation import Floats
 WARMUP = 20  # calls before the clock counts: caches, lazy allocations, clock frequency
 RUNS = 200
 ROUNDS = 15
+BATCHES: Final = (1, 4, 16, 64)  # series in one call, of which throughput takes the best
+Ended: TypeAlias = Literal["runs", "interval", "budget"]  # why no more calls were timed
+_WARM_S = 0.5  # governors raise the clock within tenths of a second
+_FEWEST = 20  # timed calls, however slow: below, a p95 is the slowest call
+_BATCH_S = 0.2  # of calls for each batch
+_SLOWEST_CALL_S = 2.0  # a batch that takes longer is not tried
 _BLOCK_MS = 20  # of calls of one model, before it is another one's turn
 _MOST_CALLS = 100
 _Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enough:
+    """Time calls until the p95 is known well enough, or the time is up."""
+
+    width: float = 0.05  # of the p95's 95 % interval, over the p95
+    budget_s: float = 10.0  # of warm-up and timed calls
+
+    def __post_init__(self) -> None:
+        if not (self.width > 0 and self.budget_s > 0):
+            raise UsageError(
+                f"width is {self.width} and budget_s {self.budget_s}; give more than 0 for both."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,35 +55,67 @@ class Latency:
     p99_ms: Estimate
     runs: int
     series_per_s: float  # one after the other, from the mean
+    ended: Ended = "runs"  # as asked for; the interval was narrow enough; the time was up
+
+    @property
+    def p95_width(self) -> float:
+        """Width of the p95's interval over the p95."""
+        return (self.p95_ms.high - self.p95_ms.low) / self.p95_ms.value
 
 
-def measure(runtime: Runtime, sample: Floats, *, warmup: int = WARMUP, runs: int = RUNS) -> Latency:
+def measure(
+    runtime: Runtime, sample: Floats, *, warmup: int = WARMUP, runs: int | Enough = RUNS
+) -> Latency:
     """Time a model on one series.
 
     Args:
         runtime: the loaded model.
         sample: one preprocessed series, (1, C, T).
         warmup: calls that are not counted.
-        runs: calls that are.
+        runs: calls that are, or what is enough; then more calls may warm up.
 
     Raises:
         ShapeError: sample is not one series.
         UsageError: runs is below 1 or warmup below 0.
     """
     _check_sample(sample)
-    if runs < 1 or warmup < 0:
-        raise UsageError(f"runs is {runs} and warmup {warmup}; give at least 1 and 0.")
-    for _ in range(warmup):
-        runtime.logits(sample)
-    with _without_collection():
-        elapsed_ms = _timed(runtime, sample, runs)
+    if isinstance(runs, Enough):
+        elapsed_ms, ended = _timed_enough(runtime, sample, warmup, runs)
+    else:
+        elapsed_ms, ended = _timed_often(runtime, sample, warmup, runs), "runs"
     return Latency(
         p50_ms=quantile(elapsed_ms, 0.5),
         p95_ms=quantile(elapsed_ms, 0.95),
         p99_ms=quantile(elapsed_ms, 0.99),
-        runs=runs,
+        runs=len(elapsed_ms),
         series_per_s=1e3 / float(elapsed_ms.mean()),
+        ended=ended,
     )
+
+
+def throughput(runtime: Runtime, sample: Floats) -> dict[int, float]:
+    """Return how many series a second are answered, by the number of series in one call.
+
+    Args:
+        runtime: the loaded model.
+        sample: one preprocessed series, (1, C, T); a batch is made of copies.
+
+    Raises:
+        ShapeError: sample is not one series.
+    """
+    _check_sample(sample)
+    rates: dict[int, float] = {}
+    for batch in BATCHES:
+        if rates and batch / max(rates.values()) > _SLOWEST_CALL_S:
+            break
+        series = np.repeat(sample, batch, axis=0)
+        runtime.logits(series)
+        begin, calls = time.perf_counter(), 0
+        while calls == 0 or time.perf_counter() - begin < _BATCH_S:
+            runtime.logits(series)
+            calls += 1
+        rates[batch] = calls * batch / (time.perf_counter() - begin)
+    return rates
 
 
 def measure_together(
@@ -125,6 +178,48 @@ def quantile(values: NDArray[np.float64], share: float) -> Estimate:
 def _check_sample(sample: Floats) -> None:
     if sample.ndim != 3 or len(sample) != 1:
         raise ShapeError(f"Got a sample of shape {sample.shape}; time one series, (1, C, T).")
+
+
+def _timed_often(runtime: Runtime, sample: Floats, warmup: int, runs: int) -> NDArray[np.float64]:
+    """Return the time of each call, (runs,), in ms, after a warm-up."""
+    if runs < 1 or warmup < 0:
+        raise UsageError(f"runs is {runs} and warmup {warmup}; give at least 1 and 0.")
+    for _ in range(warmup):
+        runtime.logits(sample)
+    with _without_collection():
+        return _timed(runtime, sample, runs)
+
+
+def _timed_enough(
+    runtime: Runtime, sample: Floats, warmup: int, enough: Enough
+) -> tuple[NDArray[np.float64], Ended]:
+    """Return the time of each call, in ms, and why there are no more.
+
+    The interval is looked at when the calls have doubled, not after each of them: who stops
+    at the first narrow interval of many stops by luck.
+    """
+    begin = time.perf_counter()
+    calls = 0
+    while (passed := time.perf_counter() - begin) < enough.budget_s / 2 and (
+        calls < warmup or passed < _WARM_S
+    ):
+        runtime.logits(sample)
+        calls += 1
+    elapsed_ms: list[float] = []
+    with _without_collection():
+        while True:
+            for _ in range(max(RUNS, len(elapsed_ms))):
+                if _is_up(begin, enough, elapsed_ms):
+                    return np.array(elapsed_ms), "budget"
+                elapsed_ms.append(float(_timed(runtime, sample, 1)[0]))
+            p95 = quantile(np.array(elapsed_ms), 0.95)
+            if p95.high - p95.low <= enough.width * p95.value:
+                return np.array(elapsed_ms), "interval"
+
+
+def _is_up(begin: float, enough: Enough, elapsed_ms: Sequence[float]) -> bool:
+    passed = time.perf_counter() - begin
+    return len(elapsed_ms) >= _FEWEST and passed > enough.budget_s
 
 
 def _timed(runtime: Runtime, sample: Floats, runs: int) -> NDArray[np.float64]:

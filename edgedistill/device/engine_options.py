@@ -6,6 +6,7 @@ What makes one engine another stands here once, so that `validate` finds what `b
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,4 +57,8 @@ def chosen_engines(options: argparse.Namespace) -> Engines:
         version_compatible=options.version_compatible,
         refit=options.refit,
     )
-    return Engines(options=build, cache=options.cache or default_cache())
+    return Engines(options=build, cache=options.cache or default_cache(), tell=_tell)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

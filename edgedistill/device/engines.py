@@ -8,6 +8,7 @@ which says what the plan is before TensorRT has to find out.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ FORMAT: Final = "edgedistill.engine/1"
 PLAN: Final = "engine.plan"
 FACTS: Final = "engine.json"
 ANY_GPU: Final = "any"  # what TensorRT-RTX builds for a compute capability alone
+_LONGEST_PART = 10  # digits of a part of a version; Python refuses to read thousands
 _NAME_DIGITS = 16  # of a hash that names a file: no two of one cache will meet
 
 
@@ -84,6 +86,7 @@ class Engines:
 
     options: BuildOptions = field(default_factory=BuildOptions)
     cache: Path = field(default_factory=default_cache)
+    tell: Callable[[str], None] | None = None  # is told before one is built, which takes minutes
 
     def find(self, model: Path, here: Place) -> Engine | None:
         """Return the engine of a model for this place if it was built before.
@@ -107,6 +110,10 @@ class Engines:
             MachineError: no such DLA core, or the cache cannot be written.
             UsageError: TensorRT-RTX does not know the compute capability.
         """
+        if self.tell is not None:
+            self.tell(
+                f"Building the engine of {model.name} for {here}; this can take minutes, once."
+            )
         digest = files.sha256(model)
         folder = self._folder(digest, here)
         built = serialize(
@@ -181,15 +188,21 @@ def read(plan: Path) -> Engine:
     try:
         return Engine(
             plan=plan,
-            sha256=facts["sha256"],
-            model=facts["model"],
-            model_sha256=facts["model_sha256"],
-            place=Place(**facts["place"]),
+            sha256=_text(facts["sha256"]),
+            model=_text(facts["model"]),
+            model_sha256=_text(facts["model_sha256"]),
+            place=Place(**{key: _text(value) for key, value in dict(facts["place"]).items()}),
             options=BuildOptions(**facts["options"]),
-            gpu_fallback=tuple(facts["gpu_fallback"]),
+            gpu_fallback=tuple(_text(layer) for layer in facts["gpu_fallback"]),
         )
-    except (KeyError, TypeError, UsageError) as error:
+    except (KeyError, TypeError, ValueError, UsageError) as error:
         raise IntegrityError(f"{path} is damaged: {error!r}. Build the engine again.") from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} stands where a text belongs")
+    return value
 
 
 def _fits(engine: Engine, here: Place) -> bool:
@@ -202,11 +215,12 @@ def _fits(engine: Engine, here: Place) -> bool:
     if not engine.options.version_compatible:
         return there.version == here.version
     built, wanted = _release(there.version), _release(here.version)
-    return built[0] == wanted[0] and built <= wanted
+    return bool(built) and built[0] == wanted[0] and built <= wanted
 
 
 def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdecimal())
+    parts = version.split(".")
+    return tuple(int(part) for part in parts if part.isdecimal() and len(part) < _LONGEST_PART)
 
 
 def _name(value: Any) -> str:

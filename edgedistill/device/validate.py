@@ -16,15 +16,17 @@ import numpy as np
 from edgedistill import contract, metrics
 from edgedistill.bundle import Bundle, Model
 from edgedistill.contract import Clause, Verdict
-from edgedistill.device.benchmark import RUNS, Latency, measure
+from edgedistill.device.benchmark import RUNS, Enough, Latency, measure
+from edgedistill.device.costs import measure_costs
 from edgedistill.device.engines import Engines
 from edgedistill.device.runtime import Runtime, start
 from edgedistill.device.telemetry import environment
+from edgedistill.device.watch import Watch
 from edgedistill.errors import ModelError
 from edgedistill.golden import Golden
 from edgedistill.metrics import Estimate
 from edgedistill.occlusion import Explanation, explain
-from edgedistill.report import Candidate, Metrics, Report, Saliency
+from edgedistill.report import Candidate, Costs, Metrics, Report, Saliency, Telemetry
 from edgedistill.report import Latency as ReportedLatency
 
 # Largest error of a logit over the largest logit. FP32 backends differ in the order of their
@@ -57,6 +59,8 @@ class Validation:
     clauses: tuple[Clause, ...]
     environment: dict[str, str]
     created: str  # ISO 8601, UTC
+    costs: Costs | None = None  # None: not asked for
+    telemetry: Telemetry | None = None  # None: this machine has no sensors
 
     @property
     def verdict(self) -> Verdict:
@@ -74,6 +78,7 @@ class Validation:
             chosen=self.model.name,
             reasons=tuple(c.sentence() for c in self.clauses if not c.passed),
             candidates=(self._candidate(),),
+            telemetry=self.telemetry,
         )
 
     def _candidate(self) -> Candidate:
@@ -97,6 +102,7 @@ class Validation:
             latency_ms=ReportedLatency(
                 p50=latency.p50_ms.value, p95=latency.p95_ms.value, p99=latency.p99_ms.value
             ),
+            costs=self.costs,
         )
 
 
@@ -107,7 +113,8 @@ def validate(
     threads: int | None = None,
     provider: str | None = None,
     engines: Engines | None = None,
-    runs: int = RUNS,
+    runs: int | Enough = RUNS,
+    costs: bool = False,
 ) -> Validation:
     """Run a bundle's model on this machine and judge it.
 
@@ -117,11 +124,13 @@ def validate(
         threads: CPU threads, instead of those of the model's session settings.
         provider: of ONNX Runtime, as `start` takes it.
         engines: how TensorRT's engines are built and where they are kept, unless as usual.
-        runs: timed calls.
+        runs: timed calls, or what is enough.
+        costs: also measure throughput, and in fresh processes memory and cold start.
 
     Raises:
         UsageError: no such model, or threads or runs are below 1.
-        MachineError: the runtime or the provider is missing, or runs only a part of the model.
+        MachineError: the runtime or the provider is missing, or runs only a part of the model; or
+            a fresh process fails.
         ModelError: the model cannot be run, or gives no finite logits.
         IntegrityError: the golden set is unusable.
     """
@@ -129,8 +138,16 @@ def validate(
     golden = bundle.golden()
     runtime = start(entry, threads=threads, provider=provider, engines=engines)
     _check_classes(runtime, golden, bundle)
-    said = explain(runtime.logits, golden.series, bundle.plan, targets=golden.targets)
-    latency = measure(runtime, golden.series[:1], runs=runs)
+    with Watch() as watch:
+        said = explain(runtime.logits, golden.series, bundle.plan, targets=golden.targets)
+        latency = measure(runtime, golden.series[:1], runs=runs)
+    taken = (
+        measure_costs(
+            entry, runtime, golden.series[:1], threads=threads, provider=provider, engines=engines
+        )
+        if costs
+        else None
+    )
     measured = {
         **contract.compare(golden.teacher, said, golden.labels),
         "accuracy": metrics.estimate_mean(metrics.correct(said.logits, golden.labels)),
@@ -149,6 +166,8 @@ def validate(
         clauses=clauses,
         environment={**environment(), **runtime.describe()},
         created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        costs=taken,
+        telemetry=watch.telemetry(),
     )
 
 

@@ -6,9 +6,11 @@ from edgedistill.report.encoding import from_json, schema, to_json
 from edgedistill.report.facts import (
     FORMAT,
     Bin,
+    Board,
     Calibration,
     Candidate,
     Confusion,
+    Costs,
     Curves,
     Data,
     Epoch,
@@ -17,14 +19,18 @@ from edgedistill.report.facts import (
     Metrics,
     Report,
     Saliency,
+    Telemetry,
 )
+from edgedistill.report.joining import join
 
 __all__ = [
     "FORMAT",
     "Bin",
+    "Board",
     "Calibration",
     "Candidate",
     "Confusion",
+    "Costs",
     "Curves",
     "Data",
     "Epoch",
@@ -33,7 +39,9 @@ __all__ = [
     "Metrics",
     "Report",
     "Saliency",
+    "Telemetry",
     "from_json",
+    "join",
     "schema",
     "to_json",
 ]

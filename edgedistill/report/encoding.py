@@ -63,6 +63,8 @@ def from_json(values: Mapping[str, Any]) -> Report:
 def _encode(value: Any, where: str) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
+    if isinstance(value, Report):
+        return to_json(value)
     if is_dataclass(value) and not isinstance(value, type):
         return {
             _KEYS.get(f.name, f.name): _encode(getattr(value, f.name), f"{where}.{f.name}")

@@ -50,6 +50,18 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What a model takes from the machine, beside the time for one series."""
+
+    series_per_s: float  # one after the other
+    best_batch: int  # series in one call, at which most of them are answered
+    best_series_per_s: float
+    peak_mib: float | None = None  # resident memory of a fresh process with the model alone
+    bare_mib: float | None = None  # of one that only loads Python, NumPy and the runtime
+    cold_start_ms: float | None = None  # from a process's start to its first answer, the median
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """One model as it runs somewhere: the teacher, the student, or a variant of it."""
 
@@ -60,6 +72,7 @@ class Candidate:
     size_bytes: int | None = None  # of the model file
     metrics: Metrics = field(default_factory=Metrics)
     latency_ms: Latency | None = None
+    costs: Costs | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +177,59 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Telemetry:
+    """What a machine's sensors said: first before a measurement, last after it, between during.
+
+    Every sensor has a value for each time in `at_s`; None where it did not answer.
+    """
+
+    at_s: list[float]  # seconds since the first
+    settings: dict[str, str]  # such as the power mode and the CPU's governor
+    temperature_c: dict[str, list[float | None]]  # degrees Celsius, by thermal zone
+    clock_mhz: dict[str, list[float | None]]
+    power_mw: dict[str, list[float | None]]  # by rail
+    clock_limit_mhz: float | None = None  # that the CPU was allowed before
+    throttling: tuple[str, ...] | None = None  # sentences; (): none was seen; None: nothing tells
+
+    def __post_init__(self) -> None:
+        for values in (self.temperature_c, self.clock_mhz, self.power_mw):
+            for name, series in values.items():
+                if len(series) != len(self.at_s):
+                    raise ShapeError(
+                        f"The sensor {name!r} has {len(series)} values for {len(self.at_s)} times. "
+                        "Give one value a time."
+                    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """What a board reported of the model as it runs there."""
+
+    label: str  # such as the host; given by a person, never by the board itself
+    report: Report
+
+    def __post_init__(self) -> None:
+        another = self.report.teacher is not None or self.report.boards
+        if another or self.report.subject() is None:
+            raise self._misplaced()
+
+    @property
+    def model(self) -> Candidate:
+        """What was measured there."""
+        found = self.report.subject()
+        if found is None:
+            raise self._misplaced()
+        return found
+
+    def _misplaced(self) -> DataError:
+        return DataError(
+            f"The report of {self.label!r} is not a board's: it holds "
+            f"{len(self.report.models())} models and {len(self.report.boards)} boards, not the one "
+            "model that runs there. Give the report that `validate` wrote there."
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Everything that was measured, and the verdict."""
 
@@ -183,12 +249,17 @@ class Report:
     confusion: Confusion | None = None
     calibration: Calibration | None = None
     examples: tuple[Example, ...] = ()
+    telemetry: Telemetry | None = None
+    boards: tuple[Board, ...] = ()
     format: Literal["edgedistill.report/1"] = FORMAT
 
     def __post_init__(self) -> None:
         names = [candidate.name for candidate in self.candidates]
         if len(set(names)) != len(names):
             raise DataError(f"Candidates share a name: {', '.join(names)}. Name each its own way.")
+        labels = [board.label for board in self.boards]
+        if len(set(labels)) != len(labels):
+            raise DataError(f"Boards share a label: {', '.join(labels)}. Label each its own way.")
         if self.chosen is not None and self.chosen not in names:
             raise DataError(
                 f"The chosen model {self.chosen!r} is not among the candidates "

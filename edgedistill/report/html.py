@@ -8,7 +8,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from edgedistill.contract import Clause
-from edgedistill.report import wording
+from edgedistill.report import boards, wording
 from edgedistill.report.encoding import from_json
 from edgedistill.report.facts import Confusion, Report
 from edgedistill.report.svg import STUDENT, TEACHER
@@ -52,6 +52,7 @@ def render(report: Mapping[str, Any]) -> str:
         wording=wording,
         tiles=_tiles(facts),
         gauges=[(clause, _gauge(clause)) for clause in facts.contract],
+        columns=boards.models(facts),
         groups=wording.measured_rows(facts.models()),
         trade_offs=_trade_offs(facts),
         reasons=_reasons(facts),
@@ -59,6 +60,7 @@ def render(report: Mapping[str, Any]) -> str:
         matrices=_matrices(facts.confusion),
         calibration=_calibration(facts),
         training=_training(facts),
+        **_machines(facts),
     )
 
 
@@ -213,6 +215,23 @@ def _training(report: Report) -> list[Figure]:
             "Share of validation series that are right, over epochs.",
         ),
     )
+
+
+def _machines(report: Report) -> dict[str, Any]:
+    """Return what the page says of boards, and of the machine of a board's own report."""
+    return {
+        "boards": boards,
+        "outcomes": [
+            (board, _courses(board.report, f"board {at}")) for at, board in enumerate(report.boards)
+        ],
+        "own_courses": _courses(report, "machine"),
+    }
+
+
+def _courses(report: Report, name: str) -> list[Figure]:
+    from edgedistill.report.courses import courses
+
+    return [] if report.telemetry is None else drawn(*courses(name, report.telemetry))
 
 
 def _matrices(confusion: Confusion | None) -> list[tuple[str, list[list[tuple[int, int]]]]]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgedistill.report import wording
+from edgedistill.report import boards, wording
 from edgedistill.report.encoding import from_json
 from edgedistill.report.facts import Report
 
@@ -25,6 +25,8 @@ def render(report: Mapping[str, Any]) -> str:
         "\n".join(f"- {_text(reason)}" for reason in facts.reasons),
         _section("Contract", _contract(facts)),
         _section("Models", _models(facts)),
+        _section("Boards", _boards(facts)),
+        _section("Machine", _machine(facts) if facts.telemetry else ""),
         _section("Environment", _environment(facts)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -47,15 +49,38 @@ def _contract(report: Report) -> str:
 
 
 def _models(report: Report) -> str:
-    models = report.models()
+    table = _side_by_side(boards.models(report), wording.measured_rows(report.models()))
+    return "\n\n".join(filter(None, [table, wording.emulation(report.models())]))
+
+
+def _boards(report: Report) -> str:
+    if not report.boards:
+        return ""
+    parts = [_side_by_side(boards.chain(report), boards.measured_there(report))]
+    for board in report.boards:
+        reasons = [f"- {_text(reason)}" for reason in board.report.reasons]
+        parts += [f"### {_text(board.label)}: {_text(boards.summary(board))}", "\n".join(reasons)]
+        facts = [*boards.identity(board.report), *boards.meanwhile(board.report)]
+        parts.append(_table(["", "Value"], facts))
+    return "\n\n".join(filter(None, parts))
+
+
+def _machine(report: Report) -> str:
+    return _table(["", "Value"], boards.meanwhile(report))
+
+
+def _side_by_side(
+    columns: Sequence[boards.Column], groups: Mapping[str, Sequence[wording.Row]]
+) -> str:
+    """Return models as columns, measures as rows."""
     rows = []
-    for group in wording.measured_rows(models).values():
+    for group in groups.values():
         for row in group:
-            cells = [wording.cell(row, model) for model in models]
+            cells = [wording.cell(row, column.model) for column in columns]
             label = f"{row.label}, {row.note}" if row.note else row.label
             rows.append([label, *(f"{v} ({b})" if b else v for v, b in cells)])
-    heads = [f"{m.name}, chosen" if m.name == report.chosen else m.name for m in models]
-    return "\n\n".join(filter(None, [_table(["", *heads], rows), wording.emulation(models)]))
+    heads = [f"{c.title}, {c.mark}" if c.mark else c.title for c in columns]
+    return _table(["", *heads], rows)
 
 
 def _environment(report: Report) -> str:

@@ -121,6 +121,24 @@ ROWS: dict[str, tuple[Row, ...]] = {
             lambda c: c.latency_ms.p99 if c.latency_ms else None,
             milliseconds,
         ),
+        Row(
+            "Throughput",
+            "series a second, best batch",
+            lambda c: c.costs.best_series_per_s if c.costs else None,
+            count,
+        ),
+        Row(
+            "Peak memory",
+            "of a fresh process",
+            lambda c: c.costs.peak_mib if c.costs else None,
+            lambda mib: f"{mib:.1f} MiB",
+        ),
+        Row(
+            "Cold start",
+            "to the first answer",
+            lambda c: c.costs.cold_start_ms if c.costs else None,
+            milliseconds,
+        ),
     ),
     "Predictions": (
         Row("Accuracy", "", lambda c: c.metrics.accuracy, percent),

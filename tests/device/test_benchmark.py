@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from edgedistill.device import benchmark
+from edgedistill.device.benchmark import Enough
 from edgedistill.device.ort import OrtRuntime
 from edgedistill.errors import ShapeError, UsageError
 
@@ -95,6 +96,90 @@ def test_counts_must_make_sense(warmup, runs):
     """No timed run, or a negative warm-up, is a usage error."""
     with pytest.raises(UsageError, match=f"runs is {runs} and warmup {warmup}"):
         benchmark.measure(Sleeper(0), np.zeros((1, 1, 4), np.float32), warmup=warmup, runs=runs)
+
+
+def _series():
+    return np.zeros((1, 1, 4), np.float32)
+
+
+def test_goes_on_until_the_interval_is_narrow():
+    """A steady runtime ends after one block of calls, with the p95 as well known as asked."""
+    steady = Sleeper(0.001)
+
+    found = benchmark.measure(steady, _series(), warmup=1, runs=Enough(width=5.0, budget_s=30))
+
+    assert found.ended == "interval"
+    assert found.runs == benchmark.RUNS
+    assert found.p95_width <= 5.0
+
+
+def test_stops_when_the_time_is_up():
+    """An interval that is never narrow enough costs the budget, and no more than one call over."""
+    begin = time.perf_counter()
+
+    found = benchmark.measure(Sleeper(0.001), _series(), runs=Enough(width=1e-9, budget_s=0.4))
+
+    assert found.ended == "budget"
+    assert found.runs >= 20
+    assert 0.4 < time.perf_counter() - begin < 4
+
+
+def test_a_slow_model_is_still_timed_a_few_times():
+    """Warm-up takes at most half of the budget; then there are twenty calls, however long."""
+    slow = Sleeper(0.02)
+
+    found = benchmark.measure(slow, _series(), runs=Enough(budget_s=0.1))
+
+    assert (found.ended, found.runs) == ("budget", 20)
+    assert slow.calls < 30
+
+
+def test_blocks_double_until_enough():
+    """The interval is looked at after 200, 400, 800 ... calls."""
+
+    class Uneven(Sleeper):
+        def logits(self, series):
+            time.sleep(0.0004 * (self.calls % 7))
+            return super().logits(series)
+
+    found = benchmark.measure(Uneven(0), _series(), runs=Enough(width=0.3, budget_s=20))
+
+    assert found.ended == "interval"
+    assert found.runs in {200 * 2**n for n in range(6)}
+
+
+def test_asked_for_runs_say_so():
+    """A number of runs is a number of runs."""
+    assert benchmark.measure(Sleeper(0), _series(), runs=7).ended == "runs"
+
+
+@pytest.mark.parametrize(("width", "budget"), [(0, 1), (0.1, 0), (-1, 1), (float("nan"), 1)])
+def test_enough_must_make_sense(width, budget):
+    """No width and no time are usage errors, not endless loops."""
+    with pytest.raises(UsageError, match="give more than 0 for both"):
+        Enough(width=width, budget_s=budget)
+
+
+def test_throughput_by_batch():
+    """A call costs the same whatever its batch: the largest one answers most series a second."""
+    found = benchmark.throughput(Sleeper(0.01), _series())
+
+    assert tuple(found) == benchmark.BATCHES
+    assert 20 < found[1] <= 100
+    assert max(found, key=found.get) == benchmark.BATCHES[-1]
+
+
+def test_throughput_leaves_out_what_would_take_too_long(monkeypatch):
+    """A batch whose call would take longer than the limit is not tried."""
+    monkeypatch.setattr(benchmark, "_SLOWEST_CALL_S", 0.03)
+
+    assert tuple(benchmark.throughput(Sleeper(0.01), _series())) == (1,)
+
+
+def test_throughput_needs_one_series():
+    """As `measure` does."""
+    with pytest.raises(ShapeError, match="time one series"):
+        benchmark.throughput(Sleeper(0), np.zeros((2, 1, 4), np.float32))
 
 
 def test_together_tells_fast_from_slow():

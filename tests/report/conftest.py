@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from edgedistill.report import (
     Calibration,
     Candidate,
     Confusion,
+    Costs,
     Curves,
     Data,
     Epoch,
@@ -21,6 +24,10 @@ from edgedistill.report import (
     Metrics,
     Report,
     Saliency,
+    Telemetry,
+    from_json,
+    join,
+    to_json,
 )
 
 EPOCHS, STEPS = 80, 30
@@ -244,3 +251,76 @@ def board_report() -> Report:
             ),
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def telemetry() -> Telemetry:
+    """Sensors of a board over four readings; invented."""
+    return Telemetry(
+        at_s=[0.0, 0.5, 1.0, 1.2],
+        settings={"power mode": "15W (0)", "CPU governor": "schedutil"},
+        temperature_c={
+            "cpu-thermal": [48.0, 55.0, 58.5, 58.0],
+            "cv0-thermal": [None, None, None, None],
+            "tj-thermal": [48.5, 55.5, 59.0, 58.5],
+        },
+        clock_mhz={"cpu": [729.6, 1510.4, 1510.4, 1510.4], "gpu": [306.0, 306.0, None, 306.0]},
+        power_mw={"VDD_IN": [4900.0, 7100.0, 7250.0, 5600.0]},
+        clock_limit_mhz=1510.4,
+        throttling=(),
+    )
+
+
+@pytest.fixture(scope="session")
+def orin_report(full_report, telemetry) -> Report:
+    """What a board writes of the chosen model of `full_report`; kept."""
+    model = full_report.subject()
+    ran = replace(
+        model,
+        metrics=replace(model.metrics, auc_prc=None, roc_auc=None, ece=None),
+        latency_ms=Latency(p50=0.31, p95=0.36, p99=0.52),
+        costs=Costs(
+            series_per_s=3_100.0,
+            best_batch=16,
+            best_series_per_s=21_500.0,
+            peak_mib=71.25,
+            bare_mib=52.5,
+            cold_start_ms=412.0,
+        ),
+    )
+    return Report(
+        created="2026-11-20T11:00:00Z",
+        name=full_report.name,
+        verdict="kept",
+        contract=(Clause("agreement", ">=", 0.9, Estimate(0.984, 0.95, 1.0), True, True),),
+        environment={"machine": "aarch64", "runtime": "onnxruntime 1.23.2", "numpy": "1.26.4"},
+        chosen="int8",
+        candidates=(ran,),
+        telemetry=telemetry,
+    )
+
+
+@pytest.fixture(scope="session")
+def hot_report(orin_report) -> Report:
+    """The same on a board that throttled, has few sensors, and broke the contract."""
+    return replace(
+        orin_report,
+        verdict="broken",
+        contract=(Clause("latency_p95_ms", "<=", 0.2, Estimate(0.36, 0.35, 0.4), False, True),),
+        reasons=("Latency p95 is 0.36 ms, 0.16 ms above the threshold of 0.20 ms.",),
+        telemetry=Telemetry(
+            at_s=[0.0, 0.4],
+            settings={},
+            temperature_c={"cpu-thermal": [79.0, 84.5]},
+            clock_mhz={},
+            power_mw={},
+            throttling=("In 2 of 2 readings: cpufreq-cpu0 slows the machine down.",),
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def joined_report(full_report, orin_report, hot_report) -> Report:
+    """The workstation's report with both boards."""
+    boards = {"orin": to_json(orin_report), "pi-5": to_json(hot_report)}
+    return from_json(join(to_json(full_report), boards))

@@ -43,7 +43,9 @@ def validator() -> Draft202012Validator:
     return Draft202012Validator(schema())
 
 
-@pytest.mark.parametrize("name", ["full_report", "board_report"])
+@pytest.mark.parametrize(
+    "name", ["full_report", "board_report", "orin_report", "hot_report", "joined_report"]
+)
 def test_report_survives_the_round_trip(name, request, validator):
     """What was written is valid, and comes back equal, through text."""
     report = request.getfixturevalue(name)
@@ -63,6 +65,16 @@ def test_absent_parts_are_left_out(board_report):
     assert values["candidates"][0]["metrics"]["accuracy"] is None
 
 
+def test_a_report_from_before_boards_were_measured_is_read(full_report):
+    """Neither costs nor telemetry nor boards: what an earlier version wrote is still a report."""
+    values = to_json(full_report)
+    for model in (values["teacher"], values["student"], *values["candidates"]):
+        del model["costs"]
+
+    assert not {"telemetry", "boards"} & set(values)
+    assert from_json(values) == full_report
+
+
 def test_smallest_report_is_valid(validator):
     """Verdict, contract and environment are enough."""
     least = Report(
@@ -72,6 +84,24 @@ def test_smallest_report_is_valid(validator):
     validator.validate(to_json(least))
 
     assert from_json(to_json(least)) == least
+
+
+PLANTED_THERE = [
+    (("telemetry", "at_s"), MISSING, "telemetry lacks at_s"),
+    (("telemetry", "clock_mhz", "cpu", 0), "fast", r"clock_mhz.cpu\[0\]: expected a number"),
+    (("telemetry", "throttling"), "no", "telemetry.throttling: expected a list"),
+    (("candidates", 0, "costs", "best_batch"), 1.5, "costs.best_batch: expected an integer"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), PLANTED_THERE, ids=lambda v: str(v)[:40])
+def test_planted_error_in_a_board_is_found(path, value, message, joined_report, validator):
+    """In the report of a board inside the workstation's as in its own."""
+    values = _planted(to_json(joined_report), ("boards", 0, "report", *path), value)
+
+    assert not validator.is_valid(values)
+    with pytest.raises(DataError, match=message):
+        from_json(values)
 
 
 @pytest.mark.parametrize(("path", "value", "message"), PLANTED, ids=lambda v: str(v)[:40])
@@ -151,7 +181,7 @@ def test_schema_names_every_field():
 
 def _collect(kind, found):
     """Gather the JSON keys of a record and of every record in it."""
-    if is_dataclass(kind):
+    if is_dataclass(kind) and kind.__name__ not in found:
         found[kind.__name__] = ["pass" if f.name == "passed" else f.name for f in fields(kind)]
         for hint in get_type_hints(kind).values():
             _collect(hint, found)

@@ -51,6 +51,11 @@ def html(full_report) -> str:
 
 
 @pytest.fixture(scope="module")
+def joined_html(joined_report) -> str:
+    return render(to_json(joined_report))
+
+
+@pytest.fixture(scope="module")
 def page(html) -> Page:
     return Page(html)
 
@@ -195,6 +200,56 @@ def test_broken_page_tells_why(board_report):
     assert ("span", {"class": "outcome fail"}) in page.tags
     assert [a["id"] for tag, a in page.tags if tag == "h2"] == ["contract", "models", "origin"]
     assert not [a for _, a in page.tags if a.get("role") == "img"]
+
+
+JOINED = """engine on orin · engine on pi-5 · 71.2 MiB · 412 ms · onnxruntime 1.23.2
+59.0 at most · none was seen · Latency p95 is 0.36 ms, 0.16 ms above
+The machine slowed down while it was measured. In 2 of 2 readings: cpufreq-cpu0"""
+
+
+@pytest.mark.parametrize("fact", re.split(" · |\n", JOINED))
+def test_joined_page_tells(fact, joined_html):
+    """What each board measured, how it was meanwhile, and what it broke."""
+    assert fact in " ".join(Page(joined_html).text.split())
+
+
+def test_joined_page_is_whole(joined_html):
+    """Closed tags, ids of its own for every drawing, nothing fetched; the outcome stands on top."""
+    page = Page(joined_html)
+
+    assert page.open == []
+    assert len(set(page.ids)) == len(page.ids)
+    assert _fetches(page, joined_html) == []
+    assert page.text.index("pi-5") < page.text.index("Contract")
+    assert "On the boards" in page.text
+
+
+def test_a_boards_own_page(orin_report):
+    """Its sensors are drawn there too, under no label."""
+    page = Page(render(to_json(orin_report)))
+
+    assert [a["id"] for tag, a in page.tags if tag == "h2"] == [
+        *("contract", "models", "machine", "origin"),
+    ]
+    assert "15W (0)" in page.text
+    assert len([a for _, a in page.tags if a.get("role") == "img"]) == 3
+
+
+def test_labels_and_sensors_are_escaped(joined_report):
+    """No host name and no sensor can become markup, in the page or in a drawing."""
+    board = joined_report.boards[0]
+    sensors = replace(
+        board.report.telemetry,
+        settings={EVIL: EVIL},
+        temperature_c={EVIL: [1.0, 2.0, 3.0, 4.0]},
+        throttling=(EVIL,),
+    )
+    evil = replace(board, label=EVIL, report=replace(board.report, telemetry=sensors))
+
+    page = Page(render(to_json(replace(joined_report, boards=(evil,)))))
+
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.text.count(EVIL) >= 7
 
 
 def test_smallest_page(board_report):

@@ -56,3 +56,23 @@ def test_text_stays_text(board_report):
     assert text.startswith(r"# a\|b \<b\> c\*: broken")
     assert "## Contract" not in text
     assert "## Environment" not in text
+
+
+def test_boards_follow_the_models(joined_report):
+    """The chain as a table, then each board with its outcome, its reasons and its sensors."""
+    text = render(to_json(joined_report))
+
+    boards = text[text.index("## Boards") : text.index("## Environment")]
+    assert "| engine on orin, kept | engine on pi-5, broken |" in boards
+    assert "### pi-5: broken" in boards
+    assert "- Latency p95 is 0.36 ms" in boards
+    assert "| throttling | In 2 of 2 readings: cpufreq-cpu0 slows the machine down. |" in boards
+
+
+def test_a_boards_own_sensors(orin_report):
+    """A report of one machine has them in a section of its own."""
+    text = render(to_json(orin_report))
+
+    assert "## Machine" in text
+    assert "## Boards" not in text
+    assert "| power mode | 15W (0) |" in text

@@ -8,8 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedistill.device.commands.options import Commands, add_json, add_model_options
-from edgedistill.device.commands.output import BROKEN, KEPT, latency_rows, table
+from edgedistill.device.commands.options import (
+    Commands,
+    add_costs,
+    add_json,
+    add_model_options,
+    chosen_runs,
+)
+from edgedistill.device.commands.output import BROKEN, KEPT, latency_rows, machine_rows, table
 from edgedistill.device.engine_options import chosen_engines
 
 if TYPE_CHECKING:
@@ -22,8 +28,9 @@ def add(commands: Commands) -> None:
     command = commands.add_parser("validate", help="hold the model against its teacher")
     add_model_options(command)
     command.add_argument(
-        "--out", type=Path, default=Path("report.json"), help="report (default: %(default)s)"
+        "--out", type=Path, help="report (default: report.json, of a release the one in its folder)"
     )
+    add_costs(command, default=False)
     add_json(command)
     command.set_defaults(command=_validate)
 
@@ -31,6 +38,7 @@ def add(commands: Commands) -> None:
 def _validate(options: argparse.Namespace) -> int:
     from edgedistill import files
     from edgedistill.bundle import open_bundle
+    from edgedistill.device.releases import REPORT
     from edgedistill.device.validate import validate
     from edgedistill.report import to_json
 
@@ -41,12 +49,14 @@ def _validate(options: argparse.Namespace) -> int:
             threads=options.threads,
             provider=options.provider,
             engines=chosen_engines(options),
-            runs=options.runs,
+            runs=chosen_runs(options),
+            costs=options.costs,
         )
     report = to_json(found.report())
-    files.write_json(options.out, report)
+    out = options.out or (options.release or Path()) / REPORT
+    files.write_json(out, report)
     print(json.dumps(report, indent=2) if options.json else _validation_table(found))
-    print(f"Wrote {options.out}.", file=sys.stderr)
+    print(f"Wrote {out}.", file=sys.stderr)
     return KEPT if found.verdict == "kept" else BROKEN
 
 
@@ -57,6 +67,7 @@ def _validation_table(found: Validation) -> str:
         ("model", f"{found.model.name}, {found.model.precision}, {found.size_bytes} bytes"),
         ("runtime", found.environment["runtime"]),
         *latency_rows(found.latency),
+        *machine_rows(found.costs, found.telemetry),
         ("agreement with the student", f"{faithful.agreement:.4g}"),
         ("saliency Pearson with the student", f"{faithful.saliency_pearson:.4g}"),
         ("largest logit error", f"{faithful.logit_error:.2e} of the largest logit"),

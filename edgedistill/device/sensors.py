@@ -1,0 +1,255 @@
+"""What the board's own sensors say: clocks, temperatures, power, and signs of throttling.
+
+Everything is a small file below /sys that any user may read, but for two vendors' tools. What
+is not there, or does not answer, is left out: nothing here fails for want of a sensor.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+Gauge: TypeAlias = "Callable[[], float | None]"
+
+_TOOL_TIMEOUT_S: Final = 5
+_HEAT_CHIPS: Final = ("k10temp",)  # whose temperature is no thermal zone: AMD's
+_RAIL_CHIPS: Final = "ina"  # power monitors: INA3221 on Orin, INA238 on Thor
+_CLOCKS: Final = re.compile(r"gpu|g[abpv]\d+b|v3d|emc|dmc")  # those of devfreq that matter here
+# Cooling devices that cool by slowing down; the others are fans, and alerts to people.
+_SLOWING: Final = re.compile(r"cpufreq|devfreq|throttle|\.gpu$|^Processor$")
+# The clock of these drivers is the hardware's own affair: below its limit also when all is well.
+_FREE_DRIVERS: Final = {"intel_pstate", "intel_cpufreq", "amd-pstate", "amd-pstate-epp"}
+# https://www.raspberrypi.com/documentation/computers/os.html#get_throttled
+_PI_FLAGS: Final = (
+    "supply voltage too low",
+    "CPU clock capped",
+    "throttled by the firmware",
+    "soft temperature limit",
+)
+_PI_SINCE_BOOT: Final = 16  # the bits from here on say the same of the time since the boot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """All sensors at one time; one that did not answer is None."""
+
+    temperature_c: dict[str, float | None]
+    clock_mhz: dict[str, float | None]
+    power_mw: dict[str, float | None]
+    slowing: dict[str, float | None]  # above 0: this slows the machine down now
+    limit_mhz: float | None  # the highest clock that the CPU is allowed now
+
+
+class Sensors:
+    """The sensors of this machine: looked for once, read as often as asked.
+
+    Args:
+        root: where /sys, /etc and /usr are; another one than / in tests only.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._root = root
+        self._policies = sorted(root.glob("sys/devices/system/cpu/cpufreq/policy*"))
+        self._temperatures = _distinct(_temperatures(root))
+        self._clocks = _distinct(_clocks(root, self._policies))
+        self._rails = _distinct(_rails(root))
+        self._slowing = _distinct(_slowing(root))
+        self._counters = _distinct(_counters(root))
+
+    @property
+    def holds_clock(self) -> bool:
+        """Say whether the CPU under load runs at its limit unless something slows it down."""
+        drivers = {_text(policy / "scaling_driver") for policy in self._policies}
+        return bool(self._policies) and not drivers & _FREE_DRIVERS
+
+    @property
+    def tells_throttling(self) -> bool:
+        """Say whether anything here would show that the machine slows down."""
+        return bool(self._slowing or self._counters or self.holds_clock or self._flags())
+
+    def read(self) -> Reading:
+        """Return what all of them say now."""
+        return Reading(
+            temperature_c=_asked(self._temperatures),
+            clock_mhz=_asked(self._clocks),
+            power_mw=_asked(self._rails),
+            slowing=_asked(self._slowing),
+            limit_mhz=_highest([_scaled(p / "scaling_max_freq", 1e-3) for p in self._policies]),
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Return how often something slowed the machine down since the boot, by what it was."""
+        said = _asked(self._counters)
+        seen = {name: since for name, (_, since) in self._flags().items()}
+        return {**{name: int(n) for name, n in said.items() if n is not None}, **seen}
+
+    def flags(self) -> set[str]:
+        """Return what a Raspberry Pi's firmware says slows it down now."""
+        return {name for name, (now, _) in self._flags().items() if now}
+
+    def settings(self) -> dict[str, str]:
+        """Return what a person can set and what changes the speed, name to text."""
+        governors = {_text(policy / "scaling_governor") for policy in self._policies}
+        found = {
+            "power mode": self._power_mode(),
+            "CPU governor": ", ".join(sorted(governors - {""})),
+        }
+        return {name: text for name, text in found.items() if text}
+
+    def _power_mode(self) -> str:
+        """Return name and number of a Jetson's power mode; "" on other boards."""
+        saved = re.search(r"pmode:(\d+)", _text(self._root / "var/lib/nvpmodel/status"))
+        if saved is None:
+            said = _said(self._root / "usr/sbin/nvpmodel", "-q")
+            found = re.search(r"NV Power Mode:\s*(\S+)\s+(\d+)", said)
+            return f"{found[1]} ({found[2]})" if found else ""
+        number = int(saved[1])
+        modes = _text(self._root / "etc/nvpmodel.conf")
+        named = re.search(rf"POWER_MODEL\s+ID=0*{number}\s+NAME=(\S+)", modes)
+        return f"{named[1]} ({number})" if named else str(number)
+
+    def _flags(self) -> dict[str, tuple[int, int]]:
+        """Return a Raspberry Pi's flags, each 0 or 1: now, and at any time since the boot."""
+        said = _said(self._root / "usr/bin/vcgencmd", "get_throttled")
+        found = re.search(r"throttled=0x([0-9a-fA-F]+)", said)
+        if found is None:
+            return {}
+        bits = int(found[1], 16)
+        return {
+            name: (bits >> bit & 1, bits >> (bit + _PI_SINCE_BOOT) & 1)
+            for bit, name in enumerate(_PI_FLAGS)
+        }
+
+
+def _temperatures(root: Path) -> Iterator[tuple[str, Gauge]]:
+    for zone in _numbered(root, "sys/class/thermal/thermal_zone*"):
+        yield _text(zone / "type"), _file(zone / "temp", 1e-3)
+    for chip, name in _chips(root):
+        if name in _HEAT_CHIPS:
+            for path in sorted(chip.glob("temp*_input")):
+                label = _text(path.with_name(path.name.replace("_input", "_label")))
+                yield f"{name} {label}".strip(), _file(path, 1e-3)
+
+
+def _clocks(root: Path, policies: Sequence[Path]) -> Iterator[tuple[str, Gauge]]:
+    if policies:
+        yield "cpu", lambda: _highest([_cpu_mhz(policy) for policy in policies])
+    for entry in sorted(root.glob("sys/class/devfreq/*")):
+        name = entry.name.rpartition(".")[2]  # such as 17000000.gpu
+        if _CLOCKS.search(name):
+            yield name, _file(entry / "cur_freq", 1e-6)
+    memory = root / "sys/kernel/debug/bpmp/debug/clk/emc/rate"  # Jetson; root may read it
+    yield "emc", _file(memory, 1e-6)
+
+
+def _cpu_mhz(policy: Path) -> float | None:
+    """Return a clock as it is, which often root alone may read, or as it was asked for."""
+    measured = _scaled(policy / "cpuinfo_cur_freq", 1e-3)
+    return measured if measured is not None else _scaled(policy / "scaling_cur_freq", 1e-3)
+
+
+def _rails(root: Path) -> Iterator[tuple[str, Gauge]]:
+    for chip, name in _chips(root):
+        if not name.startswith(_RAIL_CHIPS):
+            continue
+        for current in sorted(chip.glob("curr*_input")):
+            number = current.name.removeprefix("curr").removesuffix("_input")
+            label = _text(chip / f"in{number}_label")
+            if label:
+                yield label, _product(chip / f"in{number}_input", current)
+        for power in sorted(chip.glob("power*_input")):
+            label = _text(power.with_name(power.name.replace("_input", "_label")))
+            yield label or name, _file(power, 1e-3)
+
+
+def _slowing(root: Path) -> Iterator[tuple[str, Gauge]]:
+    for device in _numbered(root, "sys/class/thermal/cooling_device*"):
+        kind = _text(device / "type")
+        if _SLOWING.search(kind):
+            yield kind, _file(device / "cur_state", 1)
+    for chip, name in _chips(root):
+        if name == "rpi_volt":  # a Raspberry Pi; no tool needs to be started for this flag
+            yield _PI_FLAGS[0], _file(chip / "in0_lcrit_alarm", 1)
+
+
+def _counters(root: Path) -> Iterator[tuple[str, Gauge]]:
+    for chip, name in _chips(root):
+        if name == "soctherm_oc":  # Jetson: a rail drew too much, or sagged
+            for path in sorted(chip.glob("oc*_event_cnt")):
+                yield f"power supply event {path.name.partition('_')[0]}", _file(path, 1)
+    for path in sorted(root.glob("sys/devices/system/cpu/cpu0/thermal_throttle/*_throttle_count")):
+        yield f"{path.name.partition('_')[0]} temperature", _file(path, 1)  # x86: core, package
+
+
+def _distinct(gauges: Iterable[tuple[str, Gauge]]) -> dict[str, Gauge]:
+    """Return those that answer now; a name that comes again gets a number."""
+    found: dict[str, Gauge] = {}
+    for name, gauge in gauges:
+        if not name or gauge() is None:
+            continue
+        again = sum(1 for known in found if known.partition(" #")[0] == name)
+        found[f"{name} #{again + 1}" if again else name] = gauge
+    return found
+
+
+def _asked(gauges: Mapping[str, Gauge]) -> dict[str, float | None]:
+    return {name: gauge() for name, gauge in gauges.items()}
+
+
+def _chips(root: Path) -> Iterator[tuple[Path, str]]:
+    for chip in _numbered(root, "sys/class/hwmon/hwmon*"):
+        yield chip, _text(chip / "name")
+
+
+def _numbered(root: Path, pattern: str) -> list[Path]:
+    """Return what fits a pattern, by the number at the end: 10 comes after 9."""
+    return sorted(root.glob(pattern), key=lambda p: int("".join(re.findall(r"\d", p.name)) or 0))
+
+
+def _file(path: Path, scale: float) -> Gauge:
+    return lambda: _scaled(path, scale)
+
+
+def _product(volts: Path, current: Path) -> Gauge:
+    """Return millivolts times milliamperes, in mW."""
+
+    def read() -> float | None:
+        u, i = _scaled(volts, 1e-3), _scaled(current, 1)
+        return None if u is None or i is None else round(u * i, 3)
+
+    return read
+
+
+def _highest(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _scaled(path: Path, scale: float) -> float | None:
+    try:
+        return round(int(path.read_text("ascii")) * scale, 6)
+    except (OSError, ValueError):  # absent, forbidden, asleep, or no number
+        return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", errors="replace").strip("\0 \t\n")
+    except OSError:
+        return ""
+
+
+def _said(tool: Path, *arguments: str) -> str:
+    """Return what a vendor's tool prints; "" where it is not there or does not work."""
+    if not tool.exists():
+        return ""
+    try:
+        ran = subprocess.run(  # noqa: S603  a path of ours
+            [tool, *arguments], capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return ""
+    return ran.stdout

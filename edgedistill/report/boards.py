@@ -1,0 +1,100 @@
+"""From the teacher to the engine on each board, side by side, and how the boards were meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from edgedistill.report.facts import Board, Candidate, Report, Telemetry
+from edgedistill.report.machine import telemetry_rows, throttling
+from edgedistill.report.wording import Row, measured_rows, milliseconds, percent
+
+_TOLD = ("board", "machine", "cpu", "cores", "jetson", "system", "python", "runtime", "session")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A model in a table of models."""
+
+    title: str
+    note: str  # how it runs
+    mark: str  # "chosen", the verdict of a board, or ""
+    model: Candidate
+    raised: bool  # to stand out
+
+
+def models(report: Report) -> list[Column]:
+    """Return teacher, student and variants, as the workstation measured them."""
+    return [
+        Column(
+            model.name,
+            f"{model.runtime}, {model.precision}",
+            "chosen" if model.name == report.chosen else "",
+            model,
+            model.name == report.chosen,
+        )
+        for model in report.models()
+    ]
+
+
+def chain(report: Report) -> list[Column]:
+    """Return teacher, student, each deployed variant, and its engine on each board."""
+    deployed = {board.model.name for board in report.boards}
+    before = [
+        replace(column, raised=False)
+        for column in models(report)
+        if column.model not in report.candidates or column.title in deployed
+    ]
+    return [*before, *(_engine(board) for board in report.boards)]
+
+
+def measured_there(report: Report) -> dict[str, tuple[Row, ...]]:
+    """Return the lines that at least one board has a value for, by group."""
+    return measured_rows(tuple(board.model for board in report.boards))
+
+
+def summary(board: Board) -> str:
+    """Return a board's outcome in one line."""
+    said: list[str] = [board.report.verdict]
+    if board.model.metrics.agreement is not None:
+        said.append(f"{percent(board.model.metrics.agreement.value)} agreement")
+    if board.model.latency_ms is not None:
+        said.append(f"p95 {milliseconds(board.model.latency_ms.p95)}")
+    if slowed(board.report.telemetry):
+        said.append("slowed down while it was measured")
+    return ", ".join(said)
+
+
+def slowed(telemetry: Telemetry | None) -> bool:
+    """Say whether a machine throttled, so that its latency is not all that the model can do."""
+    return telemetry is not None and bool(telemetry.throttling)
+
+
+def identity(report: Report) -> list[tuple[str, str]]:
+    """Return what a board is and what runs the model there, name and text."""
+    return [(name, report.environment[name]) for name in _TOLD if name in report.environment]
+
+
+def meanwhile(report: Report) -> list[tuple[str, str]]:
+    """Return how a board was during the measurement, name and text."""
+    if report.telemetry is None:
+        return [("sensors", "none could be read")]
+    return telemetry_rows(report.telemetry)
+
+
+def warning(telemetry: Telemetry | None) -> str:
+    """Return a sentence that warns of throttling; empty without any."""
+    if telemetry is None or not slowed(telemetry):
+        return ""
+    return f"The machine slowed down while it was measured. {throttling(telemetry)}"
+
+
+def _engine(board: Board) -> Column:
+    model = board.model
+    runtime = board.report.environment.get("runtime", model.runtime)
+    return Column(
+        f"engine on {board.label}",
+        f"{model.name}: {runtime}, {model.precision}",
+        board.report.verdict,
+        model,
+        raised=True,
+    )

@@ -1,0 +1,69 @@
+"""Boards join the workstation's report; what is not theirs stays out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgedistill.errors import DataError, IntegrityError
+from edgedistill.report import from_json, join, to_json
+
+
+def test_joined_report_holds_all(full_report, orin_report, hot_report, joined_report):
+    """Each board's report as it was, in the order given; the rest is the workstation's."""
+    assert [board.label for board in joined_report.boards] == ["orin", "pi-5"]
+    assert [board.report for board in joined_report.boards] == [orin_report, hot_report]
+    assert replace(joined_report, boards=()) == full_report
+
+
+def test_joining_again_replaces(joined_report, orin_report, hot_report):
+    """A board that was measured anew stands there once, the others stay."""
+    later = replace(orin_report, created="2026-12-01T00:00:00Z")
+
+    again = from_json(join(to_json(joined_report), {"orin": to_json(later)}))
+
+    found = {board.label: board.report for board in again.boards}
+    assert found == {"orin": later, "pi-5": hot_report}
+
+
+def test_report_of_another_bundle_is_refused(full_report, orin_report):
+    """Another name, or a model that the workstation does not know."""
+    for stranger in (
+        replace(orin_report, name="ECG200"),
+        replace(
+            orin_report,
+            chosen="int4",
+            candidates=(replace(orin_report.candidates[0], name="int4"),),
+        ),
+    ):
+        with pytest.raises(DataError, match=r"'orin' is about .* deployed there"):
+            join(to_json(full_report), {"orin": to_json(stranger)})
+
+
+def test_workstation_is_no_board(full_report, joined_report, orin_report):
+    """A report with a teacher, with boards, or without a model is not what a board writes."""
+    empty = replace(orin_report, chosen=None, candidates=())
+    nested = replace(joined_report, teacher=None)
+
+    for other in (full_report, nested, empty):
+        with pytest.raises(DataError, match=r"'orin' is not a board's: it holds \d models"):
+            join(to_json(full_report), {"orin": to_json(other)})
+
+
+def test_labels_are_unique(joined_report):
+    """Two boards of one name could not be told apart."""
+    twice = (joined_report.boards[0], joined_report.boards[0])
+
+    with pytest.raises(DataError, match="Boards share a label: orin, orin"):
+        replace(joined_report, boards=twice)
+
+
+def test_other_version_is_refused(full_report, orin_report):
+    """Of either side."""
+    new = {**to_json(orin_report), "format": "edgedistill.report/2"}
+
+    with pytest.raises(IntegrityError, match="this version reads"):
+        join(to_json(full_report), {"orin": new})
+    with pytest.raises(IntegrityError, match="this version reads"):
+        join(new, {})

@@ -1,0 +1,106 @@
+"""`doctor`: what a board, or this machine, still needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edgedistill.distill.ship.connection import Access
+    from edgedistill.distill.ship.doctor.diagnosis import Diagnosis
+    from edgedistill.distill.ship.doctor.finding import Facts, Finding
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("host", required=False)
+@click.option("--target", metavar="NAME", help="Family of the board.  [default: as recognized]")
+@click.option(
+    "--runtime",
+    type=click.Choice(["onnxruntime", "tensorrt"]),
+    help="What the model needs.  [default: one of the family's is enough]",
+)
+@click.option("--root", metavar="DIR", help="Folder of releases there.  [default: ~/edgedistill]")
+@click.option("--python", metavar="PATH", help="Interpreter on HOST.  [default: python3]")
+@click.option("--identity", type=_FILE, help="Private key.  [default: as ssh]")
+@click.option("--known-hosts", type=_FILE, help="Known host keys.  [default: as ssh]")
+@click.option("--ssh-config", type=_FILE, help="SSH configuration.  [default: ~/.ssh/config]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def doctor(
+    host: str | None,
+    target: str | None,
+    runtime: str | None,
+    root: str | None,
+    python: str | None,
+    identity: Path | None,
+    known_hosts: Path | None,
+    ssh_config: Path | None,
+    as_json: bool,
+) -> int:
+    """Say what HOST (user@host:port; without it, this machine) needs to run a bundle.
+
+    Nothing is installed; the commands that would are printed. Exits with 5 if something is missing.
+
+    \b
+    Examples:
+      edgedistill doctor
+      edgedistill doctor pi@board.local --target aarch64
+    """
+    from edgedistill.cli.output import print_json
+    from edgedistill.distill.ship.connection import Access
+    from edgedistill.distill.ship.doctor.diagnosis import diagnose
+    from edgedistill.errors import MachineError, UsageError
+
+    if host is None and python is not None:
+        raise UsageError("--python names an interpreter on HOST. Name a HOST too.")
+    access = Access(identity=identity, known_hosts=known_hosts, config=ssh_config)
+    found = diagnose(_facts(host, root, python, access), target=target, runtime=runtime)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        _print(host or "this machine", found)
+    return MachineError.exit_code if found.outcome == "missing" else 0
+
+
+def _facts(host: str | None, root: str | None, python: str | None, access: Access) -> Facts:
+    import asyncio
+
+    from edgedistill.distill.ship import hosts
+    from edgedistill.distill.ship.connection import connect
+    from edgedistill.distill.ship.doctor import asking
+
+    if host is None:
+        return asking.here(root or hosts.ROOT)
+
+    async def ask() -> Facts:
+        board = hosts.parse(host, root=root or hosts.ROOT, python=python or hosts.PYTHON)
+        async with connect(board, access) as connection:
+            return await asking.there(connection)
+
+    return asyncio.run(ask())
+
+
+def _print(name: str, found: Diagnosis) -> None:
+    from edgedistill.cli.output import print_rows
+
+    print_rows(
+        f"{name}: {found.target.name}, {found.target.description}",
+        ("", "outcome", "seen", "needed"),
+        [(each.what, each.outcome, each.seen, each.needed) for each in found.findings],
+        words=True,
+    )
+    for each in found.findings:
+        _print_help(each)
+    click.echo(f"outcome: {found.outcome}")
+
+
+def _print_help(finding: Finding) -> None:
+    if not finding.commands and not finding.advice:
+        return
+    click.echo(f"{finding.what}: {finding.advice or 'run there'}")
+    for command in finding.commands:
+        click.echo(f"  {command}")
+    click.echo()

@@ -1,0 +1,1 @@
+"""What a board is, what it has, and what it still needs."""

@@ -1,0 +1,157 @@
+"""The facts of a machine: read where they stand, and nothing made up."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+import time
+
+import pytest
+
+from edgedistill.device import doctor
+from edgedistill.device.__main__ import main
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Write a file below a root of one's own."""
+
+    def write(path, text):
+        file = tmp_path / "root" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+    (tmp_path / "root").mkdir()
+    return write
+
+
+@pytest.fixture
+def facts(tmp_path, monkeypatch):
+    """Ask for the facts below that root, without trying packages."""
+    monkeypatch.setattr(doctor.probes, "packages", dict)
+    monkeypatch.setattr(doctor.probes, "gpu", lambda: None)
+    return lambda: doctor.facts(tmp_path / "releases", root=tmp_path / "root")
+
+
+def test_the_command_tells_this_machine(capsys, tmp_path):
+    """As JSON for the workstation: what is asked elsewhere is the same."""
+    code = main(["doctor", "--root", str(tmp_path / "a" / "b"), "--json"])
+
+    found = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert found["format"] == doctor.FORMAT
+    assert found["machine"] == platform.machine()
+    assert found["python"]["version"] == platform.python_version()
+    assert found["packages"]["onnxruntime"]["works"] is True
+    assert abs(found["clock"]["seconds"] - time.time()) < 60
+    assert found["disk"]["folder"] == str(tmp_path / "a" / "b")
+    assert found["disk"]["free_mib"] > 0
+    assert found["memory_mib"]["total"] > found["memory_mib"]["free"] > 0
+
+
+def test_a_person_gets_a_table(capsys, tmp_path):
+    """Nested facts are lines of their own."""
+    main(["doctor", "--root", str(tmp_path)])
+
+    out = capsys.readouterr().out
+    assert "python: version" in out
+    assert "packages: numpy: works" in out
+
+
+def test_a_jetson_is_read(facts, put):
+    """Board, chip, release of its system, power mode and those that there are."""
+    put("proc/device-tree/model", "NVIDIA Jetson Orin Nano Developer Kit\0")
+    put("proc/device-tree/compatible", "nvidia,p3768-0000\0nvidia,tegra234\0")
+    put("etc/nv_tegra_release", "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic\n")
+    put("etc/nvpmodel.conf", "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=1 NAME=25W >\n")
+    put("var/lib/nvpmodel/status", "pmode:0001 fmode:quiet")
+
+    found = facts()
+
+    assert found["board"] == "NVIDIA Jetson Orin Nano Developer Kit"
+    assert found["compatible"] == "nvidia,p3768-0000 nvidia,tegra234"
+    assert found["jetson_linux"] == "36.4.3"
+    assert found["power_mode"].startswith("25W")
+    assert found["power_modes"] == ["15W", "25W"]
+
+
+def test_a_machine_without_such_files_leaves_them_empty(facts):
+    """Nothing is made up."""
+    found = facts()
+
+    names = ("board", "compatible", "jetson_linux", "power_mode", "power_modes", "governor")
+    assert not any(found[name] for name in names)
+    assert found["memory_mib"] == {"total": None, "free": None}
+    assert found["cgroup"] == {"memory_mib": None, "cpus": None}
+
+
+def test_memory_is_read_in_mib(facts, put):
+    """The kernel counts in KiB."""
+    put("proc/meminfo", "MemTotal:       8388608 kB\nMemFree: 1 kB\nMemAvailable:   1048576 kB\n")
+
+    assert facts()["memory_mib"] == {"total": 8192, "free": 1024}
+
+
+def test_the_tightest_limit_of_a_container_counts(facts, put):
+    """A group above this process's own may be tighter."""
+    put("proc/self/cgroup", "0::/app/inner\n")
+    put("sys/fs/cgroup/app/inner/memory.max", "max\n")
+    put("sys/fs/cgroup/app/inner/cpu.max", "max 100000\n")
+    put("sys/fs/cgroup/app/memory.max", f"{512 << 20}\n")
+    put("sys/fs/cgroup/app/cpu.max", "150000 100000\n")
+
+    assert facts()["cgroup"] == {"memory_mib": 512, "cpus": 1.5}
+
+
+def test_the_limit_of_an_older_kernel_counts(facts, put):
+    """Version 1 of the groups says a huge number where there is no limit."""
+    put("sys/fs/cgroup/memory/memory.limit_in_bytes", f"{256 << 20}\n")
+    assert facts()["cgroup"]["memory_mib"] == 256
+
+    put("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n")
+    assert facts()["cgroup"]["memory_mib"] is None
+
+
+@pytest.mark.parametrize(
+    ("machine", "cpuinfo", "emulated"),
+    [
+        ("aarch64", "vendor_id\t: GenuineIntel\n", True),
+        ("aarch64", "CPU implementer\t: 0x41\n", False),
+        ("x86_64", "vendor_id\t: GenuineIntel\n", False),
+    ],
+)
+def test_an_emulator_is_noticed(facts, put, monkeypatch, machine, cpuinfo, emulated):
+    """An Arm program that sees an Intel processor does not run on Arm."""
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    put("proc/cpuinfo", cpuinfo)
+
+    assert facts()["emulated"] is emulated
+
+
+def test_a_file_where_the_folder_should_be_is_not_writable(tmp_path, facts):
+    """Releases cannot lie in a file."""
+    (tmp_path / "releases").write_text("")
+
+    assert facts()["disk"]["writable"] is False
+
+
+def test_a_managed_python_is_noticed(tmp_path):
+    """PEP 668: the distribution's Python refuses pip, unless in an environment of its own."""
+    script = (
+        "import json, sysconfig\n"
+        f"sysconfig.get_path = lambda name: {str(tmp_path)!r}\n"
+        "import sys\n"
+        "from edgedistill.device import doctor\n"
+        "before = doctor._python()['managed']\n"
+        "sys.prefix = sys.base_prefix\n"
+        "print(json.dumps([before, doctor._python()['managed']]))"
+    )
+    (tmp_path / "EXTERNALLY-MANAGED").touch()
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+
+    assert json.loads(done.stdout) == [sys.prefix == sys.base_prefix, True]

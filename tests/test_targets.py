@@ -1,0 +1,144 @@
+"""The families of boards: their files say one thing each, and a wrong file is told plainly."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from packaging.version import Version
+
+from edgedistill import config, targets
+from edgedistill.errors import ConfigError
+
+FOLDER = Path(__file__).parents[1] / "deploy" / "targets"
+JETSONS = ("jetson-orin", "jetson-orin-nano", "jetson-orin-nx", "jetson-agx-orin", "jetson-thor")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A copy of the files, to be changed."""
+    copy = tmp_path / "targets"
+    shutil.copytree(FOLDER, copy)
+    monkeypatch.setattr(targets, "_folder", lambda: copy)
+    return copy
+
+
+def test_the_families_are_those_that_the_documentation_names():
+    """Every family that is promised has a file."""
+    assert set(targets.names()) == {*JETSONS, "aarch64", "x86-64"}
+
+
+@pytest.mark.parametrize("name", targets.names())
+def test_every_file_makes_a_target_and_a_recipe(name):
+    """What it sets is a recipe's, and what it needs is there."""
+    target = targets.load(name)
+
+    recipe = config.parse(f"target: {name}")
+
+    assert recipe.target == name
+    assert set(recipe.optimize.runtimes) <= set(target.requires.runtimes)
+    assert bool(target.releases) == (name in JETSONS)
+
+
+@pytest.mark.parametrize("name", JETSONS)
+def test_releases_grow_and_run_on_the_chip(name):
+    """Newer releases of the system have newer parts, so the last is the one to bring a board to."""
+    target = targets.load(name)
+
+    for part in ("version", "linux", "tensorrt", "cuda", "python"):
+        versions = [Version(getattr(release, part)) for release in target.releases]
+        assert versions == sorted(versions)
+    assert all(target.board.compatible in release.boards for release in target.releases)
+
+
+def test_a_family_has_what_it_extends_unless_it_says_otherwise():
+    """A module of a family differs in what its own file names."""
+    family, nano = targets.load("jetson-orin"), targets.load("jetson-orin-nano")
+
+    assert nano.recipe == family.recipe
+    assert nano.requires == family.requires
+    assert nano.hardware.compute_capability == family.hardware.compute_capability
+    assert (nano.hardware.memory_gb, family.hardware.memory_gb) == ((4, 8), ())
+
+
+def test_a_family_of_ones_own_extends_another(folder):
+    """A new file is enough: it is known, recognized before its family, and keeps the rest."""
+    (folder / "gateway.toml").write_text(
+        'description = "Our gateway"\nextends = "jetson-orin-nx"\n'
+        '[board]\nnames = ["ACME Gateway"]\n[limits]\ndisk_mib = 4096\n'
+    )
+
+    found = targets.recognized("aarch64", "ACME Gateway 2", "nvidia,tegra234")
+
+    assert found is not None
+    assert (found.name, found.limits.disk_mib) == ("gateway", 4096)
+    assert found.limits.memory_mib == targets.load("jetson-orin-nx").limits.memory_mib
+
+
+@pytest.mark.parametrize(
+    ("machine", "board", "compatible", "name"),
+    [
+        ("x86_64", "", "", "x86-64"),
+        ("aarch64", "", "", "aarch64"),
+        ("aarch64", "Raspberry Pi 5 Model B Rev 1.0", "raspberrypi,5-model-b", "aarch64"),
+        (
+            "aarch64",
+            "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super",
+            "nvidia,p3768-0000+p3767-0005-super nvidia,p3767-0005 nvidia,tegra234",
+            "jetson-orin-nano",
+        ),
+        ("aarch64", "NVIDIA Jetson AGX Orin Developer Kit", "nvidia,tegra234", "jetson-agx-orin"),
+        ("aarch64", "NVIDIA Orin NX Developer Kit", "nvidia,tegra234", "jetson-orin-nx"),
+        ("aarch64", "A carrier of one's own", "nvidia,tegra234", "jetson-orin"),
+        ("aarch64", "NVIDIA Jetson AGX Thor Developer Kit", "nvidia,tegra264", "jetson-thor"),
+    ],
+)
+def test_a_board_is_recognized_by_its_device_tree(machine, board, compatible, name):
+    """The most particular family whose rules all hold is taken."""
+    found = targets.recognized(machine, board, compatible)
+
+    assert found is not None
+    assert found.name == name
+
+
+def test_an_unknown_processor_has_no_family():
+    """Nothing is made up."""
+    assert targets.recognized("riscv64", "", "") is None
+
+
+def test_an_unknown_name_is_told_with_the_nearest():
+    """The message lists what there is."""
+    with pytest.raises(ConfigError, match="Did you mean jetson-orin-nano"):
+        targets.load("jetson-orin-nan")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ('glibc = "2.27"', "", r"Target aarch64: limits.glibc: Field required. Mend aarch64.toml"),
+        ('glibc = "2.27"', 'glibc = "new"', "'new' is no version"),
+        ('python = ">=3.10"', 'python = "3.10 up"', "no bounds of versions"),
+        ("disk_mib = 200", "disk_mb = 200", "limits.disk_mib"),
+        ("[limits]", "[limits", "aarch64.toml cannot be read"),
+        ("[board]", 'extends = "mars"\n[board]', "extends 'mars', which does not exist"),
+        ("[board]", 'extends = "aarch64"\n[board]', "leads in a circle"),
+    ],
+)
+def test_a_wrong_file_is_told_plainly(folder, old, new, told):
+    """A person edits these files, so the message names the file and the place."""
+    file = folder / "aarch64.toml"
+    text = file.read_text("utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new, 1), "utf-8")
+
+    with pytest.raises(ConfigError, match=told):
+        targets.load("aarch64")
+
+
+def test_a_missing_list_of_releases_is_told(folder):
+    """A family may name a system that has no file."""
+    (folder / "systems" / "jetpack.toml").unlink()
+
+    with pytest.raises(ConfigError, match=r"systems/jetpack.toml cannot be read"):
+        targets.load("jetson-orin")

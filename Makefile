@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: demo test check lint types imports gpu-sim gpu-test gpu-bench clean
 
 demo: $(READY) ## Compress a real data set, end to end; ends with the report's path
-	$(BIN)/edgedistill compress --data GunPoint --out demo
+	$(BIN)/edgedistill compress --data ItalyPowerDemand --out demo
 
 test: $(READY) ## Tests, doctests, and the README's commands
 	$(BIN)/python -m pytest

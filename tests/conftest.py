@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import shutil
 import signal
-from collections.abc import Callable
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 # Before NumPy and torch load: on networks this small, more threads only wait for each other.
@@ -34,3 +42,106 @@ def unavailable() -> Callable[[str], NoReturn]:
         pytest.skip(reason)
 
     return stop
+
+
+@pytest.fixture(scope="session")
+def ssh_key(unavailable: Callable[[str], NoReturn]) -> Callable[..., Path]:
+    """Make a private SSH key at a path; the public one lies beside it."""
+    if shutil.which("ssh-keygen") is None:
+        unavailable("ssh-keygen is not installed: apt-get install openssh-client")
+
+    def make(path: Path, kind: str = "ed25519", *, passphrase: str = "") -> Path:
+        command = ["ssh-keygen", "-q", "-C", "", "-t", kind, "-N", passphrase, "-f", path]
+        subprocess.run(command, check=True)
+        return path
+
+    return make
+
+
+@dataclass(frozen=True)
+class SshServer:
+    """OpenSSH's server on loopback, and what a user needs to log in."""
+
+    folder: Path
+    port: int
+    user: str
+    key: Path  # private, without a passphrase
+    known_hosts: Path  # names the server's true key
+    config: Path  # an SSH configuration in which the server is called `board`
+    host_key: Path  # public
+    host: str = "127.0.0.1"
+
+    @property
+    def address(self) -> str:
+        """Return what `deploy` takes."""
+        return f"{self.user}@{self.host}:{self.port}"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Return the options with which a command reaches it."""
+        return ("--identity", str(self.key), "--known-hosts", str(self.known_hosts))
+
+
+@pytest.fixture(scope="session")
+def ssh_server(
+    tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], NoReturn]
+) -> Iterator[SshServer]:
+    """A real SSH server with a key of its own; it serves whoever runs the tests."""
+    program = shutil.which("sshd") or shutil.which("/usr/sbin/sshd")
+    if program is None:
+        unavailable("sshd is not installed: apt-get install openssh-server")
+    if os.getuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # or it does not start
+    folder = tmp_path_factory.mktemp("sshd")
+    server = _ssh_files(folder)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([program, "-D", "-e", "-f", folder / "sshd_config"], stderr=log)
+    try:
+        _wait_for_port(server.port, process, folder / "log")
+        yield server
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _ssh_files(folder: Path) -> SshServer:
+    """Write the keys and the configuration of both sides."""
+    for name in ("host", "user"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", folder / name]
+        subprocess.run(command, check=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    user = getpass.getuser()
+    (folder / "authorized_keys").write_text((folder / "user.pub").read_text())
+    (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {(folder / 'host.pub').read_text()}")
+    (folder / "sshd_config").write_text(
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder / 'host'}\nUsePAM no\n"
+        f"AuthorizedKeysFile {folder / 'authorized_keys'}\nPidFile none\nStrictModes no\n"
+        "PermitRootLogin prohibit-password\nPasswordAuthentication no\nMaxStartups 100\n"
+        "Subsystem sftp internal-sftp\n"
+    )
+    (folder / "config").write_text(
+        f"Host board\n  HostName 127.0.0.1\n  Port {port}\n  User {user}\n"
+        f"  IdentityFile {folder / 'user'}\n  UserKnownHostsFile {folder / 'known_hosts'}\n"
+    )
+    return SshServer(
+        folder=folder,
+        port=port,
+        user=user,
+        key=folder / "user",
+        known_hosts=folder / "known_hosts",
+        config=folder / "config",
+        host_key=folder / "host.pub",
+    )
+
+
+def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(0.02)
+    pytest.fail(f"sshd did not start: {log.read_text()}")

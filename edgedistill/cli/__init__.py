@@ -13,9 +13,13 @@ import click
 from edgedistill import __version__
 from edgedistill.cli.compare import compare
 from edgedistill.cli.compress import compress, init
+from edgedistill.cli.deployment import deploy, rollback, status, trust
+from edgedistill.cli.doctor import doctor
 from edgedistill.cli.experiment import experiment
 from edgedistill.cli.explain import explain
 from edgedistill.cli.files import inspect, report
+from edgedistill.cli.program import program
+from edgedistill.cli.signing import sign, verify
 from edgedistill.cli.stages import bundle, distill, export, optimize, train
 from edgedistill.cli.validation import benchmark, validate
 from edgedistill.errors import EdgeDistillError, MachineError, UsageError
@@ -36,7 +40,7 @@ def cli() -> None:
     \b
     Exit codes:
       0  done; for compress, bundle and validate: the contract is kept; for compare: alike
-      1  a run of an experiment failed
+      1  a run of an experiment failed, or a board was not tried
       2  a wrong command, argument or recipe
       3  data or a model that cannot be used
       4  the contract or a verification is broken
@@ -60,6 +64,14 @@ for _command in (
     experiment,
     report,
     inspect,
+    sign,
+    verify,
+    deploy,
+    rollback,
+    status,
+    trust,
+    doctor,
+    program,
 ):
     cli.add_command(_command)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from edgedistill.cli.recipes import read_recipe, recipe_options
+from edgedistill.cli.signing import sign_key_option, signed_copy
 
 _TEMPLATE = Path(__file__).with_name("recipe.yaml")
 
@@ -43,6 +44,7 @@ def init(path: Path, data: str, force: bool) -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the run.  [default: runs/NAME of the recipe or data]",
 )
+@sign_key_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def compress(
     recipe: Path | None,
@@ -53,6 +55,7 @@ def compress(
     target: str | None,
     trust: bool,
     out: Path | None,
+    sign_key: Path | None,
     as_json: bool,
 ) -> int:
     """Run all stages of RECIPE, or of what --data names; go on where an earlier run stopped.
@@ -81,7 +84,10 @@ def compress(
     folder = out or Path("runs") / (found.name or Path(found.data.train).stem)
     with progress() as tell:
         result = pipeline.compress(found, folder, tell)
+    signed = signed_copy(result.bundle, sign_key, folder)
     paths = {"page": str(result.page), "bundle": str(result.bundle) if result.bundle else None}
+    if signed:
+        paths["signed"] = str(signed)
     if as_json:
         facts = {"stages": dict(result.stages), "costs": dict(result.costs)}
         print_json({**paths, **facts, "report": to_json(result.report)})

@@ -10,22 +10,45 @@ import click
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="[LABEL=]FILE",
+    help="Report of a board, to join to the one in PATH; may be given again. Its label is the "
+    "name of its folder, unless given.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the joined report.  [default: boards, beside the one in PATH]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def report(path: Path, as_json: bool) -> None:
+def report(path: Path, devices: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Print the report in PATH, and draw its page anew.
 
-    PATH is the folder of a run, the folder that `bundle` wrote, or a report.json.
+    PATH is the folder of a run, the folder that `bundle` wrote, or a report.json. With --device
+    the page also shows the model as it runs on that board, and goes to a folder of its own.
 
     \b
     Example: edgedistill report runs/GunPoint
+             edgedistill report runs/GunPoint --device orin=orin/report.json
     """
     from edgedistill.cli.output import print_json, print_report
-    from edgedistill.files import read_json, write_text
-    from edgedistill.report import from_json, html, markdown
+    from edgedistill.errors import UsageError
+    from edgedistill.files import read_json, write_json, write_text
+    from edgedistill.report import from_json, html, join, markdown
 
     places = (path / "result" / "report.json", path / "report.json")
     file = next((place for place in places if place.exists()), path)
     values = read_json(file)
+    if devices:
+        labeled = _labeled(devices)
+        values = join(values, {label: read_json(place) for label, place in labeled.items()})
+        file = (out or _beside(file) / "boards") / "report.json"
+        write_json(file, values)
+    elif out is not None:
+        raise UsageError("--out is the folder of a joined report. Give a board's with --device.")
     facts = from_json(values)
     write_text(file.with_suffix(".html"), html.render(values))
     write_text(file.with_suffix(".md"), markdown.render(values))
@@ -34,6 +57,32 @@ def report(path: Path, as_json: bool) -> None:
     else:
         print_report(facts)
     click.echo(f"Wrote {file.with_suffix('.html')} and {file.with_suffix('.md')}.", err=True)
+
+
+def _labeled(devices: tuple[str, ...]) -> dict[str, Path]:
+    """Return where each board's report is, by its label."""
+    from edgedistill.errors import UsageError
+
+    found: dict[str, Path] = {}
+    for device in devices:
+        label, given, name = device.rpartition("=")
+        place = Path(name)
+        if not given:
+            label = place.absolute().parent.name if place.name == "report.json" else place.stem
+        if not label or label in found:
+            raise UsageError(
+                f"The board of {device!r} has the label {label!r}, which is empty or taken. Give "
+                "each a label of its own: --device LABEL=FILE."
+            )
+        found[label] = place
+    return found
+
+
+def _beside(file: Path) -> Path:
+    """Return the folder of a report; of a run, the run's: its stages hold what they made alone."""
+    from edgedistill.stages.folder import STAGE
+
+    return file.parent.parent if (file.parent / STAGE).exists() else file.parent
 
 
 @click.command()

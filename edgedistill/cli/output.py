@@ -91,9 +91,13 @@ def shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def print_rows(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows under a head as a table."""
+def print_rows(
+    title: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, words: bool = False
+) -> None:
+    """Print rows under a head as a table; words stand left in their column, figures right."""
     table = _table(head)
+    for column in table.columns if words else ():
+        column.justify = "left"
     for row in rows:
         table.add_row(*row)
     _print(title, table)
@@ -144,17 +148,24 @@ def _change(value: float | None) -> str:
 
 
 def print_report(report: Report) -> None:
-    """Print what a report says: models side by side, clauses, verdict."""
+    """Print what a report says: models side by side, clauses, boards, verdict."""
+    from edgedistill.report import boards
+
     _print_models(report.models())
-    print_rows(
-        "Contract",
-        ("clause", "measured", "95 % interval", "threshold", "outcome"),
-        [_clause_row(clause) for clause in report.contract],
-    )
+    print_contract("Contract", report.contract)
     for reason in report.reasons:
         click.echo(reason)
+    if report.boards:
+        outcomes = [(board.label, boards.summary(board)) for board in report.boards]
+        print_facts("Boards", outcomes)
     chosen = f", chosen: {report.chosen}" if report.chosen else ""
     click.echo(f"\nverdict: {report.verdict}{chosen}")
+
+
+def print_contract(title: str, clauses: Iterable[Clause]) -> None:
+    """Print clauses, what was measured for each, and how it came out."""
+    head = ("clause", "measured", "95 % interval", "threshold", "outcome")
+    print_rows(title, head, [_clause_row(clause) for clause in clauses])
 
 
 def _print_models(models: Sequence[Candidate]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgedistill.cli.recipes import read_recipe, recipe_options
+from edgedistill.cli.signing import sign_key_option, signed_copy
 
 _OUT = click.option(
     "--out",
@@ -143,6 +144,7 @@ def optimize(
 @click.option("--student", required=True, type=_FOLDER, help="Folder that `distill` wrote.")
 @click.option("--variants", required=True, type=_FOLDER, help="Folder that `optimize` wrote.")
 @_OUT
+@sign_key_option
 @_JSON
 def bundle(
     recipe: Path | None,
@@ -150,6 +152,7 @@ def bundle(
     student: Path,
     variants: Path,
     out: Path,
+    sign_key: Path | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -169,6 +172,7 @@ def bundle(
     found = read_recipe(recipe, **options)
     with progress() as tell:
         report = one_stage.bundle(found, teacher, student, variants, out, tell)
+    signed_copy(out / "bundle.zip" if report.verdict == "kept" else None, sign_key, out)
     if as_json:
         print_json({"out": str(out), "report": to_json(report)})
     else:

@@ -1,7 +1,8 @@
 """The command line of the device side: `python -m edgedistill.device`.
 
 argparse, not click: a board has NumPy and a runtime, nothing else. Everything but the
-parsers is imported after parsing, so that help is instant and Ctrl-C is always caught.
+parsers is imported after parsing, so that help is instant and Ctrl-C is always caught. The
+parser of a command that was not asked for is not made: a board's first prediction waits for it.
 """
 
 from __future__ import annotations
@@ -9,30 +10,50 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from edgedistill import __version__
-from edgedistill.device.commands import benchmarking, building, environment, tuning, validating
+from edgedistill.device.commands.options import resolve_release
 from edgedistill.device.commands.output import INTERRUPTED
 from edgedistill.errors import EdgeDistillError, MachineError
 
+_COMMANDS = {  # each with its module in `commands`
+    "predict": "predicting",
+    "validate": "validating",
+    "benchmark": "benchmarking",
+    "build": "building",
+    "tune": "tuning",
+    "releases": "releases",
+    "environment": "environment",
+    "doctor": "doctor",
+    "drift": "drift",
+}
+_PROG = "python -m edgedistill.device"
 _INTERRUPTED = "Interrupted; nothing half written was kept."
 _EPILOG = """example:
-  python -m edgedistill.device validate gunpoint.zip --threads 2 --out report.json
+  %(prog)s validate gunpoint.zip --threads 2 --out report.json
 
 exit codes:
   0  the contract is kept
   2  a wrong command or argument
   3  a model that cannot be used
-  4  the contract is broken
+  4  the contract is broken, or something drifted
   5  something is missing on this machine
   6  a bundle that cannot be trusted
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; messages go to stderr."""
-    options = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, *, prog: str = _PROG) -> int:
+    """Run one command and return its exit code; messages go to stderr.
+
+    Args:
+        arguments: by default those of the command line.
+        prog: how it was started, for help.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(prog, arguments).parse_args(arguments)
     try:
+        resolve_release(options)
         code: int = options.command(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -69,17 +90,18 @@ def _explained(error: Exception) -> tuple[str, int]:
     return f"error: {error}. Check the path and the disk.", MachineError.exit_code
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str, arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m edgedistill.device",
-        description="Validate and time a bundle's model on this machine.",
+        prog=prog,
+        description="Install, validate, time and run bundles on this machine.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"edgedistill {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (validating, benchmarking, building, tuning, environment):
-        module.add(commands)
+    asked = arguments[0] if arguments else ""
+    for module in [_COMMANDS[asked]] if asked in _COMMANDS else _COMMANDS.values():
+        import_module(f"edgedistill.device.commands.{module}").add(commands)
     return parser
 
 

@@ -39,8 +39,9 @@ class OrtRuntime:
         self._settings = settings
         self._ort = _onnxruntime()
         self._session = open_session(self._ort, path, settings, provider)
-        self._input = _one_tensor("input", self._session.get_inputs(), 3, path)
-        self._output = _one_tensor("output", self._session.get_outputs(), 2, path)
+        with explained(path):  # a name that is no text
+            self._input = _one_tensor("input", self._session.get_inputs(), 3, path)
+            self._output = _one_tensor("output", self._session.get_outputs(), 2, path)
 
     def logits(self, series: Floats) -> Floats:
         """Return the logits of a batch, (N, C, T) -> (N, K).
@@ -88,13 +89,18 @@ def _onnxruntime() -> ModuleType:
 
 def _one_tensor(what: str, found: Sequence[Any], rank: int, path: Path) -> Any:
     """Return the model's only input or output if it is float32, of this rank, with free N."""
-    seen = ", ".join(f"{item.name} {item.type} {item.shape}" for item in found)
-    only = found[0]
-    right = len(found) == 1 and only.type == "tensor(float)" and len(only.shape) == rank
-    if not right or isinstance(only.shape[0], int):
+    seen = ", ".join(f"{item.name} {item.type} {item.shape}" for item in found) or "not there"
+    right = [
+        item
+        for item in found
+        if item.type == "tensor(float)"
+        and len(item.shape) == rank
+        and not isinstance(item.shape[0], int)
+    ]
+    if len(found) != 1 or not right:
         axes = "(N, C, T)" if rank == 3 else "(N, K)"
         raise ModelError(
             f"The {what} of {path.name} is {seen}; one float32 {axes} with free N is needed. "
             "Export the model with edgedistill, with a dynamic batch."
         )
-    return only
+    return right[0]

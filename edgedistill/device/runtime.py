@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edgedistill.bundle import Model
-from edgedistill.device.engines import Engines
 from edgedistill.device.ort import OrtRuntime
 from edgedistill.device.telemetry import cores
-from edgedistill.device.tensorrt import TensorRtRuntime, prepare
 from edgedistill.errors import MachineError, UsageError
 from edgedistill.perturbation import Floats
 from edgedistill.session import DEFAULT
+
+if TYPE_CHECKING:
+    from edgedistill.device.engines import Engines
+
+_TENSORRT = "tensorrt"
 
 
 class Runtime(Protocol):
@@ -50,13 +53,13 @@ def start(
         ModelError: the runtime cannot load the model.
         UsageError: threads is below 1, or the model's runtime has no providers.
     """
-    if model.runtime == TensorRtRuntime.name:
+    if model.runtime == _TENSORRT:
         if provider is not None:
             raise UsageError(
                 f"Model {model.name!r} runs in TensorRT itself, which has no providers. Leave "
                 f"--provider out, or choose a model for {OrtRuntime.name!r} with --model."
             )
-        return TensorRtRuntime(prepare(model.path, engines or Engines()).engine)
+        return _tensorrt(model, engines)
     if model.runtime != OrtRuntime.name:
         raise MachineError(
             f"Model {model.name!r} is made for {model.runtime!r}, which this build cannot run. "
@@ -67,3 +70,10 @@ def start(
     settings = replace(settings, threads=wanted)
     who = "cpu" if provider is None else provider
     return OrtRuntime(model.path, settings=settings, provider=who)
+
+
+def _tensorrt(model: Model, engines: Engines | None) -> Runtime:
+    from edgedistill.device.engines import Engines  # here: ONNX Runtime starts faster without
+    from edgedistill.device.tensorrt import TensorRtRuntime, prepare
+
+    return TensorRtRuntime(prepare(model.path, engines or Engines()).engine)

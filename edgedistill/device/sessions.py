@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from edgedistill.device.onnx_file import check_alone
 from edgedistill.errors import MachineError, ModelError
 from edgedistill.session import SessionSettings
 
@@ -30,6 +31,7 @@ _LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
+_ORT_FORMAT = ".ort"  # by its suffix ONNX Runtime, too, tells the format
 _ERRORS_ONLY = 3  # ORT's severity; its warnings are about its own graph passes
 
 
@@ -45,7 +47,8 @@ def open_session(ort: ModuleType, path: Path, settings: SessionSettings, provide
     Raises:
         MachineError: this build has no such provider, it does not start here, or it leaves a part
             of the model to the CPU.
-        ModelError: the file is no model that this ONNX Runtime can run.
+        ModelError: the file is no model that this ONNX Runtime can run, or keeps a part of it in
+            other files.
     """
     name = PROVIDERS.get(provider, provider)
     available = ort.get_available_providers()
@@ -55,6 +58,8 @@ def open_session(ort: ModuleType, path: Path, settings: SessionSettings, provide
             f"{', '.join(available)}. Install the build of ONNX Runtime for this board, for a "
             "CUDA device: python -m pip install onnxruntime-gpu"
         )
+    if path.suffix != _ORT_FORMAT:  # which has no tensors elsewhere
+        check_alone(path)
     options = session_options(ort, settings)
     if name == CPU:
         return _open(ort, path, options, CPU)

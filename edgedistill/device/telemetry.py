@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +44,8 @@ def cores() -> int:
 
 
 def _installed(name: str) -> str:
+    from importlib import metadata  # slow, and who only asks for the cores needs none of it
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

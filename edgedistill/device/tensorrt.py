@@ -16,6 +16,7 @@ from edgedistill.device.cuda_memory import DeviceMemory
 from edgedistill.device.engine_builder import FREE
 from edgedistill.device.engine_layers import Layer, profiler, read_layers, timed
 from edgedistill.device.engines import Engine, Engines, Place, place_here
+from edgedistill.device.onnx_file import check_alone
 from edgedistill.device.tensorrt_library import Library, load
 from edgedistill.errors import DataError, IntegrityError, ModelError, ShapeError
 from edgedistill.perturbation import Floats
@@ -45,9 +46,10 @@ def prepare(model: Path, engines: Engines, *, compute_capability: str | None = N
 
     Raises:
         MachineError: TensorRT, cuda-python, a GPU or a DLA core is missing.
-        ModelError: TensorRT refuses the file.
+        ModelError: TensorRT refuses the file, or it keeps a part of the model in other files.
         UsageError: TensorRT cannot build for that compute capability.
     """
+    check_alone(model)
     library = load()
     here = place_here(library, compute_capability=compute_capability)
     try:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from edgedistill.bundle import Model
+from edgedistill import files
+from edgedistill.bundle import MANIFEST, Bundle, Model
 from edgedistill.device.benchmark import ROUNDS, measure_together
 from edgedistill.device.ort import OrtRuntime
 from edgedistill.device.telemetry import cores
 from edgedistill.errors import UsageError
 from edgedistill.metrics import Estimate
+from edgedistill.packing import rewrite
 from edgedistill.perturbation import Floats
 from edgedistill.session import DEFAULT, SessionSettings
 
@@ -70,6 +73,27 @@ def tune(model: Model, series: Floats, *, rounds: int = ROUNDS) -> Tuning:
         gain *= times[before].value / times[best].value
         found += trials[1:] if found else trials
     return Tuning(model=model.name, trials=tuple(found), settings=best, gain=gain)
+
+
+def write_tuned(bundle: Bundle, path: Path, sessions: Mapping[str, SessionSettings]) -> None:
+    """Write a copy of an open bundle in which models have other session settings.
+
+    Args:
+        bundle: stays as it is, unless `path` is its own.
+        path: as for `edgedistill.packing.write`.
+        sessions: settings by the name of a model; the others keep theirs.
+
+    Raises:
+        UsageError: `path` is taken by something else, or there is no such model.
+        MachineError: the disk refuses.
+    """
+    chosen = {bundle.model(name).name: settings for name, settings in sessions.items()}
+    models = [
+        {**entry, "session": chosen[entry["name"]].to_dict()} if entry["name"] in chosen else entry
+        for entry in bundle.manifest["models"]
+    ]
+    facts = {**bundle.manifest, "models": models}
+    rewrite(bundle, path, lambda root: files.write_json(root / MANIFEST, facts))
 
 
 def fastest(times: Mapping[SessionSettings, Estimate]) -> SessionSettings:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from aeon.datasets import load_italy_power_demand
 
-from edgedistill.files import unpack
+from edgedistill.archives import unpack
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def save(tmp_path):
         (("compress", "no.yaml"), ("Cannot read the recipe no.yaml", "Check the path.")),
         (
             ("compress", "--data", "GunPoint", "--target", "arch64"),
-            ("There is no target 'arch64'. Did you mean aarch64? Known: aarch64, jetson-orin",),
+            ("There is no target 'arch64'. Did you mean aarch64? Known: aarch64, jetson-agx-orin",),
         ),
         (
             ("compress", "--data", "GunPoint", "--set", "student.width"),

@@ -27,6 +27,7 @@ def test_every_stage_is_a_command():
     assert set(COMMANDS) == {
         *("init", "compress", "train", "distill", "export", "optimize", "bundle"),
         *("validate", "benchmark", "explain", "compare", "experiment", "report", "inspect"),
+        *("sign", "verify", "doctor", "program", "deploy", "rollback", "status", "trust"),
     }
 
 

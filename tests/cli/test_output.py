@@ -76,6 +76,43 @@ def test_report_draws_the_page_anew(invoke, finished):
     assert "Wrote" in by_file.stderr
 
 
+def test_report_joins_boards(invoke, finished, tmp_path):
+    """Each board by its label, or its folder's name; beside the run's stages, which stay whole."""
+    result = finished.folder / "result" / "report.json"
+    before = result.read_bytes()
+    board = tmp_path / "orin" / "report.json"
+    invoke("validate", finished.bundle, "--runs", 5, "--out", board)
+
+    ran = invoke("report", finished.folder, "--device", board, "--device", f"pi={board}")
+    elsewhere = invoke(
+        *("report", result, "--device", board, "--out", tmp_path / "out", "--json"),
+    )
+
+    joined = read_json(finished.folder / "boards" / "report.json")
+    assert [entry["label"] for entry in joined["boards"]] == ["orin", "pi"]
+    assert "orin   kept" in ran.stdout
+    assert "engine on pi" in (finished.folder / "boards" / "report.html").read_text("utf-8")
+    assert "engine on pi" in (finished.folder / "boards" / "report.md").read_text("utf-8")
+    assert elsewhere.json == read_json(tmp_path / "out" / "report.json")
+    assert result.read_bytes() == before
+
+
+def test_report_of_boards_that_share_a_label(invoke, finished, tmp_path):
+    """A second one of that name would hide the first: a usage error, before anything is read."""
+    ran = invoke("report", finished.folder, "--device", "a=x.json", "--device", "a=y.json")
+
+    assert ran.code == 2
+    assert "has the label 'a', which is empty or taken" in ran.stderr
+
+
+def test_report_out_is_for_boards(invoke, finished, tmp_path):
+    """Without a board there is nothing to join."""
+    ran = invoke("report", finished.folder, "--out", tmp_path / "out")
+
+    assert ran.code == 2
+    assert "--out is the folder of a joined report" in ran.stderr
+
+
 def test_report_of_nothing_is_3(invoke, tmp_path):
     """The path is named."""
     ran = invoke("report", tmp_path / "none")

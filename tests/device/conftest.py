@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,9 +20,10 @@ import pytest
 from aeon.datasets import load_italy_power_demand
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedistill import bundle, files, occlusion
+from edgedistill import bundle, files, occlusion, packing
 from edgedistill.contract import Contract
 from edgedistill.device.ort import OrtRuntime
+from edgedistill.device.service import Service
 from edgedistill.device.tensorrt_library import Library, load
 from edgedistill.golden import Golden
 from edgedistill.perturbation import default_plan
@@ -123,7 +125,7 @@ class World:
             for precision, file in models.items()
         ]
         chosen = {"models": entries, "chosen": entries[0].name}
-        bundle.write(path, **{**self.kwargs, **chosen, **changes})
+        packing.write(path, **{**self.kwargs, **chosen, **changes})
         return path
 
 
@@ -165,10 +167,38 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(folder, series, golden, student, kwargs)
 
 
+class ThreadedService(Service):
+    """A service that leaves signals alone, because only the main thread can catch them."""
+
+    @contextmanager
+    def signals(self, then: Callable[[], object] | None = None) -> Iterator[None]:
+        """Note whom to wake, for `end`."""
+        self._then = then
+        yield
+
+    def end(self) -> None:
+        """Do what a signal would."""
+        self.stop()
+        if self._then is not None:
+            self._then()
+
+
+@pytest.fixture
+def threaded_service(tmp_path: Path) -> ThreadedService:
+    """A service for a thread."""
+    return ThreadedService(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def italy(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sound bundle as a zip; never changed by a test."""
     return world.write(tmp_path_factory.mktemp("bundle") / "italy.zip")
+
+
+@pytest.fixture(scope="session")
+def sysfs() -> ModuleType:
+    """The sensor files of three kinds of board."""
+    return _sibling("sysfs")
 
 
 @pytest.fixture(name="write_onnx")
@@ -268,3 +298,23 @@ def fake_tensorrt(
 
     yield install
     load.cache_clear()
+
+
+@pytest.fixture
+def kills(tmp_path: Path) -> Callable[..., list[str]]:
+    """Kill a command at each of its steps on copies of a root; return what the steps were."""
+
+    def run(pristine: Path, command: list[str], *, code: int = 0) -> list[str]:
+        script = Path(__file__).with_name("kills.py")
+        (tmp_path / "kills").mkdir()
+        ran = subprocess.run(
+            [sys.executable, script, pristine, tmp_path / "kills", "1000", *command],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        *steps, end = ran.stdout.splitlines()
+        assert end == f"ended {code}", ran.stdout[-2000:] + ran.stderr
+        return steps
+
+    return run

@@ -11,6 +11,8 @@ from edgedistill.device.engine_builder import BuildOptions
 from edgedistill.device.engines import FACTS, PLAN, Engines, Place, default_cache, place_here, read
 from edgedistill.errors import DataError, IntegrityError, MachineError, UsageError
 
+PLACE = {"library": "tensorrt", "version": "10", "gpu": "Orin", "compute_capability": "8.7"}
+
 
 @pytest.fixture
 def built(rtx, world, tmp_path):
@@ -134,6 +136,38 @@ def test_damaged_facts_are_refused(built, text, message):
 
     with pytest.raises(IntegrityError, match=message):
         read(engine.plan)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gpu_fallback": [1]}, "1 stands where a text belongs"),
+        ({"sha256": None}, "None stands where a text belongs"),
+        ({"place": {**PLACE, "version": ["10"]}}, "stands where a text belongs"),
+        ({"place": "here"}, "is damaged: ValueError"),
+    ],
+    ids=["layer", "hash", "version", "place"],
+)
+def test_facts_of_other_types_are_refused(built, change, message):
+    """Before anything is computed from them."""
+    _, engine, _ = built
+    facts = json.loads(engine.plan.with_name(FACTS).read_text())
+    engine.plan.with_name(FACTS).write_text(json.dumps({**facts, **change}))
+
+    with pytest.raises(IntegrityError, match=message):
+        read(engine.plan)
+
+
+@pytest.mark.parametrize("version", ["", "ten", "9" * 5000, "٣٣٣٣٣٣٣٣٣٣٣٣"])
+def test_a_version_that_is_none_fits_nowhere(built, version):
+    """Not even where a later release of the same major version would do."""
+    _, engine, here = built
+    options = dataclasses.replace(engine.options, version_compatible=True)
+    place = dataclasses.replace(here, version=version)
+    other = dataclasses.replace(engine, options=options, place=place)
+
+    with pytest.raises(IntegrityError, match="An engine runs only where it was built"):
+        other.check(here)
 
 
 def test_impossible_options_in_the_facts_are_refused(built):

@@ -17,6 +17,7 @@ import edgedistill_kernels
 import pytest
 
 import edgedistill
+from edgedistill.distill.ship.program import write_program
 
 OURS = {"edgedistill", "edgedistill_kernels"}
 ALLOWED = OURS | {"numpy", "onnxruntime"}
@@ -71,6 +72,17 @@ def test_validates_where_only_numpy_and_onnxruntime_are(italy, tmp_path):
     assert ran.returncode == 0, ran.stderr
     assert "verdict: kept" in ran.stdout
     assert (tmp_path / "report.json").exists()
+
+
+def test_program_validates_where_only_numpy_and_onnxruntime_are(italy, tmp_path):
+    """The same from the one file that travels; nothing of the checkout can be imported."""
+    program = tmp_path / "edgedistill-device.pyz"
+    write_program(program)
+
+    ran = _run_alone(italy, tmp_path / "report.json", program)
+
+    assert ran.returncode == 0, ran.stderr
+    assert "verdict: kept" in ran.stdout
 
 
 @pytest.mark.parametrize("package", ["torch", "onnx", "click", "pydantic", "yaml", "numba"])

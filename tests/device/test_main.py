@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from onnxruntime import get_available_providers
 
 from edgedistill import __version__, report
 from edgedistill.bundle import open_bundle
-from edgedistill.device import ort
+from edgedistill.device import ort, watch
 from edgedistill.device.__main__ import main
 from edgedistill.device.commands.tuning import _tuning_table
+from edgedistill.device.sensors import Sensors
 from edgedistill.device.sessions import PROVIDERS
 from edgedistill.device.tuning import Trial, Tuning
 from edgedistill.errors import MachineError
@@ -79,6 +81,73 @@ def test_benchmark(italy, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["runs"] == 10
     assert found["p50_ms"]["value"] > 0
+
+
+def test_benchmark_says_what_the_model_takes(italy, capsys):
+    """Throughput, memory and cold start from fresh processes; --no-costs leaves them out."""
+    assert main(["benchmark", str(italy), "--json", *QUICK]) == 0
+    costs = json.loads(capsys.readouterr().out)["costs"]
+    assert main(["benchmark", str(italy), "--no-costs", *QUICK]) == 0
+    without = capsys.readouterr().out
+
+    assert costs["peak_mib"] > costs["bare_mib"]
+    assert costs["cold_start_ms"] > 0
+    assert "10, as asked for; the p95's interval is" in without
+    assert "cold start" not in without
+
+
+def test_runs_auto_says_why_it_ended(italy, capsys):
+    """By default the interval or the budget ends it, and the table says which."""
+    assert main(["benchmark", str(italy), "--no-costs", "--budget", "0.3"]) == 0
+    ended = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("runs"))
+
+    assert "narrow enough" in ended or "until the time was up" in ended
+
+
+def test_runs_that_are_no_number(italy, capsys):
+    """A sentence, not a traceback."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["benchmark", str(italy), "--runs", "many"])
+
+    assert stopped.value.code == 2
+    assert "'many' is no number; give one, or auto" in capsys.readouterr().err
+
+
+def test_budget_that_is_no_time(italy, capsys):
+    """Nothing can be measured in it."""
+    assert main(["benchmark", str(italy), "--budget", "0"]) == 2
+    assert "give more than 0 for both" in capsys.readouterr().err
+
+
+def test_validate_reports_costs_and_telemetry(sysfs, italy, tmp_path, monkeypatch, capsys):
+    """What was asked for, and what the sensors said, are in the report and in the table."""
+    sysfs.write(tmp_path, sysfs.ORIN_NANO)
+    monkeypatch.setattr(watch, "Sensors", lambda: Sensors(tmp_path))
+    out = tmp_path / "report.json"
+
+    assert main(["validate", str(italy), "--costs", "--out", str(out), *QUICK]) == 0
+
+    table, written = capsys.readouterr().out, report.from_json(json.loads(out.read_text()))
+    assert written.telemetry.settings["power mode"] == "25W (1)"
+    assert written.telemetry.throttling == ()
+    assert written.candidates[0].costs.cold_start_ms > 0
+    assert re.search(r"^power mode +25W \(1\)$", table, re.MULTILINE)
+    assert re.search(r"^throttling +none was seen$", table, re.MULTILINE)
+    assert re.search(r"^cold start +[\d.]+ m?s to the first answer$", table, re.MULTILINE)
+
+
+def test_throttling_is_said(sysfs, italy, tmp_path, monkeypatch, capsys):
+    """A board that slows down while it is measured says so in the table and in the report."""
+    hot = {"sys/class/thermal/cooling_device0/cur_state": "3"}
+    sysfs.write(tmp_path, {**sysfs.ORIN_NANO, **hot})
+    monkeypatch.setattr(watch, "Sensors", lambda: Sensors(tmp_path))
+    out = tmp_path / "report.json"
+
+    main(["validate", str(italy), "--out", str(out), *QUICK])
+
+    assert "cpufreq-cpu0 slows the machine down" in capsys.readouterr().out
+    (sign,) = json.loads(out.read_text())["telemetry"]["throttling"]
+    assert "cpufreq-cpu0 slows the machine down" in sign
 
 
 def test_tune_prints_and_stores(italy, tmp_path, capsys):

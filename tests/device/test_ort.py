@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill.device.ort import OrtRuntime
 from edgedistill.errors import MachineError, ModelError, ShapeError
@@ -48,7 +48,7 @@ def test_damaged_file_is_a_model_error(world, tmp_path, kept):
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(whole[: int(kept * len(whole))])
 
-    with pytest.raises(ModelError, match=r"cannot run damaged.onnx.*Copy or export"):
+    with pytest.raises(ModelError, match=r"damaged.onnx is no ONNX file.*Copy or export"):
         OrtRuntime(damaged)
 
 
@@ -100,6 +100,32 @@ def _identity(path, kind, shape):
     opset = [helper.make_opsetid("", 20)]
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
     return path
+
+
+@pytest.mark.parametrize("name", [b"series", b"logits"])
+def test_a_name_that_is_no_text_is_a_model_error(world, tmp_path, name):
+    """ONNX Runtime loads such a model, and Python cannot say how its tensor is called."""
+    path = tmp_path / "odd.onnx"
+    content = (world.folder / "student.onnx").read_bytes()
+    path.write_bytes(content.replace(name, b"\xff" * len(name)))
+
+    with pytest.raises(ModelError, match=r"cannot run odd.onnx: 'utf-8' codec can't decode"):
+        OrtRuntime(path)
+
+
+def test_a_model_without_an_input_is_a_model_error(tmp_path):
+    """One that always says the same can be loaded, and cannot be asked."""
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 2])
+    value = numpy_helper.from_array(np.zeros((1, 2), np.float32))
+    graph = helper.make_graph(
+        [helper.make_node("Constant", [], ["logits"], value=value)], "g", [], [logits]
+    )
+    opset = [helper.make_opsetid("", 20)]
+    path = tmp_path / "constant.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
+
+    with pytest.raises(ModelError, match=r"The input of constant.onnx is not there; one float32"):
+        OrtRuntime(path)
 
 
 @pytest.mark.parametrize(

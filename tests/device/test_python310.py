@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
+import zipfile
 from pathlib import Path
 
 import edgedistill_kernels
+import numpy as np
 import onnxruntime
 import pytest
 
 import edgedistill
 from edgedistill.distill.optimize.ort_format import to_ort
+from edgedistill.distill.ship.program import write_program
+from edgedistill.reference import DriftLimits, Reference, features
 
 PYTHON = os.environ.get("EDGEDISTILL_PY310", "")
 pytestmark = [
@@ -28,14 +33,14 @@ pytestmark = [
 
 
 def _run(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    roots = [Path(package.__file__).parents[1] for package in (edgedistill, edgedistill_kernels)]
     return subprocess.run(
-        [PYTHON, *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, roots))},
-        cwd=cwd,
-        capture_output=True,
-        text=True,
+        [PYTHON, *arguments], env=_environment(), cwd=cwd, capture_output=True, text=True
     )
+
+
+def _environment() -> dict[str, str]:
+    roots = [Path(package.__file__).parents[1] for package in (edgedistill, edgedistill_kernels)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, roots))}
 
 
 def test_interpreter_is_a_bare_python310(tmp_path):
@@ -79,3 +84,83 @@ def test_validates_on_python310(italy, tmp_path):
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["verdict"] == "kept"
     assert written["environment"]["python"].startswith("3.10.")
+
+
+def test_program_on_python310(italy, tmp_path):
+    """The one file: installed with the bundle, validated there, switched to, asked again."""
+    program, root = tmp_path / "p.pyz", tmp_path / "root"
+    write_program(program)
+
+    def run(*arguments: str | Path) -> str:
+        ran = subprocess.run([PYTHON, "-I", *arguments], capture_output=True, text=True)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    options = ("--root", root, "--json")
+    installed = run(program, "releases", "install", italy, "--unsigned", *options)
+    release = Path(json.loads(installed)["path"])
+    run(program, "validate", release, "--runs", "20")
+    switched = json.loads(run(program, "releases", "switch", release.name, *options))
+
+    assert switched["outcome"] == "confirmed"
+    current = root / "current"
+    with zipfile.ZipFile(current / "edgedistill-device.pyz") as archive:
+        assert "edgedistill/bundle.pyc" in archive.namelist()
+    timed = run(current / "edgedistill-device.pyz", "benchmark", current, "--runs", "20", "--json")
+    assert json.loads(timed)["runs"] == 20
+
+
+def test_drift_on_python310(world, tmp_path):
+    """A profile that an older NumPy writes is one that it reads."""
+    said = world.golden.student
+    known = Reference(
+        features=features(world.golden.series), logits=said.logits, signed=said.signed
+    )
+    bundle = world.write(tmp_path / "b.zip", reference=(known, DriftLimits(min_series=20)))
+    np.savetxt(tmp_path / "series.csv", world.golden.series[:, 0], delimiter=",")
+
+    kept = _run(
+        *("-m", "edgedistill.device", "predict", bundle, "series.csv", "--preprocessed"),
+        *("--profile", "profile.npz", "--saliency-every", "1"),
+        cwd=tmp_path,
+    )
+    asked = _run("-m", "edgedistill.device", "drift", bundle, "profile.npz", cwd=tmp_path)
+
+    assert kept.returncode == asked.returncode == 0, kept.stderr + asked.stderr
+    assert "class rates" in asked.stdout
+
+
+def test_predicts_on_python310(italy, tmp_path):
+    """With reasons, from text and from NPZ; the bad line alone is refused."""
+    (tmp_path / "x.csv").write_text("1,2,3\nwhat\n")
+    np.savez(tmp_path / "x.npz", x=np.arange(48.0).reshape(2, 24))
+
+    ran = [
+        _run(
+            *("-m", "edgedistill.device", "predict", italy, name, "--json", "--saliency"),
+            cwd=tmp_path,
+        )
+        for name in ("x.csv", "x.npz")
+    ]
+
+    assert [done.returncode for done in ran] == [3, 0], ran
+    assert [len(done.stdout.splitlines()) for done in ran] == [3, 3], "the plan and two answers"
+
+
+def test_serves_on_python310(italy, tmp_path):
+    """A socket, and a clean end."""
+    address = tmp_path / "s"
+    command = ["-m", "edgedistill.device", "predict", italy, "--listen", f"unix:{address}"]
+    with subprocess.Popen(
+        [PYTHON, *command], env=_environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert "Listening" in process.stderr.readline()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(address))
+            client.sendall(b"1,2,3\n")
+            answer = json.loads(client.makefile().readline())
+        process.terminate()
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
+
+    assert "class" in answer

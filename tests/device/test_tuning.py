@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import replace
 
@@ -11,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 
-from edgedistill.bundle import Model
+from edgedistill.bundle import Model, open_bundle
 from edgedistill.device import tuning
-from edgedistill.device.tuning import TOLERANCE, fastest, tune
+from edgedistill.device.tuning import TOLERANCE, fastest, tune, write_tuned
 from edgedistill.errors import MachineError, UsageError
 from edgedistill.metrics import Estimate
 from edgedistill.session import DEFAULT, SessionSettings
@@ -167,3 +168,53 @@ def test_missing_onnxruntime(student, world, monkeypatch):
 
     with pytest.raises(MachineError, match="python -m pip install onnxruntime"):
         tune(student, world.series)
+
+
+@pytest.fixture
+def two(world, tmp_path):
+    """A bundle of two models, as a folder."""
+    models = dict.fromkeys(("fp32", "int8"), world.folder / "student.onnx")
+    return world.write(tmp_path / "b", models)
+
+
+@pytest.mark.parametrize("name", ["t", "t.zip"])
+def test_write_tuned_changes_the_settings_alone(two, tmp_path, name):
+    """Of the model that was named; everything else is as it was, in the source and in the copy."""
+    before = (two / "manifest.json").read_bytes()
+
+    with open_bundle(two) as source:
+        write_tuned(source, tmp_path / name, {"student-int8": TWO})
+
+    with open_bundle(tmp_path / name) as tuned:
+        assert [model.session for model in tuned.models] == [None, TWO]
+        expected = json.loads(before)
+        expected["models"][1]["session"] = TWO.to_dict()
+        assert tuned.manifest == expected
+    assert (two / "manifest.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["b2", "b2.zip"])
+def test_write_tuned_may_replace_its_own_source(world, tmp_path, name):
+    """A board that tunes the bundle it has, twice: the newer settings win."""
+    world.write(tmp_path / name)
+
+    for settings in (TWO, SessionSettings()):
+        with open_bundle(tmp_path / name) as source:
+            write_tuned(source, tmp_path / name, {"student-fp32": settings})
+
+    with open_bundle(tmp_path / name) as found:
+        assert found.model("student-fp32").session == SessionSettings()
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+def test_write_tuned_refuses_other_targets_and_models(two, tmp_path):
+    """Nothing of somebody else's is replaced, and a model that is not there is named."""
+    (tmp_path / "photos").mkdir()
+
+    with open_bundle(two) as source:
+        with pytest.raises(UsageError, match="exists and is no bundle"):
+            write_tuned(source, tmp_path / "photos", {"student-int8": TWO})
+        with pytest.raises(UsageError, match="no model 'best'"):
+            write_tuned(source, tmp_path / "t", {"best": TWO})
+
+    assert not (tmp_path / "t").exists()

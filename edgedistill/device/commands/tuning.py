@@ -29,8 +29,8 @@ def add(commands: Commands) -> None:
 def _tune(options: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from edgedistill.bundle import open_bundle, write_tuned
-    from edgedistill.device.tuning import tune
+    from edgedistill.bundle import open_bundle
+    from edgedistill.device.tuning import tune, write_tuned
 
     with open_bundle(options.bundle) as bundle:
         found = tune(bundle.model(options.model), bundle.golden().series)

@@ -1,0 +1,267 @@
+"""`deploy`, `rollback`, `status` and `trust`: boards that are reached over SSH."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from edgedistill.distill.ship.connection import Access
+    from edgedistill.distill.ship.hosts import Host
+    from edgedistill.distill.ship.outcome import Outcome
+    from edgedistill.distill.ship.standing import Standing
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+def _reaching(command: Callable[..., int]) -> Callable[..., int]:
+    """Add the options that say which boards, and how they are reached: `hosts` and `access`."""
+
+    @wraps(command)
+    def run(
+        hosts: tuple[str, ...],
+        inventory: Path | None,
+        group: str | None,
+        root: str | None,
+        python: str | None,
+        target: str | None,
+        identity: Path | None,
+        known_hosts: Path | None,
+        ssh_config: Path | None,
+        **others: Any,
+    ) -> int:
+        from edgedistill.distill.ship.connection import Access
+
+        access = Access(identity=identity, known_hosts=known_hosts, config=ssh_config)
+        given = {"root": root, "python": python, "target": target}
+        return command(hosts=_hosts(hosts, inventory, group, given), access=access, **others)
+
+    for option in reversed(_REACHING):
+        run = option(run)
+    return run
+
+
+_REACHING = (
+    click.option("--inventory", type=_FILE, help="Boards in a TOML file, instead of HOSTS."),
+    click.option("--group", help="Only the boards of the inventory that are in this group."),
+    click.option("--root", help="Folder on the board.  [default: ~/edgedistill]"),
+    click.option("--python", help="Python on the board.  [default: python3]"),
+    click.option("--target", help="Family of the boards.  [default: as recognized]"),
+    click.option("--identity", type=_FILE, help="Private key.  [default: as ssh]"),
+    click.option("--known-hosts", type=_FILE, help="Known host keys.  [default: as ssh]"),
+    click.option("--ssh-config", type=_FILE, help="SSH configuration.  [default: ~/.ssh/config]"),
+    click.option("--jobs", default=8, show_default=True, help="Boards at a time."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table."),
+)
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("hosts", nargs=-1)
+@click.option("--model", help="Model of the bundle, instead of the chosen one.")
+@click.option("--threads", type=int, help="CPU threads of one call.  [default: as tuned, else 1]")
+@click.option("--provider", help="Who computes in ONNX Runtime there.  [default: cpu]")
+@click.option("--runs", type=int, help="Timed calls of the validation.  [default: enough]")
+@click.option(
+    "--allowed-signers",
+    type=_FILE,
+    help="Whom boards trust that trust nobody yet; see `edgedistill trust`.",
+)
+@click.option("--unsigned", is_flag=True, help="Take the bundle without asking who signed it.")
+@click.option("--keep", default=3, show_default=True, help="Releases that stay on a board.")
+@click.option("--canary", default=0, show_default=True, help="Boards that go first.")
+@click.option(
+    "--out",
+    default="boards",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the boards' reports.",
+)
+@click.option(
+    "--report", type=_FILE, help="The run's report, to join.  [default: beside BUNDLE, if there]"
+)
+@click.option("--dry-run", is_flag=True, help="Look at the boards, and write nothing there.")
+@_reaching
+def deploy(
+    bundle: Path,
+    hosts: list[Host],
+    access: Access,
+    model: str | None,
+    threads: int | None,
+    provider: str | None,
+    runs: int | None,
+    allowed_signers: Path | None,
+    unsigned: bool,
+    keep: int,
+    canary: int,
+    out: Path,
+    report: Path | None,
+    dry_run: bool,
+    jobs: int,
+    as_json: bool,
+) -> int:
+    """Bring BUNDLE to HOSTS (user@host:port), validate it there, and make it run.
+
+    A board switches only if the contract is kept there, and returns by itself to what ran before if
+    the new release is not healthy. Exits with 0 if all boards are done, else with the code of the
+    most telling failure: 6, then 4, 3, 2, 5.
+
+    \b
+    Example: edgedistill deploy runs/GunPoint/result/bundle.zip pi@board.local
+    Example: edgedistill deploy bundle.zip --inventory boards.toml --group home --canary 1
+    """
+    from edgedistill.cli.boards import print_outcomes, watching
+    from edgedistill.cli.output import print_json
+    from edgedistill.distill.ship.fleet import deploy_to_all
+    from edgedistill.distill.ship.outcome import exit_code
+    from edgedistill.distill.ship.shipment import shipment
+    from edgedistill.distill.ship.steps import Request
+    from edgedistill.distill.ship.trust import read_signers
+    from edgedistill.errors import UsageError
+
+    if unsigned and allowed_signers is not None:
+        raise UsageError("--unsigned asks for no signer; leave it or --allowed-signers out.")
+    request = Request(
+        model=model,
+        threads=threads,
+        provider=provider,
+        runs=runs,
+        unsigned=unsigned,
+        signers=None if allowed_signers is None else read_signers(allowed_signers),
+        keep=keep,
+        dry_run=dry_run,
+        out=out,
+    )
+    with (
+        shipment(bundle, model=model, unsigned=unsigned) as shipped,
+        watching([host.name for host in hosts]) as tell,
+    ):
+        work = deploy_to_all(shipped, hosts, access, request, tell, jobs=jobs, canaries=canary)
+        outcomes = asyncio.run(work)
+    if as_json:
+        print_json([each.to_dict() for each in outcomes])
+    else:
+        print_outcomes(outcomes)
+    _join(outcomes, report, bundle, out)
+    return exit_code(outcomes)
+
+
+@click.command()
+@click.argument("hosts", nargs=-1)
+@_reaching
+def rollback(hosts: list[Host], access: Access, jobs: int, as_json: bool) -> int:
+    """Return HOSTS to the release that ran before.
+
+    \b
+    Example: edgedistill rollback pi@board.local
+    """
+    from edgedistill.distill.ship import standing
+
+    return _each(hosts, lambda host: standing.rollback(host, access), jobs, as_json)
+
+
+@click.command()
+@click.argument("hosts", nargs=-1)
+@_reaching
+def status(hosts: list[Host], access: Access, jobs: int, as_json: bool) -> int:
+    """Say what runs on HOSTS, and whether it kept its contract there.
+
+    \b
+    Example: edgedistill status --inventory boards.toml
+    """
+    from edgedistill.distill.ship import standing
+
+    return _each(hosts, lambda host: standing.status(host, access), jobs, as_json)
+
+
+@click.command()
+@click.argument("hosts", nargs=-1)
+@click.option(
+    "--allowed-signers", type=_FILE, required=True, help="Signers, as `man ssh-keygen` has them."
+)
+@_reaching
+def trust(
+    hosts: list[Host], access: Access, allowed_signers: Path, jobs: int, as_json: bool
+) -> int:
+    """Tell HOSTS whose signatures they trust, in the place of whom they trusted before.
+
+    \b
+    Example: edgedistill trust pi@board.local --allowed-signers allowed_signers
+    """
+    from edgedistill.distill.ship import standing
+    from edgedistill.distill.ship.trust import read_signers
+
+    signers = read_signers(allowed_signers)
+    return _each(hosts, lambda host: standing.set_trust(host, access, signers), jobs, as_json)
+
+
+def _each(
+    hosts: list[Host],
+    work: Callable[[Host], Coroutine[Any, Any, Standing]],
+    jobs: int,
+    as_json: bool,
+) -> int:
+    from edgedistill.cli.boards import print_standings
+    from edgedistill.cli.output import print_json
+    from edgedistill.distill.ship.fleet import together
+    from edgedistill.distill.ship.outcome import exit_code
+
+    found = asyncio.run(together(hosts, work, jobs=jobs))
+    if as_json:
+        print_json([each.to_dict() for each in found])
+    else:
+        print_standings(found)
+    return exit_code(found)
+
+
+def _hosts(
+    named: tuple[str, ...], inventory: Path | None, group: str | None, given: dict[str, str | None]
+) -> list[Host]:
+    """Return the boards of the arguments or of the inventory; options win over the inventory."""
+    from dataclasses import replace
+
+    from edgedistill import targets
+    from edgedistill.distill.ship.hosts import parse
+    from edgedistill.distill.ship.inventory import read_inventory
+    from edgedistill.errors import UsageError
+
+    if bool(named) == (inventory is not None):
+        raise UsageError("Name boards as user@host, or an --inventory; one of the two.")
+    if group is not None and inventory is None:
+        raise UsageError("--group chooses from an --inventory. Name one.")
+    found = [parse(each) for each in named]
+    if inventory is not None:
+        found = read_inventory(inventory, group=group)
+    settings: dict[str, Any] = {name: each for name, each in given.items() if each is not None}
+    chosen = [replace(host, **settings) for host in found]
+    for target in {host.target for host in chosen if host.target}:
+        targets.load(target)  # a wrong name is better found before anybody is connected to
+    return chosen
+
+
+def _join(outcomes: list[Outcome], report: Path | None, bundle: Path, out: Path) -> None:
+    """Write the run's report with the boards in it, if there are both."""
+    from edgedistill.errors import DataError
+    from edgedistill.files import read_json, write_json, write_text
+    from edgedistill.report import html, join
+
+    boards = {each.host: each.report for each in outcomes if each.report is not None}
+    beside = bundle.with_name("report.json")
+    path = report or (beside if beside.is_file() else None)
+    if path is None or not boards:
+        return
+    try:
+        joined = join(read_json(path), boards)
+    except DataError as error:
+        if report is not None:
+            raise
+        click.echo(f"The reports were not joined: {error}", err=True)
+        return
+    write_json(out / "report.json", joined)
+    write_text(out / "report.html", html.render(joined))
+    click.echo(f"Wrote {out / 'report.html'}.", err=True)

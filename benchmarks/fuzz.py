@@ -1,0 +1,143 @@
+"""Feeds damaged and hand-made inputs to everything that a board parses, and counts the outcomes.
+
+    python benchmarks/fuzz.py --out benchmarks/results/fuzz.json
+
+Only our own errors may come out, with a message; nothing may be written outside of the folder at
+hand, unpickled or sent; no input may take 20 seconds, or half a gigabyte. Anything else is a
+finding, named by its subject and number, and the exit code is 1:
+
+    python benchmarks/fuzz.py --work FOLDER --replay "zip, members by hand" 171
+
+makes that input again, writes it to FOLDER/replay and reads it without a net. Every input follows
+from the seed, the subject and its number. What is done is kept in --work: a campaign that was
+stopped goes on, and several can share a folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy
+import onnxruntime
+from fuzzing import campaign, commands, corpus, worker
+from fuzzing.subjects import SUBJECTS
+
+from edgedistill import files
+
+_COLUMNS = "{:30} {:>8} {:>8} {:>8} {:>8} {:>6} {:>9}"
+
+
+def main() -> int:
+    """Run a campaign, or one input of it."""
+    options = _options()
+    if options.work is not None:
+        return _run(options, options.work)
+    with TemporaryDirectory(prefix="fuzz-") as work:
+        return _run(options, Path(work))
+
+
+def _run(options: argparse.Namespace, work: Path) -> int:
+    material = work / "corpus"
+    if not material.exists():
+        with files.whole_folder(material) as partial:
+            corpus.make(partial)
+    if options.replay is not None:
+        _replay(options, material, work)
+        return 0
+    began = time.monotonic()
+    tallies = campaign.run(
+        material,
+        work,
+        seed=options.seed,
+        scale=options.scale,
+        names=options.subject,
+        jobs=options.jobs,
+        tell=lambda text: print(text, file=sys.stderr),
+    )
+    asked = commands.ask(material, work, options.seed, round(options.commands * options.scale))
+    seconds = time.monotonic() - began
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_seconds = used.ru_utime + used.ru_stime
+    _print(tallies, asked)
+    if options.out is not None:
+        files.write_json(options.out, _facts(options, tallies, asked, seconds, cpu_seconds))
+    return int(bool(_findings(tallies) or asked.findings))
+
+
+def _facts(
+    options: argparse.Namespace,
+    tallies: dict[str, campaign.Tally],
+    asked: commands.Asked,
+    seconds: float,
+    cpu_seconds: float,
+) -> dict[str, object]:
+    return {
+        "seed": options.seed,
+        "inputs": sum(tally.inputs for tally in tallies.values()),
+        "seconds": round(seconds),  # of a campaign that went on: since it did
+        "cpu_seconds": round(cpu_seconds),  # of the processes that read
+        "versions": {
+            "python": sys.version.split()[0],
+            "numpy": numpy.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+        "subjects": {name: asdict(tally) for name, tally in tallies.items()},
+        "commands": asdict(asked),
+    }
+
+
+def _findings(tallies: dict[str, campaign.Tally]) -> list[str]:
+    """Return what is ours to mend: not the inputs at which ONNX Runtime itself dies or hangs."""
+    return [
+        f"{name}, {finding}"
+        for name, tally in tallies.items()
+        for finding in tally.findings
+        if not (SUBJECTS[name].native and campaign.died(finding))
+    ]
+
+
+def _print(tallies: dict[str, campaign.Tally], asked: commands.Asked) -> None:
+    print(_COLUMNS.format("subject", "inputs", "read", "refused", "crashed", "hung", "findings"))
+    for name, tally in tallies.items():
+        refused, found = sum(tally.refused.values()), len(tally.findings)
+        counts = tally.inputs, tally.read, refused, tally.crashed, tally.hung, found
+        print(_COLUMNS.format(name, *counts))
+    print(f"{sum(tally.inputs for tally in tallies.values())} inputs, and {asked.asked} commands")
+    for finding in (*_findings(tallies), *asked.findings):
+        print(finding)
+
+
+def _replay(options: argparse.Namespace, material: Path, work: Path) -> None:
+    name, index = options.replay
+    subject, found = SUBJECTS[name], corpus.Corpus(material)
+    folder = work / "replay"
+    folder.mkdir(exist_ok=True)
+    data = worker.made(subject, found, options.seed, int(index))
+    (folder / "input").write_bytes(data)
+    with TemporaryDirectory(dir=folder) as scratch:
+        subject.reads(data, Path(scratch), found)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, help="keeps what is done (default: nothing is kept)")
+    parser.add_argument("--out", type=Path, help="JSON of the counts")
+    parser.add_argument("--seed", default="1", help="decides every input (default: %(default)s)")
+    parser.add_argument("--scale", type=float, default=1.0, help="times the number of inputs")
+    parser.add_argument("--commands", type=int, default=60, help="inputs given to the real command")
+    parser.add_argument("--subject", action="append", choices=SUBJECTS, help="not all (repeatable)")
+    parser.add_argument("--jobs", type=int, default=1, help="workers at the same time")
+    parser.add_argument("--replay", nargs=2, metavar=("SUBJECT", "NUMBER"), help="one input")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

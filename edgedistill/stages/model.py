@@ -16,6 +16,7 @@ from edgedistill.distill.explainer import export_explainer
 from edgedistill.distill.explanation import export_explanation
 from edgedistill.distill.export import export
 from edgedistill.distill.optimize import variants
+from edgedistill.distill.optimize.calibration import Observe, observe
 from edgedistill.errors import DataError, ModelError
 from edgedistill.files import read_json, write_json
 from edgedistill.models import Explained
@@ -62,7 +63,13 @@ def export_student(
 
 
 def make_variants(
-    recipe: Recipe, data: Prepared, model: Path, out: Path, tell: Progress = silent
+    recipe: Recipe,
+    data: Prepared,
+    model: Path,
+    out: Path,
+    tell: Progress = silent,
+    *,
+    observe: Observe = observe,
 ) -> None:
     """Write the typed variants of an ONNX file into an existing folder.
 
@@ -72,6 +79,7 @@ def make_variants(
         model: the exported student.
         out: folder.
         tell: progress.
+        observe: collects what a model's values are on the calibration series, or knows it.
     """
     tell("optimize", 0, 1)
     series = calibration_series(data, recipe.optimize.calibration, recipe.seed)
@@ -82,6 +90,7 @@ def make_variants(
         recipe.optimize.precisions,
         runtimes=recipe.optimize.runtimes,
         batch=recipe.optimize.batch,
+        observe=observe,
     )
     facts = [{**asdict(variant), "path": variant.path.name} for variant in made]
     calibration = {"series": len(series), "sha256": sha256(series.tobytes()).hexdigest()}

@@ -14,6 +14,7 @@ from edgedistill.config import Recipe
 from edgedistill.contract import Contract
 from edgedistill.data import Prepared
 from edgedistill.device.runtime import start
+from edgedistill.distill.optimize.calibration import Observe, observe
 from edgedistill.distill.optimize.candidates import Candidate, front
 from edgedistill.distill.optimize.drawing import draw
 from edgedistill.distill.optimize.execution import Floats
@@ -40,6 +41,8 @@ def search_variants(
     out: Path,
     work: Path,
     tell: Progress = silent,
+    *,
+    observe: Observe = observe,
 ) -> Search | None:
     """Add the searched variant to a folder that `make_variants` filled, if the recipe asks for it.
 
@@ -55,6 +58,7 @@ def search_variants(
         out: folder of the variant stage.
         work: folder for what a killed search goes on from.
         tell: progress.
+        observe: collects what a model's values are on the calibration series, or knows it.
 
     Returns:
         None if the recipe asks for no search.
@@ -70,6 +74,7 @@ def search_variants(
         context=_context(recipe, data, teacher),
         prefer=recipe.optimize.prefer,
         budget_s=section.budget_s,
+        observe=observe,
         tell=tell,
     )
     found = again(
@@ -80,7 +85,7 @@ def search_variants(
         saliency_loss=section.saliency_loss,
     )
     write_search(found, out)
-    _recover(recipe, data, teacher, model, series, found, again, out, work, tell)
+    _recover(recipe, data, teacher, model, series, found, again, out, work, tell, observe)
     return found
 
 
@@ -104,6 +109,7 @@ def _recover(
     out: Path,
     work: Path,
     tell: Progress,
+    observe: Observe,
 ) -> None:
     """Train the student in 8 bits and search again; keep what comes of it only if it is better."""
     section = recipe.optimize.recover
@@ -114,7 +120,9 @@ def _recover(
         write_json(out / RECOVERY_JSON, {"taken": False, "reason": reason})
         return
     knowledge, _ = open_knowledge(teacher)
-    path = recovered(recipe, section, data, knowledge, model, calibration, found, work, tell)
+    path = recovered(
+        recipe, section, data, knowledge, model, calibration, found, work, tell, observe=observe
+    )
     new = again(path, terms=found.terms, folder=work / "recovered")
     reason = _worse(new.plain, found.plain, found.terms)
     write_json(

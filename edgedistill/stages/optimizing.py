@@ -6,10 +6,13 @@ from pathlib import Path
 
 from edgedistill.config import Recipe
 from edgedistill.data import Prepared
+from edgedistill.distill.optimize.histograms import kept_in
 from edgedistill.stages.formats import add_formats
 from edgedistill.stages.model import make_variants
 from edgedistill.stages.node_search import search_variants
 from edgedistill.stages.progress import Progress, silent
+
+CALIBRATION = "calibration"
 
 
 def optimize(
@@ -29,10 +32,12 @@ def optimize(
         teacher: folder of the teacher stage; None if the recipe asks for no search.
         model: the exported student.
         out: folder.
-        work: folder for what a killed search goes on from.
+        work: folder for what a killed search goes on from. Beside it lie the histograms of the
+            calibration, which spare the next run the collecting; they may be removed.
         tell: progress.
     """
-    make_variants(recipe, data, model, out, tell)
+    observe = kept_in(work.parent / CALIBRATION)
+    make_variants(recipe, data, model, out, tell, observe=observe)
     if teacher is not None:
-        search_variants(recipe, data, teacher, model, out, work, tell)
+        search_variants(recipe, data, teacher, model, out, work, tell, observe=observe)
     add_formats(recipe, data, out)

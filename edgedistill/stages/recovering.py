@@ -9,20 +9,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgedistill.config import Recipe, RecoverSection
+from edgedistill.config import Recipe
 from edgedistill.data import Prepared
-from edgedistill.distill.fit import Records
 from edgedistill.distill.knowledge import Knowledge
 from edgedistill.distill.objectives import KD, CrossEntropy, Objective, Term, TSDMaps
+from edgedistill.distill.optimize.calibration import Observe, observe
 from edgedistill.distill.optimize.execution import Floats, logits
 from edgedistill.distill.optimize.graph import fold, load, strip
 from edgedistill.distill.optimize.recovery import recover
 from edgedistill.distill.optimize.search import Search
 from edgedistill.distill.optimize.twin import check_trainable
+from edgedistill.distill.training import Records
 from edgedistill.errors import ModelError
 from edgedistill.files import whole_file
 from edgedistill.occlusion import Explanation, explain
 from edgedistill.perturbation import PerturbationPlan
+from edgedistill.sections import RecoverSection
 from edgedistill.stages.progress import Progress, epochs, silent
 from edgedistill.stages.teacher import plan_of, training_data
 from edgedistill.terms import KDTerm, Range, Weight
@@ -53,6 +55,8 @@ def recovered(
     found: Search,
     work: Path,
     tell: Progress = silent,
+    *,
+    observe: Observe = observe,
 ) -> Path:
     """Return the file of a float student whose weights were trained in 8 bits.
 
@@ -66,6 +70,7 @@ def recovered(
         found: the search before; its plain INT8 model is what is trained.
         work: folder for the checkpoint and the result.
         tell: progress.
+        observe: collects what the model's values are on the calibration series, or knows it.
     """
     config = replace(
         recipe.student.training,
@@ -85,6 +90,7 @@ def recovered(
         config,
         seed=recipe.seed,
         method=found.plain.setting.method or "minmax",
+        observe=observe,
         records=Records(checkpoint=work / "recovery.ckpt"),
         on_epoch=epochs(tell, "recover", section.epochs),
     )

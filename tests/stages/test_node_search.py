@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from edgedistill import contract
-from edgedistill.config import NodeSearchSection
 from edgedistill.distill.knowledge import Knowledge, explain_like
 from edgedistill.distill.optimize.execution import logits
 from edgedistill.files import read_json
+from edgedistill.sections import NodeSearchSection
 from edgedistill.stages.measuring import measure_all
 from edgedistill.stages.model import ONNX, VARIANTS, open_variants
 from edgedistill.stages.node_search import (

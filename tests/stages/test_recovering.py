@@ -7,10 +7,10 @@ import shutil
 import pytest
 import torch
 
-from edgedistill.config import NodeSearchSection, RecoverSection
 from edgedistill.distill.export import export
 from edgedistill.files import read_json
 from edgedistill.models import ModelSpec, build
+from edgedistill.sections import NodeSearchSection, RecoverSection
 from edgedistill.stages.model import ONNX, open_variants
 from edgedistill.stages.node_search import RECOVERED, RECOVERY_JSON, search_variants
 

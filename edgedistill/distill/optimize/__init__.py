@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 
 from edgedistill import files
+from edgedistill.distill.optimize.calibration import Observe, observe
 from edgedistill.distill.optimize.emulation import emulated
 from edgedistill.distill.optimize.execution import (
     TOLERANCE,
@@ -83,6 +84,7 @@ def variants(
     *,
     runtimes: Sequence[RuntimeName] = ("onnxruntime",),
     batch: int | None = None,
+    observe: Observe = observe,
 ) -> list[Variant]:
     """Write a model in each precision as `out`/RUNTIME-PRECISION.onnx; return what was written.
 
@@ -98,6 +100,7 @@ def variants(
         precisions: some of `PRECISIONS`.
         runtimes: what will run the files.
         batch: number of series that files for TensorRT are fixed to; None leaves it free.
+        observe: collects what a model's values are on the calibration series, or knows it.
 
     Raises:
         ConfigError: no such precision or runtime, or none of the runtimes has the precision.
@@ -118,7 +121,7 @@ def variants(
             base = floating
             if (runtime, precision) == ("onnxruntime", "int8"):
                 base = plain  # `quantize` aligns, and 8-bit convolutions are fast in one dimension
-            typed = _typed(base, runtime, precision, calibration)
+            typed = _typed(base, runtime, precision, calibration, observe)
             path = out / f"{SHORT_NAMES[runtime]}-{precision}.onnx"
             _write(typed, runtime, precision, path, sample, expected)
             made.append(_described(typed, runtime, precision, path, parameters(plain)))
@@ -145,7 +148,11 @@ def _forms(
 
 
 def _typed(
-    model: onnx.ModelProto, runtime: RuntimeName, precision: Precision, calibration: Floats
+    model: onnx.ModelProto,
+    runtime: RuntimeName,
+    precision: Precision,
+    calibration: Floats,
+    observe: Observe,
 ) -> onnx.ModelProto:
     if precision == "fp16":
         return to_fp16(model, calibration[:_CHECKED_SERIES])
@@ -155,7 +162,7 @@ def _typed(
         return to_w8a16(model, calibration[:_CHECKED_SERIES])
     if precision == "int8":
         make = to_int8 if runtime == "onnxruntime" else to_int8_symmetric
-        return make(model, calibration)
+        return make(model, calibration, observe=observe)
     return model
 
 

@@ -7,6 +7,7 @@ levels, returns the range of minmax; so the three ways stand here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +23,7 @@ Ranges = dict[str, tuple[float, float]]  # lowest and highest value of a tensor,
 METHODS: tuple[Method, ...] = ("minmax", "percentile", "entropy")
 
 LEVELS = 256
-_BINS = 8 * LEVELS
+BINS = 8 * LEVELS  # of a histogram
 _CLIPPED = 0.001  # share of all values beyond the range of "percentile", both ends together
 _STEP = LEVELS // 8  # bins between the ranges that "entropy" tries
 
@@ -34,6 +35,9 @@ class Histogram:
     counts: NDArray[np.int64]  # (B,), of equal bins
     low: float
     high: float
+
+
+Observe = Callable[[onnx.ModelProto, Floats], dict[str, Histogram]]
 
 
 def observe(model: onnx.ModelProto, series: Floats) -> dict[str, Histogram]:
@@ -48,10 +52,10 @@ def observe(model: onnx.ModelProto, series: Floats) -> dict[str, Histogram]:
         for name, value in run(one[None]).items():
             low, high = limits.get(name, (np.inf, -np.inf))
             limits[name] = (min(low, float(value.min())), max(high, float(value.max())))
-    counts = {name: np.zeros(_BINS, dtype=np.int64) for name in limits}
+    counts = {name: np.zeros(BINS, dtype=np.int64) for name in limits}
     for one in series:
         for name, value in run(one[None]).items():
-            counts[name] += np.histogram(value, bins=_BINS, range=limits[name])[0]
+            counts[name] += np.histogram(value, bins=BINS, range=limits[name])[0]
     return {name: Histogram(counts[name], *limits[name]) for name in limits}
 
 
@@ -80,7 +84,7 @@ def _all(found: Histogram) -> tuple[float, float]:
 
 def _most(found: Histogram) -> tuple[float, float]:
     below = np.cumsum(found.counts) / found.counts.sum()
-    edges = np.linspace(found.low, found.high, _BINS + 1)
+    edges = np.linspace(found.low, found.high, BINS + 1)
     first = int(np.searchsorted(below, _CLIPPED / 2, side="right"))
     last = int(np.searchsorted(below, 1 - _CLIPPED / 2))
     return float(edges[first]), float(edges[last + 1])
@@ -94,10 +98,10 @@ def _telling(found: Histogram) -> tuple[float, float]:
 
     Source: Migacz, "8-bit inference with TensorRT", GTC 2017; there symmetric and of 128 levels.
     """
-    edges = np.linspace(found.low, found.high, _BINS + 1)
-    zero = int(np.clip(np.searchsorted(edges, 0.0), 0, _BINS))
-    counts = _without_spike(found.counts, min(zero, _BINS - 1))
-    lasts = range(_BINS, max(zero, LEVELS) - 1, -_STEP)
+    edges = np.linspace(found.low, found.high, BINS + 1)
+    zero = int(np.clip(np.searchsorted(edges, 0.0), 0, BINS))
+    counts = _without_spike(found.counts, min(zero, BINS - 1))
+    lasts = range(BINS, max(zero, LEVELS) - 1, -_STEP)
     last = min(lasts, key=lambda end: _divergence(counts, 0, end))
     firsts = range(0, min(zero, last - LEVELS) + 1, _STEP)
     first = min(firsts, key=lambda begin: _divergence(counts, begin, last))

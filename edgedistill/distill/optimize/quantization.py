@@ -24,7 +24,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from edgedistill.distill.optimize.alignment import align
-from edgedistill.distill.optimize.calibration import Method, Ranges, observe, ranges
+from edgedistill.distill.optimize.calibration import Method, Observe, Ranges, observe, ranges
 from edgedistill.distill.optimize.edges import float_outputs, keep_float
 from edgedistill.distill.optimize.execution import Floats, check_series
 from edgedistill.distill.optimize.graph import check, operators, strip
@@ -49,6 +49,7 @@ def to_int8(
     method: Method = "minmax",
     keep: frozenset[str] = frozenset(),
     reduce_range: bool = False,
+    observe: Observe = observe,
 ) -> onnx.ModelProto:
     """Return a folded model with 8-bit weights and activations; inputs and outputs stay float32.
 
@@ -59,6 +60,7 @@ def to_int8(
         keep: names of nodes, of those that `nodes` returns, that stay float.
         reduce_range: 7-bit weights. x86 without VNNI adds two products in 16 bits, which 8-bit
             weights can saturate; ARM, CUDA and newer x86 do not.
+        observe: collects what the model's values are on the series, or knows it.
 
     Raises:
         ConfigError: no such method or node.

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 
 import onnx
 
-from edgedistill.distill.fit import Epoch, FitConfig, Records, TrainingData, fit
+from edgedistill.distill.fit import fit
 from edgedistill.distill.objectives import Term
-from edgedistill.distill.optimize.calibration import Method, observe, ranges
+from edgedistill.distill.optimize.calibration import Method, Observe, observe, ranges
 from edgedistill.distill.optimize.execution import Floats
 from edgedistill.distill.optimize.twin import Twin
+from edgedistill.distill.training import Epoch, FitConfig, Records, TrainingData
 
 
 def recover(
@@ -23,6 +24,7 @@ def recover(
     seed: int,
     method: Method = "minmax",
     keep: frozenset[str] = frozenset(),
+    observe: Observe = observe,
     records: Records | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> onnx.ModelProto:
@@ -40,6 +42,7 @@ def recover(
         seed: of the order of series.
         method: how ranges are read.
         keep: names of nodes that stay float.
+        observe: collects what the model's values are on the series, or knows it.
         records: where the checkpoint goes.
         on_epoch: called after every epoch.
 

@@ -19,7 +19,14 @@ from typing import Literal
 import onnx
 
 from edgedistill.contract import Contract
-from edgedistill.distill.optimize.calibration import METHODS, Method, observe, ranges
+from edgedistill.distill.optimize.calibration import (
+    METHODS,
+    Histogram,
+    Method,
+    Observe,
+    observe,
+    ranges,
+)
 from edgedistill.distill.optimize.candidates import Candidate, Journal, Setting, journal_key
 from edgedistill.distill.optimize.execution import Floats, check_series
 from edgedistill.distill.optimize.graph import fold, load, strip
@@ -83,6 +90,7 @@ def search(
     agreement_loss: float | None = None,
     saliency_loss: float | None = None,
     budget_s: float | None = None,
+    observe: Observe = observe,
     tell: Tell = lambda *_: None,
 ) -> Search:
     """Find the smallest, or fastest, INT8 model that keeps the contract.
@@ -107,6 +115,7 @@ def search(
         saliency_loss: the same for the correlation of maps.
         budget_s: seconds after which no new candidate is measured; the float model and the first
             INT8 model always are. None has no end.
+        observe: collects what the model's values are on the series, or knows it.
         tell: progress.
 
     Raises:
@@ -116,7 +125,7 @@ def search(
     check_series(calibration, "INT8 calibration")
     journal = Journal(folder, journal_key(model, calibration, context))
     folded = strip(fold(load(model)))
-    bench = _Bench(folded, calibration, measure, journal, budget_s, tell)
+    bench = _Bench(folded, observe(folded, calibration), measure, journal, budget_s, tell)
     reference = bench.run(Setting(None))
     terms = beside(terms, reference, agreement=agreement_loss, saliency=saliency_loss)
     complete = True
@@ -192,7 +201,7 @@ class _Bench:
     def __init__(
         self,
         folded: onnx.ModelProto,
-        calibration: Floats,
+        observed: dict[str, Histogram],
         measure: Measure,
         journal: Journal,
         budget_s: float | None,
@@ -201,7 +210,7 @@ class _Bench:
         self.nodes = nodes(folded)
         self.seen: list[Candidate] = []
         self._folded, self._measure, self._journal, self._tell = folded, measure, journal, tell
-        self._observed = observe(folded, calibration)
+        self._observed = observed
         self._end = None if budget_s is None else time.monotonic() + budget_s
         self._steps = 1 + len(METHODS) + 3 * len(self.nodes)  # at most
 

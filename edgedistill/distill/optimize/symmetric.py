@@ -19,7 +19,14 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import shape_inference
 
-from edgedistill.distill.optimize.calibration import METHODS, Method, Ranges, observe, ranges
+from edgedistill.distill.optimize.calibration import (
+    METHODS,
+    Method,
+    Observe,
+    Ranges,
+    observe,
+    ranges,
+)
 from edgedistill.distill.optimize.execution import Floats, check_series, runner
 from edgedistill.distill.optimize.graph import check, operators, strip
 from edgedistill.distill.optimize.precision import to_fp16
@@ -35,7 +42,11 @@ _NODE_BYTES = 160  # about what a node, two constants and their names add to a f
 
 
 def to_int8_symmetric(
-    model: onnx.ModelProto, calibration: Floats, *, method: Method | None = None
+    model: onnx.ModelProto,
+    calibration: Floats,
+    *,
+    method: Method | None = None,
+    observe: Observe = observe,
 ) -> onnx.ModelProto:
     """Return a folded model with 8-bit weights and activations for TensorRT.
 
@@ -43,6 +54,7 @@ def to_int8_symmetric(
         model: folded, one input (N, C, T).
         calibration: series of the training set, (N, C, T): they set the ranges of activations.
         method: how a range is read off them; None takes what gives the nearest logits for them.
+        observe: collects what the model's values are on the series, or knows it.
 
     Raises:
         ConfigError: no such method.

@@ -9,12 +9,12 @@ from aeon.datasets import load_gunpoint
 from torch.nn import functional
 
 from edgedistill.distill.export import export
-from edgedistill.distill.fit import FitConfig, TrainingData
 from edgedistill.distill.objectives import KD, Term, TSDMaps
 from edgedistill.distill.optimize.execution import logits
 from edgedistill.distill.optimize.graph import fold, load, strip
 from edgedistill.distill.optimize.quantization import to_int8
 from edgedistill.distill.optimize.recovery import recover
+from edgedistill.distill.training import FitConfig, TrainingData
 from edgedistill.errors import ModelError
 from edgedistill.metrics import kl_divergence, pearson
 from edgedistill.models import ModelSpec, build

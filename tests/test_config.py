@@ -12,9 +12,10 @@ import yaml
 from edgedistill import config, targets
 from edgedistill.config import Recipe
 from edgedistill.contract import Contract
-from edgedistill.distill.fit import FitConfig
 from edgedistill.distill.presets import PRESETS
+from edgedistill.distill.training import FitConfig
 from edgedistill.errors import ConfigError
+from edgedistill.sections import NodeSearchSection, PruneSection, RecoverSection
 
 RECIPE = """\
 # the whole of it
@@ -432,15 +433,15 @@ def test_pruning_is_compared_with_the_teacher_of_the_whole_recipe():
 
     assert config.parse(text, whole=False).student.prune_from_teacher is not None
     whole = config.parse(f"teacher: {{family: lstm}}\n{text}")
-    assert whole.student.prune_from_teacher == config.PruneSection()
+    assert whole.student.prune_from_teacher == PruneSection()
 
 
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ("true", config.RecoverSection()),
-        ("{}", config.RecoverSection()),
-        ("{epochs: 3, target: student}", config.RecoverSection(epochs=3, target="student")),
+        ("true", RecoverSection()),
+        ("{}", RecoverSection()),
+        ("{epochs: 3, target: student}", RecoverSection(epochs=3, target="student")),
         ("false", None),
         ("null", None),
     ],
@@ -449,7 +450,7 @@ def test_recovery_is_a_switch_or_settings(given, expected):
     found = config.parse(f"optimize: {{search: {{}}, recover: {given}}}").optimize
 
     assert found.recover == expected
-    assert found.search == config.NodeSearchSection()
+    assert found.search == NodeSearchSection()
     assert config.parse(config.dump(Recipe(optimize=found))).optimize == found
 
 

@@ -94,10 +94,12 @@ def out(whole, tmp_path) -> Path:
 
 
 def test_a_run_leaves_whole_stages_and_nothing_else(whole):
+    """But for what calibration saw of the model, which the next run need not collect again."""
     result, out = whole
 
     assert ran(result) == list(STAGES)
-    assert {path.name for path in out.iterdir()} == {*STAGES, "recipe.yaml"}
+    assert {path.name for path in out.iterdir()} == {*STAGES, "recipe.yaml", ".work"}
+    assert {path.name for path in (out / ".work").iterdir()} == {"calibration"}
     assert {path.name for path in (out / "result").iterdir()} == {
         *("report.json", "report.html", "report.md", "bundle.zip", "stage.json")
     }
@@ -263,7 +265,7 @@ def test_a_killed_run_goes_on_where_it_stopped(whole, tmp_path):
     assert epochs[-1] == 4
     assert_same_weights(out, whole[1])
     assert result.report.verdict == "kept"
-    assert {path.name for path in out.iterdir()} == {*STAGES, "recipe.yaml"}
+    assert {path.name for path in (out / ".work").iterdir()} == {"calibration"}
 
 
 def as_files(folder: Path, change: Callable[[list[str]], list[str]]) -> str:

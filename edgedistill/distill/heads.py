@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from edgedistill.distill.features import TeacherFeatures
-from edgedistill.distill.fit import TrainingData
+from edgedistill.distill.training import TrainingData
 
 _BATCH = 256  # series at once
 _ITERATIONS = 1000  # at most; a linear head on a few hundred features needs far fewer

@@ -19,9 +19,10 @@ import yaml
 from pydantic import Field, StrictInt, ValidationError
 
 from edgedistill import config
-from edgedistill.config import ModelSection, Recipe
+from edgedistill.config import Recipe
 from edgedistill.errors import ConfigError
 from edgedistill.experiment.source import Source
+from edgedistill.sections import ModelSection
 from edgedistill.terms import Section
 
 Seed = Annotated[StrictInt, Field(ge=0)]

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgedistill.config import ModelSection, Recipe
+from edgedistill.config import Recipe
 from edgedistill.data import Prepared
 from edgedistill.distill.branches import branch_layers, branches
 from edgedistill.distill.objectives import StudentFriendly, Term
+from edgedistill.sections import ModelSection
 from edgedistill.stages import networks
 
 BRANCH_SEED = 3000  # added to the recipe's seed, and one more for each branch

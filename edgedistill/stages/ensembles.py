@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgedistill.config import Recipe, TeacherSection
+from edgedistill.config import Recipe
 from edgedistill.data import Prepared
 from edgedistill.errors import ModelError
+from edgedistill.sections import TeacherSection
 from edgedistill.stages import networks
 from edgedistill.stages.teacher import bring
 from edgedistill.teachers import Teacher, TorchTeacher

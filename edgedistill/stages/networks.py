@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialized
 from torch import nn
 
-from edgedistill.config import ModelSection
 from edgedistill.data import Prepared
-from edgedistill.distill.fit import Epoch
+from edgedistill.distill.training import Epoch
 from edgedistill.errors import ConfigError, DataError, ModelError
 from edgedistill.files import read_json, whole_file, write_json
 from edgedistill.models import ModelSpec, build, cost
+from edgedistill.sections import ModelSection
 
 WEIGHTS, FACTS = "weights.safetensors", "model.json"
 _UNREADABLE = (

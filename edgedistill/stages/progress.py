@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edgedistill.distill.fit import Epoch
+from edgedistill.distill.training import Epoch
 
 Progress = Callable[[str, int, int], None]  # what is being done, units done, units in all
 

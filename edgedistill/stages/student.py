@@ -9,11 +9,12 @@ from pathlib import Path
 from edgedistill import __version__, metrics
 from edgedistill.config import Recipe
 from edgedistill.data import Prepared
-from edgedistill.distill.fit import Records, fit
+from edgedistill.distill.fit import fit
 from edgedistill.distill.halving import Rung, climb
 from edgedistill.distill.knowledge import Knowledge, explain_like
 from edgedistill.distill.objectives import Term
 from edgedistill.distill.selection import Trial
+from edgedistill.distill.training import Records
 from edgedistill.files import fingerprint, sha256, write_json
 from edgedistill.stages import networks, search
 from edgedistill.stages.ensembles import files

@@ -12,9 +12,10 @@ from torch import nn
 
 from edgedistill.config import Recipe
 from edgedistill.data import Prepared
-from edgedistill.distill.fit import Records, TrainingData, fit
+from edgedistill.distill.fit import fit
 from edgedistill.distill.knowledge import Knowledge, ask, explain_like
 from edgedistill.distill.objectives import CrossEntropy, Term
+from edgedistill.distill.training import Records, TrainingData
 from edgedistill.errors import ModelError
 from edgedistill.files import read_json, write_json
 from edgedistill.metrics import pearson

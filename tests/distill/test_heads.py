@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from edgedistill.distill.features import TeacherFeatures, sizes
-from edgedistill.distill.fit import TrainingData
 from edgedistill.distill.heads import head_logits, spread
+from edgedistill.distill.training import TrainingData
 from edgedistill.models import ModelSpec, build
 
 

@@ -13,9 +13,10 @@ from aeon.datasets import load_italy_power_demand
 from torch import nn
 from torch.nn import functional
 
-from edgedistill.distill.fit import Epoch, FitConfig, Records, TrainingData, fit
+from edgedistill.distill.fit import fit
 from edgedistill.distill.objectives import TSD, CrossEntropy, Term
 from edgedistill.distill.pruning import Layer, Pruner, layers, remaining, sliced
+from edgedistill.distill.training import Epoch, FitConfig, Records, TrainingData
 from edgedistill.errors import ConfigError, ModelError
 from edgedistill.models import ModelSpec, build
 from edgedistill.models.fcn import FCN

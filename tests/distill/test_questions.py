@@ -7,9 +7,10 @@ import torch
 from torch.nn import functional
 
 from edgedistill.distill.features import EMBEDDING, recording
-from edgedistill.distill.fit import FitConfig, TrainingData, fit
+from edgedistill.distill.fit import fit
 from edgedistill.distill.objectives import CrossEntropy, Objective, Term, Windows
 from edgedistill.distill.questions import Questions
+from edgedistill.distill.training import FitConfig, TrainingData
 from edgedistill.models import ModelSpec, build
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from edgedistill import config
+from edgedistill.archives import unpack
 from edgedistill.bundle import open_bundle
 from edgedistill.errors import ShapeError, UsageError
 from edgedistill.explaining import Recorded, Voice, Windows, open_subject
-from edgedistill.files import read_json, unpack, write_json
+from edgedistill.files import read_json, write_json
 from edgedistill.perturbation import default_plan
 from edgedistill.stages.data import prepare_data
 

@@ -15,8 +15,9 @@ from torch import nn
 
 from edgedistill import config
 from edgedistill.config import Recipe
-from edgedistill.distill.fit import Records, fit
+from edgedistill.distill.fit import fit
 from edgedistill.distill.objectives import Term, normalized_map
+from edgedistill.distill.training import Records
 from edgedistill.errors import ConfigError
 from edgedistill.files import read_json
 from edgedistill.models import Explained

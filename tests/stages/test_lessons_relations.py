@@ -12,8 +12,9 @@ from torch import nn
 
 from edgedistill import config
 from edgedistill.config import Recipe
-from edgedistill.distill.fit import Records, fit
+from edgedistill.distill.fit import fit
 from edgedistill.distill.objectives import CRD, Objective, Term
+from edgedistill.distill.training import Records
 from edgedistill.files import read_json
 from edgedistill.stages import networks
 from edgedistill.stages.lesson import Lesson

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgedistill.distill.fit import Epoch
+from edgedistill.distill.training import Epoch
 from edgedistill.errors import ModelError
 from edgedistill.models import ModelSpec, build, cost
 from edgedistill.stages import networks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgedistill.distill.fit import Epoch
+from edgedistill.distill.training import Epoch
 from edgedistill.stages.progress import epochs, silent
 
 

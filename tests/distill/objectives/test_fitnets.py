@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from edgedistill.distill.features import TeacherFeatures
-from edgedistill.distill.fit import FitConfig, TrainingData, fit
+from edgedistill.distill.fit import fit
 from edgedistill.distill.objectives import CrossEntropy, FitNets, Term
+from edgedistill.distill.training import FitConfig, TrainingData
 
 
 def through(layer: nn.Conv1d, output: np.ndarray) -> np.ndarray:

@@ -102,7 +102,12 @@ class Steps:
     def _judge(self, facts: Mapping[str, Any]) -> None:
         """Refuse a board on which the model cannot run, and note what may matter."""
         try:
-            found = diagnose(facts, target=self._host.target, runtime=self._shipment.runtime)
+            found = diagnose(
+                facts,
+                target=self._host.target,
+                runtime=self._shipment.runtime,
+                signed=not self._request.unsigned,
+            )
         except UsageError as error:
             raise MachineError(f"{self._host}: {error}") from error
         told: dict[str, list[str]] = {"missing": [], "warn": [], "ok": []}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edgedistill.device import doctor
 from edgedistill.distill.ship.remote import Program
 from edgedistill.distill.ship.shipment import Parcel, Shipment
 from edgedistill.distill.ship.steps import Request, Steps, folder_name
@@ -70,6 +71,16 @@ def test_facts_that_no_target_fits_are_refused(steps):
 
     with pytest.raises(MachineError, match=r"127\.0\.0\.1:\d+: No target fits a mips machine"):
         found._judge(facts)
+
+
+def test_who_takes_unsigned_bundles_needs_no_ssh_keygen(steps, tmp_path):
+    """A board that is to verify nothing need not be able to."""
+    facts = {**doctor.facts(tmp_path), "ssh_keygen": None}
+    signed, unsigned = steps()[0], steps(unsigned=True)[0]
+
+    with pytest.raises(MachineError, match=r"is not ready.*ssh-keygen"):
+        signed._judge(facts)
+    unsigned._judge(facts)
 
 
 @pytest.mark.parametrize("name", ["keep", "threads", "runs"])

@@ -17,6 +17,7 @@ from edgedistill.report.wording import milliseconds, size
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 
 def size_against_agreement(report: Report) -> str:
@@ -205,34 +206,38 @@ def _trade_off(
         axes.set_ylabel("agreement with the teacher")
         _percent_ticks(axes, "y")
         axes.grid(axis="y", color=RULE, linewidth=0.6)
+        _name_points(figure, axes, points, report.chosen)
 
     return svg(label, draw, width=WIDE, height=300)
 
 
 def _points(axes: Axes, points: Sequence[tuple[float, str, Estimate]], chosen: str | None) -> None:
-    """Draw models from cheap to dear, each with its interval and its name."""
-    slot, before = 0, 0.0
+    """Draw models, each with its interval."""
     for x, name, y in points:
         color = STUDENT if name == chosen else MUTED
         axes.plot([x, x], [y.low, y.high], color=color, alpha=0.5)
         axes.plot(x, y.value, "o", color=color, markersize=7, zorder=4 if name == chosen else 3)
-        slot = slot + 1 if x < 2 * before else 0
-        before = x
-        _name_point(axes, name, (x, y.value), slot, color)
 
 
-def _name_point(axes: Axes, name: str, at: tuple[float, float], slot: int, color: str) -> None:
-    """Write beside a point; neighbors take turns above and below, so that they stay apart."""
-    above = slot % 2 == 0
-    offset = 6 + 15 * (slot // 2)
-    axes.annotate(
-        name,
-        at,
-        xytext=(6, offset if above else -offset),
-        textcoords="offset points",
-        va="bottom" if above else "top",
-        color=INK if color == STUDENT else MUTED,
-    )
+def _name_points(
+    figure: Figure, axes: Axes, points: Sequence[tuple[float, str, Estimate]], chosen: str | None
+) -> None:
+    """Write beside points that are drawn, each name as near as the others leave room for."""
+    figure.draw_without_rendering()  # lays the axes out, so that it is known what lies where
+    taken: list[Bbox] = []
+    for x, name, y in points:
+        color = INK if name == chosen else MUTED
+        text = axes.annotate(
+            name, (x, y.value), xytext=(6, 6), textcoords="offset points", color=color
+        )
+        for slot in range(2 * len(points)):
+            above = slot % 2 == 0
+            text.set_position((6, (1 if above else -1) * (6 + 15 * (slot // 2))))
+            text.set_verticalalignment("bottom" if above else "top")
+            box = text.get_window_extent().expanded(1.1, 1.0)  # a page's letters may be wider
+            if not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(box)
 
 
 def _cost_axis(axes: Axes, costs: Sequence[float], write: Callable[[float], str]) -> None:

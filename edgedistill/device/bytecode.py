@@ -38,7 +38,9 @@ def compile_program(program: Path, out: Path) -> None:
                     content = source.read(member)
                     compiled.writestr(member, content, zipfile.ZIP_STORED)
                     if member.filename.endswith(".py"):
-                        compiled.writestr(f"{member.filename}c", _bytecode(content, member))
+                        # Of 1980, not of now: a board's clock may stand before zip's first date.
+                        bytecode = zipfile.ZipInfo(f"{member.filename}c")
+                        compiled.writestr(bytecode, _bytecode(content, member))
     except (zipfile.BadZipFile, SyntaxError, ValueError) as error:
         raise IntegrityError(
             f"{program} is no device program: {error}. Make one with `edgedistill program`."

@@ -9,6 +9,7 @@ import zipfile
 import pytest
 
 from edgedistill.device.bytecode import compile_program, is_whole
+from edgedistill.distill.ship.program import write_program
 from edgedistill.errors import IntegrityError
 
 
@@ -93,3 +94,13 @@ def test_damage_is_found(program, tmp_path):
     assert is_whole(program)
     for name in ("changed", "short", "absent"):
         assert not is_whole(tmp_path / f"{name}.pyz")
+
+
+def test_compiles_before_1980(tmp_path, monkeypatch):
+    """A board without a battery thinks it is 1970; a zip has no date before 1980."""
+    write_program(tmp_path / "program.pyz")
+    monkeypatch.setattr("time.time", lambda: 86_400.0)
+
+    compile_program(tmp_path / "program.pyz", tmp_path / "compiled.pyz")
+
+    assert is_whole(tmp_path / "compiled.pyz")

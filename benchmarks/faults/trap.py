@@ -1,0 +1,129 @@
+"""Run a program and, at one step of its work on the disk, kill it or take the disk away.
+
+    python trap.py '{"root": ROOT, "at": 12, "do": "kill", "log": FILE}' PROGRAM ARGUMENTS ...
+
+Steps are what Python itself tells (audit events) of files under ROOT that are opened for writing,
+renamed, linked, removed, flushed, of locks, and of programs that are started; each is told before
+it happens. The n-th is met with `do`: "kill" is kill -9, "fill" fills ROOT's disk, and "count"
+does nothing. The steps go to the log, one a line. With `sends`, what is sent over the network is a
+step too; with `kill_after_s` the program is killed after so many seconds, whatever it does then.
+Standard library only: the board's Python runs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+FILLER = ".filler"  # file that fills a disk
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+_CHANGES = {
+    *("os.rename", "os.symlink", "os.link", "os.mkdir", "os.rmdir", "os.remove"),
+    *("os.truncate", "os.chmod", "fsync"),
+}
+_ALWAYS = {"fcntl.flock", "subprocess.Popen", "send"}
+_FOLDER_AT = {"os.rename": 2, "os.mkdir": 2, "os.rmdir": 1, "os.remove": 1, "os.chmod": 2}
+
+
+class Trap:
+    """Counts steps, and strikes at one."""
+
+    def __init__(self, root: str, at: int, do: str, log: str) -> None:
+        self.root, self.at, self.do = os.path.realpath(root), at, do
+        self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self.steps = 0
+
+    def hear(self, event: str, facts: tuple[Any, ...]) -> None:
+        """Take an audit event."""
+        if not self._counts(event, facts):
+            return
+        self.steps += 1
+        os.write(self.log, f"{event} {self._name(event, facts)}\n".encode())
+        if self.steps == self.at:
+            self._strike()
+
+    def _counts(self, event: str, facts: tuple[Any, ...]) -> bool:
+        if event in _ALWAYS:
+            return True
+        writes = event == "open" and isinstance(facts[2], int) and facts[2] & _WRITING
+        if not writes and event not in _CHANGES:
+            return False
+        return self._place(event, facts).startswith(self.root)
+
+    def _place(self, event: str, facts: tuple[Any, ...]) -> str:
+        # A link is named second; what it holds, first, may be anything.
+        path = facts[1] if event == "os.symlink" else facts[0]
+        if isinstance(path, int):
+            return str(Path(f"/proc/self/fd/{path}").readlink())
+        folder = facts[_FOLDER_AT[event]] if event in _FOLDER_AT else -1
+        base = Path(f"/proc/self/fd/{folder}").readlink() if folder >= 0 else Path.cwd()
+        return os.path.normpath(base / os.fsdecode(path))
+
+    def _name(self, event: str, facts: tuple[Any, ...]) -> str:
+        if event == "subprocess.Popen":
+            return str(facts[0])
+        if event in _ALWAYS:
+            return ""
+        return os.path.relpath(self._place(event, facts), self.root)
+
+    def _strike(self) -> None:
+        if self.do == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self.do == "fill":
+            fill(Path(self.root) / FILLER)
+
+
+def fill(path: Path) -> None:
+    """Write to a file until its disk has no byte left."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        for size in (1 << 16, 1 << 12, 1):
+            with suppress(OSError):
+                while os.write(handle, bytes(size)):
+                    pass
+    finally:
+        os.close(handle)
+
+
+def main() -> None:
+    """Set the trap, then become the program."""
+    facts = json.loads(sys.argv[1])
+    moment, sends = facts.pop("kill_after_s", None), facts.pop("sends", False)
+    if moment is not None:
+        timer = threading.Timer(moment, os.kill, (os.getpid(), signal.SIGKILL))
+        timer.daemon = True  # a program that is done before may end
+        timer.start()
+    trap = Trap(**facts)
+    _tell_more(trap, sends=sends)
+    sys.addaudithook(trap.hear)
+    sys.argv = sys.argv[2:]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def _tell_more(trap: Trap, *, sends: bool) -> None:
+    """Have the trap hear of steps that Python tells nobody."""
+    true_fsync, true_send = os.fsync, socket.socket.send
+
+    def fsync(fd: Any) -> None:
+        trap.hear("fsync", (fd if isinstance(fd, int) else fd.fileno(),))
+        true_fsync(fd)
+
+    def send(end: socket.socket, *arguments: Any) -> int:
+        trap.hear("send", ())
+        return true_send(end, *arguments)
+
+    os.fsync = fsync
+    if sends:
+        socket.socket.send = send  # type: ignore[method-assign, assignment]
+
+
+if __name__ == "__main__":
+    main()

@@ -10,12 +10,12 @@ from random import Random
 
 from edgedistill import files, signature
 from edgedistill.bundle import MANIFEST
-from edgedistill.device import releases, switch
-from edgedistill.device.answers import CsvRows, JsonLines, Table
-from edgedistill.device.drift import compare
-from edgedistill.device.installation import Request, install
-from edgedistill.device.profile import load
-from edgedistill.device.reading import series_items, window_items
+from edgedistill.device.prediction.answers import CsvRows, JsonLines, Table
+from edgedistill.device.prediction.reading import series_items, window_items
+from edgedistill.device.reasons.drift import compare
+from edgedistill.device.reasons.profile import load
+from edgedistill.device.release import releases, switch
+from edgedistill.device.release.installation import Request, install
 from edgedistill.errors import IntegrityError
 from edgedistill.manifest import SIGNATURE
 from edgedistill.report import from_json

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgedistill import archives, bundle, files
-from edgedistill.device import engines
+from edgedistill.device.engine import engines
 from edgedistill.device.ort import OrtRuntime
 from edgedistill.golden import load_golden
 from edgedistill.reference import load_reference

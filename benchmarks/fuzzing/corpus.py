@@ -14,8 +14,8 @@ import numpy as np
 from edgedistill import archives, bundle, files, occlusion, packing, signature
 from edgedistill.contract import Contract
 from edgedistill.device.ort import OrtRuntime
-from edgedistill.device.predict import Predictor
-from edgedistill.device.profile import Bins, Profile
+from edgedistill.device.prediction.predict import Predictor
+from edgedistill.device.reasons.profile import Bins, Profile
 from edgedistill.device.validate import validate
 from edgedistill.golden import Golden
 from edgedistill.manifest import SIGNATURE

@@ -18,8 +18,8 @@ import numpy as np
 
 from edgedistill.bundle import Model
 from edgedistill.device.benchmark import throughput
-from edgedistill.device.engine_builder import BuildOptions
-from edgedistill.device.engines import Engines
+from edgedistill.device.engine.engine_builder import BuildOptions
+from edgedistill.device.engine.engines import Engines
 from edgedistill.device.runtime import Runtime, start
 from edgedistill.errors import MachineError
 from edgedistill.perturbation import Floats

@@ -13,7 +13,7 @@ from edgedistill.perturbation import Floats
 from edgedistill.session import DEFAULT
 
 if TYPE_CHECKING:
-    from edgedistill.device.engines import Engines
+    from edgedistill.device.engine.engines import Engines
 
 _TENSORRT = "tensorrt"
 
@@ -73,7 +73,9 @@ def start(
 
 
 def _tensorrt(model: Model, engines: Engines | None) -> Runtime:
-    from edgedistill.device.engines import Engines  # here: ONNX Runtime starts faster without
-    from edgedistill.device.tensorrt import TensorRtRuntime, prepare
+    from edgedistill.device.engine.engines import (
+        Engines,  # here: ONNX Runtime starts faster without
+    )
+    from edgedistill.device.engine.tensorrt import TensorRtRuntime, prepare
 
     return TensorRtRuntime(prepare(model.path, engines or Engines()).engine)

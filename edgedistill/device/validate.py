@@ -18,7 +18,7 @@ from edgedistill.bundle import Bundle, Model
 from edgedistill.contract import Clause, Verdict
 from edgedistill.device.benchmark import RUNS, Enough, Latency, measure
 from edgedistill.device.costs import measure_costs
-from edgedistill.device.engines import Engines
+from edgedistill.device.engine.engines import Engines
 from edgedistill.device.runtime import Runtime, start
 from edgedistill.device.telemetry import environment
 from edgedistill.device.watch import Watch

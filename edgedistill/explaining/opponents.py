@@ -12,10 +12,10 @@ import numpy as np
 
 from edgedistill.bundle import MANIFEST, Bundle, open_bundle
 from edgedistill.config import Recipe
-from edgedistill.device import engines
+from edgedistill.device.engine import engines
+from edgedistill.device.engine.tensorrt import TensorRtRuntime
 from edgedistill.device.ort import OrtRuntime
 from edgedistill.device.runtime import start
-from edgedistill.device.tensorrt import TensorRtRuntime
 from edgedistill.distill.divergence.activations import Network
 from edgedistill.distill.divergence.comparison import Side
 from edgedistill.distill.divergence.tolerance import precision_in

@@ -10,8 +10,8 @@ import numpy as np
 from edgedistill import bundle, contract, metrics, packing
 from edgedistill.bundle import Bundle, Model, Provenance
 from edgedistill.contract import Verdict
+from edgedistill.device.engine.tensorrt import TensorRtRuntime
 from edgedistill.device.ort import OrtRuntime
-from edgedistill.device.tensorrt import TensorRtRuntime
 from edgedistill.device.tuning import tune
 from edgedistill.device.validate import validate
 from edgedistill.distill.optimize.choice import judged_here

@@ -17,8 +17,8 @@ from edgedistill.contract import Clause, judge, verdict
 from edgedistill.data import Prepared
 from edgedistill.device import benchmark
 from edgedistill.device.benchmark import Latency
+from edgedistill.device.engine.tensorrt import TensorRtRuntime
 from edgedistill.device.runtime import Runtime, start
-from edgedistill.device.tensorrt import TensorRtRuntime
 from edgedistill.distill.knowledge import Knowledge, explain_like
 from edgedistill.distill.optimize.choice import (
     Measured,

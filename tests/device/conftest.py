@@ -22,9 +22,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill import bundle, files, occlusion, packing
 from edgedistill.contract import Contract
+from edgedistill.device.engine.tensorrt_library import Library, load
 from edgedistill.device.ort import OrtRuntime
-from edgedistill.device.service import Service
-from edgedistill.device.tensorrt_library import Library, load
+from edgedistill.device.prediction.service import Service
 from edgedistill.golden import Golden
 from edgedistill.perturbation import default_plan
 from edgedistill.preprocess import fit

@@ -286,7 +286,7 @@ def test_a_machine_without_a_driver_is_explained(bindings):
     real = bindings(PYTHON, CUDA, "", "cuda-bindings==13.*", "cuda-pathfinder")
     code = (
         f"import sys; sys.path[:0] = {sys.path[1:]!r}\n"
-        "from edgedistill.device.cuda_memory import find_gpu\n"
+        "from edgedistill.device.engine.cuda_memory import find_gpu\n"
         "from edgedistill.errors import MachineError\n"
         "try:\n    print(find_gpu())\nexcept MachineError as error:\n    print(error)\n"
     )

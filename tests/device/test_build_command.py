@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from edgedistill.device import engines
 from edgedistill.device.__main__ import main
-from edgedistill.device.engine_builder import BuildOptions, Built
+from edgedistill.device.engine import engines
+from edgedistill.device.engine.engine_builder import BuildOptions, Built
 from edgedistill.device.ort import OrtRuntime
 
 ELSEWHERE = ["--compute-capability", "8.6"]

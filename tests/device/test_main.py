@@ -281,7 +281,7 @@ def test_unusable_model_exits_3(world, tmp_path, capsys, replace_file):
     code = main(["validate", str(path), "--out", str(tmp_path / "report.json")])
 
     assert code == 3
-    assert "cannot run student-fp32.onnx" in capsys.readouterr().err
+    assert "student-fp32.onnx is no ONNX file that can be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("module", ["onnxruntime", "numpy"])

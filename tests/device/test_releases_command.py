@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from edgedistill.device.__main__ import main
-from edgedistill.device.releases import Root
+from edgedistill.device.release.releases import Root
 
 
 @pytest.fixture

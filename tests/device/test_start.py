@@ -25,7 +25,8 @@ NEEDLESS = (
     *("edgedistill.device.validate", "edgedistill.device.benchmark", "edgedistill.device.costs"),
     *("edgedistill.device.sensors", "edgedistill.device.watch", "edgedistill.device.tuning"),
     *("edgedistill.device.commands.validating", "edgedistill.device.commands.releases"),
-    *("edgedistill.device.mqtt", "edgedistill.device.drift", "edgedistill.signature"),
+    *("edgedistill.device.prediction.mqtt", "edgedistill.device.reasons.drift"),
+    "edgedistill.signature",
     *("asyncio", "multiprocessing", "unittest", "http", "email", "ssl", "xml", "sqlite3"),
     *("numpy.f2py", "numpy.testing", "tensorrt", "torch", "onnx.", "cuda"),
 )

@@ -10,7 +10,7 @@ import pytest
 
 from edgedistill import config
 from edgedistill.bundle import open_bundle
-from edgedistill.device.engines import FACTS, FORMAT, PLAN
+from edgedistill.device.engine.engines import FACTS, FORMAT, PLAN
 from edgedistill.distill.divergence.comparison import compare
 from edgedistill.errors import IntegrityError, MachineError, ModelError, ShapeError, UsageError
 from edgedistill.explaining.opponents import open_opponents

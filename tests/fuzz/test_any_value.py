@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from edgedistill import files, manifest
 from edgedistill.contract import Contract
-from edgedistill.device import engines, releases
-from edgedistill.device.inputs import LineSplitter, SeriesLines, StepLines
+from edgedistill.device.engine import engines
+from edgedistill.device.prediction.inputs import LineSplitter, SeriesLines, StepLines
+from edgedistill.device.release import releases
 from edgedistill.errors import EdgeDistillError
 from edgedistill.perturbation import PerturbationPlan
 from edgedistill.preprocess import Preprocessing

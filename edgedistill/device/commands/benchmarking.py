@@ -13,7 +13,7 @@ from edgedistill.device.commands.options import (
     chosen_runs,
 )
 from edgedistill.device.commands.output import KEPT, latency_rows, machine_rows, table
-from edgedistill.device.engine_options import chosen_engines
+from edgedistill.device.engine.engine_options import chosen_engines
 
 
 def add(commands: Commands) -> None:

@@ -7,7 +7,7 @@ import json
 
 from edgedistill.device.commands.options import Commands, add_bundle, add_json
 from edgedistill.device.commands.output import KEPT, table
-from edgedistill.device.engine_options import add_engine_options, chosen_engines
+from edgedistill.device.engine.engine_options import add_engine_options, chosen_engines
 
 
 def add(commands: Commands) -> None:
@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
 
 def _build(options: argparse.Namespace) -> int:
     from edgedistill.bundle import open_bundle
-    from edgedistill.device.engine_report import report
+    from edgedistill.device.engine.engine_report import report
 
     with open_bundle(options.bundle) as bundle:
         found = report(

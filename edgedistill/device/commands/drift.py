@@ -11,7 +11,7 @@ from edgedistill.device.commands.options import Commands, add_json
 from edgedistill.device.commands.output import BROKEN, KEPT, table
 
 if TYPE_CHECKING:
-    from edgedistill.device.drift import Drift
+    from edgedistill.device.reasons.drift import Drift
 
 
 def add(commands: Commands) -> None:
@@ -31,8 +31,8 @@ def add(commands: Commands) -> None:
 
 def _drift(options: argparse.Namespace) -> int:
     from edgedistill.bundle import open_bundle
-    from edgedistill.device.drift import compare
-    from edgedistill.device.profile import Bins, Profile, load
+    from edgedistill.device.reasons.drift import compare
+    from edgedistill.device.reasons.profile import Bins, Profile, load
 
     with open_bundle(options.bundle) as bundle:
         reference, limits = bundle.reference()
@@ -45,7 +45,7 @@ def _drift(options: argparse.Namespace) -> int:
 
 
 def _table(found: Drift) -> str:
-    from edgedistill.device.drift import QUESTIONS
+    from edgedistill.device.reasons.drift import QUESTIONS
 
     head = ("question", "what", "distance", "limit", "outcome", "seen")
     rows = [

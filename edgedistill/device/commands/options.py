@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from edgedistill.device.engine_options import add_engine_options
+from edgedistill.device.engine.engine_options import add_engine_options
 
 if TYPE_CHECKING:
     from edgedistill.device.benchmark import Enough
@@ -72,7 +72,7 @@ def resolve_release(options: argparse.Namespace) -> None:
     """
     if "bundle" not in options:
         return
-    from edgedistill.device.releases import resolve
+    from edgedistill.device.release.releases import resolve
 
     found = resolve(options.bundle)
     options.named = options.bundle  # as it was given: a link can come to lead elsewhere

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 from edgedistill.device.commands.options import Commands, add_bundle, add_json, add_session_options
 from edgedistill.device.commands.output import KEPT
-from edgedistill.device.engine_options import add_engine_options, chosen_engines
+from edgedistill.device.engine.engine_options import add_engine_options, chosen_engines
 from edgedistill.errors import DataError, MachineError, UsageError
 
 if TYPE_CHECKING:
     from edgedistill.bundle import Bundle
-    from edgedistill.device.answers import Write
-    from edgedistill.device.inputs import Item
-    from edgedistill.device.mqtt import Broker
-    from edgedistill.device.predict import Answer, Predictor
-    from edgedistill.device.profiling import Profiler
-    from edgedistill.device.service import Service
+    from edgedistill.device.prediction.answers import Write
+    from edgedistill.device.prediction.inputs import Item
+    from edgedistill.device.prediction.mqtt import Broker
+    from edgedistill.device.prediction.predict import Answer, Predictor
+    from edgedistill.device.prediction.service import Service
+    from edgedistill.device.reasons.profiling import Profiler
 
 _PATIENCE_S = 60.0  # of a file, until the broker has room; a service does not wait
 _LOOPBACK = ("127.", "[::1]", "localhost")
@@ -91,7 +91,7 @@ def _add_profile_options(command: argparse.ArgumentParser) -> None:
 
 def _predict(options: argparse.Namespace) -> int:
     _check(options)
-    from edgedistill.device.service import Service, start_again
+    from edgedistill.device.prediction.service import Service, start_again
 
     service = Service(options.named, options.release)
     code = _work(options, service)
@@ -124,7 +124,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _work(options: argparse.Namespace, service: Service) -> int:
     from edgedistill.bundle import open_bundle
-    from edgedistill.device.predict import Predictor
+    from edgedistill.device.prediction.predict import Predictor
     from edgedistill.device.runtime import start
 
     with ExitStack() as stack:
@@ -165,18 +165,18 @@ def _answered(
     """Answer what comes from where it comes."""
     publish = _publisher(broker, predictor)
     if options.subscribe and broker is not None:
-        from edgedistill.device.mqtt import answer_messages
+        from edgedistill.device.prediction.mqtt import answer_messages
 
         answer_messages(broker, predictor, service, tell=_tell)
     elif options.listen:
-        from edgedistill.device.serving import serve, to_address
+        from edgedistill.device.prediction.serving import serve, to_address
 
         address = to_address(options.listen)
         if address.path is None and not str(address).startswith(_LOOPBACK):
             _tell("Whoever reaches this address can ask: it has no password and no encryption.")
         serve(address, predictor, service, tell=_tell, observe=publish)
     elif options.folder:
-        from edgedistill.device.folder import watch
+        from edgedistill.device.prediction.folder import watch
 
         watch(options.folder, predictor, service, tell=_tell, observe=publish)
     else:
@@ -212,7 +212,7 @@ def _items(
     options: argparse.Namespace, predictor: Predictor, stream: BufferedReader
 ) -> tuple[Iterator[Item], Callable[[], str]]:
     """Return what comes, and what is to be said of it in the end."""
-    from edgedistill.device.reading import series_items, window_items
+    from edgedistill.device.prediction.reading import series_items, window_items
 
     if not options.stream:
         return series_items(stream, predictor.channels), lambda: ""
@@ -224,7 +224,7 @@ def _items(
 
 
 def _writer(options: argparse.Namespace, predictor: Predictor) -> Write:
-    from edgedistill.device.answers import CsvRows, JsonLines, Table
+    from edgedistill.device.prediction.answers import CsvRows, JsonLines, Table
 
     if options.json:
         return JsonLines(predictor, sys.stdout)
@@ -233,14 +233,14 @@ def _writer(options: argparse.Namespace, predictor: Predictor) -> Write:
 
 
 def _profiler(options: argparse.Namespace, bundle: Bundle) -> Profiler:
-    from edgedistill.device.profiling import Profiler
+    from edgedistill.device.reasons.profiling import Profiler
 
     reference, _ = bundle.reference()
     return Profiler(options.profile, reference, tell=_tell)
 
 
 def _broker(options: argparse.Namespace) -> Broker:
-    from edgedistill.device.mqtt import Broker, to_broker
+    from edgedistill.device.prediction.mqtt import Broker, to_broker
 
     return Broker(
         to_broker(options.mqtt),
@@ -256,7 +256,7 @@ def _serves(options: argparse.Namespace) -> bool:
 
 
 def _publish_plan(broker: Broker, predictor: Predictor) -> None:
-    from edgedistill.device.answers import plan_record, to_line
+    from edgedistill.device.prediction.answers import plan_record, to_line
 
     broker.publish(to_line(plan_record(predictor)), subtopic="/plan", keep=True)
 
@@ -264,7 +264,7 @@ def _publish_plan(broker: Broker, predictor: Predictor) -> None:
 def _publisher(broker: Broker | None, predictor: Predictor) -> Callable[[Answer], None]:
     if broker is None:
         return lambda _: None
-    from edgedistill.device.answers import record, to_line
+    from edgedistill.device.prediction.answers import record, to_line
 
     return lambda answer: broker.publish(to_line(record(answer, predictor)))
 

@@ -14,8 +14,8 @@ from edgedistill.device.commands.options import Commands, add_json
 from edgedistill.device.commands.output import KEPT, table
 
 if TYPE_CHECKING:
-    from edgedistill.device.releases import Root
-    from edgedistill.device.switch import Settlement
+    from edgedistill.device.release.releases import Root
+    from edgedistill.device.release.switch import Settlement
 
 _Run = Callable[[argparse.Namespace], int]
 _ROOT = Path("~/edgedistill")
@@ -73,7 +73,7 @@ def _add_install(inner: Commands) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from edgedistill.device.listing import listing
+    from edgedistill.device.release.listing import listing
 
     found = listing(_root(options))
     if options.json:
@@ -91,7 +91,7 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _install(options: argparse.Namespace) -> int:
-    from edgedistill.device.installation import Request, install, running_program
+    from edgedistill.device.release.installation import Request, install, running_program
 
     request = Request(
         name=options.name,
@@ -112,7 +112,7 @@ def _install(options: argparse.Namespace) -> int:
 
 
 def _switch(options: argparse.Namespace) -> int:
-    from edgedistill.device.switch import switch
+    from edgedistill.device.release.switch import switch
 
     with _changing(options) as (root, _):
         found = switch(root, options.name, force=options.force)
@@ -120,7 +120,7 @@ def _switch(options: argparse.Namespace) -> int:
 
 
 def _rollback(options: argparse.Namespace) -> int:
-    from edgedistill.device.switch import rollback
+    from edgedistill.device.release.switch import rollback
 
     with _changing(options) as (root, _):
         found = rollback(root)
@@ -133,7 +133,7 @@ def _settle(options: argparse.Namespace) -> int:
 
 
 def _prune(options: argparse.Namespace) -> int:
-    from edgedistill.device.installation import prune
+    from edgedistill.device.release.installation import prune
 
     with _changing(options) as (root, _):
         gone = prune(root, options.keep)
@@ -144,8 +144,8 @@ def _prune(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from edgedistill.device.health import check
-    from edgedistill.device.releases import resolve
+    from edgedistill.device.release.health import check
+    from edgedistill.device.release.releases import resolve
 
     check(resolve(options.release))
     print(json.dumps({"healthy": True}) if options.json else f"{options.release} answers.")
@@ -155,7 +155,7 @@ def _check(options: argparse.Namespace) -> int:
 @contextmanager
 def _changing(options: argparse.Namespace) -> Iterator[tuple[Root, Settlement]]:
     """Hold the lock, and tell of a switch that was left open and had to be taken back."""
-    from edgedistill.device.switch import changing
+    from edgedistill.device.release.switch import changing
 
     root = _root(options)
     with changing(root) as found:
@@ -179,6 +179,6 @@ def _say(found: Settlement, options: argparse.Namespace) -> int:
 
 
 def _root(options: argparse.Namespace) -> Root:
-    from edgedistill.device.releases import Root
+    from edgedistill.device.release.releases import Root
 
     return Root(options.root.expanduser().absolute())

@@ -16,7 +16,7 @@ from edgedistill.device.commands.options import (
     chosen_runs,
 )
 from edgedistill.device.commands.output import BROKEN, KEPT, latency_rows, machine_rows, table
-from edgedistill.device.engine_options import chosen_engines
+from edgedistill.device.engine.engine_options import chosen_engines
 
 if TYPE_CHECKING:
     from edgedistill.contract import Clause
@@ -38,7 +38,7 @@ def add(commands: Commands) -> None:
 def _validate(options: argparse.Namespace) -> int:
     from edgedistill import files
     from edgedistill.bundle import open_bundle
-    from edgedistill.device.releases import REPORT
+    from edgedistill.device.release.releases import REPORT
     from edgedistill.device.validate import validate
     from edgedistill.report import to_json
 

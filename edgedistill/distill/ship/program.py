@@ -17,7 +17,7 @@ import edgedistill_kernels
 
 import edgedistill
 from edgedistill import __version__, files
-from edgedistill.device.releases import PROGRAM
+from edgedistill.device.release.releases import PROGRAM
 from edgedistill.errors import MachineError
 
 NAME = PROGRAM

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from edgedistill.device.releases import PROGRAM
+from edgedistill.device.release.releases import PROGRAM
 from edgedistill.distill.ship.connection import Access, Connection, connect
 from edgedistill.distill.ship.hosts import Host
 from edgedistill.distill.ship.preflight import Ground, probe

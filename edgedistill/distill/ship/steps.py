@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgedistill import files
-from edgedistill.device.releases import PROGRAM, REPORT
+from edgedistill.device.release.releases import PROGRAM, REPORT
 from edgedistill.distill.ship.connection import Connection
 from edgedistill.distill.ship.doctor.diagnosis import diagnose
 from edgedistill.distill.ship.doctor.finding import Finding

@@ -145,7 +145,8 @@ def test_program_knows_where_it_is(written):
     """So that it can come along with what it installs."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); "
-        "from edgedistill.device.installation import running_program; print(running_program())"
+        "from edgedistill.device.release.installation import running_program as found; "
+        "print(found())"
     )
     ran = subprocess.run(
         [sys.executable, "-I", "-c", code, written], capture_output=True, text=True, check=True

@@ -1,0 +1,1 @@
+"""TensorRT: engines built where they run, and what is in them."""

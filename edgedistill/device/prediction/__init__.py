@@ -1,0 +1,1 @@
+"""Predictions for series from files, streams, sockets, folders and MQTT."""

@@ -1,0 +1,1 @@
+"""Whether inputs, predictions and reasons drift from what they were."""

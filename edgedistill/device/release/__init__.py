@@ -1,0 +1,1 @@
+"""Releases on a board: installed beside each other, switched, rolled back."""

@@ -222,7 +222,7 @@ def _each(
 def _hosts(
     named: tuple[str, ...], inventory: Path | None, group: str | None, given: dict[str, str | None]
 ) -> list[Host]:
-    """Return the boards of the arguments or of the inventory; options win over the inventory."""
+    """Return the boards named, those of the inventory if there is one; options win over it."""
     from dataclasses import replace
 
     from edgedistill import targets
@@ -230,13 +230,14 @@ def _hosts(
     from edgedistill.distill.ship.inventory import read_inventory
     from edgedistill.errors import UsageError
 
-    if bool(named) == (inventory is not None):
-        raise UsageError("Name boards as user@host, or an --inventory; one of the two.")
+    if not named and inventory is None:
+        raise UsageError("Name boards as user@host, or an --inventory.")
     if group is not None and inventory is None:
         raise UsageError("--group chooses from an --inventory. Name one.")
-    found = [parse(each) for each in named]
     if inventory is not None:
-        found = read_inventory(inventory, group=group)
+        found = read_inventory(inventory, names=named, group=group)
+    else:
+        found = [parse(each) for each in named]
     settings: dict[str, Any] = {name: each for name, each in given.items() if each is not None}
     chosen = [replace(host, **settings) for host in found]
     for target in {host.target for host in chosen if host.target}:

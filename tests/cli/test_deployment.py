@@ -18,7 +18,7 @@ NOWHERE = "pi@127.0.0.1:1"
     ("arguments", "told"),
     [
         (("status",), "Name boards as user@host, or an --inventory"),
-        (("status", NOWHERE, "--inventory", "x.toml"), "one of the two"),
+        (("status", NOWHERE, "--inventory", "x.toml"), "x.toml cannot be read"),
         (("status", NOWHERE, "--group", "home"), "--group chooses from an --inventory"),
         (("status", "@"), "names no board"),
         (("status", NOWHERE, NOWHERE), "is named twice"),

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import tomli
@@ -46,15 +47,18 @@ class _Inventory(BaseModel):
     boards: dict[str, _Entry] = Field(min_length=1)
 
 
-def read_inventory(path: Path, *, group: str | None = None) -> list[Host]:
+def read_inventory(
+    path: Path, *, names: Collection[str] = (), group: str | None = None
+) -> list[Host]:
     """Return the boards of an inventory, in its order.
 
     Args:
         path: of a TOML file.
+        names: only these boards, if there are any.
         group: only the boards in it.
 
     Raises:
-        ConfigError: the file cannot be read or makes no sense, or there is no such group.
+        ConfigError: the file cannot be read or makes no sense, or there is no such group or board.
     """
     try:
         found = _Inventory.model_validate(tomli.loads(path.read_text("utf-8")))
@@ -64,9 +68,11 @@ def read_inventory(path: Path, *, group: str | None = None) -> list[Host]:
         raise ConfigError(f"The inventory {path} makes no sense. {_told(error)}") from error
     boards = found.boards.items()
     if group is not None:
-        _check_group(path, found, group)
+        _check_known(path, "group", group, _groups(found))
         boards = {n: b for n, b in boards if group in (*b.groups, *found.defaults.groups)}.items()
-    return [_host(name, board, found.defaults) for name, board in boards]
+    for name in names:
+        _check_known(path, "board", name, [name for name, _ in boards])
+    return [_host(n, board, found.defaults) for n, board in boards if not names or n in names]
 
 
 def _host(name: str, board: _Entry, defaults: _Settings) -> Host:
@@ -81,14 +87,17 @@ def _host(name: str, board: _Entry, defaults: _Settings) -> Host:
     )
 
 
-def _check_group(path: Path, found: _Inventory, group: str) -> None:
+def _groups(found: _Inventory) -> list[str]:
     entries = (found.defaults, *found.boards.values())
-    known = sorted({name for entry in entries for name in entry.groups})
-    if group not in known:
-        near = difflib.get_close_matches(group, known, n=1)
+    return sorted({name for entry in entries for name in entry.groups})
+
+
+def _check_known(path: Path, what: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
-        there = f"There are: {', '.join(known)}." if known else "It has no groups at all."
-        raise ConfigError(f"No board of {path} is in a group {group!r}. {hint}{there}")
+        there = f"There are: {', '.join(known)}." if known else "There are none at all."
+        raise ConfigError(f"{path} has no {what} {name!r} to choose. {hint}{there}")
 
 
 def _told(error: ValidationError) -> str:

@@ -64,6 +64,17 @@ def test_a_group_chooses(write, group, names):
     assert [host.name for host in read_inventory(write(BOARDS), group=group)] == names
 
 
+def test_names_choose(write):
+    """Among the boards of the group, if there is one."""
+    path = write(BOARDS)
+
+    assert [host.name for host in read_inventory(path, names=["attic.local"])] == ["attic.local"]
+    with pytest.raises(ConfigError, match=r"no board 'kitchn' to choose\. Did you mean kitchen"):
+        read_inventory(path, names=["kitchn"])
+    with pytest.raises(ConfigError, match=r"no board 'attic\.local' to choose"):
+        read_inventory(path, names=["attic.local"], group="test")
+
+
 def test_a_group_of_the_defaults_holds_all(write):
     """As with every other setting."""
     text = BOARDS.replace('user = "pi"', 'groups = ["all"]')
@@ -74,8 +85,8 @@ def test_a_group_of_the_defaults_holds_all(write):
 @pytest.mark.parametrize(
     ("text", "group", "told"),
     [
-        (BOARDS, "hoem", "in a group 'hoem'. Did you mean home. There are: home, test"),
-        ("[boards.a]", "x", "It has no groups at all"),
+        (BOARDS, "hoem", "no group 'hoem' to choose. Did you mean home. There are: home, test"),
+        ("[boards.a]", "x", "no group 'x' to choose. There are none at all"),
         ("[boards.a", None, "cannot be read: "),
         ("", None, "boards is missing"),
         ("[boards]", None, "boards is {}: .*at least 1 item"),

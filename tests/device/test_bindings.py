@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,8 @@ from packaging.utils import parse_wheel_filename
 import edgedistill.device
 
 SCRIPT = Path(__file__).with_name("binding_check.py")
-SOURCES = tuple(sorted(Path(edgedistill.device.__path__[0]).glob("*.py")))
+DEVICE = Path(edgedistill.device.__path__[0])
+SOURCES = (*sorted(DEVICE.glob("*.py")), *sorted(DEVICE.glob("engine/*.py")))
 PYTHON = sys.executable
 BOARD_PYTHON = os.environ.get("EDGEDISTILL_PY310", "") or PYTHON  # the one that JetPack 6 has
 CUDA = "cuda.bindings.runtime"
@@ -182,6 +184,18 @@ def test_majors_are_what_they_should_be(tensorrt10, tensorrt11):
     """The check would show little if both were the same."""
     assert tensorrt10.check()["version"].startswith("10.3.")
     assert tensorrt11.check()["version"].startswith("11.")
+
+
+def test_no_other_module_uses_the_vendors() -> None:
+    """Whoever names TensorRT or CUDA's runtime lies among what is checked."""
+    users = {
+        path
+        for path in DEVICE.rglob("*.py")
+        if re.search(r"^ *(import|from) (tensorrt|cuda)\b", path.read_text(), re.MULTILINE)
+    }
+
+    assert users
+    assert users <= set(SOURCES)
 
 
 def test_everything_that_we_use_of_cuda_exists(cuda):

@@ -264,9 +264,10 @@ def _fitted(x: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Weig
     return Weights(*(np.ascontiguousarray(array, dtype=np.float32) for array in arrays))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def rtx(unavailable: Callable[[str], NoReturn]) -> Library:
     """TensorRT-RTX, whose parser and builder run without a GPU."""
+    load.cache_clear()  # of what another test put in its place
     if not importlib.util.find_spec("tensorrt_rtx"):
         unavailable("tensorrt-rtx is not installed: TensorRT's parser and builder are not run")
     library = load()

@@ -149,6 +149,7 @@ class Broker:
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
         client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
         if self._address.user is not None:
             client.username_pw_set(self._address.user, os.environ.get(PASSWORD))
         if self._address.tls:
@@ -179,7 +180,11 @@ class Broker:
             client.subscribe(self._source, qos=_QOS)  # again after every loss of the connection
         if self._answered.is_set():
             self._tell(f"The broker at {self._address} is back.")
-        self._answered.set()
+        elif self._source is None:
+            self._answered.set()
+
+    def _on_subscribe(self, *_: object) -> None:
+        self._answered.set()  # from now on nothing that is sent is lost
 
     def _on_disconnect(self, *_: object) -> None:
         if self._answered.is_set() and self._refusal is None:

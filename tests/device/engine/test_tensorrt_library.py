@@ -22,7 +22,8 @@ def _install(folder, monkeypatch, code):
     """Put a module of the name `tensorrt` where Python looks first."""
     (folder / "tensorrt.py").write_text(code)
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)  # so that what is imported goes afterwards
+    monkeypatch.delitem(sys.modules, "tensorrt")
 
 
 LOGGER = """

@@ -29,7 +29,10 @@ _DATA = "*.json"  # schemas; they travel with the package they lie in
 _SHEBANG = b"#!/usr/bin/env python3\n"
 _MAIN = f'''"""The device side of edgedistill {__version__}."""
 
+import gc
 import sys
+
+gc.set_threshold(50_000)  # a start makes hardly any garbage, and looking for it takes long
 
 if sys.version_info < (3, 10):
     sys.stderr.write(

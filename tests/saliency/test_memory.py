@@ -13,6 +13,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 BOUND_MIB = 48
+# The bound is on tensors; the peak of a process also holds what the allocator keeps of freed ones.
+PROCESS_MIB = 2 * BOUND_MIB
 _SCRIPT = """
 import sys
 from pathlib import Path
@@ -65,9 +67,9 @@ def test_memory_is_bounded(family, width, method, length):
     """All copies at once would take hundreds of MiB, or gigabytes."""
     grown = _grown_mib(family, width, method, length, BOUND_MIB)
 
-    assert grown <= BOUND_MIB
+    assert grown <= PROCESS_MIB
 
 
 def test_without_a_bound_more_is_held():
     """So the measurement above can see what it must."""
-    assert _grown_mib("lstm", 32, "full", 320, 1 << 20) > BOUND_MIB
+    assert _grown_mib("lstm", 32, "full", 320, 1 << 20) > PROCESS_MIB

@@ -20,6 +20,7 @@ import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -307,11 +308,11 @@ def _print(gains: list[Gain], kept: list[Kept]) -> None:
         "\n|---|---|---:|---:|---:|---:|---:|---:|"
     )
     for name, model in dict.fromkeys((row.set, row.model) for row in kept):
-        seeds = [row for row in kept if (row.set, row.model) == (name, model)]
+        mean = partial(_mean, [row for row in kept if (row.set, row.model) == (name, model)])
         print(
-            f"| {name} | {model} | {_mean(seeds, 'size_bytes'):,.0f} "
-            f"| {_mean(seeds, 'speed'):.2f}x | {_mean(seeds, 'accuracy'):.3f} | {_mean(seeds, 'agreement'):.4f} "
-            f"| {_mean(seeds, 'kl'):.4f} | {_mean(seeds, 'saliency_pearson'):.4f} |"
+            f"| {name} | {model} | {mean('size_bytes'):,.0f} | {mean('speed'):.2f}x "
+            f"| {mean('accuracy'):.3f} | {mean('agreement'):.4f} | {mean('kl'):.4f} "
+            f"| {mean('saliency_pearson'):.4f} |"
         )
 
 

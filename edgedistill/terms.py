@@ -81,18 +81,23 @@ class KDTerm(TermSection):
     temperature: float = Field(4.0, gt=0)
 
 
-class TSDTerm(TermSection):
+class OpposingTerm(TermSection):
+    """An objective about windows that show a series of another class."""
+
+    windows: int = Field(50, ge=1)
+    bank: int = Field(16, ge=0)  # times `windows` are kept a series; 0: drawn anew at every step
+    bank_mib: Positive = 256  # of disk that the kept windows and answers may take
+
+
+class TSDTerm(OpposingTerm):
     """Temporal Saliency Distillation as published."""
 
     name: Literal["tsd"]
-    windows: int = Field(50, ge=1)
     width: Count | tuple[Count, ...] = 10  # several share `windows`
     temperature: float = Field(8.0, gt=0)
     form: Literal["summed", "elementwise"] = "summed"
     loss: Literal["smooth_l1", "cosine", "ranking"] = "smooth_l1"
     draw: Literal["uniform", "importance"] = "uniform"  # the latter half by the teacher's map
-    bank: int = Field(16, ge=0)  # times `windows` are kept a series; 0: drawn anew at every step
-    bank_mib: Positive = 256  # of disk that the kept windows and answers may take
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -115,6 +120,15 @@ class TSDTerm(TermSection):
                 "loss is 'ranking' beside form 'elementwise', which gives a window a score for "
                 "each class. Choose form: summed, or another loss."
             )
+
+
+class CutMixKDTerm(OpposingTerm):
+    """KD on the copies that `tsd` asks about."""
+
+    name: Literal["cutmix_kd"]
+    windows: int = Field(10, ge=1)
+    width: Count = 10
+    temperature: float = Field(4.0, gt=0)
 
 
 class TSDMapsTerm(TermSection):
@@ -294,6 +308,7 @@ ObjectiveTerm = Annotated[
     CrossEntropyTerm
     | KDTerm
     | TSDTerm
+    | CutMixKDTerm
     | TSDMapsTerm
     | FitNetsTerm
     | AttentionTerm

@@ -32,7 +32,7 @@ from edgedistill.stages.lessons import objective
 from edgedistill.stages.progress import silent
 from edgedistill.stages.student import make_student, student_key
 from edgedistill.stages.teacher import KNOWLEDGE, make_teacher, open_knowledge
-from edgedistill.terms import TSDMapsTerm, TSDTerm
+from edgedistill.terms import OpposingTerm, TSDMapsTerm
 
 SCORES = "scores.json"
 _TEACHER, _REFERENCES, _WORK, _HELD = "teacher", "references", ".work", "in-use"
@@ -171,7 +171,7 @@ def _fill_banks(lessons: Lessons, data: Prepared) -> None:
     knowledge, _ = open_knowledge(lessons.folder / _TEACHER)
     for recipe in lessons.methods:
         for term in recipe.student.objectives:
-            if isinstance(term, TSDMapsTerm) or (isinstance(term, TSDTerm) and term.bank):
+            if isinstance(term, TSDMapsTerm) or (isinstance(term, OpposingTerm) and term.bank):
                 with suppress(EdgeDistillError):  # the run itself says what is wrong
                     objective(term, _lesson(lessons, recipe, data, knowledge))
 

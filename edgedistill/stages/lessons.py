@@ -15,10 +15,12 @@ from edgedistill.distill.objectives import (
     KD,
     TSD,
     CrossEntropy,
+    CutMixKD,
     Objective,
     Scales,
     XDistillation,
 )
+from edgedistill.distill.objectives.opposing import Ask
 from edgedistill.distill.objectives.scales import shared
 from edgedistill.files import fingerprint, sha256
 from edgedistill.stages.folder import is_unchanged, make_stage
@@ -30,8 +32,10 @@ from edgedistill.stages.lessons_relations import RELATION_BUILDERS
 from edgedistill.stages.teacher import KNOWLEDGE, open_teacher, plan_of, training_data
 from edgedistill.terms import (
     CrossEntropyTerm,
+    CutMixKDTerm,
     KDTerm,
     ObjectiveTerm,
+    OpposingTerm,
     TSDTerm,
     XDistillationTerm,
 )
@@ -80,9 +84,8 @@ def _tsd_part(term: TSDTerm, lesson: Lesson, width: int, windows: int, seed: int
     train, chances = lesson.data.train, None
     if term.draw == "importance":
         chances = start_chances(lesson.known.kl, plan_of(lesson.recipe, train.x.shape[2]), width)
-    bank = _bank(term, lesson, width, windows, chances) if term.bank else None
     return TSD(
-        bank or open_teacher(lesson.recipe, lesson.data, lesson.teacher).logits,
+        _answering(term, lesson, width, windows, chances),
         train.x,
         train.y,
         windows=windows,
@@ -95,7 +98,31 @@ def _tsd_part(term: TSDTerm, lesson: Lesson, width: int, windows: int, seed: int
     )
 
 
-def _bank(term: TSDTerm, lesson: Lesson, width: int, windows: int, chances: Chances | None) -> Bank:
+def _cutmix_kd(term: CutMixKDTerm, lesson: Lesson) -> Objective:
+    lesson.explainable(term.name)
+    return CutMixKD(
+        _answering(term, lesson, term.width, term.windows),
+        lesson.data.train.x,
+        lesson.data.train.y,
+        windows=term.windows,
+        width=term.width,
+        temperature=term.temperature,
+        seed=lesson.recipe.seed,
+    )
+
+
+def _answering(
+    term: OpposingTerm, lesson: Lesson, width: int, windows: int, chances: Chances | None = None
+) -> Bank | Ask:
+    """Return who answers about windows: a bank, or the teacher."""
+    if term.bank:
+        return _bank(term, lesson, width, windows, chances)
+    return open_teacher(lesson.recipe, lesson.data, lesson.teacher).logits
+
+
+def _bank(
+    term: OpposingTerm, lesson: Lesson, width: int, windows: int, chances: Chances | None
+) -> Bank:
     """Return the teacher's answers to many windows; it is asked only if none are kept.
 
     What the student is, its seed and the loss are no part of the key, and the folder is no
@@ -103,7 +130,7 @@ def _bank(term: TSDTerm, lesson: Lesson, width: int, windows: int, chances: Chan
     """
     plan = _bank_plan(term, lesson.data, width, windows, chances)
     key = fingerprint([sha256(lesson.teacher / KNOWLEDGE), plan.key()])
-    drawn = "" if chances is None else f"-{term.draw}"
+    drawn = "" if chances is None else "-importance"
     folder = lesson.home / f"bank-{plan.width}-{plan.number}{drawn}"
     if not is_unchanged(folder, key):
         told = partial(lesson.tell, "ask the teacher about windows")
@@ -113,7 +140,7 @@ def _bank(term: TSDTerm, lesson: Lesson, width: int, windows: int, chances: Chan
 
 
 def _bank_plan(
-    term: TSDTerm, data: Prepared, width: int, windows: int, chances: Chances | None
+    term: OpposingTerm, data: Prepared, width: int, windows: int, chances: Chances | None
 ) -> BankPlan:
     known = training_data(data)
     number = windows_within(
@@ -135,6 +162,7 @@ def _bank_plan(
 
 _BUILDERS: dict[type, Callable[[Any, Lesson], Objective]] = {
     CrossEntropyTerm: _cross_entropy,
+    CutMixKDTerm: _cutmix_kd,
     KDTerm: _kd,
     TSDTerm: _tsd,
     XDistillationTerm: _xdistillation,

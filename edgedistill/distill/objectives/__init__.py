@@ -8,6 +8,7 @@ it wants answered, and the loop hands it how they change the student's logits.
 from edgedistill.distill.objectives.attention import AttentionTransfer
 from edgedistill.distill.objectives.crd import CRD
 from edgedistill.distill.objectives.cross_entropy import CrossEntropy
+from edgedistill.distill.objectives.cutmix_kd import CutMixKD
 from edgedistill.distill.objectives.dih import DIH
 from edgedistill.distill.objectives.dist import DIST
 from edgedistill.distill.objectives.dkd import DKD
@@ -54,6 +55,7 @@ __all__ = [
     "AttentionTransfer",
     "Batch",
     "CrossEntropy",
+    "CutMixKD",
     "Ensemble",
     "FitNets",
     "MemKD",

@@ -24,7 +24,15 @@ class KD(Objective):
 
     def forward(self, batch: Batch, answer: Answer) -> Tensor:
         """Return the loss, a scalar."""
-        student = functional.log_softmax(answer.logits / self.temperature, dim=-1)
-        teacher = functional.log_softmax(self.teacher[batch.rows] / self.temperature, dim=-1)
-        divergence = functional.kl_div(student, teacher, log_target=True, reduction="batchmean")
-        return divergence * self.temperature**2
+        return softened_kl(answer.logits, self.teacher[batch.rows], self.temperature)
+
+
+def softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return `temperature**2 * KL(teacher || student)` of logits (M, K), the mean over M."""
+    divergence = functional.kl_div(
+        functional.log_softmax(student / temperature, dim=-1),
+        functional.log_softmax(teacher / temperature, dim=-1),
+        log_target=True,
+        reduction="batchmean",
+    )
+    return divergence * temperature**2

@@ -9,33 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-import numpy as np
-import torch
 from edgedistill_kernels.reference import Form
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill import perturbation
 from edgedistill.distill.bank import Bank
-from edgedistill.distill.importance import Chances, draw_likely
-from edgedistill.distill.objectives.objective import Answer, Batch, Objective, Windows
+from edgedistill.distill.importance import Chances
+from edgedistill.distill.objectives.objective import Answer, Batch
+from edgedistill.distill.objectives.opposing import Ask, OpposingObjective, Said
 from edgedistill.distill.objectives.ranking import plackett_luce
-from edgedistill.errors import ShapeError
 from edgedistill.perturbation import Floats, Ints
-from edgedistill.saliency import normalize, perturb, window_saliency
+from edgedistill.saliency import normalize, window_saliency
 
-Ask = Callable[[Floats], Floats]  # (N, C, T) -> logits (N, K)
 Loss = Literal["smooth_l1", "cosine", "ranking"]
 
 
-class TSD(Objective):
+class TSD(OpposingObjective):
     """SmoothL1, as published, between the normalized window saliency of student and teacher.
 
-    At every step each series gets W windows, each overwritten with the same stretch of
-    a training series of another class; teacher and student answer the same copies. The
-    windows are drawn anew as published, or among those that a bank holds the teacher's
-    answers for. Unlike the published code, the very last start is drawn too; from a
-    bank, two windows of a step may have the same start.
+    The windows are drawn anew as published, or among those that a bank holds the teacher's
+    answers for. Unlike the published code, the very last start is drawn too.
 
     Ours: 1 - cosine, or the teacher's order of the windows, instead of SmoothL1; and windows
     drawn where its map says that much depends on them.
@@ -58,85 +51,35 @@ class TSD(Objective):
         """Keep the teacher and the series to draw windows from.
 
         Args:
-            teacher: logits of a batch, (N, C, T) -> (N, K), asked at every step; or a bank of
-                all series that training knows, and nobody is asked.
-            donors: training series, (M, C, T); never validation or test series.
-            donor_labels: (M,).
-            windows: W, a series and step.
-            width: w, steps.
+            teacher, donors, donor_labels, windows, width, chances, seed: of the windows, as in
+                `OpposingObjective`.
             temperature: of both saliencies.
             form: "summed" or "elementwise".
             loss: "smooth_l1", "cosine", or "ranking", which takes the summed form.
-            chances: of the starts in all series that training knows, (M, T - w + 1), for a
-                teacher who is asked; None makes all alike. A bank was drawn with its own.
-            seed: with the step, of every draw.
 
         Raises:
             ShapeError: the bank holds windows of another width, or fewer than W a series.
         """
-        super().__init__()
-        if isinstance(teacher, Bank):
-            _check(teacher, windows, width)
-        self._teacher = teacher
-        self._donors, self._donor_labels = donors, donor_labels
-        self._windows, self._width = windows, width
-        self._temperature, self._form, self._seed = temperature, form, seed
-        self._loss, self._chances = LOSSES[loss], chances
-
-    def windows(self, batch: Batch) -> Windows:
-        """Return windows of opposing series, drawn anew at every step."""
-        starts, donors = self._draw(batch)
-        patches = perturbation.cut(self._donors, donors, starts, self._width)
-        device = batch.series.device
-        return Windows(torch.from_numpy(starts).to(device), torch.from_numpy(patches).to(device))
+        super().__init__(
+            teacher,
+            donors,
+            donor_labels,
+            windows=windows,
+            width=width,
+            chances=chances,
+            seed=seed,
+        )
+        self._temperature, self._form = temperature, form
+        self._loss = LOSSES[loss]
 
     def forward(self, batch: Batch, answer: Answer) -> Tensor:
         """Return the loss, a scalar; the teacher's answers are about the same copies."""
-        windows, changes = answer.perturbed()
-        student = self._saliency(answer.logits, answer.logits[:, None] + changes)
-        teacher = self._saliency(*self._taught(batch, windows))
-        return self._loss(student, teacher)
+        student, teacher = self.said(batch, answer)
+        return self._loss(self._saliency(student), self._saliency(teacher))
 
-    def _draw(self, batch: Batch) -> tuple[Ints, Ints]:
-        """Return the starts and donors of a batch's windows, (N, W) each; always the same."""
-        rng = self._rng(batch)
-        if isinstance(self._teacher, Bank):
-            bank, where = self._teacher, self._teacher.pick(_rows(batch), self._windows, rng)
-            return bank.starts[where].astype(np.int64), bank.donors[where].astype(np.int64)
-        labels = batch.labels.cpu().numpy()
-        if self._chances is None:
-            length = batch.series.shape[-1]
-            starts = perturbation.draw_starts(
-                len(labels), self._windows, length=length, width=self._width, rng=rng
-            )
-        else:
-            starts = draw_likely(self._chances[_rows(batch)], self._windows, rng)
-        donors = perturbation.draw_donors(labels, self._donor_labels, self._windows, rng)
-        return starts, donors
-
-    def _taught(self, batch: Batch, windows: Windows) -> tuple[Tensor, Tensor]:
-        """Return the teacher's logits for the series, (N, K), and for the copies, (N, W, K)."""
-        if isinstance(self._teacher, Bank):
-            bank, rows = self._teacher, _rows(batch)
-            where = bank.pick(rows, self._windows, self._rng(batch))
-            clean, perturbed = bank.clean[rows], bank.logits[where]
-        else:
-            copies = perturb(batch.series, windows.starts, windows.patches)
-            clean = self._teacher(batch.series.cpu().numpy())
-            perturbed = self._teacher(copies.flatten(0, 1).cpu().numpy())
-            perturbed = perturbed.reshape(*copies.shape[:2], -1)
-        device = batch.series.device
-        return torch.from_numpy(clean).to(device), torch.from_numpy(perturbed).to(device)
-
-    def _rng(self, batch: Batch) -> np.random.Generator:
-        return np.random.default_rng((self._seed, batch.step, int(batch.rows[0])))
-
-    def _saliency(self, clean: Tensor, perturbed: Tensor) -> Tensor:
+    def _saliency(self, said: Said) -> Tensor:
         scores = window_saliency(
-            clean,
-            perturbed,
-            temperature=self._temperature,
-            form=self._form,
+            said.clean, said.perturbed, temperature=self._temperature, form=self._form
         )
         return normalize(scores)
 
@@ -156,17 +99,3 @@ LOSSES: dict[Loss, Callable[[Tensor, Tensor], Tensor]] = {
     "cosine": _cosine,
     "ranking": _ranking,
 }
-
-
-def _rows(batch: Batch) -> Ints:
-    rows: Ints = batch.rows.cpu().numpy()
-    return rows
-
-
-def _check(bank: Bank, windows: int, width: int) -> None:
-    number = bank.starts.shape[1]
-    if bank.width != width or number < windows:
-        raise ShapeError(
-            f"The bank holds {number} windows of {bank.width} steps a series; {windows} of {width} "
-            "steps are to be drawn. Make a bank for them."
-        )

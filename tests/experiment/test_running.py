@@ -180,6 +180,7 @@ def test_an_error_that_is_not_ours_is_a_row_too(tiny, in_process, copied):
     ("term", "kept"),
     [
         ("{name: tsd, windows: 4, width: 6, bank: 2}", "bank.json"),
+        ("{name: cutmix_kd, windows: 4, width: 6, bank: 2}", "bank.json"),
         ("{name: tsd_maps, widths: [5]}", "signed.npy"),
     ],
 )

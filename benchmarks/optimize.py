@@ -61,8 +61,8 @@ STUDENTS = (
 )
 SETS = ("SwedishLeaf", "Adiac", "ECG200", "Strawberry", "PhalangesOutlinesCorrect")
 TEACHER_EPOCHS = {"Strawberry": 40, "PhalangesOutlinesCorrect": 40}  # they have more series
-# Of 20 epochs at 0.001 and 0.003, and 60 at 0.003, these brought 8-bit students of SwedishLeaf and
-# Adiac nearest to the teacher on validation series
+# Of 20 epochs at 0.001 and 0.003, and 60 at 0.003, the last brought 8-bit students of SwedishLeaf
+# and Adiac nearest to the teacher on validation series
 RECOVERY = {"always": True, "epochs": 60, "learning_rate": 0.003}
 # Of students with more than 100,000 parameters the size; losses against FP32 at most
 AIMS = {"speed": 2.5, "size": 0.35, "agreement": 0.005, "saliency_pearson": 0.01}

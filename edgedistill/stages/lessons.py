@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 
-from edgedistill.data import Prepared
-from edgedistill.distill.bank import Bank, BankPlan, open_bank, windows_within, write_bank
-from edgedistill.distill.importance import Chances, start_chances
-from edgedistill.distill.objectives import (
-    KD,
-    TSD,
-    CrossEntropy,
-    CutMixKD,
-    Objective,
-    Scales,
-    XDistillation,
-)
-from edgedistill.distill.objectives.opposing import Ask
-from edgedistill.distill.objectives.scales import shared
-from edgedistill.files import fingerprint, sha256
-from edgedistill.stages.folder import is_unchanged, make_stage
+from edgedistill.distill.objectives import KD, CrossEntropy, Objective, XDistillation
 from edgedistill.stages.lesson import Lesson
 from edgedistill.stages.lessons_answers import ANSWER_BUILDERS
 from edgedistill.stages.lessons_layers import LAYER_BUILDERS
 from edgedistill.stages.lessons_maps import MAP_BUILDERS
+from edgedistill.stages.lessons_opposing import OPPOSING_BUILDERS
 from edgedistill.stages.lessons_relations import RELATION_BUILDERS
-from edgedistill.stages.teacher import KNOWLEDGE, open_teacher, plan_of, training_data
-from edgedistill.terms import (
-    CrossEntropyTerm,
-    CutMixKDTerm,
-    KDTerm,
-    ObjectiveTerm,
-    OpposingTerm,
-    TSDTerm,
-    XDistillationTerm,
-)
-
-WIDTH_SEED = 3000  # added for every further width of `tsd`, or all would draw the same places
+from edgedistill.stages.teacher import plan_of
+from edgedistill.terms import CrossEntropyTerm, KDTerm, ObjectiveTerm, XDistillationTerm
 
 
 def objective(term: ObjectiveTerm, lesson: Lesson) -> Objective:
@@ -69,105 +44,13 @@ def _xdistillation(term: XDistillationTerm, lesson: Lesson) -> Objective:
     return XDistillation(lesson.known, plan_of(lesson.recipe, lesson.data.train.x.shape[2]))
 
 
-def _tsd(term: TSDTerm, lesson: Lesson) -> Objective:
-    lesson.explainable(term.name)
-    numbers = shared(term.windows, len(term.widths))
-    parts = [
-        _tsd_part(term, lesson, width, number, lesson.recipe.seed + place * WIDTH_SEED)
-        for place, (width, number) in enumerate(zip(term.widths, numbers, strict=True))
-    ]
-    return parts[0] if len(parts) == 1 else Scales(parts, numbers)
-
-
-def _tsd_part(term: TSDTerm, lesson: Lesson, width: int, windows: int, seed: int) -> TSD:
-    """Return the objective for the windows of one width."""
-    train, chances = lesson.data.train, None
-    if term.draw == "importance":
-        chances = start_chances(lesson.known.kl, plan_of(lesson.recipe, train.x.shape[2]), width)
-    return TSD(
-        _answering(term, lesson, width, windows, chances),
-        train.x,
-        train.y,
-        windows=windows,
-        width=width,
-        temperature=term.temperature,
-        form=term.form,
-        loss=term.loss,
-        chances=chances,
-        seed=seed,
-    )
-
-
-def _cutmix_kd(term: CutMixKDTerm, lesson: Lesson) -> Objective:
-    lesson.explainable(term.name)
-    return CutMixKD(
-        _answering(term, lesson, term.width, term.windows),
-        lesson.data.train.x,
-        lesson.data.train.y,
-        windows=term.windows,
-        width=term.width,
-        temperature=term.temperature,
-        seed=lesson.recipe.seed,
-    )
-
-
-def _answering(
-    term: OpposingTerm, lesson: Lesson, width: int, windows: int, chances: Chances | None = None
-) -> Bank | Ask:
-    """Return who answers about windows: a bank, or the teacher."""
-    if term.bank:
-        return _bank(term, lesson, width, windows, chances)
-    return open_teacher(lesson.recipe, lesson.data, lesson.teacher).logits
-
-
-def _bank(
-    term: OpposingTerm, lesson: Lesson, width: int, windows: int, chances: Chances | None
-) -> Bank:
-    """Return the teacher's answers to many windows; it is asked only if none are kept.
-
-    What the student is, its seed and the loss are no part of the key, and the folder is no
-    part of the student's, so that another student finds the same answers.
-    """
-    plan = _bank_plan(term, lesson.data, width, windows, chances)
-    key = fingerprint([sha256(lesson.teacher / KNOWLEDGE), plan.key()])
-    drawn = "" if chances is None else "-importance"
-    folder = lesson.home / f"bank-{plan.width}-{plan.number}{drawn}"
-    if not is_unchanged(folder, key):
-        told = partial(lesson.tell, "ask the teacher about windows")
-        asked = open_teacher(lesson.recipe, lesson.data, lesson.teacher)
-        make_stage(folder, key, lambda whole, _: write_bank(whole, asked, plan, told))
-    return open_bank(folder)
-
-
-def _bank_plan(
-    term: OpposingTerm, data: Prepared, width: int, windows: int, chances: Chances | None
-) -> BankPlan:
-    known = training_data(data)
-    number = windows_within(
-        term.bank_mib * windows / term.windows,
-        asked=term.bank * windows,
-        least=windows,
-        series=len(known.series),
-        classes=len(data.class_names),
-    )
-    return BankPlan(
-        series=known.series.numpy(),
-        labels=known.labels.numpy(),
-        trained=len(known.train),
-        width=width,
-        number=number,
-        chances=chances,
-    )
-
-
 _BUILDERS: dict[type, Callable[[Any, Lesson], Objective]] = {
     CrossEntropyTerm: _cross_entropy,
-    CutMixKDTerm: _cutmix_kd,
     KDTerm: _kd,
-    TSDTerm: _tsd,
     XDistillationTerm: _xdistillation,
     **ANSWER_BUILDERS,
     **LAYER_BUILDERS,
     **MAP_BUILDERS,
+    **OPPOSING_BUILDERS,
     **RELATION_BUILDERS,
 }

@@ -20,14 +20,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from edgedistill_kernels import checks
+from edgedistill_kernels.chain_layout import LANES, SIZE, TILE
 from edgedistill_kernels.reference import Floats, Ints
 
-LANES = 32  # windows that go together: a few vectors, so that inner loops are worth their start
-TILE = 4  # channels in and out that are held in registers at once
 _ROWS = 64  # positions that windows may begin at in one layout: it must stay in a cache
 _SHARES = 4  # of the work, a thread: one that is held up keeps no other waiting
-# Columns of a plan, a row a layer: tiles in and out, and what a layer is.
-INPUTS, OUTPUTS, CHANNELS, TAPS, DILATION, SHIFT, SIZE, LENGTH = range(8)
 
 
 @dataclass(frozen=True, slots=True)

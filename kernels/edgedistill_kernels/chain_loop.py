@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 
-from edgedistill_kernels.chain import (
+from edgedistill_kernels.chain_layout import (
     CHANNELS,
     DILATION,
     INPUTS,

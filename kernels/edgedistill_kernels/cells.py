@@ -18,7 +18,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
-from edgedistill_kernels.chain_loop import compiled
+from edgedistill_kernels.compiling import sequential
 
 _LARGEST = np.float32(80)  # beyond, a sigmoid is 0 or 1 in float32, and its exp would overflow
 _LOG2_E = np.float32(1.4426950408889634)
@@ -51,7 +51,7 @@ def _sigmoid_by_type(x: Any) -> Callable[[Any], Any]:
     return quick if x == types.float32 else exact
 
 
-@compiled
+@sequential
 def lstm(gates: Any, base: Any, of: Any, cell: Any, state: Any, at: int) -> None:
     """Take every row one step further, in place.
 
@@ -78,7 +78,7 @@ def lstm(gates: Any, base: Any, of: Any, cell: Any, state: Any, at: int) -> None
             h[j] = o * (two * _sigmoid(two * c[j]) - one)
 
 
-@compiled
+@sequential
 def gru(gates: Any, base: Any, of: Any, state: Any, at: int) -> None:
     """Take every row one step further, in place.
 

@@ -7,10 +7,8 @@ checked and C-contiguous.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 
 from edgedistill_kernels.chain_layout import (
@@ -25,26 +23,13 @@ from edgedistill_kernels.chain_layout import (
     TAPS,
     TILE,
 )
+from edgedistill_kernels.compiling import sequential
 
-_F = TypeVar("_F", bound=Callable[..., object])
 _Array = Any  # as Numba sees it
 _STRETCH = 16  # positions whose changes stay in the nearest cache while all taps meet them
 
 
-def compiled(function: _F) -> _F:
-    """Compile to what runs beside Python's other threads; kept on disk where that is possible.
-
-    Sums keep their order and NaN stays NaN; only products and sums are fused, as in any BLAS.
-    """
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
-    try:
-        cached: _F = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        cached = numba.njit(**options)(function)
-    return cached
-
-
-@compiled
+@sequential
 def answer(
     first: int, last: int, grid: _Array, asked: _Array, chain: _Array, found: _Array
 ) -> None:
@@ -62,7 +47,7 @@ def answer(
         _pass((owner, window), grid, asked, chain, found, (here, there))
 
 
-@compiled
+@sequential
 def _pass(
     lanes: _Array, grid: _Array, asked: _Array, chain: _Array, found: _Array, buffers: _Array
 ) -> None:
@@ -91,7 +76,7 @@ def _pass(
         _leave(here, size, head, there, found, owner, window + turn)
 
 
-@compiled
+@sequential
 def _levels(
     owner: _Array,
     window: _Array,
@@ -124,7 +109,7 @@ def _levels(
     return levels
 
 
-@compiled
+@sequential
 def _enter(
     series: _Array,
     starts: _Array,
@@ -147,7 +132,7 @@ def _enter(
                     target[c, i * LANES + v] = change
 
 
-@compiled
+@sequential
 def _convolve(source: _Array, size: int, weight: _Array, dilation: int, target: _Array) -> None:
     """Write the convolved change: every change goes to all positions that see it."""
     outputs, inputs, taps = weight.shape[:3]
@@ -162,7 +147,7 @@ def _convolve(source: _Array, size: int, weight: _Array, dilation: int, target: 
                     _add_tile(weight[o, i, t], source, i, at * LANES, target, o, to * LANES, run)
 
 
-@compiled
+@sequential
 def _add_tile(
     w: _Array, source: _Array, i: int, at: int, target: _Array, o: int, to: int, run: int
 ) -> None:
@@ -186,7 +171,7 @@ def _add_tile(
         out3[j] = out3[j] + w30 * x0 + w31 * x1 + w32 * x2 + w33 * x3
 
 
-@compiled
+@sequential
 def _rectify(change: _Array, size: int, clean: _Array, first: int) -> None:
     """Replace a change dz by max(z + dz, 0) - max(z, 0)."""
     zero = change.dtype.type(0)
@@ -198,12 +183,12 @@ def _rectify(change: _Array, size: int, clean: _Array, first: int) -> None:
             row[j] = _positive(z[j] + row[j], zero) - _positive(z[j], zero)
 
 
-@compiled
+@sequential
 def _positive(value: _Array, zero: _Array) -> _Array:
     return zero if value < zero else value  # NaN stays NaN
 
 
-@compiled
+@sequential
 def _leave(
     change: _Array,
     size: int,
@@ -223,7 +208,7 @@ def _leave(
                 found[owner[v], window[v], k] = logits[k, v]
 
 
-@compiled
+@sequential
 def _fold(row: _Array, size: int) -> None:
     """Sum positions pairwise into the first: short loops over lanes alone are slow."""
     while size > 1:

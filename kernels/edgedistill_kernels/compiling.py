@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numba
 
@@ -22,7 +22,19 @@ _SAFE = {"reassoc", "contract", "nsz"}
 
 def compiled(function: _F) -> _F:
     """Compile in parallel; the machine code is kept on disk where a folder can be written."""
-    options = {"parallel": True, "fastmath": _SAFE, "error_model": "numpy"}
+    return _kept(function, parallel=True, fastmath=_SAFE)
+
+
+def sequential(function: _F) -> _F:
+    """Compile to what runs beside Python's other threads, in the one that calls it.
+
+    Sums keep their order and NaN stays NaN; only products and sums are fused, as in any BLAS.
+    """
+    return _kept(function, nogil=True, fastmath={"contract", "nsz"})
+
+
+def _kept(function: _F, **settings: Any) -> _F:
+    options = {"error_model": "numpy", **settings}
     try:
         cached: _F = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from edgedistill_kernels.chain_loop import compiled
+from edgedistill_kernels.compiling import sequential
 
 _Array = Any  # as Numba sees it
 
 
-@compiled
+@sequential
 def forward(costs: _Array, gamma: float, table: _Array) -> None:
     """Fill `table` with soft-DTW up to each pair; all arrays (N, S, L)."""
     samples, rows, columns = costs.shape
@@ -33,7 +33,7 @@ def forward(costs: _Array, gamma: float, table: _Array) -> None:
                 table[n, i, j] = costs[n, i, j] + least - gamma * math.log(total)
 
 
-@compiled
+@sequential
 def backward(grad: _Array, costs: _Array, table: _Array, gamma: float, found: _Array) -> None:
     """Fill `found` with the gradient of the costs; `grad` is (N,), the others (N, S, L)."""
     samples, rows, columns = costs.shape

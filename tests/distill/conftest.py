@@ -19,6 +19,7 @@ LENGTH = 60
 
 STUDENTS = {
     "fcn": ModelSpec(family="fcn", width=16),
+    "inception": ModelSpec(family="inception", width=4, depth=2),
     "lite": ModelSpec(family="lite", width=4),
     "lstm": ModelSpec(family="lstm", width=24, depth=1),
 }

@@ -37,6 +37,7 @@ from edgedistill.distill.optimize.nodes import (
     named,
     with_cuts,
 )
+from edgedistill.distill.optimize.sharing import share_ranges
 from edgedistill.errors import ModelError, ShapeError
 
 _PER_CHANNEL_OPSET = 13  # of ONNX: the first whose Q/DQ has a scale a channel
@@ -127,7 +128,7 @@ def paired(
     if not is_static(model):
         return result
     with _quiet():
-        return _static(result, found, with_cuts(result, keep), reduce_range)
+        return _static(result, share_ranges(result, found), with_cuts(result, keep), reduce_range)
 
 
 def _static(

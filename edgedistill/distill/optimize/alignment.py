@@ -55,7 +55,10 @@ def _align_one(model: onnx.ModelProto) -> onnx.ModelProto | None:
 
 
 def _path(value: ir.Value | None) -> list[ir.Node]:
-    """Return the nodes from a convolution to a value, each read by the next alone; [] if none."""
+    """Return the nodes from the cheapest convolution to a value, each read by the next alone.
+
+    Empty if there is none.
+    """
     node = None if value is None else value.producer()
     if node is None or value is None or len(value.uses()) != 1 or value.is_graph_output():
         return []
@@ -65,9 +68,14 @@ def _path(value: ir.Value | None) -> list[ir.Node]:
     if node.op_type == "Relu" or (node.op_type == "BatchNormalization" and _is_constant(node)):
         inputs = [node.inputs[0]]
     elif node.op_type == "Concat" and node.attributes["axis"].as_int() == 1:
-        inputs = [v for v in reversed(node.inputs) if all(map(channels_of, node.inputs))]
-    paths = (_path(value) for value in inputs)
-    return next(([*path, node] for path in paths if path), [])
+        inputs = list(node.inputs) if all(map(channels_of, node.inputs)) else []
+    paths = [path for path in map(_path, inputs) if path]
+    return [*min(paths, key=_taps), node] if paths else []
+
+
+def _taps(path: list[ir.Node]) -> int:
+    """Return what a channel of a path's convolution costs a step."""
+    return int(np.prod(_weights(path[0]).shape[1:]))
 
 
 def _reader(value: ir.Value) -> ir.Node | None:
@@ -112,7 +120,8 @@ def _insert(
         return
     array = old.const_value.numpy()
     wider: _Array = np.insert(array, [at] * extra, fill, axis=axis).astype(array.dtype)
-    value = ir.val(f"{old.name}_for_{node.outputs[0].name}", const_value=ir.tensor(wider))
+    name = f"{old.name}_for_{node.outputs[0].name}_{index}"  # one constant may be several inputs
+    value = ir.val(name, const_value=ir.tensor(wider))
     graph.register_initializer(value)
     node.replace_input_with(index, value)
     if not old.uses():

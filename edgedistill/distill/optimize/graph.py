@@ -82,6 +82,8 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
     optimizer.optimize(graph, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
     rewrites.norm_before_concat(graph.graph)
     rewrites.sum_of_one_channel(graph.graph)
+    rewrites.chosen_channels(graph.graph)
+    rewrites.norm_before_relu(graph.graph)
     rewrites.plain_lstm(graph.graph)
     graph = rewriter.rewrite(graph)
     optimizer.optimize(graph, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)

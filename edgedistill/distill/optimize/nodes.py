@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import onnx
+from onnx import numpy_helper
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from edgedistill.distill.optimize.graph import operators
@@ -88,10 +92,23 @@ def fixed_nodes(model: onnx.ModelProto) -> list[str]:
 
     Such a norm brings channels of unlike ranges to one. LITE's fixed filters span 2 to 96 time
     steps: on a scale that they share, the small ones would be lost. These nodes stay float.
+    Of a norm that scales all channels alike only the norm itself does: in 8 bits its shifts would
+    share a scale.
     """
     producers = {name: node for node in model.graph.node for name in node.output}
-    norms = [node for node in model.graph.node if node.op_type == "BatchNormalization"]
-    return [name for norm in norms for name in _path_to_convolutions(norm, producers)]
+    constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    found = []
+    for node in model.graph.node:
+        if node.op_type == "BatchNormalization":
+            path = _path_to_convolutions(node, producers)
+            found += path[:1] if _is_even(node, constants) else path
+    return found
+
+
+def _is_even(norm: onnx.NodeProto, constants: dict[str, np.ndarray[Any, Any]]) -> bool:
+    """Whether gamma, and the variance, are the same in all channels."""
+    parts = [constants.get(norm.input[place]) for place in (1, 4)]
+    return all(part is not None and np.ptp(part) == 0 for part in parts)
 
 
 def _path_to_convolutions(norm: onnx.NodeProto, producers: dict[str, onnx.NodeProto]) -> list[str]:

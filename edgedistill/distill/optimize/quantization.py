@@ -37,7 +37,9 @@ from edgedistill.distill.optimize.nodes import (
     named,
     with_cuts,
 )
+from edgedistill.distill.optimize.pooled import pooled
 from edgedistill.distill.optimize.sharing import share_ranges
+from edgedistill.distill.optimize.zero_sums import weight_ranges
 from edgedistill.errors import ModelError, ShapeError
 
 _PER_CHANNEL_OPSET = 13  # of ONNX: the first whose Q/DQ has a scale a channel
@@ -127,8 +129,10 @@ def paired(
     check_nodes(result, keep)
     if not is_static(model):
         return result
+    kept = with_cuts(result, keep)
+    result, found = pooled(result, share_ranges(result, found), kept)
     with _quiet():
-        return _static(result, share_ranges(result, found), with_cuts(result, keep), reduce_range)
+        return _static(result, found, kept, reduce_range)
 
 
 def _static(
@@ -153,7 +157,7 @@ def _static(
         [],
         [*fixed_nodes(model), *kept],
         TYPES,
-        {},
+        {"TensorQuantOverrides": weight_ranges(typed, 64 if reduce_range else 127)},
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()

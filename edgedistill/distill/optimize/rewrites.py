@@ -1,14 +1,18 @@
-"""Three rewrites that the general optimizer lacks, for what the exporter makes of our networks.
+"""Rewrites that the general optimizer lacks, for what the exporter makes of our networks.
 
 They change a graph in place and leave dead nodes for the optimizer that runs after them.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+_EPSILON = 1e-5  # of a norm that names none
+_SLICE = 3  # inputs of a slice that names its axis, without the value
 _NORM_PARAMETERS = ("gamma", "beta", "mean", "variance")  # inputs 1 to 4 of BatchNormalization
 _STAY_ZERO = {"Expand", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
 _INITIAL_STATES = (5, 6)  # inputs of an LSTM: initial_h and initial_c
@@ -40,6 +44,7 @@ def norm_before_concat(graph: ir.Graph) -> None:
             concat.prepend(part)
             concat.replace_input_with(index, part.outputs[0])
         norm.outputs[0].replace_all_uses_with(concat.outputs[0])
+        graph.remove(norm, safe=True)  # or the concatenation would seem to have two readers
 
 
 def sum_of_one_channel(graph: ir.Graph) -> None:
@@ -52,6 +57,62 @@ def sum_of_one_channel(graph: ir.Graph) -> None:
             continue
         if node.inputs[0] is not None and not node.outputs[0].is_graph_output():
             node.outputs[0].replace_all_uses_with(node.inputs[0])
+
+
+def chosen_channels(graph: ir.Graph) -> None:
+    """Turn concat(y[:, a:b], -y[:, c:d], ...) of a convolution's output into one convolution.
+
+    LITE's fixed filters come once for an increase and, negated, once for a decrease. A norm behind
+    them has nowhere to go but into a convolution.
+    """
+    for concat in list(graph):
+        if concat.op_type != "Concat" or concat.attributes["axis"].as_int() != 1:
+            continue
+        found = [_choice(value) for value in concat.inputs]
+        choices = [choice for choice in found if choice is not None]
+        if len(choices) < len(found) or len({id(c.convolution) for c in choices}) != 1:
+            continue
+        source = choices[0].convolution
+        read = {id(use.node) for use in source.outputs[0].uses()}
+        if concat.outputs[0].is_graph_output() or read != {id(c.first) for c in choices}:
+            continue  # whose name must stay; or the convolution would be computed twice
+        values = [source.inputs[0]]
+        before = concat.outputs[0]
+        for index, value in enumerate(source.inputs[1:]):
+            whole = _constant(value)
+            if whole is not None:
+                parts = np.concatenate([c.sign * whole[c.channels] for c in choices])
+                values.append(_constant_of(graph, f"{before.name}_chosen_{index}", parts))
+        output = ir.val(f"{before.name}_chosen", type=before.type, shape=before.shape)
+        concat.prepend(ir.node("Conv", values, dict(source.attributes), outputs=[output]))
+        before.replace_all_uses_with(output)
+
+
+def norm_before_relu(graph: ir.Graph) -> None:
+    """Turn relu(norm(relu(conv))) into relu(norm(conv)), so that the convolution can take it in.
+
+    Of a scale s >= 0 and a shift t, relu(s relu(y) + t) = relu(s y + min(t, 0)) + max(t, 0). Where
+    a shift is above 0, that is a norm of scale 1 behind an inner ReLU.
+    """
+    for norm in list(graph):
+        relu = _producer(norm.inputs[0]) if norm.op_type == "BatchNormalization" else None
+        if relu is None or relu.op_type != "Relu" or len(relu.outputs[0].uses()) != 1:
+            continue
+        parameters = _scale_and_shift(norm)
+        if parameters is None or parameters[0].min() < 0:
+            continue
+        if not _is_convolution(relu.inputs[0]) or not _ends_in_relu(norm.outputs[0]):
+            continue
+        scale, shift = parameters
+        value = _affine(graph, norm, relu.inputs[0], "inner", scale, np.minimum(shift, 0))
+        if shift.max() > 0:
+            inner = ir.node("Relu", [value])
+            inner.outputs[0].name = f"{value.name}_relu"
+            inner.outputs[0].type, inner.outputs[0].shape = value.type, value.shape
+            norm.prepend(inner)
+            ones = np.ones_like(shift)
+            value = _affine(graph, norm, inner.outputs[0], "lowest", ones, np.maximum(shift, 0))
+        norm.outputs[0].replace_all_uses_with(value)
 
 
 def plain_lstm(graph: ir.Graph) -> None:
@@ -69,15 +130,97 @@ def plain_lstm(graph: ir.Graph) -> None:
         _squeeze_direction(graph, node)
 
 
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Some channels of a convolution's output, perhaps negated."""
+
+    convolution: ir.Node
+    first: ir.Node  # that reads the convolution
+    channels: slice
+    sign: int
+
+
+def _choice(value: ir.Value | None) -> _Choice | None:
+    """Return which channels of a convolution with constant weights a value is, if it is that."""
+    node, sign = _producer(value), 1
+    if node is not None and node.op_type == "Neg":
+        node, sign = _producer(node.inputs[0]), -1
+    if node is None or node.op_type != "Slice":
+        return None
+    limits = [_constant(limit) for limit in node.inputs[1:]]
+    source = _producer(node.inputs[0])
+    if source is None or not _is_plain_convolution(source):
+        return None
+    if len(limits) < _SLICE or any(limit is None or limit.size != 1 for limit in limits):
+        return None
+    start, end, axis, *step = (int(limit.item()) for limit in limits if limit is not None)
+    if axis != 1 or step not in ([], [1]):
+        return None
+    return _Choice(source, node, slice(start, end), sign)
+
+
+def _is_plain_convolution(node: ir.Node) -> bool:
+    """Whether it has one group and constant weights, so that its channels can be picked."""
+    group = node.attributes.get("group")
+    constant = all(_constant(value) is not None for value in node.inputs[1:])
+    return node.op_type == "Conv" and constant and (group is None or group.as_int() == 1)
+
+
+def _scale_and_shift(norm: ir.Node) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Return what a norm multiplies with and adds, (C,) each, if its parameters are constants."""
+    gamma, beta, mean, variance = (_constant(value) for value in norm.inputs[1:])
+    if gamma is None or beta is None or mean is None or variance is None:
+        return None
+    epsilon = norm.attributes.get("epsilon")
+    given = _EPSILON if epsilon is None else epsilon.as_float()
+    scale = gamma / np.sqrt(variance + np.float32(given))
+    return scale, beta - mean * scale
+
+
+def _ends_in_relu(value: ir.Value) -> bool:
+    """Whether a ReLU is all that reads a value, at once or where it is joined with others."""
+    readers = [use.node for use in value.uses()]
+    if [node.op_type for node in readers] == ["Concat"]:
+        readers = [use.node for use in readers[0].outputs[0].uses()]
+    return [node.op_type for node in readers] == ["Relu"] and not value.is_graph_output()
+
+
+def _affine(
+    graph: ir.Graph,
+    norm: ir.Node,
+    value: ir.Value | None,
+    name: str,
+    scale: NDArray[np.float32],
+    shift: NDArray[np.float32],
+) -> ir.Value:
+    """Put a norm of this scale and shift before `norm`, and return what it gives."""
+    zeros, ones = np.zeros_like(shift), np.ones_like(shift)
+    before = norm.outputs[0]
+    parameters = [
+        _constant_of(graph, f"{before.name}_{name}_{part}", array)
+        for part, array in zip(_NORM_PARAMETERS, (scale, shift, zeros, ones), strict=True)
+    ]
+    output = ir.val(f"{before.name}_{name}", type=before.type, shape=before.shape)
+    attributes = dict(norm.attributes) | {"epsilon": ir.AttrFloat32("epsilon", 0.0)}
+    made = ir.node("BatchNormalization", [value, *parameters], attributes, outputs=[output])
+    norm.prepend(made)
+    return output
+
+
+def _constant_of(graph: ir.Graph, name: str, array: NDArray[np.float32]) -> ir.Value:
+    value = ir.val(name, const_value=ir.tensor(array.astype(np.float32)))
+    graph.register_initializer(value)
+    return value
+
+
 def _norm_of(
     graph: ir.Graph, norm: ir.Node, branch: ir.Value, parameters: list[NDArray[np.float32]]
 ) -> ir.Node:
     """Return the batch norm of one branch with its share of the parameters."""
-    values = []
-    for name, parameter in zip(_NORM_PARAMETERS, parameters, strict=True):
-        value = ir.val(f"{branch.name}_{name}", const_value=ir.tensor(parameter.copy()))
-        graph.register_initializer(value)
-        values.append(value)
+    values = [
+        _constant_of(graph, f"{branch.name}_{name}", parameter)
+        for name, parameter in zip(_NORM_PARAMETERS, parameters, strict=True)
+    ]
     output = ir.val(f"{branch.name}_normed", type=branch.type, shape=branch.shape)
     return ir.node("BatchNormalization", [branch, *values], dict(norm.attributes), outputs=[output])
 
@@ -107,7 +250,7 @@ def _is_zero(value: ir.Value | None) -> bool:
     return constant is not None and not constant.any()
 
 
-def _is_convolution(value: ir.Value) -> bool:
+def _is_convolution(value: ir.Value | None) -> bool:
     node = _producer(value)
     return node is not None and node.op_type == "Conv"
 

@@ -25,7 +25,7 @@ from edgedistill.distill.optimize.twin_operators import OPERATORS
 from edgedistill.errors import ModelError
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
-_LARGEST = 127  # of a symmetric signed 8-bit weight, as the quantizer makes them
+_LARGEST = 127  # of a signed 8-bit weight, where all are 0
 _TINY = 1e-12  # keeps the scale of an all-zero channel above zero
 _FORMS = {"auto_pad": b"NOTSET", "ceil_mode": 0}  # the only ones that the operators here have
 
@@ -45,7 +45,8 @@ class _Weight:
     """A constant that is learned, and how it is rounded."""
 
     key: str  # of the parameter
-    shared: tuple[int, ...] | None = None  # axes that share a scale; None: it is no 8-bit weight
+    shared: tuple[int, ...] = ()  # axes that share a scale
+    levels: str | None = None  # key of what the largest is rounded to; None: it is no 8-bit weight
     steps: str | None = None  # key of a bias's step, as it is for the weights taken over
 
 
@@ -148,7 +149,14 @@ class Twin(nn.Module):
         if value.ndim > 1:
             own = numpy_helper.to_array(constants[maker.input[1]]).size > 1
             axis = int(_attributes(maker).get("axis", 0)) % value.ndim if own else None
-            return _Weight(key, shared=tuple(a for a in range(value.ndim) if a != axis))
+            shared = tuple(a for a in range(value.ndim) if a != axis)
+            scale = numpy_helper.to_array(constants[maker.input[1]])
+            largest = np.abs(value).max(axis=shared, keepdims=True)
+            levels = np.round(largest / np.maximum(scale.reshape(largest.shape), _TINY))
+            levels = np.where(largest > 0, levels, _LARGEST).astype(np.float32)
+            return _Weight(
+                key, shared=shared, levels=self._keep(f"{maker.input[1]} levels", levels)
+            )
         steps = self._keep(maker.input[1], numpy_helper.to_array(constants[maker.input[1]]))
         return _Weight(key, steps=steps)
 
@@ -166,10 +174,10 @@ class Twin(nn.Module):
         if weight.steps is not None:
             steps = self.get_buffer(weight.steps)
             return _straight(value / steps) * steps
-        if weight.shared is None:
+        if weight.levels is None:
             return value
         largest = value.detach().abs().amax(dim=weight.shared, keepdim=True)
-        scale = largest.clamp(min=_TINY) / _LARGEST
+        scale = largest.clamp(min=_TINY) / self.get_buffer(weight.levels)
         return _straight(value / scale) * scale
 
 

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper, parser
 
+from edgedistill.distill.export import export
 from edgedistill.distill.optimize.calibration import METHODS
-from edgedistill.distill.optimize.execution import errors, logits
+from edgedistill.distill.optimize.execution import errors, logits, runner
 from edgedistill.distill.optimize.graph import fold, load, operators
 from edgedistill.distill.optimize.quantization import to_int8
 from edgedistill.errors import ConfigError, DataError, ModelError, ShapeError
+from edgedistill.models import ModelSpec, build
 
 
 @pytest.mark.parametrize("family", ["fcn", "lite", "lstm"])
@@ -54,14 +57,23 @@ def test_lstm_is_quantized_dynamically(student, series):
     assert "QuantizeLinear" not in found
 
 
-def test_filters_of_unlike_ranges_stay_float(student, series):
-    """LITE's fixed filters would share one scale before the norm that evens them: not in 8 bits."""
-    quantized = to_int8(fold(load(student("lite"))), series)
+@pytest.mark.parametrize(("scale", "floats"), [(1.0, []), (-1.0, [[17, 1, 96]])])
+def test_fixed_filters_are_8_bit_where_their_norm_folds(scale, floats, series, tmp_path):
+    """LITE's norm evens filters of unlike ranges: only folded into them it lets them be 8-bit."""
+    torch.manual_seed(0)
+    model = build(ModelSpec(family="lite", width=4), channels=1, classes=2, length=60)
+    with torch.no_grad():
+        model.norm.weight[-3] = scale
+        model.norm.bias[-5:] = torch.tensor([-1.0, -0.1, 0.0, 0.1, 1.0])
+    export(model, tmp_path / "lite.onnx", series)
+    folded = fold(load(tmp_path / "lite.onnx"))
+
+    quantized = to_int8(folded, series)
 
     weights = [i for i in quantized.graph.initializer if len(i.dims) == 3]
-    floats = [list(i.dims) for i in weights if i.data_type == onnx.TensorProto.FLOAT]
-    assert floats == [[11, 1, 96]]
+    assert [list(i.dims) for i in weights if i.data_type == onnx.TensorProto.FLOAT] == floats
     assert len(weights) == 8
+    assert errors(runner(folded)(series), runner(quantized)(series))[1] < 0.05
 
 
 def test_norm_behind_a_sum_keeps_no_convolution_float(series, rng):

@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper, parser, shape_inference
 from onnx.reference import ReferenceEvaluator
+from onnxscript import optimizer
 
 from edgedistill.distill.optimize import rewrites
 from edgedistill.distill.optimize.graph import operators
@@ -40,7 +41,10 @@ def _model(text: str, rng: np.random.Generator, **shapes: tuple[int, ...]) -> on
 def _rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = ir.from_proto(shape_inference.infer_shapes(model, data_prop=True))
     rewrites.norm_before_concat(graph.graph)
+    rewrites.chosen_channels(graph.graph)
+    rewrites.norm_before_relu(graph.graph)
     rewrites.plain_lstm(graph.graph)
+    optimizer.remove_unused_nodes(graph)
     return ir.to_proto(graph)
 
 
@@ -94,6 +98,109 @@ def test_norm_stays_with_parameters_that_are_no_constants(rng):
     text = _joined(f"beta = Neg(gamma) d = {NORM} y = Relu(d)")
     shapes = {name: shape for name, shape in _norm_shapes().items() if name != "beta"}
     model = _model(text, rng, **shapes)
+
+    assert operators(_rewritten(model)) == operators(model)
+
+
+CONVOLUTION = "a = Conv<kernel_shape=[1]>(x, w, v)"
+CHOICE = f"""{HEAD}
+g (float[N,2,6] x) => (float[N,OUT,6] y) {{
+  {CONVOLUTION}
+  b = Slice(a, zero, two, one, one)
+  c = Slice(a, two, many, one, one)
+  d = Neg(b)
+  TAIL
+}}"""
+JOIN = "e = Concat<axis=1>(d, c, b)"
+ENDS = {name: np.array([value]) for name, value in (("zero", 0), ("one", 1), ("two", 2))}
+
+
+def _choice(tail: str, rng, *, out: int = 7, change: tuple[str, str] = ("", "")) -> onnx.ModelProto:
+    text = CHOICE.replace("TAIL", tail).replace("OUT", str(out)).replace(*change)
+    model = _model(text, rng, w=(5, 2, 1), v=(5,), filters=(5, 2))
+    for name, value in (ENDS | {"many": np.array([2**63 - 1])}).items():
+        model.graph.initializer.append(numpy_helper.from_array(value, name))
+    return model
+
+
+def test_chosen_and_negated_channels_are_one_convolution(rng):
+    """In the order in which they are joined, biases too."""
+    model = _choice(f"{JOIN} y = Relu(e)", rng)
+    x = rng.normal(size=(2, 2, 6)).astype(np.float32)
+
+    after = _rewritten(model)
+
+    assert operators(after) == {"Conv": 1, "Relu": 1}
+    np.testing.assert_allclose(_run(after, x), _run(model, x), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("tail", "out", "change"),
+    [
+        (f"{JOIN.replace('e =', 'y =')}", 7, ("", "")),
+        (f"{JOIN} f = Concat<axis=1>(e, a) y = Relu(f)", 12, ("", "")),
+        (f"r = Relu(x) {JOIN.replace('b)', 'r)')} y = Relu(e)", 7, ("", "")),
+        (f"{JOIN} y = Relu(e)", 7, (CONVOLUTION, "a = MatMul(filters, x)")),
+        (f"{JOIN} y = Relu(e)", 7, ("two, many, one, one", "two, many, one, two")),
+    ],
+    ids=["output", "read elsewhere", "something else joined", "no convolution", "every other"],
+)
+def test_channels_stay_where_they_must(tail, out, change, rng):
+    model = _choice(tail, rng, out=out, change=change)
+
+    assert operators(_rewritten(model)) == operators(model)
+
+
+RECTIFIED = f"""{HEAD}
+g (float[N,2,6] x) => (float[N,OUT,6] y) {{
+  a = Conv<kernel_shape=[1]>(x, w)
+  b = Relu(a)
+  c = BatchNormalization(b, gamma, beta, mean, var)
+  TAIL
+}}"""
+
+
+def _rectified(tail: str, rng, *, gamma=(1, 2, 3), beta=(-1, 0, 0.5), out: int = 3):
+    model = _model(RECTIFIED.replace("TAIL", tail).replace("OUT", str(out)), rng, w=(3, 2, 1))
+    parts = {"gamma": gamma, "beta": beta, "mean": (0, 0, 0.1), "var": (1, 2, 3)}
+    for name, values in parts.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(values), name))
+    return model
+
+
+ALONE, JOINED = "y = Relu(c)", "d = Concat<axis=1>(c, x) y = Relu(d)"
+
+
+@pytest.mark.parametrize(("tail", "out"), [(ALONE, 3), (JOINED, 5)], ids=["alone", "joined"])
+@pytest.mark.parametrize(
+    ("beta", "norms", "cuts"), [((-1, 0, 0.05), 1, 1), ((-1, 0, 0.5), 2, 2)], ids=["none", "some"]
+)
+def test_norm_goes_before_the_relu(tail, out, beta, norms, cuts, rng):
+    """Shifts above 0 stay behind it, in a norm that scales nothing."""
+    model = _rectified(tail, rng, beta=beta, out=out)
+    x = rng.normal(size=(4, 2, 6)).astype(np.float32)
+
+    after = _rewritten(model)
+
+    found = operators(after)
+    assert (found["BatchNormalization"], found["Relu"]) == (norms, cuts)
+    first = next(node for node in after.graph.node if node.op_type == "BatchNormalization")
+    assert first.input[0] == "a"
+    np.testing.assert_allclose(_run(after, x), _run(model, x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("tail", "gamma"),
+    [
+        (ALONE, (1, -2, 3)),
+        ("y = Neg(c)", (1, 2, 3)),
+        ("d = Neg(c) e = Relu(c) y = Add(d, e)", (1, 2, 3)),
+        ("e = Relu(c) y = Add(b, e)", (1, 2, 3)),
+    ],
+    ids=["scale below 0", "no ReLU behind", "not only a ReLU", "the ReLU before is read too"],
+)
+def test_norm_stays_behind_the_relu(tail, gamma, rng):
+    model = _rectified(tail, rng, gamma=gamma)
 
     assert operators(_rewritten(model)) == operators(model)
 

@@ -9,6 +9,7 @@ import torch
 from onnx import numpy_helper, parser
 from torch.nn import functional
 
+from edgedistill.distill.export import export
 from edgedistill.distill.optimize.calibration import observe, ranges
 from edgedistill.distill.optimize.execution import logits
 from edgedistill.distill.optimize.graph import fold, load, strip
@@ -56,7 +57,6 @@ def test_branches_have_twins_too(family, series, tmp_path):
     torch.manual_seed(0)
     model = build(ModelSpec(family=family, width=4, depth=1), channels=1, classes=2, length=60)
     path = tmp_path / "student.onnx"
-    from edgedistill.distill.export import export
 
     export(model.eval(), path, series)
     folded = strip(fold(load(path)))
@@ -134,14 +134,19 @@ def test_every_learned_weight_has_a_gradient(folded, series):
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in twin.parameters())
 
 
-def test_fixed_filters_do_not_learn(folded, series):
-    """LITE's filters are no weights; they stay float in 8 bits, and as they are in training."""
-    model = folded("lite")
+@pytest.mark.parametrize(("scale", "expected"), [(1.0, []), (-1.0, [(17, 1, 96)])])
+def test_filters_that_stay_float_do_not_learn(scale, expected, series, tmp_path):
+    """LITE's learn where a norm went into them, and they are in 8 bits."""
+    torch.manual_seed(0)
+    student = build(ModelSpec(family="lite", width=4), channels=1, classes=2, length=60)
+    with torch.no_grad():
+        student.norm.weight[-1] = scale
+    export(student, tmp_path / "student.onnx", series)
+    model = strip(fold(load(tmp_path / "student.onnx")))
 
     twin = Twin(model, ranges(observe(model, series), "minmax"))
 
-    fixed = [tuple(p.shape) for p in twin.parameters() if not p.requires_grad]
-    assert fixed == [(11, 1, 96)]
+    assert [tuple(p.shape) for p in twin.parameters() if not p.requires_grad] == expected
 
 
 def test_windows_are_answered_by_whole_copies(folded, series):

@@ -180,8 +180,9 @@ def _scale_and_shift(norm: ir.Node) -> tuple[NDArray[np.float32], NDArray[np.flo
 def _ends_in_relu(value: ir.Value) -> bool:
     """Whether a ReLU is all that reads a value, at once or where it is joined with others."""
     readers = [use.node for use in value.uses()]
-    if [node.op_type for node in readers] == ["Concat"]:
-        readers = [use.node for use in readers[0].outputs[0].uses()]
+    if [node.op_type for node in readers] == ["Concat"] and not value.is_graph_output():
+        value = readers[0].outputs[0]
+        readers = [use.node for use in value.uses()]
     return [node.op_type for node in readers] == ["Relu"] and not value.is_graph_output()
 
 

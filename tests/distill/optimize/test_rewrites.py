@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import numpy_helper, parser, shape_inference
+from onnx import helper, numpy_helper, parser, shape_inference
 from onnx.reference import ReferenceEvaluator
 from onnxscript import optimizer
 
@@ -201,6 +201,15 @@ def test_norm_goes_before_the_relu(tail, out, beta, norms, cuts, rng):
 )
 def test_norm_stays_behind_the_relu(tail, gamma, rng):
     model = _rectified(tail, rng, gamma=gamma)
+
+    assert operators(_rewritten(model)) == operators(model)
+
+
+@pytest.mark.parametrize(("tail", "output"), [(ALONE, "c"), (JOINED, "d")])
+def test_norm_stays_where_an_output_would_change(tail, output, rng):
+    """What is not cut by the ReLU behind can be seen."""
+    model = _rectified(tail, rng, out=3 if tail == ALONE else 5)
+    model.graph.output.append(helper.make_empty_tensor_value_info(output))
 
     assert operators(_rewritten(model)) == operators(model)
 

@@ -28,8 +28,9 @@ from edgedistill.device.release.releases import (
     name_of,
     read,
 )
-from edgedistill.errors import IntegrityError, UsageError
+from edgedistill.errors import EdgeDistillError, IntegrityError, UsageError
 from edgedistill.manifest import MANIFEST
+from edgedistill.manifest import read as read_manifest
 
 _NEW, _OLD = ".new.", ".old."  # how the folders begin that whoever was killed here leaves
 
@@ -98,6 +99,8 @@ def install(root: Root, archive: Path, request: Request) -> tuple[Release, bool]
 def prune(root: Root, keep: int) -> list[str]:
     """Remove all but the newest releases, and what killed commands left; the caller holds the lock.
 
+    Engines of TensorRT go with the last release that has their model.
+
     Args:
         root: where.
         keep: how many stay; `current` and `previous` always do, and count.
@@ -120,6 +123,7 @@ def prune(root: Root, keep: int) -> list[str]:
             folder = root.folder(name)
             folder.rename(folder.with_name(f"{_OLD}{name}"))  # whole or absent, also when killed
         _sweep(root)
+        _forget_engines(root)
     return sorted(gone)
 
 
@@ -146,6 +150,22 @@ def _sweep(root: Root) -> None:
     """Remove what is no release: nobody else works there while the lock is held."""
     for path in root.releases.glob(".*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _forget_engines(root: Root) -> None:
+    """Remove the engines of models that no release has; none, if one does not say what it has."""
+    manifests = [root.folder(name) / BUNDLE / MANIFEST for name in root.names()]
+    try:
+        listed = [read_manifest(path)["files"] for path in manifests]
+    except EdgeDistillError:
+        return
+    models = {facts["sha256"] for each in listed for facts in each.values()}
+    for folder in [path for path in root.engines.glob("[!.]*-*") if path.is_dir()]:
+        digest = folder.name.partition("-")[0]
+        if not any(model.startswith(digest) for model in models):
+            folder.rename(folder.with_name(f"{_OLD}{folder.name}"))  # as a release
+    for folder in root.engines.glob(f"{_OLD}*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _verified(bundle: Path, request: Request) -> Release:

@@ -88,6 +88,11 @@ class Root:
         return self.path / "previous"
 
     @property
+    def engines(self) -> Path:
+        """Folder of TensorRT's engines that the releases share."""
+        return self.path / "engines"
+
+    @property
     def journal(self) -> Path:
         """File that says between which releases a switch is going on."""
         return self.path / "switching.json"
@@ -152,7 +157,7 @@ class Target:
         """Folder of TensorRT's engines that the releases share; None outside of a root."""
         if self.release is None or self.release.parent.name != _RELEASES:
             return None
-        return self.release.parent.parent / "engines"
+        return Root(self.release.parent.parent).engines
 
 
 def resolve(path: Path) -> Target:

@@ -274,6 +274,35 @@ def test_prune_removes_damaged_releases_first(many):
     assert prune(many, 4) == ["r4"]
 
 
+@pytest.fixture
+def engines(many):
+    """Engines of a model of every release, of one that is gone, and what TensorRT keeps beside."""
+    listed = json.loads((many.folder("r0") / "bundle" / "manifest.json").read_text())["files"]
+    digest = next(facts["sha256"] for name, facts in listed.items() if name.endswith(".onnx"))
+    for name in (f"{digest[:16]}-0123", f"{'0' * 16}-0123"):
+        (many.engines / name).mkdir(parents=True)
+        (many.engines / name / "engine.plan").write_bytes(b"plan")
+    (many.engines / "timing-0123.cache").write_bytes(b"times")
+    (many.engines / ".old.left").mkdir()  # by a prune that was killed
+    return [f"{digest[:16]}-0123", "timing-0123.cache"]
+
+
+def test_prune_removes_the_engines_of_models_that_are_gone(many, engines):
+    """Those of a model that some release still has stay, and so do TensorRT's timings."""
+    prune(many, 3)
+
+    assert _names(many.engines) == sorted(engines)
+
+
+def test_prune_keeps_all_engines_beside_a_release_that_cannot_be_read(many, engines):
+    """Its model may be theirs."""
+    (many.folder("r1") / "bundle" / "manifest.json").write_text("{")
+
+    prune(many, 3)
+
+    assert len(_names(many.engines)) == len([*engines, "of the model that is gone", ".old.left"])
+
+
 def test_prune_refuses_a_negative_number(many):
     """Nothing is removed."""
     with pytest.raises(UsageError, match="keep is -1"):

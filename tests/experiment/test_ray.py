@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import pytest
 
 from edgedistill.experiment import running
 
-pytest.importorskip("ray", reason="Ray is an extra")
-
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # Ray's own
-def test_a_cluster_of_two_nodes_gives_the_same_rows(tiny, finished, tmp_path):
+def test_a_cluster_of_two_nodes_gives_the_same_rows(tiny, finished, tmp_path, unavailable):
+    if find_spec("ray") is None:
+        unavailable("Ray is an extra: pip install 'edgedistill[ray]'")
     import ray
     from ray.cluster_utils import Cluster
 

@@ -154,18 +154,23 @@ def _sweep(root: Root) -> None:
 
 def _forget_engines(root: Root) -> None:
     """Remove the engines of models that no release has; none, if one does not say what it has."""
+    _sweep_old(root.engines)
     manifests = [root.folder(name) / BUNDLE / MANIFEST for name in root.names()]
     try:
         listed = [read_manifest(path)["files"] for path in manifests]
-    except EdgeDistillError:
+    except (EdgeDistillError, OSError):
         return
     models = {facts["sha256"] for each in listed for facts in each.values()}
     for folder in [path for path in root.engines.glob("[!.]*-*") if path.is_dir()]:
         digest = folder.name.partition("-")[0]
         if not any(model.startswith(digest) for model in models):
-            folder.rename(folder.with_name(f"{_OLD}{folder.name}"))  # as a release
-    for folder in root.engines.glob(f"{_OLD}*"):
-        shutil.rmtree(folder, ignore_errors=True)
+            folder.rename(folder.with_name(f"{_OLD}{folder.name}"))  # whole or absent, as a release
+    _sweep_old(root.engines)
+
+
+def _sweep_old(folder: Path) -> None:
+    for path in folder.glob(f"{_OLD}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _verified(bundle: Path, request: Request) -> Release:

@@ -21,7 +21,11 @@ from edgedistill.distill.optimize.rewrites import channels_of
 BLOCK = 16  # channels
 _OUTPUTS, _INPUTS = 0, 1  # axes of a convolution's weights, (O, I, k)
 _WEIGHTS, _BIAS = 1, 2  # inputs of a convolution
-_VARIANCE = 4  # input of a batch norm: one for a channel of zeros, and zero for the others
+_ALIKE = (
+    1,
+    4,
+)  # inputs of a batch norm, gamma and variance: with those of another channel, and zeros
+# for beta and mean, zeros stay zeros, and a norm that scales all channels alike still does
 
 _Array = NDArray[np.float32]
 
@@ -99,7 +103,7 @@ def _fill_up(
             at += sum(channels_of(value) for value in node.inputs[:own])
         elif node.op_type == "BatchNormalization":
             for index in range(1, len(node.inputs)):
-                _insert(node, index, 0, at, extra, graph, fill=float(index == _VARIANCE))
+                _insert(node, index, 0, at, extra, graph, again=index in _ALIKE)
     _insert_outputs(depthwise, at, extra, graph)
     depthwise.attributes["group"] = ir.AttrInt64("group", len(_weights(depthwise)))
     _insert(reader, _WEIGHTS, _INPUTS, at, extra, graph)
@@ -112,13 +116,24 @@ def _insert_outputs(node: ir.Node, at: int, extra: int, graph: ir.Graph) -> None
 
 
 def _insert(
-    node: ir.Node, index: int, axis: int, at: int, extra: int, graph: ir.Graph, *, fill: float = 0.0
+    node: ir.Node,
+    index: int,
+    axis: int,
+    at: int,
+    extra: int,
+    graph: ir.Graph,
+    *,
+    again: bool = False,
 ) -> None:
-    """Give a node a copy of a constant with `extra` more slices; others may read the constant."""
+    """Give a node a copy of a constant with `extra` more slices; others may read the constant.
+
+    They are of zeros, or have the first value `again`.
+    """
     old = node.inputs[index]
     if old is None or old.const_value is None:
         return
     array = old.const_value.numpy()
+    fill = array.flat[0] if again else 0
     wider: _Array = np.insert(array, [at] * extra, fill, axis=axis).astype(array.dtype)
     name = f"{old.name}_for_{node.outputs[0].name}_{index}"  # one constant may be several inputs
     value = ir.val(name, const_value=ir.tensor(wider))

@@ -130,7 +130,8 @@ def paired(
     if not is_static(model):
         return result
     kept = with_cuts(result, keep)
-    result, found = pooled(result, share_ranges(result, found), kept)
+    floats = {*kept, *fixed_nodes(result)}
+    result, found = pooled(result, share_ranges(result, found), floats)
     with _quiet():
         return _static(result, found, kept, reduce_range)
 

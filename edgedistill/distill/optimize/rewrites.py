@@ -28,6 +28,8 @@ def norm_before_concat(graph: ir.Graph) -> None:
         concat = _producer(norm.inputs[0]) if norm.op_type == "BatchNormalization" else None
         if concat is None or concat.op_type != "Concat" or concat.attributes["axis"].as_int() != 1:
             continue
+        if len(norm.outputs) != 1:  # it is being trained
+            continue
         branches = [value for value in concat.inputs if value is not None]
         widths = [channels_of(value) for value in branches]
         parameters = [_constant(value) for value in norm.inputs[1:]]
@@ -73,8 +75,9 @@ def chosen_channels(graph: ir.Graph) -> None:
         if len(choices) < len(found) or len({id(c.convolution) for c in choices}) != 1:
             continue
         source = choices[0].convolution
-        read = {id(use.node) for use in source.outputs[0].uses()}
-        if concat.outputs[0].is_graph_output() or read != {id(c.first) for c in choices}:
+        pieces = [source.outputs[0], *(c.first.outputs[0] for c in choices), *concat.inputs]
+        here = {id(concat), *(id(_producer(value)) for value in pieces)}
+        if concat.outputs[0].is_graph_output() or not all(_is_read_by(v, here) for v in pieces):
             continue  # whose name must stay; or the convolution would be computed twice
         values = [source.inputs[0]]
         before = concat.outputs[0]
@@ -96,13 +99,15 @@ def norm_before_relu(graph: ir.Graph) -> None:
     """
     for norm in list(graph):
         relu = _producer(norm.inputs[0]) if norm.op_type == "BatchNormalization" else None
-        if relu is None or relu.op_type != "Relu" or len(relu.outputs[0].uses()) != 1:
+        if relu is None or relu.op_type != "Relu":
             continue
         parameters = _scale_and_shift(norm)
-        if parameters is None or parameters[0].min() < 0:
+        if parameters is None or parameters[0].min() < 0 or len(norm.outputs) != 1:
             continue
         if not _is_convolution(relu.inputs[0]) or not _ends_in_relu(norm.outputs[0]):
             continue
+        if not all(_is_read_once(node.inputs[0]) for node in (relu, norm)):
+            continue  # they would be computed beside
         scale, shift = parameters
         value = _affine(graph, norm, relu.inputs[0], "inner", scale, np.minimum(shift, 0))
         if shift.max() > 0:
@@ -173,8 +178,19 @@ def _scale_and_shift(norm: ir.Node) -> tuple[NDArray[np.float32], NDArray[np.flo
         return None
     epsilon = norm.attributes.get("epsilon")
     given = _EPSILON if epsilon is None else epsilon.as_float()
-    scale = gamma / np.sqrt(variance + np.float32(given))
+    scale = gamma / np.sqrt(variance + given)  # in the type of the parameters
     return scale, beta - mean * scale
+
+
+def _is_read_by(value: ir.Value | None, nodes: set[int]) -> bool:
+    """Whether nothing but these nodes, by their ids, reads a value."""
+    if value is None or value.is_graph_output():
+        return False
+    return {id(use.node) for use in value.uses()} <= nodes
+
+
+def _is_read_once(value: ir.Value | None) -> bool:
+    return value is not None and len(value.uses()) == 1 and not value.is_graph_output()
 
 
 def _ends_in_relu(value: ir.Value) -> bool:
@@ -209,7 +225,7 @@ def _affine(
 
 
 def _constant_of(graph: ir.Graph, name: str, array: NDArray[np.float32]) -> ir.Value:
-    value = ir.val(name, const_value=ir.tensor(array.astype(np.float32)))
+    value = ir.val(name, const_value=ir.tensor(array))
     graph.register_initializer(value)
     return value
 

@@ -28,14 +28,14 @@ def share_ranges(model: onnx.ModelProto, found: Ranges) -> Ranges:
             readers.setdefault(name, []).append(node)
     outputs = {value.name for value in graph.output}
     shared = dict(found)
-    for node in graph.node:
+    for node in reversed(graph.node):  # what is joined again takes the range of the last
         whole = node.output[0]
         if node.op_type != "Concat" or whole in outputs:
             continue
         behind = readers.get(whole, [])
         if [reader.op_type for reader in behind] == ["Relu"]:
             whole = behind[0].output[0]
-        if whole in found:
+        if whole in shared:
             alone = [name for name in node.input if len(readers[name]) == 1 and name not in outputs]
-            shared |= {name: found[whole] for name in alone if name in found}
+            shared |= {name: shared[whole] for name in alone if name in found}
     return shared

@@ -22,10 +22,12 @@ from edgedistill.distill.optimize.calibration import Ranges
 from edgedistill.distill.optimize.nodes import fixed_nodes, is_static, named
 from edgedistill.distill.optimize.quantization import paired
 from edgedistill.distill.optimize.twin_operators import OPERATORS
+from edgedistill.distill.optimize.zero_sums import weight_ranges
 from edgedistill.errors import ModelError
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _LARGEST = 127  # of a signed 8-bit weight, where all are 0
+_ROUNDING = 1e-3  # of a whole number, as a quotient of float32
 _TINY = 1e-12  # keeps the scale of an all-zero channel above zero
 _FORMS = {"auto_pad": b"NOTSET", "ceil_mode": 0}  # the only ones that the operators here have
 
@@ -121,6 +123,7 @@ class Twin(nn.Module):
         floats = {i.name: numpy_helper.to_array(i) for i in self._source.graph.initializer}
         sources = {node.name: node for node in self._source.graph.node}
         fixed = fixed_nodes(self._source)
+        zero_sums = weight_ranges(self._source, _LARGEST)
         self._keys: dict[str, str] = {}
         learned: dict[str, _Weight] = {}
         for node in graph.node:
@@ -132,7 +135,7 @@ class Twin(nn.Module):
                 key = self._keys.setdefault(original, f"learned_{len(self._keys)}")
                 if not hasattr(self, key):
                     value = torch.from_numpy(floats[original].copy())
-                    learns = node.name not in fixed
+                    learns = node.name not in fixed and original not in zero_sums
                     self.register_parameter(key, nn.Parameter(value, requires_grad=learns))
                 learned[name] = self._weight(key, makers.get(name), floats[original], constants)
         return learned
@@ -152,13 +155,19 @@ class Twin(nn.Module):
             shared = tuple(a for a in range(value.ndim) if a != axis)
             scale = numpy_helper.to_array(constants[maker.input[1]])
             largest = np.abs(value).max(axis=shared, keepdims=True)
-            levels = np.round(largest / np.maximum(scale.reshape(largest.shape), _TINY))
-            levels = np.where(largest > 0, levels, _LARGEST).astype(np.float32)
-            return _Weight(
-                key, shared=shared, levels=self._keep(f"{maker.input[1]} levels", levels)
-            )
+            return _Weight(key, shared=shared, levels=self._levels(maker.input[1], largest, scale))
         steps = self._keep(maker.input[1], numpy_helper.to_array(constants[maker.input[1]]))
         return _Weight(key, steps=steps)
+
+    def _levels(self, name: str, largest: np.ndarray[Any, Any], scale: np.ndarray[Any, Any]) -> str:
+        """Keep what the largest weights are rounded to.
+
+        Whole numbers, but where a bias that is large beside its weights made their scale coarser.
+        """
+        exact = largest / np.maximum(scale.reshape(largest.shape), _TINY)
+        near = np.abs(exact - np.round(exact)) < _ROUNDING
+        levels = np.where(near & (exact > 1), np.round(exact), exact)
+        return self._keep(f"{name} levels", np.where(largest > 0, levels, _LARGEST))
 
     def _keep(self, name: str, value: np.ndarray[Any, Any]) -> str:
         if name in self._constants:

@@ -283,7 +283,9 @@ def engines(many):
         (many.engines / name).mkdir(parents=True)
         (many.engines / name / "engine.plan").write_bytes(b"plan")
     (many.engines / "timing-0123.cache").write_bytes(b"times")
-    (many.engines / ".old.left").mkdir()  # by a prune that was killed
+    left = many.engines / f".old.{'0' * 16}-0123"  # by a prune that was killed
+    left.mkdir()
+    (left / "engine.plan").write_bytes(b"half a pl")
     return [f"{digest[:16]}-0123", "timing-0123.cache"]
 
 
@@ -294,13 +296,14 @@ def test_prune_removes_the_engines_of_models_that_are_gone(many, engines):
     assert _names(many.engines) == sorted(engines)
 
 
-def test_prune_keeps_all_engines_beside_a_release_that_cannot_be_read(many, engines):
+@pytest.mark.parametrize("damage", [lambda path: path.write_text("{"), lambda path: path.unlink()])
+def test_prune_keeps_all_engines_beside_a_release_that_cannot_be_read(many, engines, damage):
     """Its model may be theirs."""
-    (many.folder("r1") / "bundle" / "manifest.json").write_text("{")
+    damage(many.folder("r1") / "bundle" / "manifest.json")
 
     prune(many, 3)
 
-    assert len(_names(many.engines)) == len([*engines, "of the model that is gone", ".old.left"])
+    assert len(_names(many.engines)) == len([*engines, "of the model that is gone"])
 
 
 def test_prune_refuses_a_negative_number(many):

@@ -116,3 +116,31 @@ def test_int8_is_aligned(student, series):
 
     assert _groups(model)
     assert all(group % 16 == 0 for group in _groups(found))
+
+
+def test_a_norm_that_scales_all_channels_alike_still_does(rng):
+    """Else what stays float32 in 8 bits would depend on the alignment."""
+    body = """
+      a = Conv<kernel_shape=[3], pads=[1,1]>(x, first, bias)
+      n = BatchNormalization(a, gamma, beta, mean, var)
+      r = Relu(n)
+      d = Conv<kernel_shape=[1], group=5>(r, each)
+      y = Conv<kernel_shape=[1]>(d, joint)"""
+    model = _model(body, rng)
+    constants = {"each": rng.normal(size=(5, 1, 1)), "joint": rng.normal(size=(4, 5, 1))}
+    for name in ("gamma", "var"):
+        constants[name] = np.full(5, rng.uniform(1, 2))
+    kept = [i for i in model.graph.initializer if i.name not in constants]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    for name, value in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
+
+    found = align(model)
+
+    norm = next(node for node in found.graph.node if node.op_type == "BatchNormalization")
+    arrays = {i.name: numpy_helper.to_array(i) for i in found.graph.initializer}
+    gamma, variance = arrays[norm.input[1]], arrays[norm.input[4]]
+    assert (len(gamma), np.ptp(gamma), np.ptp(variance)) == (16, 0, 0)
+    x = rng.normal(size=(3, 2, 6)).astype(np.float32)
+    np.testing.assert_allclose(_run(found, x), _run(model, x), rtol=1e-4, atol=1e-5)

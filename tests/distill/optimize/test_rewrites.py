@@ -134,16 +134,40 @@ def test_chosen_and_negated_channels_are_one_convolution(rng):
     np.testing.assert_allclose(_run(after, x), _run(model, x), rtol=1e-5)
 
 
+def test_other_types_stay_what_they_are(rng):
+    """A file need not be of float32."""
+    model = _rectified(JOINED, rng, out=5)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    for constant in model.graph.initializer:
+        wide = numpy_helper.to_array(constant).astype(np.float64)
+        constant.CopyFrom(numpy_helper.from_array(wide, constant.name))
+    x = rng.normal(size=(4, 2, 6))
+
+    after = _rewritten(model)
+
+    onnx.checker.check_model(after, full_check=True)
+    np.testing.assert_allclose(_run(after, x), _run(model, x), rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("tail", "out", "change"),
     [
         (f"{JOIN.replace('e =', 'y =')}", 7, ("", "")),
         (f"{JOIN} f = Concat<axis=1>(e, a) y = Relu(f)", 12, ("", "")),
+        (f"{JOIN} f = Concat<axis=1>(e, d) y = Relu(f)", 9, ("", "")),
         (f"r = Relu(x) {JOIN.replace('b)', 'r)')} y = Relu(e)", 7, ("", "")),
         (f"{JOIN} y = Relu(e)", 7, (CONVOLUTION, "a = MatMul(filters, x)")),
         (f"{JOIN} y = Relu(e)", 7, ("two, many, one, one", "two, many, one, two")),
     ],
-    ids=["output", "read elsewhere", "something else joined", "no convolution", "every other"],
+    ids=[
+        "output",
+        "read elsewhere",
+        "a part is read elsewhere",
+        "something else joined",
+        "no convolution",
+        "every other",
+    ],
 )
 def test_channels_stay_where_they_must(tail, out, change, rng):
     model = _choice(tail, rng, out=out, change=change)
@@ -205,7 +229,9 @@ def test_norm_stays_behind_the_relu(tail, gamma, rng):
     assert operators(_rewritten(model)) == operators(model)
 
 
-@pytest.mark.parametrize(("tail", "output"), [(ALONE, "c"), (JOINED, "d")])
+@pytest.mark.parametrize(
+    ("tail", "output"), [(ALONE, "a"), (ALONE, "b"), (ALONE, "c"), (JOINED, "d")]
+)
 def test_norm_stays_where_an_output_would_change(tail, output, rng):
     """What is not cut by the ReLU behind can be seen."""
     model = _rectified(tail, rng, out=3 if tail == ALONE else 5)

@@ -54,6 +54,14 @@ def test_a_part_with_other_readers_keeps_its_own():
     assert found == OWN | {"b": (0.0, 2.0)}
 
 
+def test_what_is_joined_twice_takes_the_last_range():
+    model = _model("c = Concat<axis=1>(a, b)\n d = Concat<axis=1>(c, x)\n y = Relu(d)")
+
+    found = share_ranges(model, OWN | {"d": (-4.0, 4.0)})
+
+    assert found == OWN | {"d": (-4.0, 4.0), "a": (0.0, 2.0), "b": (0.0, 2.0), "c": (0.0, 2.0)}
+
+
 @pytest.mark.parametrize("body", ["y = Concat<axis=1>(a, b)", "y = Add(a, b)"])
 def test_outputs_and_other_nodes_change_nothing(body):
     assert share_ranges(_model(body), OWN) == OWN

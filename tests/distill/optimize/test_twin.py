@@ -134,9 +134,9 @@ def test_every_learned_weight_has_a_gradient(folded, series):
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in twin.parameters())
 
 
-@pytest.mark.parametrize(("scale", "expected"), [(1.0, []), (-1.0, [(17, 1, 96)])])
-def test_filters_that_stay_float_do_not_learn(scale, expected, series, tmp_path):
-    """LITE's learn where a norm went into them, and they are in 8 bits."""
+@pytest.mark.parametrize("scale", [1.0, -1.0], ids=["8-bit", "float"])
+def test_fixed_filters_do_not_learn(scale, series, tmp_path):
+    """LITE's are no weights: in 8 bits too they sum to zero, and do so after the training."""
     torch.manual_seed(0)
     student = build(ModelSpec(family="lite", width=4), channels=1, classes=2, length=60)
     with torch.no_grad():
@@ -146,7 +146,27 @@ def test_filters_that_stay_float_do_not_learn(scale, expected, series, tmp_path)
 
     twin = Twin(model, ranges(observe(model, series), "minmax"))
 
-    assert [tuple(p.shape) for p in twin.parameters() if not p.requires_grad] == expected
+    fixed = [tuple(p.shape) for p in twin.parameters() if not p.requires_grad]
+    assert fixed == [(17, 1, 96)]
+
+
+def test_a_channel_of_tiny_weights_has_a_twin(series, tmp_path, rng):
+    """Its bias makes the scale coarser than its weights: they are rounded to zero."""
+    model = parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 20]>
+        g (float[N,1,60] series) => (float[N,2,60] logits) {
+          logits = Conv<kernel_shape=[1]>(series, w, b)
+        }"""
+    )
+    constants = {"w": np.array([1e-9, 1.0]).reshape(2, 1, 1), "b": np.array([0.5, 0.1])}
+    for name, value in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
+    found = ranges(observe(model, series), "minmax")
+
+    twin = Twin(model, found)(torch.from_numpy(series)).detach().numpy()
+
+    real = said_by(quantize(model, found), series, tmp_path)
+    assert np.abs(twin - real).max() < NEAR * np.abs(real).max()
 
 
 def test_windows_are_answered_by_whole_copies(folded, series):

@@ -10,6 +10,7 @@ from onnx import helper, numpy_helper, shape_inference
 
 from edgedistill.distill.optimize.calibration import Ranges
 
+SUFFIX = "_pooled"  # of what a pooling gives, behind the name of the mean
 _SERIES = 3  # axes of (N, C, T)
 
 
@@ -37,7 +38,7 @@ def pooled(
         if not _is_mean_over_time(node, ranks, constants) or {mean, node.input[0]} & floats:
             nodes.append(node)
             continue
-        pool = f"{mean}_pooled"
+        pool = f"{mean}{SUFFIX}"
         nodes.append(helper.make_node("GlobalAveragePool", node.input[:1], [pool], node.name))
         nodes.append(helper.make_node("Flatten", [pool], [mean], f"{node.name}_flat", axis=1))
         if mean in found:

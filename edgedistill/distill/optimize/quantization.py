@@ -37,7 +37,7 @@ from edgedistill.distill.optimize.nodes import (
     named,
     with_cuts,
 )
-from edgedistill.distill.optimize.pooled import pooled
+from edgedistill.distill.optimize.pooled import SUFFIX, pooled
 from edgedistill.distill.optimize.sharing import share_ranges
 from edgedistill.distill.optimize.zero_sums import weight_ranges
 from edgedistill.errors import ModelError, ShapeError
@@ -108,7 +108,8 @@ def quantize(
             f"INT8 needs a {', '.join(STATIC)} or LSTM with constant weights. Leave int8 out of "
             "the precisions."
         )
-    compact = _short_names(strip(result), keep=_names(model))
+    known = _names(model)
+    compact = _short_names(strip(result), keep=known | {f"{name}{SUFFIX}" for name in known})
     check(compact, "The INT8 model")
     return compact
 

@@ -64,14 +64,14 @@ def test_equal_names_are_one_layer(student):
 
 
 def test_what_one_lacks_is_told(student, series, opened):
-    """A quantized FCN has no values before its Relus, and none of its quantizers is a layer."""
+    """A quantized FCN has none before its Relus, and pools; none of its quantizers is a layer."""
     float_model = Network(student("fcn"))
 
     found = pair(float_model, opened(to_int8(fold(load(student("fcn"))), series)), (1, 60))
 
     assert found.how == "names"
     assert [name for name, _ in _names(found)] == ["relu", "relu_1", "relu_2", "mean", "logits"]
-    assert found.alone == (("getitem", "getitem_3", "getitem_6"), ())
+    assert found.alone == (("getitem", "getitem_3", "getitem_6"), ("mean_pooled",))
 
 
 def test_other_names_are_paired_in_order(opened):

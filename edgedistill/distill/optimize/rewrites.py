@@ -28,7 +28,7 @@ def norm_before_concat(graph: ir.Graph) -> None:
         concat = _producer(norm.inputs[0]) if norm.op_type == "BatchNormalization" else None
         if concat is None or concat.op_type != "Concat" or concat.attributes["axis"].as_int() != 1:
             continue
-        if len(norm.outputs) != 1:  # it is being trained
+        if _is_trained(norm):
             continue
         branches = [value for value in concat.inputs if value is not None]
         widths = [channels_of(value) for value in branches]
@@ -102,7 +102,7 @@ def norm_before_relu(graph: ir.Graph) -> None:
         if relu is None or relu.op_type != "Relu":
             continue
         parameters = _scale_and_shift(norm)
-        if parameters is None or parameters[0].min() < 0 or len(norm.outputs) != 1:
+        if parameters is None or parameters[0].min() < 0 or _is_trained(norm):
             continue
         if not _is_convolution(relu.inputs[0]) or not _ends_in_relu(norm.outputs[0]):
             continue
@@ -169,6 +169,12 @@ def _is_plain_convolution(node: ir.Node) -> bool:
     group = node.attributes.get("group")
     constant = all(_constant(value) is not None for value in node.inputs[1:])
     return node.op_type == "Conv" and constant and (group is None or group.as_int() == 1)
+
+
+def _is_trained(norm: ir.Node) -> bool:
+    """Whether a norm takes the statistics of the batch, not those that it has."""
+    mode = norm.attributes.get("training_mode")
+    return len(norm.outputs) != 1 or (mode is not None and mode.as_int() != 0)
 
 
 def _scale_and_shift(norm: ir.Node) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:

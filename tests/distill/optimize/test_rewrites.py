@@ -85,6 +85,15 @@ def test_norm_stays_where_it_must(tail, rng):
     assert operators(after) == operators(model)
 
 
+@pytest.mark.parametrize("outputs", ["d", "d, m, v"])
+def test_norm_in_training_stays(outputs, rng):
+    """It takes the statistics of the batch, of all channels at once."""
+    norm = NORM.replace("(", "<training_mode=1>(", 1)
+    model = _model(_joined(f"{outputs} = {norm} y = Relu(d)"), rng, **_norm_shapes())
+
+    assert operators(_rewritten(model)) == operators(model)
+
+
 def test_norm_stays_without_a_convolution(rng):
     """With nothing to fold into, splitting would only add nodes."""
     text = _joined(f"d = {NORM} y = Relu(d)").replace("Conv<kernel_shape=[1]>(x, w)", "Neg(x)")

@@ -15,7 +15,7 @@ from edgedistill.distill.knowledge import explain_like
 from edgedistill.distill.selection import Trial, choose
 from edgedistill.errors import ConfigError, DataError
 from edgedistill.files import read_json
-from edgedistill.stages import lessons, networks
+from edgedistill.stages import lessons_opposing, networks
 from edgedistill.stages.student import TRIALS, make_student
 from edgedistill.stages.teacher import open_knowledge, plan_of
 from edgedistill.teachers import TorchTeacher
@@ -138,7 +138,7 @@ def opened(monkeypatch) -> list[list[int]]:
         module, _ = networks.open_network(folder)
         return Counting(module, classes=2, name="counted")
 
-    monkeypatch.setattr(lessons, "open_teacher", open_teacher)
+    monkeypatch.setattr(lessons_opposing, "open_teacher", open_teacher)
     return asked
 
 

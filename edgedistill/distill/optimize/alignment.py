@@ -21,11 +21,9 @@ from edgedistill.distill.optimize.rewrites import channels_of
 BLOCK = 16  # channels
 _OUTPUTS, _INPUTS = 0, 1  # axes of a convolution's weights, (O, I, k)
 _WEIGHTS, _BIAS = 1, 2  # inputs of a convolution
-_ALIKE = (
-    1,
-    4,
-)  # inputs of a batch norm, gamma and variance: with those of another channel, and zeros
-# for beta and mean, zeros stay zeros, and a norm that scales all channels alike still does
+# Of a batch norm, gamma and variance are filled up with those of a channel, beta and mean with
+# zeros: zeros stay zeros, and a norm that scales all channels alike still does.
+_ALIKE = (1, 4)
 
 _Array = NDArray[np.float32]
 

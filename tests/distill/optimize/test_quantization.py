@@ -76,6 +76,33 @@ def test_fixed_filters_are_8_bit_where_their_norm_folds(scale, floats, series, t
     assert errors(runner(folded)(series), runner(quantized)(series))[1] < 0.05
 
 
+@pytest.mark.parametrize(("gamma", "pools"), [((1, -2, 3), 0), (None, 1)], ids=["norm", "none"])
+def test_the_mean_of_what_stays_float_is_float(gamma, pools, series, rng):
+    """Pooling in 8 bits would bring filters of unlike ranges to one scale after all."""
+    norm = "Identity(b)" if gamma is None else "BatchNormalization(b, gamma, zeros, zeros, ones)"
+    model = parser.parse_model(
+        f"""
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[N,1,60] series) => (float[N,2] logits) {{
+          a = Conv<kernel_shape=[1]>(series, w)
+          b = Relu(a)
+          c = {norm}
+          d = ReduceMean<keepdims=0>(c, time)
+          logits = MatMul(d, head)
+        }}
+        """
+    )
+    constants = {"w": rng.normal(size=(3, 1, 1)), "head": rng.normal(size=(3, 2))}
+    constants |= {"gamma": gamma or (1, 1, 1), "zeros": (0, 0, 0), "ones": (1, 1, 1)}
+    for name, value in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2]), "time"))
+
+    quantized = to_int8(fold(model), series)
+
+    assert operators(quantized).get("GlobalAveragePool", 0) == pools
+
+
 def test_norm_behind_a_sum_keeps_no_convolution_float(series, rng):
     """Behind a residual sum the ranges are no more those of one filter each."""
     model = parser.parse_model(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped] # has no types
+from google.protobuf.message import DecodeError
 from safetensors import SafetensorError, safe_open
 
 from edgedistill.bundle import Bundle, open_bundle

@@ -23,6 +23,7 @@ class OrtRuntime:
             where N is free.
         settings: of the session.
         provider: who computes: "cpu", "cuda", "tensorrt", or ONNX Runtime's name of another one.
+        exact_int8: compute INT8 exactly; False only to time it.
 
     Raises:
         MachineError: ONNX Runtime or the provider is missing on this machine, or the provider
@@ -33,12 +34,17 @@ class OrtRuntime:
     name: ClassVar[str] = "onnxruntime"
 
     def __init__(
-        self, path: Path, *, settings: SessionSettings = DEFAULT, provider: str = "cpu"
+        self,
+        path: Path,
+        *,
+        settings: SessionSettings = DEFAULT,
+        provider: str = "cpu",
+        exact_int8: bool = True,
     ) -> None:
         self._path = path
         self._settings = settings
         self._ort = _onnxruntime()
-        self._session = open_session(self._ort, path, settings, provider)
+        self._session = open_session(self._ort, path, settings, provider, exact_int8=exact_int8)
         with explained(path):  # a name that is no text
             self._input = _one_tensor("input", self._session.get_inputs(), 3, path)
             self._output = _one_tensor("output", self._session.get_outputs(), 2, path)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgedistill.device.engine.engines import Engines
 
 _TENSORRT = "tensorrt"
+_INTEGER = {"int8", "mixed"}  # precisions in which ONNX Runtime computes with integers
 
 
 class Runtime(Protocol):
@@ -38,6 +39,7 @@ def start(
     threads: int | None = None,
     provider: str | None = None,
     engines: Engines | None = None,
+    exact_int8: bool = True,
 ) -> Runtime:
     """Load a bundle's model into the runtime that it was made for.
 
@@ -46,6 +48,7 @@ def start(
         threads: CPU threads of one call, instead of those of the settings.
         provider: of ONNX Runtime, as `OrtRuntime` takes it; None is the CPU.
         engines: how TensorRT's engines are built and where they are kept, unless as usual.
+        exact_int8: compute INT8 in ONNX Runtime exactly; False only to time it on a workstation.
 
     Raises:
         MachineError: the runtime is unknown to this build, or not installed; or its provider is
@@ -69,7 +72,8 @@ def start(
     wanted = min(settings.threads, cores()) if threads is None else threads
     settings = replace(settings, threads=wanted)
     who = "cpu" if provider is None else provider
-    return OrtRuntime(model.path, settings=settings, provider=who)
+    exact = exact_int8 and model.precision in _INTEGER
+    return OrtRuntime(model.path, settings=settings, provider=who, exact_int8=exact)
 
 
 def _tensorrt(model: Model, engines: Engines | None) -> Runtime:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from edgedistill.device.onnx_file import check_alone
 from edgedistill.errors import MachineError, ModelError
-from edgedistill.session import SessionSettings
+from edgedistill.session import SessionSettings, use_exact_int8
 
 CPU: Final = "CPUExecutionProvider"
 PROVIDERS: Final = {
@@ -35,7 +35,14 @@ _ORT_FORMAT = ".ort"  # by its suffix ONNX Runtime, too, tells the format
 _ERRORS_ONLY = 3  # ORT's severity; its warnings are about its own graph passes
 
 
-def open_session(ort: ModuleType, path: Path, settings: SessionSettings, provider: str) -> Any:
+def open_session(
+    ort: ModuleType,
+    path: Path,
+    settings: SessionSettings,
+    provider: str,
+    *,
+    exact_int8: bool = True,
+) -> Any:
     """Return an `InferenceSession` in which one provider runs all of a model.
 
     Args:
@@ -43,6 +50,7 @@ def open_session(ort: ModuleType, path: Path, settings: SessionSettings, provide
         path: of an ONNX or .ort file.
         settings: of the session.
         provider: a key of `PROVIDERS`, or ONNX Runtime's own name of another one.
+        exact_int8: compute INT8 exactly; False only to time it, see `use_exact_int8`.
 
     Raises:
         MachineError: this build has no such provider, it does not start here, or it leaves a part
@@ -61,6 +69,8 @@ def open_session(ort: ModuleType, path: Path, settings: SessionSettings, provide
     if path.suffix != _ORT_FORMAT:  # which has no tensors elsewhere
         check_alone(path)
     options = session_options(ort, settings)
+    if exact_int8:
+        use_exact_int8(options)
     if name == CPU:
         return _open(ort, path, options, CPU)
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

@@ -10,6 +10,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from edgedistill.errors import ModelError, ShapeError
+from edgedistill.teachers.exact_session import exact_session
 from edgedistill.teachers.teacher import Floats, check_logits, check_series
 
 _BATCH = 256  # series at once where the file does not fix it
@@ -79,9 +80,7 @@ class OnnxTeacher:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ONLY_ERRORS_LOGGED
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(self.path), options, providers=["CPUExecutionProvider"]
-            )
+            self._session = exact_session(self.path, options)
         except _ERRORS as error:
             raise ModelError(
                 f"ONNX Runtime {onnxruntime.__version__} cannot open {self.path}: "

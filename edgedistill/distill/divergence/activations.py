@@ -23,6 +23,7 @@ from edgedistill.distill.optimize.execution import REFUSALS, Floats, runner
 from edgedistill.distill.optimize.graph import load, strip
 from edgedistill.errors import ModelError
 from edgedistill.occlusion import Predict
+from edgedistill.teachers.exact_session import exact_session
 
 Feeds = Mapping[str, Floats]
 Reader = Callable[[Feeds], list[Floats]]
@@ -226,9 +227,7 @@ def _session(model: onnx.ModelProto, name: str) -> onnxruntime.InferenceSession:
     options.enable_cpu_mem_arena = False
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     with _explained(name):
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        return exact_session(model, options)
 
 
 @contextmanager

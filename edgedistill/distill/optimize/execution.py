@@ -1,6 +1,6 @@
 """Run a model in ONNX Runtime, and hold what it gives to what it must give.
 
-One thread on the CPU: every machine has that, and it gives the same numbers each time.
+One thread on the CPU, INT8 exact: every machine has that, and it gives the same numbers each time.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from onnx import shape_inference
 from onnxruntime.capi import onnxruntime_pybind11_state as status
 
 from edgedistill.errors import DataError, ModelError, VerificationError
+from edgedistill.teachers.exact_session import exact_session
 
 Floats = NDArray[np.float32]
 
@@ -35,13 +36,18 @@ REFUSALS = (  # all that ONNX Runtime raises; it has no base class for them
 )
 
 
-def logits(path: Path, series: Floats) -> Floats:
+def logits(path: Path, series: Floats, *, exact_int8: bool = True) -> Floats:
     """Return what a model file gives: series (N, C, T) to logits (N, K).
+
+    Args:
+        path: of an ONNX or .ort file.
+        series: of a batch.
+        exact_int8: compute INT8 as boards do; False to compare with an .ort file, which cannot.
 
     Raises:
         ModelError: ONNX Runtime cannot load the file or run it on these series.
     """
-    return _run(str(path), path.name, series)[0]
+    return _ask(_load(path, path.name, exact_int8=exact_int8), path.name, series)[0]
 
 
 def runner(model: onnx.ModelProto) -> Callable[[Floats], Floats]:
@@ -52,7 +58,7 @@ def runner(model: onnx.ModelProto) -> Callable[[Floats], Floats]:
     Raises:
         ModelError: ONNX Runtime cannot load the model; or, when called, run it on these series.
     """
-    session = _load(model.SerializeToString(), "the model")
+    session = _load(model, "the model")
     fixed = _fixed_batch(model)
 
     def logits_of(series: Floats) -> Floats:
@@ -76,7 +82,7 @@ def opened(model: onnx.ModelProto) -> Callable[[Floats], dict[str, Floats]]:
     open_model = shape_inference.infer_shapes(model)
     found = [v for v in open_model.graph.value_info if v.type.tensor_type.elem_type == _FLOAT]
     open_model.graph.output.extend(found)
-    session = _load(open_model.SerializeToString(), "the model")
+    session = _load(open_model, "the model")
     names = [output.name for output in session.get_outputs()]
     given = session.get_inputs()[0].name
 
@@ -155,17 +161,17 @@ def _filled(series: Floats, size: int) -> Floats:
     return np.concatenate([series, np.repeat(series[-1:], missing, axis=0)]) if missing else series
 
 
-def _run(model: str | bytes, name: str, series: Floats) -> list[Floats]:
-    return _ask(_load(model, name), name, series)
-
-
-def _load(model: str | bytes, name: str) -> onnxruntime.InferenceSession:
+def _load(
+    model: Path | onnx.ModelProto, name: str, *, exact_int8: bool = True
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = _SILENT
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        if exact_int8 or isinstance(model, onnx.ModelProto):
+            return exact_session(model, options)
+        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except REFUSALS as error:
         raise ModelError(
             f"ONNX Runtime {onnxruntime.__version__} cannot run {name}: {_reason(error)}"

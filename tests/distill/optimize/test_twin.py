@@ -22,6 +22,7 @@ from edgedistill.models import ModelSpec, build
 from edgedistill.saliency.incremental import Asked
 
 NEAR = 1e-5  # of the largest logit: what float32 sums in another order differ by
+STEP = 1e-3  # of it: what one value that a float layer rounds to the next step changes
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,9 @@ def test_the_twin_is_the_int8_model(family, mixed, folded, series, tmp_path):
     twin = Twin(model, found, keep)(torch.from_numpy(series)).detach().numpy()
 
     largest = np.abs(real).max()
-    assert np.abs(twin - real).max() < NEAR * largest
+    misses = np.abs(twin - real).max(axis=1)
+    assert np.quantile(misses, 0.9) < NEAR * largest
+    assert misses.max() < (STEP if mixed else NEAR) * largest
     assert np.abs(said_by(model, series, tmp_path) - real).max() > 10 * NEAR * largest
 
 

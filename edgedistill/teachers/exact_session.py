@@ -1,0 +1,106 @@
+"""ONNX Runtime on the workstation's CPU, with INT8 as boards compute it.
+
+The exact mode turns signed 8-bit weights into unsigned ones, and stumbles over two things that are
+valid ONNX: weights without a zero point beside a scale a channel, and weights that several
+operators share. Both are spelled out before such a model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from edgedistill.session import use_exact_int8
+
+_CPU = ["CPUExecutionProvider"]
+
+
+def exact_session(
+    model: Path | onnx.ModelProto, options: onnxruntime.SessionOptions
+) -> onnxruntime.InferenceSession:
+    """Open a CPU session that computes INT8 exactly on every processor.
+
+    A file in ONNX Runtime's own format is opened as it is: its graph was fixed when it was written.
+
+    Raises:
+        Exception: what ONNX Runtime raises for a model that it cannot load.
+    """
+    use_exact_int8(options)
+    loaded = _quantized(model) if isinstance(model, Path) else model
+    if loaded is not None and _shared_or_bare(loaded.graph):
+        loaded = _spelled_out(loaded)
+    elif isinstance(model, Path):
+        loaded = None  # as the file is
+    source = str(model) if loaded is None else loaded.SerializeToString()
+    return onnxruntime.InferenceSession(source, options, providers=_CPU)
+
+
+def _quantized(path: Path) -> onnx.ModelProto | None:
+    """Return the model of a file if it has 8-bit weights, with what it keeps in other files."""
+    if path.suffix != ".onnx" or not path.is_file():
+        return None
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError:  # ONNX Runtime names what is wrong with the file
+        return None
+    return onnx.load(path) if any(_weights(model.graph)) else None
+
+
+def _weights(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, onnx.TensorProto]]:
+    """Yield the dequantizations of signed 8-bit constants, with their scales."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear":
+            weight, scale = constants.get(node.input[0]), constants.get(node.input[1])
+            signed = weight is not None and weight.data_type == onnx.TensorProto.INT8
+            if signed and scale is not None:
+                yield node, scale
+
+
+def _readers(graph: onnx.GraphProto, name: str) -> list[tuple[onnx.NodeProto, int]]:
+    return [(n, at) for n in graph.node for at, value in enumerate(n.input) if value == name]
+
+
+def _shared_or_bare(graph: onnx.GraphProto) -> bool:
+    """Tell whether a model has weights that the exact mode stumbles over."""
+    return any(
+        len(node.input) == 2
+        or len(_readers(graph, node.output[0])) > 1
+        or len(_readers(graph, node.input[0])) > 1
+        for node, _ in _weights(graph)
+    )
+
+
+def _spelled_out(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy in which every reader has weights of its own, with zero points."""
+    spelled = onnx.ModelProto()
+    spelled.CopyFrom(model)
+    graph = spelled.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    nodes = list(graph.node)
+    for node, scale in list(_weights(graph)):
+        readers = _readers(graph, node.output[0])
+        for count, (reader, at) in enumerate(readers):
+            own = onnx.NodeProto()
+            own.CopyFrom(node)
+            weight = onnx.TensorProto()
+            weight.CopyFrom(constants[node.input[0]])
+            weight.name = own.input[0] = f"{node.output[0]}.{count}.weight"
+            own.name = own.output[0] = reader.input[at] = f"{node.output[0]}.{count}"
+            graph.initializer.append(weight)
+            if len(own.input) == 2:
+                zeros = numpy_helper.from_array(np.zeros(scale.dims, np.int8), f"{own.name}.zero")
+                graph.initializer.append(zeros)
+                own.input.append(zeros.name)
+            nodes.insert(0, own)
+        if readers and node.output[0] not in {value.name for value in graph.output}:
+            nodes.remove(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return spelled

@@ -1,0 +1,68 @@
+"""INT8 is computed as boards compute it, whatever the processor of the workstation."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper, parser
+
+from edgedistill.errors import ModelError
+from edgedistill.teachers import OnnxTeacher
+from edgedistill.teachers.exact_session import exact_session
+
+SATURATING = """
+    <ir_version: 10, opset_import: ["" : 21]>
+    net (float[N, 1, 8] series) => (float[N, 2] logits)
+    <float scale = {1.0}, uint8 zero = {0}, int8[2] zeros = {0, 0}, float[2] scales = {1.0, 1.0}>
+    {
+        flat = Flatten(series)
+        q = QuantizeLinear(flat, scale, zero)
+        x = DequantizeLinear(q, scale, zero)
+        w = DequantizeLinear<axis: int = 0>(weight, scales%s)
+        logits = Gemm<transB: int = 1>(x, w)
+    }
+"""
+
+
+def _model(*, zero_points: bool) -> onnx.ModelProto:
+    """Pairs of products whose sums are above 16 bits: 2 x 255 x 127 is 64,770."""
+    model = parser.parse_model(SATURATING % (", zeros" if zero_points else ""))
+    weight = np.full((2, 8), 127, np.int8)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "weight"))
+    return model
+
+
+@pytest.mark.parametrize("zero_points", [True, False])
+@pytest.mark.parametrize("kind", ["file", "model"])
+def test_large_products_do_not_saturate(zero_points, kind, tmp_path):
+    """Also where a file leaves the zero points of its weights out, which the mode alone breaks."""
+    model = _model(zero_points=zero_points)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    series = np.full((3, 1, 8), 255, np.float32)
+
+    session = exact_session(path if kind == "file" else model, onnxruntime.SessionOptions())
+
+    (logits,) = session.run(None, {"series": series})
+    np.testing.assert_array_equal(logits, np.full((3, 2), 8 * 255 * 127, np.float32))
+
+
+def test_a_teacher_in_int8_is_exact_too(tmp_path):
+    """Its file may come from a tool that leaves zero points out."""
+    path = tmp_path / "teacher.onnx"
+    path.write_bytes(_model(zero_points=False).SerializeToString())
+
+    logits = OnnxTeacher(path, classes=2).logits(np.full((3, 1, 8), 255, np.float32))
+
+    np.testing.assert_array_equal(logits, np.full((3, 2), 8 * 255 * 127, np.float32))
+
+
+def test_a_damaged_file_is_named_by_the_runtime(tmp_path):
+    """Looking for zero points hides nothing."""
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(b"no model")
+
+    with pytest.raises(ModelError, match=r"cannot open .*broken\.onnx"):
+        OnnxTeacher(path, classes=2)

@@ -122,6 +122,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with zipfile.ZipFile(archive) as file:
             file.extractall(folder / "old")
     shutil.copy(HERE / "old" / "profile.npz", folder / "old")
+    shutil.copytree(folder / "old" / "run", folder / "resumed")
+    shutil.copytree(folder / "old" / "experiment", folder / "experiment-resumed")
     (folder / "old" / "releases" / "current").symlink_to("releases/first")
     (folder / "tiny.yaml").write_text(TINY)
     (folder / "plan.yaml").write_text(PLAN)
@@ -132,7 +134,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def replaced(home: Path) -> dict[str, str]:
     """Strings of this machine, each with what stands for it."""
     return {
-        str(home): "<home>",
+        os.path.realpath(home): "<home>",
         sys.executable: "<python>",
         f"{getpass.getuser()}@127.0.0.1": "<board>",
     }
@@ -172,17 +174,41 @@ def device(home: Path) -> Callable[..., Ran]:
     return call
 
 
-@pytest.fixture
-def frozen(request: pytest.FixtureRequest, comparing: Any) -> Callable[[str, Any], None]:
-    """Hold a value against the golden file of a name, or write it where that is asked for."""
+@pytest.fixture(scope="session")
+def updating(request: pytest.FixtureRequest) -> bool:
+    """Whether golden files are written."""
+    return bool(request.config.getoption("--update-frozen", default=False))
 
-    def check(name: str, now: Any) -> None:
+
+@pytest.fixture(scope="session")
+def elsewhere(updating: bool, device: Callable[..., Ran]) -> bool:
+    """Whether this machine rounds otherwise than the one on which golden files were written."""
+    import torch
+
+    facts = json.loads(device("environment", "--json").stdout)
+    here = {name: facts[name] for name in ("machine", "cpu", "numpy", "onnxruntime")}
+    here |= {"torch": torch.__version__, "vectors": torch.backends.cpu.get_cpu_capability()}
+    path = GOLDEN / "machine.json"
+    if updating:
+        path.write_text(json.dumps(here, indent=1) + "\n", "utf-8")
+    return bool(json.loads(path.read_text("utf-8")) != here)
+
+
+@pytest.fixture
+def frozen(updating: bool, elsewhere: bool, comparing: Any) -> Callable[..., None]:
+    """Hold a value against the golden file of a name, or write it where that is asked for.
+
+    `trained` says that it comes from a fresh training.
+    """
+
+    def check(name: str, now: Any, *, trained: bool = False) -> None:
         path = GOLDEN / f"{name}.json"
         now = json.loads(json.dumps(now))
-        if request.config.getoption("--update-frozen", default=False):
+        if updating:
             path.write_text(json.dumps(now, indent=1, ensure_ascii=False) + "\n", "utf-8")
             return
-        found = list(comparing.differences(json.loads(path.read_text("utf-8")), now))
+        kept = json.loads(path.read_text("utf-8"))
+        found = list(comparing.differences(kept, now, elsewhere=trained and elsewhere))
         if found:
             pytest.fail(f"{name} is not as it was frozen:\n" + "\n".join(sorted(found)))
 
@@ -191,7 +217,7 @@ def frozen(request: pytest.FixtureRequest, comparing: Any) -> Callable[[str, Any
 
 @pytest.fixture
 def frozen_command(
-    frozen: Callable[[str, Any], None], comparing: Any, replaced: dict[str, str]
+    frozen: Callable[..., None], comparing: Any, replaced: dict[str, str]
 ) -> Callable[..., None]:
     """Hold exit code and stdout of a command against the golden file of a name.
 
@@ -199,7 +225,7 @@ def frozen_command(
     stderr are compared where the command failed.
     """
 
-    def check(name: str, ran: Ran) -> None:
+    def check(name: str, ran: Ran, *, trained: bool = False) -> None:
         try:
             stdout = comparing.normalize(ran.json, replaced)
         except json.JSONDecodeError:
@@ -207,7 +233,7 @@ def frozen_command(
         now = {"code": ran.code, "stdout": stdout}
         if ran.code:
             now["stderr"] = comparing.words(ran.stderr, replaced)
-        frozen(name, now)
+        frozen(name, now, trained=trained)
 
     return check
 
@@ -241,6 +267,14 @@ def staged(invoke: Callable[..., Ran], home: Path) -> dict[str, Ran]:
         done[name] = invoke(name, "tiny.yaml", *options, "--out", f"staged/{name}", "--json")
         assert done[name].code == 0, done[name].stderr
     return done
+
+
+@pytest.fixture(scope="session")
+def experimented(invoke: Callable[..., Ran]) -> Ran:
+    """The tiny plan, run into `experiment`."""
+    ran = invoke("experiment", "run", "plan.yaml", "--out", "experiment", "--jobs", "1", "--json")
+    assert ran.code == 0, ran.stderr
+    return ran
 
 
 def tree(path: Path) -> list[str]:
@@ -286,5 +320,27 @@ def contents(comparing: Any, replaced: dict[str, str]) -> Callable[[Path], dict[
                 value = None
             found[comparing.normalize(name, replaced)] = value
         return found
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def lines(comparing: Any, replaced: dict[str, str]) -> Callable[[Ran], dict[str, Any]]:
+    """Return what a command of the device side said: a document, one a line, or words."""
+
+    def read(ran: Ran) -> dict[str, Any]:
+        try:
+            stdout = [json.loads(ran.stdout)]
+        except json.JSONDecodeError:
+            try:
+                stdout = [json.loads(line) for line in ran.stdout.splitlines()]
+            except json.JSONDecodeError:
+                stdout = comparing.words(ran.stdout, replaced)
+        stderr = comparing.words(ran.stderr, replaced)
+        return {
+            "code": ran.code,
+            "stdout": comparing.normalize(stdout, replaced),
+            "stderr": [line for line in stderr if not line.startswith(("usage:", "["))],
+        }
 
     return read

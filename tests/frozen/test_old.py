@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 RUN, BUNDLE = "old/run", "old/run/result/bundle.zip"
@@ -29,6 +27,7 @@ COMMANDS = {
     "explain-run": ("explain", RUN),
     "explain-bundle": ("explain", BUNDLE, "--index", "1"),
     "explain-gradients": ("explain", RUN, "--method", "integrated-gradients"),
+    "experiment-report": ("experiment", "report", "old/experiment", "--metric", "kl"),
     "compare-bundle": (
         *("compare", BUNDLE, BUNDLE),
         *("--model-a", "ort-fp32", "--model-b", "ort-int8"),
@@ -55,9 +54,7 @@ def test_compare_for_people(home, invoke, frozen_command):
 
 
 def test_resuming(home, invoke, frozen_command):
-    """Nothing of an old run is done again, neither by its own recipe nor by the one it came from."""
-    shutil.copytree(home / RUN, home / "resumed")
-
+    """Nothing of an old run is done again, by the recipe it came from or by its own."""
     frozen_command("old-run-resumed", invoke("compress", "tiny.yaml", "--out", "resumed", "--json"))
     written = invoke("compress", "resumed/recipe.yaml", "--out", "resumed", "--json")
     assert not any(written.json["stages"].values())
@@ -66,3 +63,54 @@ def test_resuming(home, invoke, frozen_command):
 def test_folder_of_the_old_run(home, contents, frozen):
     """The files that were kept are those that were frozen."""
     frozen("old-run-folder", contents(home / RUN))
+
+
+def test_resuming_an_experiment(home, invoke, frozen_command):
+    """Every run is found done."""
+    before = _times(home / "experiment-resumed" / "runs")
+
+    ran = invoke(
+        *("experiment", "run", "plan.yaml", "--out", "experiment-resumed", "--jobs", "1", "--json")
+    )
+
+    frozen_command("old-experiment-resumed", ran)
+    assert _times(home / "experiment-resumed" / "runs") == before
+
+
+def _times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+SERIES = """\
+3,2,1,1,1,2,4,5,6,7,7,7,6,6,5,5,6,7,8,8,7,6,5,4
+3,2,1,1,1,2,3,4,nan,5,5,5,5,4,4,4,4,5,6,7,8,7,5,4
+what,3,4
+"""
+RELEASE = "old/releases/current"
+ON_DEVICE = {
+    "predict": ("predict", BUNDLE, "--json", "--saliency"),
+    "predict-csv": ("predict", RELEASE, "--csv"),
+    "predict-text": ("predict", RELEASE),
+    "drift": ("drift", BUNDLE, "old/profile.npz", "--json"),
+    "drift-text": ("drift", BUNDLE, "old/profile.npz"),
+    "validate": ("validate", BUNDLE, "--runs", "10", "--out", "device/report.json", "--json"),
+    "validate-release": ("validate", RELEASE, "--runs", "10"),
+    "benchmark": ("benchmark", BUNDLE, "--runs", "10", "--json"),
+    "releases": ("releases", "--root", "old/releases", "list", "--json"),
+    "check": ("releases", "--root", "old/releases", "check", RELEASE),
+    "install": (
+        *("releases", "--root", "old/releases", "install", BUNDLE),
+        *("--unsigned", "--name", "second", "--json"),
+    ),
+    "no-bundle": ("validate", "none.zip"),
+    "no-command": ("validat",),
+    "not-a-bundle": ("validate", "old/run/student/weights.safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", ON_DEVICE)
+def test_device(home, device, lines, frozen, name):
+    """What the device side says; JSON lines are documents."""
+    ran = device(*ON_DEVICE[name], stdin=SERIES if "predict" in name else "")
+
+    frozen(f"device-{name}", lines(ran))

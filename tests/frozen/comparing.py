@@ -105,10 +105,10 @@ def differences(frozen: Any, now: Any, path: str = "", *, elsewhere: bool = Fals
 
 def _equal(frozen: Any, now: Any, path: str, elsewhere: bool) -> bool:
     """Say whether two values of one type are equal as far as that can be asked."""
-    if frozen is None or isinstance(frozen, bool):
-        return bool(frozen == now)
     if elsewhere and _CHOSEN.search(path):
         return True
+    if not isinstance(frozen, int | float) or isinstance(frozen, bool):
+        return bool(frozen == now)
     if path.endswith("bytes"):
         return math.isclose(frozen, now, rel_tol=SIZES)
     if isinstance(frozen, float):

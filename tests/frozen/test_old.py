@@ -32,7 +32,6 @@ COMMANDS = {
         *("compare", BUNDLE, BUNDLE),
         *("--model-a", "ort-fp32", "--model-b", "ort-int8"),
     ),
-    "compare-run": ("compare", RUN, "old/run/model/student.onnx", "--series", "20"),
     "compare-student": (
         *("compare", "old/run/teacher", "old/run/student"),
         *("--data", "ItalyPowerDemand", "--series", "20"),
@@ -40,17 +39,15 @@ COMMANDS = {
 }
 
 
+SLOW = {"bundle-broken", "compare-student"}  # said once, for machines
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_command(home, invoke, frozen_command, name):
     """For machines, and for people."""
     frozen_command(name, invoke(*COMMANDS[name], "--json"))
-    if not name.startswith("compare-"):
+    if name not in SLOW:
         frozen_command(f"{name}-text", invoke(*COMMANDS[name]))
-
-
-def test_compare_for_people(home, invoke, frozen_command):
-    """Layers in a table."""
-    frozen_command("compare-bundle-text", invoke(*COMMANDS["compare-bundle"]))
 
 
 def test_resuming(home, invoke, frozen_command):

@@ -19,16 +19,18 @@ import joblib
 import torch
 import yaml
 
-from edgedistill import config
 from edgedistill.cli.output import progress
-from edgedistill.config import Recipe
 from edgedistill.data import Prepared
-from edgedistill.distill.export import export
-from edgedistill.experiment import plan, reporting, running
-from edgedistill.stages import networks
-from edgedistill.stages.data import prepare_data
-from edgedistill.stages.folder import is_unchanged, make_stage
-from edgedistill.stages.teacher import make_teacher
+from edgedistill.experiment import plan
+from edgedistill.experiment import report as reporting
+from edgedistill.experiment import run as running
+from edgedistill.export.export import export
+from edgedistill.pipeline import networks
+from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
+from edgedistill.pipeline.stages.data import prepare_data
+from edgedistill.pipeline.stages.teacher import make_teacher
+from edgedistill.recipe import recipe as config
+from edgedistill.recipe.recipe import Recipe
 
 KD = [{"name": "cross_entropy", "weight": 0.1}, {"name": "kd"}]
 MAPS = {"name": "tsd_maps", "start": 0.3333}

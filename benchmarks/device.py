@@ -27,14 +27,14 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill import files
-from edgedistill.bundle import Bundle, open_bundle
+from edgedistill.bundle.reader import Bundle, open_bundle
+from edgedistill.deployment.zipapp import NAME, write_program
 from edgedistill.device.benchmark import measure, quantile
 from edgedistill.device.runtime import start
 from edgedistill.device.sensors import Sensors
 from edgedistill.device.telemetry import environment
-from edgedistill.device.watch import Watch
-from edgedistill.distill.ship.program import NAME, write_program
+from edgedistill.device.telemetry_sampler import Watch
+from edgedistill.io import files
 
 MOST_MIB, MOST_RATIO = (
     40,

@@ -20,20 +20,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgedistill import config, metrics
-from edgedistill.config import Recipe
 from edgedistill.data import Prepared
-from edgedistill.distill.knowledge import Knowledge, explain_like
-from edgedistill.distill.optimize.choice import weigh
-from edgedistill.files import fingerprint, read_json, write_json
-from edgedistill.perturbation import unseen_plan
-from edgedistill.stages import networks
-from edgedistill.stages.data import prepare_data
-from edgedistill.stages.folder import is_unchanged, make_stage
-from edgedistill.stages.provenance import versions
-from edgedistill.stages.student import TRIALS, make_student
-from edgedistill.stages.teacher import make_teacher, open_knowledge, plan_of
+from edgedistill.evaluation import metrics
+from edgedistill.io.files import fingerprint, read_json, write_json
+from edgedistill.pipeline import networks
+from edgedistill.pipeline.provenance import versions
+from edgedistill.pipeline.scoring import weigh
+from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
+from edgedistill.pipeline.stages.data import prepare_data
+from edgedistill.pipeline.stages.student import TRIALS, make_student
+from edgedistill.pipeline.stages.teacher import make_teacher, open_knowledge, plan_of
+from edgedistill.recipe import recipe as config
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.saliency.perturbation import unseen_plan
 from edgedistill.teachers import TorchTeacher
+from edgedistill.teachers.outputs import Knowledge, explain_like
 
 KD = [
     {"name": "cross_entropy", "weight": 0.1},

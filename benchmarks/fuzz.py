@@ -25,10 +25,12 @@ from tempfile import TemporaryDirectory
 
 import numpy
 import onnxruntime
+
+from edgedistill.io import files
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "robustness"))
 from fuzzing import campaign, commands, corpus, worker
 from fuzzing.subjects import SUBJECTS
-
-from edgedistill import files
 
 _COLUMNS = "{:30} {:>8} {:>8} {:>8} {:>8} {:>6} {:>9}"
 

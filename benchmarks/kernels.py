@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.files import write_json
+from edgedistill.io.files import write_json
 
 TEMPERATURE = 8.0
 LOGITS = [(32, 16, 5), (32, 64, 2), (64, 32, 40), (256, 64, 5), (256, 64, 40)]  # N, W, K

@@ -30,8 +30,8 @@ import torch
 from edgedistill_kernels import backends
 from torch import Tensor
 
-from edgedistill.files import write_json
-from edgedistill.saliency import bridge
+from edgedistill.attribution import autograd as bridge
+from edgedistill.io.files import write_json
 from kernels import TEMPERATURE, torch_perturb, torch_temporal_saliency, torch_window_saliency
 
 NO_GPU = 5

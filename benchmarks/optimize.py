@@ -31,24 +31,24 @@ import yaml
 from onnxruntime import quantization
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from edgedistill import config
 from edgedistill.cli.output import progress
-from edgedistill.config import Recipe
-from edgedistill.contract import Contract
 from edgedistill.data import Prepared
 from edgedistill.device.benchmark import measure_together
-from edgedistill.device.ort import OrtRuntime
 from edgedistill.device.telemetry import environment
-from edgedistill.distill.export import export
-from edgedistill.distill.optimize import variants
-from edgedistill.distill.optimize.choice import measure
-from edgedistill.files import read_json, write_json
+from edgedistill.evaluation.contract import Contract
+from edgedistill.export.export import export
+from edgedistill.io.files import read_json, write_json
 from edgedistill.models import ModelSpec, build
-from edgedistill.perturbation import Floats
-from edgedistill.pipeline import compress
-from edgedistill.stages.data import prepare_data
-from edgedistill.stages.model import ONNX, calibration_series
-from edgedistill.stages.teacher import open_knowledge, plan_of
+from edgedistill.optimize.variants import variants
+from edgedistill.pipeline.run import compress
+from edgedistill.pipeline.scoring import measure
+from edgedistill.pipeline.stages.data import prepare_data
+from edgedistill.pipeline.stages.export import ONNX, calibration_series
+from edgedistill.pipeline.stages.teacher import open_knowledge, plan_of
+from edgedistill.recipe import recipe as config
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.runtimes.onnxruntime import OrtRuntime
+from edgedistill.saliency.perturbation import Floats
 
 LENGTH = 512
 SPEED_SET = "OSULeaf"  # of which the calibration series of the first table are

@@ -18,13 +18,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from edgedistill.io.files import write_json
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "robustness"))
 from faults import campaign, deployment, device, machine
 from faults.board import LocalBoard, make_goods
 from faults.campaign import Case, Found
 from faults.disks import small_disk
 from faults.server import running
-
-from edgedistill.files import write_json
 
 SIZES = {"device": "4m", "deployment": "256m"}  # a board with less than 200 MiB is refused
 COUNTS = {

@@ -28,14 +28,14 @@ import torch
 from captum.attr import FeatureAblation
 from torch import Tensor, nn
 
+from edgedistill.attribution.incremental.propagation import Asked, record
 from edgedistill.device.telemetry import environment
-from edgedistill.distill.bank import BankPlan, open_bank, write_bank
-from edgedistill.distill.objectives import KD, TSD
-from edgedistill.distill.objectives.objective import Answer, Batch, Objective
-from edgedistill.files import write_json
+from edgedistill.distillation.objectives import KD, TSD
+from edgedistill.distillation.objectives.objective import Answer, Batch, Objective
+from edgedistill.io.files import write_json
 from edgedistill.models import ModelSpec, build
-from edgedistill.saliency.incremental import Asked, record
 from edgedistill.teachers import TorchTeacher
+from edgedistill.teachers.window_cache import BankPlan, open_bank, write_bank
 
 SAMPLES, CLASSES = 16, 5
 LONG_MS = 3000

@@ -15,7 +15,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from safetensors import SafetensorError, safe_open
 
-from edgedistill.bundle import Bundle, open_bundle
+from edgedistill.bundle.reader import Bundle, open_bundle
 from edgedistill.errors import ModelError, UsageError
 
 _NAMES = {"float": "float32", "double": "float64"}  # ONNX's names for what NumPy names better

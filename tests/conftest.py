@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,6 +31,46 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def rng() -> np.random.Generator:
     """A fresh generator with a fixed seed."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def series() -> np.ndarray:
+    """Real series of one channel, (40, 1, 60), z-normalized as the set brings them."""
+    from aeon.datasets import load_gunpoint
+
+    found, _ = load_gunpoint(split="train")
+    return found[:40, :, :60].astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def student(tmp_path_factory, series) -> Callable[[str], Path]:
+    """Return the exported file of a student by its family; exported once a session."""
+    import torch  # here, as what exports: the kernels' tests run without
+
+    from edgedistill.export.export import export
+    from edgedistill.models import ModelSpec, build
+
+    specs = {
+        "fcn": ModelSpec(family="fcn", width=16),
+        "inception": ModelSpec(family="inception", width=4, depth=2),
+        "lite": ModelSpec(family="lite", width=4),
+        "lstm": ModelSpec(family="lstm", width=24, depth=1),
+    }
+    folder = tmp_path_factory.mktemp("students")
+
+    @cache
+    def exported(family: str) -> Path:
+        torch.manual_seed(0)
+        model = build(specs[family], channels=1, classes=2, length=series.shape[2])
+        model.train()  # batch norms get statistics of the data, so that folding has work to do
+        with torch.no_grad():
+            for _ in range(5):
+                model(torch.from_numpy(series))
+        path = folder / f"{family}.onnx"
+        export(model, path, series)
+        return path
+
+    return exported
 
 
 @pytest.fixture(scope="session")

@@ -18,14 +18,15 @@ from onnxruntime.quantization import (
 )
 from safetensors.torch import save_file
 
-from edgedistill import bundle, packing
-from edgedistill.contract import Contract
+from edgedistill.bundle import reader as bundle
+from edgedistill.bundle import writer as packing
+from edgedistill.bundle.golden import Golden
 from edgedistill.errors import IntegrityError, ModelError, UsageError
-from edgedistill.golden import Golden
+from edgedistill.evaluation.contract import Contract
 from edgedistill.inspection import describe
-from edgedistill.occlusion import explain
-from edgedistill.perturbation import default_plan
-from edgedistill.preprocess import Preprocessing
+from edgedistill.preprocessing.transforms import Preprocessing
+from edgedistill.saliency.occlusion import explain
+from edgedistill.saliency.perturbation import default_plan
 from edgedistill.teachers import OnnxTeacher
 
 T, K, FILTERS = 16, 2, 4

@@ -14,9 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NEEDED = (
     *("edgedistill/py.typed", "edgedistill_kernels/py.typed", "edgedistill_kernels/__init__.py"),
-    *("edgedistill/bundle.schema.json", "edgedistill/report/schema.json"),
+    *("edgedistill/bundle/schema.json", "edgedistill/report/schema.json"),
     *("edgedistill/report/report.html.j2", "edgedistill/report/report.css"),
-    *("edgedistill/experiment/page.html.j2", "edgedistill/explaining/page.html.j2"),
+    *("edgedistill/experiment/page.html.j2", "edgedistill/explain/page.html.j2"),
     *("edgedistill/cli/recipe.yaml", "edgedistill/targets_data/aarch64.toml"),
     "edgedistill/targets_data/systems/jetpack.toml",
 )
@@ -105,10 +105,10 @@ def test_device_side_runs_from_the_wheel(unpacked):
 
 def test_program_from_the_wheel_is_that_of_the_checkout(unpacked):
     """Byte by byte: it does not matter where the sources lie."""
-    from edgedistill.distill.ship.program import write_program
+    from edgedistill.deployment.zipapp import write_program
 
     script = "import sys; from pathlib import Path; "
-    script += "from edgedistill.distill.ship.program import write_program; "
+    script += "from edgedistill.deployment.zipapp import write_program; "
     script += "print(write_program(Path(sys.argv[1])))"
 
     from_wheel = _python(unpacked, "-c", script, str(unpacked.parent / "wheel.pyz")).strip()

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from packaging.version import Version
 
-from edgedistill import config, targets
+from edgedistill import targets
 from edgedistill.errors import ConfigError
+from edgedistill.recipe import recipe as config
 
 FOLDER = Path(__file__).parents[1] / "deploy" / "targets"
 JETSONS = ("jetson-orin", "jetson-orin-nano", "jetson-orin-nx", "jetson-agx-orin", "jetson-thor")

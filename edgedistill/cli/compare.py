@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedistill.cli.recipes import data_options, recipe_of
+from edgedistill.cli.recipe_options import data_options, recipe_of
 
 if TYPE_CHECKING:
-    from edgedistill.distill.divergence.comparison import Comparison
-    from edgedistill.distill.divergence.layer_errors import LayerError
-    from edgedistill.metrics import Estimate
+    from edgedistill.compare.comparison import Comparison
+    from edgedistill.compare.layer_errors import LayerError
+    from edgedistill.evaluation.metrics import Estimate
 
 _PATH = click.Path(path_type=Path)
 _WORST = 3  # layers that add most, in words
@@ -73,8 +73,8 @@ def _compared(
 ) -> tuple[str, Comparison]:
     """Return what the models were asked about, and what was found."""
     from edgedistill.cli.output import progress
-    from edgedistill.distill.divergence import comparison
-    from edgedistill.explaining.opponents import open_opponents
+    from edgedistill.compare import comparison
+    from edgedistill.compare.inputs import open_opponents
 
     recipe = recipe_of([a, b], data, test, settings)
     with (
@@ -114,7 +114,7 @@ def _print(origin: str, found: Comparison) -> None:
 
 
 def _measures(found: Comparison) -> list[tuple[str, str, str, str]]:
-    from edgedistill.report.wording import decimals, percent
+    from edgedistill.report.format import decimals, percent
 
     outputs, allowed = found.outputs, found.tolerance
     logits = "" if allowed.logits is None else f"{allowed.logits:g} at most"

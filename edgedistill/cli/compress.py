@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgedistill.cli.recipes import read_recipe, recipe_options
+from edgedistill.cli.recipe_options import read_recipe, recipe_options
 from edgedistill.cli.signing import sign_key_option, signed_copy
 
 _TEMPLATE = Path(__file__).with_name("recipe.yaml")
@@ -25,7 +25,7 @@ def init(path: Path, data: str, force: bool) -> None:
     import json
 
     from edgedistill.errors import UsageError
-    from edgedistill.files import write_text
+    from edgedistill.io.files import write_text
 
     if path.exists() and not force:
         raise UsageError(f"{path} exists. Name another file, or replace it with --force.")
@@ -67,9 +67,9 @@ def compress(
       edgedistill compress recipe.yaml --set student.width=16
       edgedistill compress --data train.npz --test test.npz --teacher teacher.onnx
     """
-    from edgedistill import pipeline
     from edgedistill.cli.output import print_json, print_report, print_rows, progress
     from edgedistill.errors import ContractError
+    from edgedistill.pipeline import run as pipeline
     from edgedistill.report import to_json
 
     found = read_recipe(

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from edgedistill.distill.ship.connection import Access
-    from edgedistill.distill.ship.hosts import Host
-    from edgedistill.distill.ship.outcome import Outcome
-    from edgedistill.distill.ship.standing import Standing
+    from edgedistill.deployment.connection import Access
+    from edgedistill.deployment.hosts import Host
+    from edgedistill.deployment.outcome import Outcome
+    from edgedistill.deployment.status import Standing
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -35,7 +35,7 @@ def _reaching(command: Callable[..., int]) -> Callable[..., int]:
         ssh_config: Path | None,
         **others: Any,
     ) -> int:
-        from edgedistill.distill.ship.connection import Access
+        from edgedistill.deployment.connection import Access
 
         access = Access(identity=identity, known_hosts=known_hosts, config=ssh_config)
         given = {"root": root, "python": python, "target": target}
@@ -115,13 +115,13 @@ def deploy(
     Example: edgedistill deploy runs/GunPoint/result/bundle.zip pi@board.local
     Example: edgedistill deploy bundle.zip --inventory boards.toml --group home --canary 1
     """
-    from edgedistill.cli.boards import print_outcomes, watching
+    from edgedistill.cli.deployment_output import print_outcomes, watching
     from edgedistill.cli.output import print_json
-    from edgedistill.distill.ship.fleet import deploy_to_all
-    from edgedistill.distill.ship.outcome import exit_code
-    from edgedistill.distill.ship.shipment import shipment
-    from edgedistill.distill.ship.steps import Request
-    from edgedistill.distill.ship.trust import read_signers
+    from edgedistill.deployment.fleet import deploy_to_all
+    from edgedistill.deployment.outcome import exit_code
+    from edgedistill.deployment.payload import shipment
+    from edgedistill.deployment.steps import Request
+    from edgedistill.deployment.trust import read_signers
     from edgedistill.errors import UsageError
 
     if unsigned and allowed_signers is not None:
@@ -160,7 +160,7 @@ def rollback(hosts: list[Host], access: Access, jobs: int, as_json: bool) -> int
     \b
     Example: edgedistill rollback pi@board.local
     """
-    from edgedistill.distill.ship import standing
+    from edgedistill.deployment import status as standing
 
     return _each(hosts, lambda host: standing.rollback(host, access), jobs, as_json)
 
@@ -174,7 +174,7 @@ def status(hosts: list[Host], access: Access, jobs: int, as_json: bool) -> int:
     \b
     Example: edgedistill status --inventory boards.toml
     """
-    from edgedistill.distill.ship import standing
+    from edgedistill.deployment import status as standing
 
     return _each(hosts, lambda host: standing.status(host, access), jobs, as_json)
 
@@ -193,8 +193,8 @@ def trust(
     \b
     Example: edgedistill trust pi@board.local --allowed-signers allowed_signers
     """
-    from edgedistill.distill.ship import standing
-    from edgedistill.distill.ship.trust import read_signers
+    from edgedistill.deployment import status as standing
+    from edgedistill.deployment.trust import read_signers
 
     signers = read_signers(allowed_signers)
     return _each(hosts, lambda host: standing.set_trust(host, access, signers), jobs, as_json)
@@ -206,10 +206,10 @@ def _each(
     jobs: int,
     as_json: bool,
 ) -> int:
-    from edgedistill.cli.boards import print_standings
+    from edgedistill.cli.deployment_output import print_standings
     from edgedistill.cli.output import print_json
-    from edgedistill.distill.ship.fleet import together
-    from edgedistill.distill.ship.outcome import exit_code
+    from edgedistill.deployment.fleet import together
+    from edgedistill.deployment.outcome import exit_code
 
     found = asyncio.run(together(hosts, work, jobs=jobs))
     if as_json:
@@ -226,8 +226,8 @@ def _hosts(
     from dataclasses import replace
 
     from edgedistill import targets
-    from edgedistill.distill.ship.hosts import parse
-    from edgedistill.distill.ship.inventory import read_inventory
+    from edgedistill.deployment.hosts import parse
+    from edgedistill.deployment.inventory import read_inventory
     from edgedistill.errors import UsageError
 
     if not named and inventory is None:
@@ -248,7 +248,7 @@ def _hosts(
 def _join(outcomes: list[Outcome], report: Path | None, bundle: Path, out: Path) -> None:
     """Write the run's report with the boards in it, if there are both."""
     from edgedistill.errors import DataError
-    from edgedistill.files import read_json, write_json, write_text
+    from edgedistill.io.files import read_json, write_json, write_text
     from edgedistill.report import html, join
 
     boards = {each.host: each.report for each in outcomes if each.report is not None}

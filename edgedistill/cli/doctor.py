@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edgedistill.distill.ship.connection import Access
-    from edgedistill.distill.ship.doctor.diagnosis import Diagnosis
-    from edgedistill.distill.ship.doctor.finding import Facts, Finding
+    from edgedistill.deployment.connection import Access
+    from edgedistill.deployment.doctor.diagnosis import Diagnosis
+    from edgedistill.deployment.doctor.finding import Facts, Finding
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -50,8 +50,8 @@ def doctor(
       edgedistill doctor pi@board.local --target aarch64
     """
     from edgedistill.cli.output import print_json
-    from edgedistill.distill.ship.connection import Access
-    from edgedistill.distill.ship.doctor.diagnosis import diagnose
+    from edgedistill.deployment.connection import Access
+    from edgedistill.deployment.doctor.diagnosis import diagnose
     from edgedistill.errors import MachineError, UsageError
 
     if host is None and python is not None:
@@ -68,9 +68,9 @@ def doctor(
 def _facts(host: str | None, root: str | None, python: str | None, access: Access) -> Facts:
     import asyncio
 
-    from edgedistill.distill.ship import hosts
-    from edgedistill.distill.ship.connection import connect
-    from edgedistill.distill.ship.doctor import asking
+    from edgedistill.deployment import hosts
+    from edgedistill.deployment.connection import connect
+    from edgedistill.deployment.doctor import collect as asking
 
     if host is None:
         return asking.here(root or hosts.ROOT)

@@ -58,7 +58,8 @@ def run(plan: Path, out: Path, jobs: int | None, executor: Any, as_json: bool) -
     """
     from edgedistill.cli.output import print_json, progress
     from edgedistill.errors import EdgeDistillError
-    from edgedistill.experiment import results, running
+    from edgedistill.experiment import results
+    from edgedistill.experiment import run as running
     from edgedistill.experiment.plan import load
 
     found = load(plan)
@@ -98,7 +99,8 @@ def report(
     """
     from edgedistill.cli.output import print_json, print_rows
     from edgedistill.errors import UsageError
-    from edgedistill.experiment import reporting, results
+    from edgedistill.experiment import report as reporting
+    from edgedistill.experiment import results
 
     if (published is None) != (not columns):
         raise UsageError("--published and --column go together: a file, and what to read in it.")
@@ -121,7 +123,7 @@ def _told(row: Any) -> dict[str, Any]:
 def _print(rows: Any) -> None:
     """Print a line a run with the measures that most tables show."""
     from edgedistill.cli.output import print_rows
-    from edgedistill.report.wording import NOT_MEASURED, decimals
+    from edgedistill.report.format import NOT_MEASURED, decimals
 
     shown = ("accuracy", "agreement", "kl", "saliency_pearson", "unseen_pearson")
     print_rows(

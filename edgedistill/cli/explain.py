@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedistill.cli.recipes import data_options, recipe_of
+from edgedistill.cli.recipe_options import data_options, recipe_of
 
 if TYPE_CHECKING:
-    from edgedistill.explaining import Account
+    from edgedistill.explain import Account
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _WINDOWS = 5  # of each model that are listed
@@ -70,7 +70,7 @@ def _account(
     stride: int | None,
     baseline: Any,
 ) -> Account:
-    from edgedistill import explaining
+    from edgedistill import explain as explaining
     from edgedistill.cli.output import progress
 
     subject = explaining.open_subject(
@@ -87,15 +87,15 @@ def _account(
 
 def _write(account: Account, png: Path | None, html: Path | None) -> None:
     """Write what is asked for; all is drawn before the first file is touched."""
-    from edgedistill.files import whole_file, write_text
+    from edgedistill.io.files import whole_file, write_text
 
     page = picture = None
     if html is not None:
-        from edgedistill.explaining.page import render
+        from edgedistill.explain.page import render
 
         page = render(account, _WINDOWS)
     if png is not None:
-        from edgedistill.explaining import drawing
+        from edgedistill.explain import plot as drawing
 
         picture = drawing.png(account)
     if html is not None and page is not None:
@@ -109,8 +109,8 @@ def _write(account: Account, png: Path | None, html: Path | None) -> None:
 
 def _print(account: Account) -> None:
     from edgedistill.cli.output import print_rows
-    from edgedistill.explaining.drawing import sentences
-    from edgedistill.report.wording import decimals, percent
+    from edgedistill.explain.plot import sentences
+    from edgedistill.report.format import decimals, percent
 
     names, plan = account.subject.class_names, account.subject.plan
     print_rows(

@@ -36,7 +36,7 @@ def report(path: Path, devices: tuple[str, ...], out: Path | None, as_json: bool
     """
     from edgedistill.cli.output import print_json, print_report
     from edgedistill.errors import UsageError
-    from edgedistill.files import read_json, write_json, write_text
+    from edgedistill.io.files import read_json, write_json, write_text
     from edgedistill.report import from_json, html, join, markdown
 
     places = (path / "result" / "report.json", path / "report.json")
@@ -80,7 +80,7 @@ def _labeled(devices: tuple[str, ...]) -> dict[str, Path]:
 
 def _beside(file: Path) -> Path:
     """Return the folder of a report; of a run, the run's: its stages hold what they made alone."""
-    from edgedistill.stages.folder import STAGE
+    from edgedistill.pipeline.stage_folder import STAGE
 
     return file.parent.parent if (file.parent / STAGE).exists() else file.parent
 

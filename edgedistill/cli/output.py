@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from edgedistill.contract import Clause
+    from edgedistill.evaluation.contract import Clause
+    from edgedistill.pipeline.progress import Progress
     from edgedistill.report import Candidate, Report
-    from edgedistill.stages.progress import Progress
 
 _GIVEN_WAY = 24  # columns by which labels of a table may be wrapped
 _DECISIVE = ("File size", "Latency p50", "Accuracy", "Agreement", "KL", "Pearson")
@@ -188,7 +188,7 @@ def _print_models(models: Sequence[Candidate]) -> None:
 
 def _print_list(models: Sequence[Candidate]) -> None:
     """Print a line a model, with what a choice between them hangs on."""
-    from edgedistill.report import wording
+    from edgedistill.report import format as wording
 
     groups = wording.measured_rows(tuple(models)).values()
     rows = [row for rows in groups for row in rows if row.label in _DECISIVE]
@@ -202,7 +202,7 @@ def _print_list(models: Sequence[Candidate]) -> None:
 def _models_table(models: Sequence[Candidate], place: str) -> Table:
     from rich.text import Text
 
-    from edgedistill.report import wording
+    from edgedistill.report import format as wording
 
     groups = wording.measured_rows(tuple(models))
     found = [wording.cell(row, m) for rows in groups.values() for row in rows for m in models]
@@ -239,7 +239,7 @@ def _width(table: Table, console: Console) -> int:
 
 
 def _clause_row(clause: Clause) -> list[str]:
-    from edgedistill.report import wording
+    from edgedistill.report import format as wording
 
     return [
         wording.clause_label(clause),

@@ -23,7 +23,7 @@ def program(out: Path, as_json: bool) -> None:
     Example: edgedistill program --out edgedistill-device.pyz
     """
     from edgedistill.cli.output import print_json
-    from edgedistill.distill.ship.program import write_program
+    from edgedistill.deployment.zipapp import write_program
 
     sha256 = write_program(out)
     if as_json:

@@ -19,7 +19,7 @@ sign_key_option = click.option(
 
 def signed_copy(bundle: Path | None, key: Path | None, folder: Path) -> Path | None:
     """Write a signed copy of a bundle into a folder, if there is a bundle and a key."""
-    from edgedistill.distill.ship.signing import sign_bundle
+    from edgedistill.deployment.signing import sign_bundle
 
     if bundle is None or key is None:
         return None
@@ -45,7 +45,7 @@ def sign(bundle: Path, key: Path, out: Path | None, as_json: bool) -> None:
     Example: edgedistill sign runs/GunPoint/result/bundle.zip --out gunpoint.zip
     """
     from edgedistill.cli.output import print_json
-    from edgedistill.distill.ship.signing import sign_bundle
+    from edgedistill.deployment.signing import sign_bundle
 
     sign_bundle(bundle, key.expanduser(), out)
     if as_json:
@@ -70,7 +70,7 @@ def verify(bundle: Path, allowed_signers: Path, as_json: bool) -> None:
     Example: edgedistill verify gunpoint.zip --allowed-signers allowed_signers
     """
     from edgedistill.cli.output import print_json
-    from edgedistill.distill.ship.signing import signer
+    from edgedistill.deployment.signing import signer
 
     principal = signer(bundle, allowed_signers)
     if as_json:

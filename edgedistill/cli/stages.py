@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgedistill.cli.recipes import read_recipe, recipe_options
+from edgedistill.cli.recipe_options import read_recipe, recipe_options
 from edgedistill.cli.signing import sign_key_option, signed_copy
 
 _OUT = click.option(
@@ -34,7 +34,7 @@ def train(
     \b
     Example: edgedistill train --data GunPoint --out runs/teacher
     """
-    from edgedistill import one_stage
+    from edgedistill.pipeline import single_stage as one_stage
 
     found = read_recipe(recipe, teacher=teacher, trust=trust, **options)
     _run(out, as_json, lambda tell: one_stage.train(found, out, tell))
@@ -51,7 +51,7 @@ def distill(recipe: Path | None, teacher: Path, out: Path, as_json: bool, **opti
     \b
     Example: edgedistill distill --data GunPoint --teacher runs/teacher --out runs/student
     """
-    from edgedistill import one_stage
+    from edgedistill.pipeline import single_stage as one_stage
 
     found = read_recipe(recipe, **options)
     _run(out, as_json, lambda tell: one_stage.distill(found, teacher, out, tell))
@@ -81,7 +81,7 @@ def export(
     \b
     Example: edgedistill export --data GunPoint --student runs/student --out runs/model
     """
-    from edgedistill import one_stage
+    from edgedistill.pipeline import single_stage as one_stage
 
     found = read_recipe(recipe, **options)
     _run(
@@ -121,8 +121,8 @@ def optimize(
     Example: edgedistill optimize --data GunPoint --model runs/model/student.onnx \\
                --search --teacher runs/teacher --out runs/variants
     """
-    from edgedistill import one_stage
     from edgedistill.cli.output import print_json, print_search, progress
+    from edgedistill.pipeline import single_stage as one_stage
 
     found = read_recipe(recipe, settings=settings, **options)
     if search and found.optimize.search is None:
@@ -164,9 +164,9 @@ def bundle(
     Example: edgedistill bundle --data GunPoint --teacher runs/teacher --student runs/student \\
                --variants runs/variants --out runs/result
     """
-    from edgedistill import one_stage
     from edgedistill.cli.output import print_json, print_report, progress
     from edgedistill.errors import ContractError
+    from edgedistill.pipeline import single_stage as one_stage
     from edgedistill.report import to_json
 
     found = read_recipe(recipe, **options)

@@ -46,11 +46,11 @@ def validate(
     \b
     Example: edgedistill validate runs/GunPoint/result/bundle.zip
     """
-    from edgedistill.bundle import open_bundle
+    from edgedistill.bundle.reader import open_bundle
     from edgedistill.cli.output import print_json, print_report
     from edgedistill.device import validate as device
     from edgedistill.errors import ContractError
-    from edgedistill.files import write_json, write_text
+    from edgedistill.io.files import write_json, write_text
     from edgedistill.report import html, to_json
 
     with open_bundle(bundle) as opened:
@@ -89,11 +89,11 @@ def benchmark(
     """
     from dataclasses import asdict
 
-    from edgedistill.bundle import open_bundle
+    from edgedistill.bundle.reader import open_bundle
     from edgedistill.cli.output import print_json, print_rows
     from edgedistill.device.benchmark import measure
     from edgedistill.device.runtime import start
-    from edgedistill.report.wording import milliseconds
+    from edgedistill.report.format import milliseconds
 
     with open_bundle(path) as opened:
         chosen = opened.model(model)

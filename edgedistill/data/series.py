@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgedistill.errors import DataError, ShapeError
-from edgedistill.preprocess import check_series
+from edgedistill.preprocessing.transforms import check_series
 
 Series = npt.NDArray[np.float32]  # (C, T_i)
 

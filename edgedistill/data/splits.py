@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from edgedistill.data.series import RawSeries, Source
 from edgedistill.errors import ConfigError, DataError
-from edgedistill.files import fingerprint
-from edgedistill.preprocess import Features, Normalization, Preprocessing, Sizing, fit
+from edgedistill.io.files import fingerprint
+from edgedistill.preprocessing.transforms import Features, Normalization, Preprocessing, Sizing, fit
 
 _TEST, _VALIDATION = 0, 1  # streams of the seed, so that the two draws are independent
 

@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from edgedistill import __version__
-from edgedistill.device.commands.options import resolve_release
-from edgedistill.device.commands.output import INTERRUPTED
+from edgedistill.device.cli.options import resolve_release
+from edgedistill.device.cli.output import INTERRUPTED
 from edgedistill.errors import EdgeDistillError, MachineError
 
-_COMMANDS = {  # each with its module in `commands`
-    "predict": "predicting",
-    "validate": "validating",
-    "benchmark": "benchmarking",
-    "build": "building",
-    "tune": "tuning",
+_COMMANDS = {  # each with its module in `cli`
+    "predict": "predict",
+    "validate": "validate",
+    "benchmark": "benchmark",
+    "build": "build",
+    "tune": "tune",
     "releases": "releases",
     "environment": "environment",
     "doctor": "doctor",
@@ -101,7 +101,7 @@ def _parser(prog: str, arguments: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     asked = arguments[0] if arguments else ""
     for module in [_COMMANDS[asked]] if asked in _COMMANDS else _COMMANDS.values():
-        import_module(f"edgedistill.device.commands.{module}").add(commands)
+        import_module(f"edgedistill.device.cli.{module}").add(commands)
     return parser
 
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from edgedistill.device.runtime import Runtime
 from edgedistill.errors import ShapeError, UsageError
-from edgedistill.metrics import Estimate
-from edgedistill.perturbation import Floats
+from edgedistill.evaluation.metrics import Estimate
+from edgedistill.saliency.perturbation import Floats
 
 WARMUP = 20  # calls before the clock counts: caches, lazy allocations, clock frequency
 RUNS = 200

@@ -16,15 +16,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgedistill.bundle import Model
+from edgedistill.bundle.reader import Model
 from edgedistill.device.benchmark import throughput
-from edgedistill.device.engine.engine_builder import BuildOptions
-from edgedistill.device.engine.engines import Engines
 from edgedistill.device.runtime import Runtime, start
 from edgedistill.errors import MachineError
-from edgedistill.perturbation import Floats
 from edgedistill.report import Costs
-from edgedistill.session import SessionSettings
+from edgedistill.runtimes.session_settings import SessionSettings
+from edgedistill.runtimes.tensorrt.builder import BuildOptions
+from edgedistill.runtimes.tensorrt.engines import Engines
+from edgedistill.saliency.perturbation import Floats
 
 STARTS: Final = 3  # cold starts, of which the median counts
 _TIMEOUT_S: Final = 300

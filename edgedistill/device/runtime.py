@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
-from edgedistill.bundle import Model
-from edgedistill.device.ort import OrtRuntime
+from edgedistill.bundle.reader import Model
 from edgedistill.device.telemetry import cores
 from edgedistill.errors import MachineError, UsageError
-from edgedistill.perturbation import Floats
-from edgedistill.session import DEFAULT
+from edgedistill.runtimes.onnxruntime import OrtRuntime
+from edgedistill.runtimes.session_settings import DEFAULT
+from edgedistill.saliency.perturbation import Floats
 
 if TYPE_CHECKING:
-    from edgedistill.device.engine.engines import Engines
+    # Here: ONNX Runtime starts faster without.
+    from edgedistill.runtimes.tensorrt.engines import Engines
 
 _TENSORRT = "tensorrt"
 _INTEGER = {"int8", "mixed"}  # precisions in which ONNX Runtime computes with integers
@@ -77,9 +78,8 @@ def start(
 
 
 def _tensorrt(model: Model, engines: Engines | None) -> Runtime:
-    from edgedistill.device.engine.engines import (
-        Engines,  # here: ONNX Runtime starts faster without
-    )
-    from edgedistill.device.engine.tensorrt import TensorRtRuntime, prepare
+    # Here: ONNX Runtime starts faster without.
+    from edgedistill.runtimes.tensorrt.engines import Engines
+    from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime, prepare
 
     return TensorRtRuntime(prepare(model.path, engines or Engines()).engine)

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedistill import files
-from edgedistill.bundle import MANIFEST, Bundle, Model
+from edgedistill.bundle.reader import MANIFEST, Bundle, Model
+from edgedistill.bundle.writer import rewrite
 from edgedistill.device.benchmark import ROUNDS, measure_together
-from edgedistill.device.ort import OrtRuntime
 from edgedistill.device.telemetry import cores
 from edgedistill.errors import UsageError
-from edgedistill.metrics import Estimate
-from edgedistill.packing import rewrite
-from edgedistill.perturbation import Floats
-from edgedistill.session import DEFAULT, SessionSettings
+from edgedistill.evaluation.metrics import Estimate
+from edgedistill.io import files
+from edgedistill.runtimes.onnxruntime import OrtRuntime
+from edgedistill.runtimes.session_settings import DEFAULT, SessionSettings
+from edgedistill.saliency.perturbation import Floats
 
 TOLERANCE = 1e-5  # of the largest |logit|: the order of sums may change, an 8-bit step may not
 _THREADS = (1, 2, 4)  # networks of this size have no work for more
@@ -80,7 +80,7 @@ def write_tuned(bundle: Bundle, path: Path, sessions: Mapping[str, SessionSettin
 
     Args:
         bundle: stays as it is, unless `path` is its own.
-        path: as for `edgedistill.packing.write`.
+        path: as for `edgedistill.bundle.writer.write`.
         sessions: settings by the name of a model; the others keep theirs.
 
     Raises:

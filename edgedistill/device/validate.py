@@ -13,21 +13,21 @@ from datetime import datetime, timezone
 
 import numpy as np
 
-from edgedistill import contract, metrics
-from edgedistill.bundle import Bundle, Model
-from edgedistill.contract import Clause, Verdict
+from edgedistill.bundle.golden import Golden
+from edgedistill.bundle.reader import Bundle, Model
 from edgedistill.device.benchmark import RUNS, Enough, Latency, measure
 from edgedistill.device.costs import measure_costs
-from edgedistill.device.engine.engines import Engines
 from edgedistill.device.runtime import Runtime, start
 from edgedistill.device.telemetry import environment
-from edgedistill.device.watch import Watch
+from edgedistill.device.telemetry_sampler import Watch
 from edgedistill.errors import ModelError
-from edgedistill.golden import Golden
-from edgedistill.metrics import Estimate
-from edgedistill.occlusion import Explanation, explain
+from edgedistill.evaluation import contract, metrics
+from edgedistill.evaluation.contract import Clause, Verdict
+from edgedistill.evaluation.metrics import Estimate
 from edgedistill.report import Candidate, Costs, Metrics, Report, Saliency, Telemetry
 from edgedistill.report import Latency as ReportedLatency
+from edgedistill.runtimes.tensorrt.engines import Engines
+from edgedistill.saliency.occlusion import Explanation, explain
 
 # Largest error of a logit over the largest logit. FP32 backends differ in the order of their
 # sums: 1e-6 to 1e-5 for our networks. FP16 has 11 bits: about 1e-3. What INT8 loses depends on

@@ -18,12 +18,12 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, StrictInt, ValidationError
 
-from edgedistill import config
-from edgedistill.config import Recipe
 from edgedistill.errors import ConfigError
 from edgedistill.experiment.source import Source
-from edgedistill.sections import ModelSection
-from edgedistill.terms import Section
+from edgedistill.recipe import recipe as config
+from edgedistill.recipe.objectives import Section
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.recipe.schema import ModelSection
 
 Seed = Annotated[StrictInt, Field(ge=0)]
 _NAME = re.compile(r"\w[\w .,+=()-]*")  # becomes a folder

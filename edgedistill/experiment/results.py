@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgedistill.errors import DataError
-from edgedistill.files import whole_file
+from edgedistill.io.files import whole_file
 
 RESULTS = "results.csv"
 _NAMES = ("set", "method", "seed", "status", "error")

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedistill import metrics
-from edgedistill.config import Recipe
 from edgedistill.data import Prepared
-from edgedistill.distill.knowledge import Knowledge, explain_like
-from edgedistill.distill.optimize.choice import weigh
-from edgedistill.files import read_json
-from edgedistill.occlusion import Explanation
-from edgedistill.perturbation import unseen_plan
-from edgedistill.stages import networks
-from edgedistill.stages.student import TRIALS
-from edgedistill.stages.teacher import plan_of
+from edgedistill.evaluation import metrics
+from edgedistill.io.files import read_json
+from edgedistill.pipeline import networks
+from edgedistill.pipeline.scoring import weigh
+from edgedistill.pipeline.stages.student import TRIALS
+from edgedistill.pipeline.stages.teacher import plan_of
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.saliency.occlusion import Explanation
+from edgedistill.saliency.perturbation import unseen_plan
 from edgedistill.teachers import TorchTeacher
+from edgedistill.teachers.outputs import Knowledge, explain_like
 
 Scores = dict[str, float | int | str | None]
 _FLOOR_SEED = 2000  # added to the teacher's; a second teacher takes 1000

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgedistill.experiment.comparing import Comparison, estimates, references
+from edgedistill.evaluation.metrics import Estimate
 from edgedistill.experiment.results import Row
-from edgedistill.metrics import Estimate
-from edgedistill.report import wording
-from edgedistill.report.wording import NOT_MEASURED, decimals, percent
+from edgedistill.experiment.statistics import Comparison, estimates, references
+from edgedistill.report import format as wording
+from edgedistill.report.format import NOT_MEASURED, decimals, percent
 
 WORDS = {
     "accuracy": "Accuracy",

@@ -21,7 +21,7 @@ from edgedistill.report.facts import (
     Saliency,
     Telemetry,
 )
-from edgedistill.report.joining import join
+from edgedistill.report.merge import join
 
 __all__ = [
     "FORMAT",

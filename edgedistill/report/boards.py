@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from edgedistill.report.facts import Board, Candidate, Report, Telemetry
-from edgedistill.report.machine import telemetry_rows, throttling
-from edgedistill.report.wording import Row, measured_rows, milliseconds, percent
+from edgedistill.report.format import Row, measured_rows, milliseconds, percent
+from edgedistill.report.telemetry import telemetry_rows, throttling
 
 _TOLD = ("board", "machine", "cpu", "cores", "jetson", "system", "python", "runtime", "session")
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from edgedistill.contract import Clause, Verdict
 from edgedistill.errors import DataError, ShapeError
-from edgedistill.metrics import Estimate
+from edgedistill.evaluation.contract import Clause, Verdict
+from edgedistill.evaluation.metrics import Estimate
 
 FORMAT: Final = "edgedistill.report/1"
 
@@ -269,7 +269,7 @@ class Report:
         if self.verdict == "kept" and failed:
             raise DataError(
                 f"The verdict is 'kept', but {', '.join(failed)} failed. Take the verdict from "
-                "edgedistill.contract.verdict."
+                "edgedistill.evaluation.contract.verdict."
             )
 
     def distilled(self) -> tuple[Candidate, ...]:

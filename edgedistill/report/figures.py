@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.metrics import TOP_FRACTION, Estimate
+from edgedistill.evaluation.metrics import TOP_FRACTION, Estimate
 from edgedistill.report.facts import Bin, Candidate, Epoch, Example, Report
+from edgedistill.report.format import milliseconds, size
 from edgedistill.report.svg import INK, MUTED, NARROW, RULE, STUDENT, TEACHER, WIDE, svg
-from edgedistill.report.wording import milliseconds, size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from edgedistill.contract import Clause
-from edgedistill.report import boards, wording
+from edgedistill.evaluation.contract import Clause
+from edgedistill.report import boards
+from edgedistill.report import format as wording
 from edgedistill.report.encoding import from_json
 from edgedistill.report.facts import Confusion, Report
 from edgedistill.report.svg import STUDENT, TEACHER
@@ -229,7 +230,7 @@ def _machines(report: Report) -> dict[str, Any]:
 
 
 def _courses(report: Report, name: str) -> list[Figure]:
-    from edgedistill.report.courses import courses
+    from edgedistill.report.telemetry_plots import courses
 
     return [] if report.telemetry is None else drawn(*courses(name, report.telemetry))
 

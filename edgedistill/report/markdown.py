@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgedistill.report import boards, wording
+from edgedistill.report import boards
+from edgedistill.report import format as wording
 from edgedistill.report.encoding import from_json
 from edgedistill.report.facts import Report
 

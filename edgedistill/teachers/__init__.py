@@ -3,12 +3,12 @@
 `load` finds out what a recipe names; the classes wrap what a program already holds.
 """
 
+from edgedistill.teachers.classifier import ProbabilityTeacher, Teacher
 from edgedistill.teachers.estimator import EstimatorTeacher
-from edgedistill.teachers.loading import load
-from edgedistill.teachers.network import TorchTeacher
-from edgedistill.teachers.onnx_file import OnnxTeacher
+from edgedistill.teachers.loader import load
+from edgedistill.teachers.onnx import OnnxTeacher
 from edgedistill.teachers.table import TableTeacher
-from edgedistill.teachers.teacher import ProbabilityTeacher, Teacher
+from edgedistill.teachers.torch import TorchTeacher
 
 __all__ = [
     "EstimatorTeacher",

@@ -13,7 +13,7 @@ from aeon.classification import BaseClassifier
 from sklearn.pipeline import Pipeline
 
 from edgedistill.errors import ModelError
-from edgedistill.teachers.teacher import Floats, check_logits, check_series, log_probabilities
+from edgedistill.teachers.classifier import Floats, check_logits, check_series, log_probabilities
 
 _BATCH = 512  # series at once; ROCKET makes 20,000 features of each
 _Scores = npt.NDArray[np.float64]

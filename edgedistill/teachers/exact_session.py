@@ -16,7 +16,7 @@ import onnxruntime
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
-from edgedistill.session import use_exact_int8
+from edgedistill.runtimes.session_settings import use_exact_int8
 
 _CPU = ["CPUExecutionProvider"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edgedistill.errors import DataError, ModelError, ShapeError
-from edgedistill.teachers.teacher import Floats, check_logits, check_series
+from edgedistill.teachers.classifier import Floats, check_logits, check_series
 
 
 class TableTeacher:

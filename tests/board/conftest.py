@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "deploy" / "emulated-board" / "board.sh"
 FOLDER = Path(os.environ.get("EDGEDISTILL_BOARD", "/var/lib/edgedistill-board"))
 PROGRAMS = ("debootstrap", "qemu-aarch64-static", "ssh", "sshd")
-sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+sys.path.insert(0, str(REPOSITORY / "tests" / "robustness"))
 from faults.board import Goods, make_goods  # noqa: E402 - the bundles that faults are tried with
 
 

@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from edgedistill.cli.boards import print_outcomes, print_standings, watching
-from edgedistill.distill.ship.outcome import Event, Outcome
-from edgedistill.distill.ship.standing import Standing
+from edgedistill.cli.deployment_output import print_outcomes, print_standings, watching
+from edgedistill.deployment.outcome import Event, Outcome
+from edgedistill.deployment.status import Standing
 
 NOWHERE = "pi@127.0.0.1:1"
 

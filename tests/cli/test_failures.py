@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from aeon.datasets import load_italy_power_demand
 
-from edgedistill.archives import unpack
+from edgedistill.io.archives import unpack
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from edgedistill import config, one_stage
 from edgedistill.errors import MachineError
+from edgedistill.pipeline import single_stage as one_stage
+from edgedistill.recipe import recipe as config
 
 _STAGES = {"teacher", "student", "model", "variants", "result"}
 

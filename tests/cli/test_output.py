@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from edgedistill.cli import output
-from edgedistill.files import read_json
+from edgedistill.io.files import read_json
 from edgedistill.report import from_json
 
 

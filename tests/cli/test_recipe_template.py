@@ -6,8 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from edgedistill import cli, config
-from edgedistill.config import Recipe
+from edgedistill import cli
+from edgedistill.recipe import recipe as config
+from edgedistill.recipe.recipe import Recipe
 
 TEMPLATE = Path(cli.__file__).with_name("recipe.yaml")
 

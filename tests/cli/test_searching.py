@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgedistill.files import read_json
+from edgedistill.io.files import read_json
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from edgedistill.files import sha256
+from edgedistill.io.files import sha256
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import yaml
 from sklearn.linear_model import LogisticRegression
 
 from edgedistill.data import load, prepare
-from edgedistill.files import read_json, sha256
+from edgedistill.io.files import read_json, sha256
 
 STAGES = ("teacher", "student", "model", "variants", "result")
 

@@ -20,14 +20,17 @@ import pytest
 from aeon.datasets import load_italy_power_demand
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedistill import bundle, files, occlusion, packing
-from edgedistill.contract import Contract
-from edgedistill.device.engine.tensorrt_library import Library, load
-from edgedistill.device.ort import OrtRuntime
-from edgedistill.device.prediction.service import Service
-from edgedistill.golden import Golden
-from edgedistill.perturbation import default_plan
-from edgedistill.preprocess import fit
+from edgedistill.bundle import reader as bundle
+from edgedistill.bundle import writer as packing
+from edgedistill.bundle.golden import Golden
+from edgedistill.device.predict.service import Service
+from edgedistill.evaluation.contract import Contract
+from edgedistill.io import files
+from edgedistill.preprocessing.transforms import fit
+from edgedistill.runtimes.onnxruntime import OrtRuntime
+from edgedistill.runtimes.tensorrt.library import Library, load
+from edgedistill.saliency import occlusion
+from edgedistill.saliency.perturbation import default_plan
 
 FILTERS, WIDTH = 8, 5
 

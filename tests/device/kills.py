@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from edgedistill.device.__main__ import main
-from edgedistill.device.release import health, installation, switch  # noqa: F401 # loaded before the fork
+from edgedistill.device.releases import health, installation, switch  # noqa: F401 # loaded before the fork
 
 EVENTS = {"open", "os.rename", "os.symlink", "os.remove", "os.mkdir", "os.rmdir", "os.chmod"}
 

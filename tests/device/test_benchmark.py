@@ -11,8 +11,8 @@ import pytest
 
 from edgedistill.device import benchmark
 from edgedistill.device.benchmark import Enough
-from edgedistill.device.ort import OrtRuntime
 from edgedistill.errors import ShapeError, UsageError
+from edgedistill.runtimes.onnxruntime import OrtRuntime
 
 
 class Sleeper:

@@ -14,11 +14,11 @@ import pytest
 
 import edgedistill
 from edgedistill import report
-from edgedistill.bundle import Model
+from edgedistill.bundle.reader import Model
 from edgedistill.device import costs
-from edgedistill.device.ort import OrtRuntime
 from edgedistill.errors import MachineError
-from edgedistill.session import SessionSettings
+from edgedistill.runtimes.onnxruntime import OrtRuntime
+from edgedistill.runtimes.session_settings import SessionSettings
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +85,8 @@ def test_works_from_a_zipapp(model, tmp_path):
     app = tmp_path / "app.pyz"
     main = (
         "import json, sys\nfrom pathlib import Path\nimport numpy as np\nimport edgedistill\n"
-        "from edgedistill.bundle import Model\nfrom edgedistill.device import costs\n"
-        "from edgedistill.device.ort import OrtRuntime\n"
+        "from edgedistill.bundle.reader import Model\nfrom edgedistill.device import costs\n"
+        "from edgedistill.runtimes.onnxruntime import OrtRuntime\n"
         "assert '.pyz' in edgedistill.__file__, edgedistill.__file__\n"
         "path = Path(sys.argv[1])\n"
         "m = Model(name='m', path=path, runtime='onnxruntime', precision='fp32', parameters=1)\n"

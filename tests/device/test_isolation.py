@@ -17,7 +17,7 @@ import edgedistill_kernels
 import pytest
 
 import edgedistill
-from edgedistill.distill.ship.program import write_program
+from edgedistill.deployment.zipapp import write_program
 
 OURS = {"edgedistill", "edgedistill_kernels"}
 ALLOWED = OURS | {"numpy", "onnxruntime"}
@@ -92,7 +92,7 @@ def test_an_import_too_many_is_found(italy, tmp_path, package):
     for source in (edgedistill, edgedistill_kernels):
         folder = Path(source.__file__).parent
         shutil.copytree(folder, root / folder.name, ignore=shutil.ignore_patterns("__pycache__"))
-    with (root / "edgedistill" / "metrics.py").open("a") as module:
+    with (root / "edgedistill" / "evaluation" / "metrics.py").open("a") as module:
         module.write(f"\nimport {package}\n")
 
     ran = _run_alone(italy, tmp_path / "report.json", root)

@@ -19,9 +19,9 @@ import onnxruntime
 import pytest
 
 import edgedistill
-from edgedistill.distill.optimize.ort_format import to_ort
-from edgedistill.distill.ship.program import write_program
-from edgedistill.reference import DriftLimits, Reference, features
+from edgedistill.bundle.drift_reference import DriftLimits, Reference, features
+from edgedistill.deployment.zipapp import write_program
+from edgedistill.optimize.ort_format import to_ort
 
 PYTHON = os.environ.get("EDGEDISTILL_PY310", "")
 pytestmark = [
@@ -105,7 +105,7 @@ def test_program_on_python310(italy, tmp_path):
     assert switched["outcome"] == "confirmed"
     current = root / "current"
     with zipfile.ZipFile(current / "edgedistill-device.pyz") as archive:
-        assert "edgedistill/bundle.pyc" in archive.namelist()
+        assert "edgedistill/bundle/reader.pyc" in archive.namelist()
     timed = run(current / "edgedistill-device.pyz", "benchmark", current, "--runs", "20", "--json")
     assert json.loads(timed)["runs"] == 20
 

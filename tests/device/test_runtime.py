@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from edgedistill.bundle import Model
+from edgedistill.bundle.reader import Model
 from edgedistill.device import runtime
 from edgedistill.device.runtime import start
 from edgedistill.errors import UsageError
-from edgedistill.session import DEFAULT, SessionSettings
+from edgedistill.runtimes.session_settings import DEFAULT, SessionSettings
 
 
 @pytest.fixture

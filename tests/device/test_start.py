@@ -21,12 +21,21 @@ sys.exit(code)
 """
 # What other commands, maps or files need; by the start of their names.
 NEEDLESS = (
-    *("edgedistill_kernels", "edgedistill.occlusion", "edgedistill.golden", "edgedistill.report"),
+    *(
+        "edgedistill_kernels",
+        "edgedistill.saliency.occlusion",
+        "edgedistill.bundle.golden",
+        "edgedistill.report",
+    ),
     *("edgedistill.device.validate", "edgedistill.device.benchmark", "edgedistill.device.costs"),
-    *("edgedistill.device.sensors", "edgedistill.device.watch", "edgedistill.device.tuning"),
-    *("edgedistill.device.commands.validating", "edgedistill.device.commands.releases"),
-    *("edgedistill.device.prediction.mqtt", "edgedistill.device.reasons.drift"),
-    "edgedistill.signature",
+    *(
+        "edgedistill.device.sensors",
+        "edgedistill.device.telemetry_sampler",
+        "edgedistill.device.tuning",
+    ),
+    *("edgedistill.device.cli.validate", "edgedistill.device.cli.releases"),
+    *("edgedistill.device.predict.mqtt", "edgedistill.device.drift.comparison"),
+    "edgedistill.bundle.signature",
     *("asyncio", "multiprocessing", "unittest", "http", "email", "ssl", "xml", "sqlite3"),
     *("numpy.f2py", "numpy.testing", "tensorrt", "torch", "onnx.", "cuda"),
 )
@@ -58,7 +67,7 @@ def test_the_check_can_fail(italy, world):
     loaded = _loaded(italy, world.series[0], "--saliency")
 
     needless = [name for name in loaded if name.startswith(NEEDLESS)]
-    assert {"edgedistill_kernels", "edgedistill.occlusion"} <= set(needless)
+    assert {"edgedistill_kernels", "edgedistill.saliency.occlusion"} <= set(needless)
 
 
 @pytest.mark.parametrize("name", program._COMMANDS)
@@ -66,7 +75,7 @@ def test_every_command_is_found_under_its_name(name):
     """The program loads one module for a command: it must be the one that adds it."""
     commands = argparse.ArgumentParser().add_subparsers()
 
-    import_module(f"edgedistill.device.commands.{program._COMMANDS[name]}").add(commands)
+    import_module(f"edgedistill.device.cli.{program._COMMANDS[name]}").add(commands)
 
     assert list(commands.choices) == [name]
 

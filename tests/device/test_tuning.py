@@ -12,12 +12,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 
-from edgedistill.bundle import Model, open_bundle
+from edgedistill.bundle.reader import Model, open_bundle
 from edgedistill.device import tuning
 from edgedistill.device.tuning import TOLERANCE, fastest, tune, write_tuned
 from edgedistill.errors import MachineError, UsageError
-from edgedistill.metrics import Estimate
-from edgedistill.session import DEFAULT, SessionSettings
+from edgedistill.evaluation.metrics import Estimate
+from edgedistill.runtimes.session_settings import DEFAULT, SessionSettings
 
 TWO, FOUR = SessionSettings(threads=2), SessionSettings(threads=4)
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from edgedistill import report
-from edgedistill.bundle import open_bundle
-from edgedistill.contract import Contract
+from edgedistill.bundle.golden import save_golden
+from edgedistill.bundle.reader import open_bundle
 from edgedistill.device import validate as device
 from edgedistill.device.runtime import start
 from edgedistill.errors import IntegrityError, MachineError, ModelError, UsageError
-from edgedistill.golden import save_golden
+from edgedistill.evaluation.contract import Contract
 
 
 def _validated(path, **options):

@@ -12,7 +12,8 @@ import numba
 import pytest
 import torch
 
-from edgedistill.experiment import executors, plan, running
+from edgedistill.experiment import executors, plan
+from edgedistill.experiment import run as running
 from edgedistill.experiment.plan import Plan
 from edgedistill.experiment.results import Row
 

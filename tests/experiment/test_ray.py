@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from edgedistill.experiment import running
+from edgedistill.experiment import run as running
 
 
 @pytest.mark.slow

@@ -9,10 +9,10 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from edgedistill.experiment.scores import map_scores
-from edgedistill.occlusion import Explanation
-from edgedistill.stages import networks
-from edgedistill.stages.data import prepare_data
-from edgedistill.stages.teacher import open_knowledge
+from edgedistill.pipeline import networks
+from edgedistill.pipeline.stages.data import prepare_data
+from edgedistill.pipeline.stages.teacher import open_knowledge
+from edgedistill.saliency.occlusion import Explanation
 
 
 def test_predictions_are_measured_as_scikit_learn_does(tiny, finished):
@@ -87,7 +87,8 @@ def test_maps_are_measured_series_by_series(rng):
 
 def test_a_teacher_without_maps_leaves_them_empty(tmp_path, rng, in_process):
     """A file of logits gives rows that have no measure of maps, no ceiling and no floor."""
-    from edgedistill.experiment import plan, running
+    from edgedistill.experiment import plan
+    from edgedistill.experiment import run as running
 
     x = rng.normal(size=(24, 1, 20)).astype(np.float32)
     y = np.arange(24) % 2

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from edgedistill.attribution import perturb
+from edgedistill.attribution.incremental.propagation import Asked
 from edgedistill.models import FAMILIES, Explained, ModelSpec, WithExplanation, build, cost
-from edgedistill.saliency import perturb
-from edgedistill.saliency.incremental import Asked
 
 
 def explained(family: str = "fcn", *, length: int = 21, **changes: int) -> Explained:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgedistill import contract, metrics
-from edgedistill.contract import Clause
-from edgedistill.metrics import Estimate
+from edgedistill.evaluation import contract, metrics
+from edgedistill.evaluation.contract import Clause
+from edgedistill.evaluation.metrics import Estimate
 from edgedistill.report import (
     Bin,
     Calibration,

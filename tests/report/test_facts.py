@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from edgedistill.contract import Clause
 from edgedistill.errors import DataError, ShapeError
-from edgedistill.metrics import Estimate
+from edgedistill.evaluation.contract import Clause
+from edgedistill.evaluation.metrics import Estimate
 from edgedistill.report import Candidate, Confusion
 
 

@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 from matplotlib.figure import Figure
 
-from edgedistill.metrics import Estimate
+from edgedistill.evaluation.metrics import Estimate
 from edgedistill.report.figures import _name_points, _points
 
 

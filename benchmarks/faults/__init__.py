@@ -1,6 +1,0 @@
-"""What goes wrong while a bundle reaches a board, made to go wrong on purpose.
-
-`bundles` makes what is deployed; `board` is a board that can be put back to where it was; `trap`
-runs a program and does harm at one of its steps; `line` is a network that breaks; `disks` fills up
-or refuses. `device`, `deployment` and `machine` are the cases, `campaign` runs and counts them.
-"""

@@ -1,0 +1,140 @@
+"""What windows change, as a module of plain operations: a graph that a file can hold.
+
+Two forms answer alike. `FollowedChanges` runs the series once and passes on only what windows
+change; `PerturbedCopies` runs the whole network on every copy, and takes any network.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from edgedistill.attribution.incremental.onnx_layers import READERS, layer
+from edgedistill.attribution.incremental.positions import At
+from edgedistill.attribution.incremental.propagation import record
+from edgedistill.attribution.incremental.regions import Region
+from edgedistill.attribution.incremental.steps import NotUnderstood, Steps
+from edgedistill.attribution.incremental.tracing import follow
+
+_OUT_OF_PLACE = {
+    operator.iadd: operator.add,
+    operator.isub: operator.sub,
+    operator.imul: operator.mul,
+    operator.itruediv: operator.truediv,
+}
+
+
+class FollowedChanges(nn.Module):
+    """Map series (N, C, T) and levels to logits (N, K) and their changes (N, W, K)."""
+
+    def __init__(self, model: nn.Module, sample: Tensor, starts: Tensor, width: int) -> None:
+        """Record the network and work out what every window reaches.
+
+        Args:
+            model: in evaluation mode; becomes part of this module, and works in place no more.
+            sample: series, (N, C, T); their values do not matter.
+            starts: first step of each window, (W,).
+            width: w, steps of a window.
+
+        Raises:
+            NotUnderstood: the network does something that no layer here stands for.
+        """
+        super().__init__()
+        graph = record(model)
+        if isinstance(graph, NotUnderstood):
+            raise graph
+        with torch.no_grad():
+            steps = follow(graph, sample)
+        self._source, self._logits = steps.source, steps.logits
+        source = Region(starts[:, None], width, sample.shape[2])
+        self.window = At(source)
+        self.layers, self.saving = _layers(steps, source)
+        self._plan = [(step.name, step.inputs) for step in steps.steps]
+        reading = {step.inputs[0] for step in steps.steps if isinstance(step.rule, READERS)}
+        self._read = sorted(reading | {steps.logits})
+        self.clean = _giving(graph, self._read)
+
+    def forward(self, series: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits, and how they change if a window is set to a level a channel.
+
+        Args:
+            series: (N, C, T).
+            level: what stands in each window, of a shape that broadcasts to (N, C, W).
+        """
+        clean = dict(zip(self._read, self.clean(series), strict=True))
+        known = {self._source: level[..., None] - self.window(series)}  # (N, C, W, w)
+        for (name, inputs), passed in zip(self._plan, self.layers, strict=True):
+            known[name] = passed([known[i] for i in inputs], clean.get(inputs[0]))
+        return clean[self._logits], known[self._logits]
+
+
+class PerturbedCopies(nn.Module):
+    """Map series (N, C, T) and levels to logits (N, K) and their changes (N, W, K)."""
+
+    inside: Tensor
+
+    def __init__(self, model: nn.Module, length: int, starts: Tensor, width: int) -> None:
+        """Note which steps each window covers.
+
+        Args:
+            model: maps (N, C, T) to logits (N, K); in evaluation mode.
+            length: T.
+            starts: first step of each window, (W,).
+            width: w, steps of a window.
+        """
+        super().__init__()
+        self.model = model
+        offset = torch.arange(length) - starts[:, None]  # (W, T)
+        inside = ((offset >= 0) & (offset < width))[:, None]
+        self.register_buffer("inside", inside)  # (W, 1, T)
+
+    def forward(self, series: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits, and how they change if a window is set to a level a channel.
+
+        Args:
+            series: (N, C, T).
+            level: what stands in each window, of a shape that broadcasts to (N, C, W).
+        """
+        patch = level.transpose(1, 2)[..., None]  # (N, W, C, 1)
+        copies = torch.where(self.inside, patch, series[:, None])  # (N, W, C, T)
+        # The series go along, so that the graph holds the network once.
+        rows = torch.cat([series[:, None], copies], dim=1)
+        answers = self.model(rows.reshape(-1, *series.shape[1:]))
+        answers = answers.reshape(-1, len(self.inside) + 1, answers.shape[1])  # (N, 1 + W, K)
+        return answers[:, 0], answers[:, 1:] - answers[:, :1]
+
+
+def _layers(steps: Steps, source: Region) -> tuple[nn.ModuleList, float]:
+    """Return a layer for every step, and the multiply-accumulates they save of the full pass."""
+    regions: dict[str, Region | None] = {steps.source: source}
+    layers = nn.ModuleList()
+    spent = full = 0.0
+    for step in steps.steps:
+        sources = [regions[name] for name in step.inputs]
+        made = layer(step.rule, sources)
+        if made is None:
+            raise NotUnderstood(f"a file cannot follow changes through {type(step.rule).__name__}")
+        layers.append(made)
+        regions[step.name] = step.rule.region(sources)
+        spent += step.rule.macs(sources[0])
+        full += step.rule.full_macs()
+    return layers, full / spent if spent else 1.0
+
+
+def _giving(graph: fx.GraphModule, names: list[str]) -> fx.GraphModule:
+    """Return the graph, changed to give these nodes' values as they were when they were made."""
+    for module in graph.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment] # modules declare no attributes
+    nodes: dict[str, Any] = {node.name: node for node in graph.graph.nodes}
+    for node in nodes.values():
+        node.target = _OUT_OF_PLACE.get(node.target, node.target)
+        if node.kwargs.get("inplace"):
+            node.update_kwarg("inplace", False)
+    output = next(node for node in nodes.values() if node.op == "output")
+    output.args = (tuple(nodes[name] for name in names),)
+    graph.recompile()
+    return graph

@@ -1,0 +1,1 @@
+"""The bundle: reading, writing, signing, and what lies in it. NumPy only."""

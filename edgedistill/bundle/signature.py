@@ -1,0 +1,177 @@
+"""Who made a bundle: an SSH signature over its manifest, which has the hashes of all its files.
+
+The format is SSHSIG, that of `ssh-keygen -Y sign`, and `ssh-keygen` itself signs and verifies:
+a board that is reached over SSH has it, and so has whoever deploys. Standard library only.
+
+Source: OpenSSH, PROTOCOL.sshsig.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from edgedistill.bundle.manifest import MANIFEST, SIGNATURE
+from edgedistill.errors import IntegrityError, MachineError, UsageError
+from edgedistill.io import files
+
+NAMESPACE: Final = "edgedistill"
+_MAGIC = b"SSHSIG"
+_BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
+_MAX_BYTES = 64 * 1024  # an RSA key of 16384 bits gives 6 kilobytes
+
+
+def sign(root: Path, key: Path) -> None:
+    """Sign the manifest of an unpacked bundle; an agent is asked first if one runs.
+
+    Args:
+        root: folder of the bundle; an older signature is replaced.
+        key: private key, or the public key of one that an agent holds.
+
+    Raises:
+        UsageError: there is no key.
+        MachineError: there is no ssh-keygen, or it cannot use the key.
+    """
+    if not key.is_file():
+        raise UsageError(
+            f"There is no SSH key at {key}. Name one with --key, or make one: ssh-keygen -t ed25519"
+        )
+    _check_manifest(root)
+    done = _ssh_keygen("sign", "-f", str(key), data=root / MANIFEST)
+    if done.returncode:
+        raise MachineError(
+            f"ssh-keygen cannot sign with {key}: {_words(done)}. If the key has a passphrase, "
+            "give it to an agent first: ssh-add."
+        )
+    files.write_text(root / SIGNATURE, done.stdout)
+
+
+def verify(root: Path, allowed: Path) -> str:
+    """Return who of the allowed signers signed the manifest of an unpacked bundle.
+
+    Args:
+        root: folder of the bundle.
+        allowed: file of the signers who are trusted, as in `man ssh-keygen`.
+
+    Raises:
+        IntegrityError: it is not signed, or by somebody else, for something else, or was changed.
+        UsageError: there is no file of allowed signers.
+        MachineError: there is no ssh-keygen.
+    """
+    _check_manifest(root)
+    found = root / SIGNATURE
+    if not found.is_file():
+        raise IntegrityError(
+            "The bundle is not signed. Sign it where it was made, with `edgedistill sign`, or say "
+            "that you trust it unsigned, with --unsigned."
+        )
+    if not allowed.is_file():
+        raise UsageError(
+            f"There is no file of allowed signers at {allowed}. Make one of a line for each "
+            "signer: a name, a space, the public key."
+        )
+    signer = _signer(found)
+    names = _ssh_keygen("find-principals", "-s", str(found), "-f", str(allowed))
+    principals = names.stdout.replace(",", "\n").split("\n")
+    if names.returncode or not principals[0]:
+        raise IntegrityError(
+            f"The bundle is signed with the key {signer}, which is not among the allowed signers "
+            f"in {allowed}: {_words(names)}. If you trust its owner, add the key there."
+        )
+    _check(root, found, allowed, principals[0], signer)
+    return principals[0]
+
+
+def _check_manifest(root: Path) -> None:
+    if not (root / MANIFEST).is_file():
+        raise IntegrityError(f"This is no bundle: it has no {MANIFEST}. Check the path.")
+
+
+def _check(root: Path, found: Path, allowed: Path, principal: str, signer: str) -> None:
+    """Refuse a signature that does not fit the manifest, or is not of its time or use."""
+    where = ("-s", str(found))
+    whom = ("-f", str(allowed), "-I", principal)
+    done = _ssh_keygen("verify", *whom, *where, data=root / MANIFEST)
+    if not done.returncode:
+        return
+    if _ssh_keygen("check-novalidate", *where, data=root / MANIFEST).returncode:
+        raise IntegrityError(
+            f"The bundle was changed after {principal} signed it: the signature does not fit "
+            f"{MANIFEST}. Copy it again, from where you trust it."
+        )
+    raise IntegrityError(
+        f"{allowed} does not let {principal} sign bundles with the key {signer}: {_words(done)}. "
+        "Look at the options of its line."
+    )
+
+
+def _signer(path: Path) -> str:
+    """Return the fingerprint of the key in a signature that was made for bundles."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ValueError(f"it is larger than {_MAX_BYTES} bytes")  # noqa: TRY301 # one way out
+        key, namespace = _parts(path.read_text("ascii"))
+    except (OSError, ValueError) as error:
+        raise IntegrityError(
+            f"{path.name} is no SSH signature: {error}. Sign the bundle again, with `edgedistill "
+            "sign`."
+        ) from error
+    if namespace != NAMESPACE.encode():
+        raise IntegrityError(
+            f"{path.name} was made for {namespace.decode(errors='replace')!r}, not for "
+            f"{NAMESPACE!r}. Sign the bundle with `edgedistill sign`."
+        )
+    digest = base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
+    return f"SHA256:{digest}"
+
+
+def _parts(text: str) -> tuple[bytes, bytes]:
+    """Return public key and namespace of an armored signature; ValueError if it is none."""
+    lines = text.strip().splitlines()
+    if len(lines) < 3 or lines[0] != _BEGIN or lines[-1] != _END:
+        raise ValueError("its first or its last line is another")
+    try:
+        blob = base64.b64decode("".join(lines[1:-1]), validate=True)
+    except binascii.Error as error:
+        raise ValueError(str(error)) from error
+    if not blob.startswith(_MAGIC):
+        raise ValueError("it does not begin as one")
+    key, rest = _string(blob[len(_MAGIC) + 4 :])  # a version of four bytes stands between
+    return key, _string(rest)[0]
+
+
+def _string(blob: bytes) -> tuple[bytes, bytes]:
+    """Return the string at the start of a blob, after its length, and what follows."""
+    length, rest = int.from_bytes(blob[:4], "big"), blob[4:]
+    if len(blob) < 4 or length > len(rest):
+        raise ValueError("it is cut off")
+    return rest[:length], rest[length:]
+
+
+def _ssh_keygen(
+    what: str, *options: str, data: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    command = ["ssh-keygen", "-Y", what, *options]
+    if what != "find-principals":  # which knows no namespace
+        command += ["-n", NAMESPACE]
+    with (data or Path(os.devnull)).open("rb") as stream:
+        try:
+            return subprocess.run(  # noqa: S603 # no shell, and the words are ours
+                command, stdin=stream, capture_output=True, encoding="utf-8", errors="replace"
+            )
+        except FileNotFoundError as error:
+            raise MachineError(
+                "There is no ssh-keygen on this machine, which signs and verifies bundles. Install "
+                "it: apt-get install openssh-client"
+            ) from error
+
+
+def _words(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what ssh-keygen said, as a part of a sentence."""
+    said = (done.stderr or done.stdout).strip().splitlines()
+    return "; ".join(said).rstrip(".") or f"exit code {done.returncode}"

@@ -1,0 +1,166 @@
+"""Writing bundles: whole or not at all, and never one that could not be opened again.
+
+NumPy only: a board stores the session settings that it found.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgedistill.bundle import manifest
+from edgedistill.bundle.drift_reference import DriftLimits, Reference, save_reference
+from edgedistill.bundle.golden import Golden, save_golden
+from edgedistill.bundle.reader import (
+    GOLDEN,
+    MANIFEST,
+    REFERENCE,
+    Bundle,
+    Model,
+    Provenance,
+    verified,
+)
+from edgedistill.errors import UsageError
+from edgedistill.evaluation.contract import Contract
+from edgedistill.io import archives, files
+from edgedistill.preprocessing.transforms import Preprocessing
+from edgedistill.saliency.perturbation import PerturbationPlan
+
+
+def write(
+    path: Path,
+    *,
+    name: str,
+    created: str,
+    class_names: Sequence[str],
+    preprocessing: Preprocessing,
+    plan: PerturbationPlan,
+    contract: Contract,
+    chosen: str,
+    models: Sequence[Model],
+    golden: Golden,
+    provenance: Provenance,
+    reference: tuple[Reference, DriftLimits] | None = None,
+) -> None:
+    """Write a bundle, whole or not at all: a zip if `path` ends in .zip, else a folder.
+
+    Args:
+        path: new, or a bundle that is replaced.
+        name: for people, such as the name of the data.
+        created: ISO 8601, UTC; the only thing that differs when equal contents are written twice.
+        class_names: in the order of the logits, (K,).
+        preprocessing: what made the model's input from recorded series.
+        plan: of the golden set's saliency.
+        contract: what the device judges.
+        chosen: name of the model that runs unless another is asked for.
+        models: at least the chosen one.
+        golden: held-out series with the recorded answers.
+        provenance: where all this comes from.
+        reference: what drift is measured from, and what counts as drift.
+
+    Raises:
+        UsageError: `path` is taken by something else.
+        ShapeError: the golden set or the reference does not fit the plan or the classes.
+        IntegrityError: the parts do not make a bundle that could be opened again.
+        MachineError: the disk refuses.
+    """
+    _check_target(path)
+    golden.check(plan, len(class_names))
+    facts: dict[str, Any] = {
+        "format": manifest.FORMAT,
+        "name": name,
+        "created": created,
+        "class_names": list(class_names),
+        "preprocessing": preprocessing.to_dict(),
+        "plan": plan.to_dict(),
+        "contract": asdict(contract),
+        "chosen": chosen,
+        "models": [_entry(model) for model in models],
+        "golden": GOLDEN,
+        "provenance": asdict(provenance),
+    }
+    if reference is not None:  # builds before it refuse a field that they do not know
+        reference[0].check(plan, preprocessing.channels, len(class_names))
+        facts["reference"] = {"file": REFERENCE, "limits": asdict(reference[1])}
+    _put(path, lambda root: _fill(root, facts, models, golden, reference and reference[0]))
+
+
+def rewrite(bundle: Bundle, path: Path, change: Callable[[Path], None]) -> None:
+    """Write a copy of an open bundle that is changed on the way; a signature does not come along.
+
+    Args:
+        bundle: stays as it is, unless `path` is its own.
+        path: as for `write`.
+        change: is given the folder of the copy.
+
+    Raises:
+        UsageError: `path` is taken by something else.
+        IntegrityError: what was changed makes no bundle.
+        MachineError: the disk refuses.
+    """
+    _check_target(path)
+
+    def fill(root: Path) -> None:
+        shutil.copytree(bundle.root, root, copy_function=shutil.copyfile, dirs_exist_ok=True)
+        (root / manifest.SIGNATURE).unlink(missing_ok=True)
+        change(root)
+        verified(root, root)
+
+    _put(path, fill)
+
+
+def _put(path: Path, fill: Callable[[Path], None]) -> None:
+    """Have a folder filled, and put it, or a zip of it, in the place of `path`."""
+    if path.suffix != ".zip":
+        with files.whole_folder(path) as partial:
+            fill(partial)
+        return
+    with (
+        files.whole_file(path) as partial,
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch,
+    ):
+        fill(Path(scratch))
+        archives.pack(Path(scratch), partial)
+
+
+def _fill(
+    root: Path,
+    facts: dict[str, Any],
+    models: Sequence[Model],
+    golden: Golden,
+    reference: Reference | None,
+) -> None:
+    for model, entry in zip(models, facts["models"], strict=True):
+        target = root / entry["file"]
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(model.path, target)
+    save_golden(golden, root / GOLDEN)
+    if reference is not None:
+        save_reference(reference, root / REFERENCE)
+    files.write_json(root / MANIFEST, {**facts, "files": manifest.fingerprints(root)})
+    verified(root, root)  # what could not be opened again is never left behind
+
+
+def _entry(model: Model) -> dict[str, Any]:
+    entry = {
+        "name": model.name,
+        "file": f"models/{model.name}{model.path.suffix}",
+        "runtime": model.runtime,
+        "precision": model.precision,
+        "size_bytes": model.size_bytes,
+        "parameters": model.parameters,
+    }
+    if model.session is not None:  # builds before tuning refuse a field that they do not know
+        entry["session"] = model.session.to_dict()
+    return entry
+
+
+def _check_target(path: Path) -> None:
+    """Refuse to replace what is no bundle: writing a folder removes the one that was there."""
+    taken = path.is_dir() if path.suffix == ".zip" else path.exists()
+    if taken and not (path / MANIFEST).is_file():
+        raise UsageError(f"{path} exists and is no bundle. Name a new path for the bundle.")

@@ -1,0 +1,242 @@
+"""The inner values of an ONNX model: which there are, and what they are on given series.
+
+Layers are run as they stand in the file, without ONNX Runtime's rewriting: every node and every
+rounding that the file names is there to be looked at. What a file has in 16 bits is computed in
+float32 and rounded, as `emulation` tells, because a CPU drops such roundings or has no such kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from edgedistill.compare.subgraph import between, part, reads
+from edgedistill.errors import ModelError
+from edgedistill.optimize.emulation import emulated
+from edgedistill.optimize.execution import REFUSALS, Floats, runner
+from edgedistill.optimize.passes.graph import load, strip
+from edgedistill.saliency.occlusion import Predict
+from edgedistill.teachers.exact_session import exact_session
+
+Feeds = Mapping[str, Floats]
+Reader = Callable[[Feeds], list[Floats]]
+
+ITEM_BYTES = 4  # every value that is read is float32
+
+_BYTES = (TensorProto.UINT8, TensorProto.INT8)
+_HALVES = {TensorProto.BFLOAT16: "bf16", TensorProto.FLOAT16: "fp16"}  # the coarser first
+_PLUMBING = {"Cast", "DequantizeLinear", "Identity", "QuantizeLinear"}  # formats, not layers
+_SILENT = 4  # what goes wrong comes as an exception too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A value inside a model, and the node that computes it."""
+
+    name: str  # of the value
+    read: str  # what reads it gets this: the same, or its rounded form behind casts or Q/DQ
+    node: str  # name of the node; without one, that of the value
+    operator: str
+    shape: tuple[int, ...]  # for one batch
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What the quantizer of a value can hold."""
+
+    low: float
+    high: float
+    step: float
+
+
+class Network:
+    """A model of series whose inner values can be read.
+
+    Args:
+        path: of an ONNX file with one input (N, C, T); the first output holds the logits.
+
+    Raises:
+        ModelError: the file is missing, damaged, or takes something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        source = strip(load(path))
+        self.precision = _precision(source)
+        self._model = emulated(source) if _halves(source) else source
+        graph = self._model.graph
+        self._constants = {value.name: value for value in graph.initializer}
+        self._makers = {name: node for node in graph.node for name in node.output if name}
+        self._names = {name: node.name for node in source.graph.node for name in node.output}
+        inputs = [value for value in graph.input if value.name not in self._constants]
+        kind = inputs[0].type.tensor_type if len(inputs) == 1 else onnx.TypeProto.Tensor()
+        if kind.elem_type != TensorProto.FLOAT or len(kind.shape.dim) != 3:
+            seen = ", ".join(helper.printable_value_info(value) for value in inputs) or "nothing"
+            raise ModelError(
+                f"{path} takes {seen}. Models that are compared take one input, series (N, C, T) "
+                "of float32: export them with edgedistill."
+            )
+        sizes = [dim.dim_value or None for dim in kind.shape.dim]
+        self.input: str = inputs[0].name
+        self.output: str = graph.output[0].name
+        self.batch: int | None = sizes[0]  # None: any number of series a call
+        self.shape = tuple(sizes[1:])  # C and T; None: any
+        self.logits: Predict = runner(self._model)  # may give infinity or NaN
+
+    def layers(self, batch: int, length: tuple[int, int]) -> list[Layer]:
+        """Return what is computed from the series, floats only, in the order of the graph.
+
+        Args:
+            batch: series a call.
+            length: C and T.
+        """
+        shapes = self._inferred(batch, length)
+        found = []
+        for name, shape in shapes.items():
+            maker, read = self._layer_behind(name), self._read_of(name)
+            plumbing = self._makers[name].op_type in _PLUMBING
+            if (plumbing and name != self.output) or (read == self.output != name):
+                continue
+            shape = self._measured(name, batch, length) if shape is None else shape
+            node = self._names.get(maker.output[0]) or maker.output[0]
+            found.append(
+                Layer(name=name, read=read, node=node, operator=maker.op_type, shape=shape)
+            )
+        return found
+
+    def sources(self, value: str, known: Collection[str]) -> set[str]:
+        """Return the nearest of the known values, the input among them, that one is made from."""
+        return between(self._model, {*known, self.input} - {value}, [value])[0]
+
+    def reader(self, values: Sequence[str], known: Collection[str] = ()) -> Reader:
+        """Return what computes some values from others that are given.
+
+        Args:
+            values: to compute.
+            known: values to start from instead of the series, where they lead there.
+
+        Returns:
+            A function of the given values by name, the series as those of the model's input, to
+            the computed ones.
+
+        Raises:
+            ModelError: ONNX Runtime cannot run this part; also when the function is called.
+        """
+        starts, nodes = between(self._model, {*known, self.input} - set(values), values)
+        session = _session(part(self._model, sorted(starts), nodes, values), self.name)
+
+        def read(feeds: Feeds) -> list[Floats]:
+            given = zip(session.get_inputs(), sorted(starts), strict=True)
+            with _explained(self.name):
+                found: list[Floats] = session.run(
+                    None, {place.name: feeds[name] for place, name in given}
+                )
+            return found
+
+        return read
+
+    def held(self, value: str) -> Range | None:
+        """Return what the quantizer in front of a value can hold; None without one scale for it."""
+        node = self._makers.get(value)
+        if node is None or node.op_type != "DequantizeLinear" or len(node.input) < 3:
+            return None
+        scale, zero = (self._constants.get(name) for name in node.input[1:3])
+        if scale is None or zero is None or zero.data_type not in _BYTES:
+            return None
+        step, middle = numpy_helper.to_array(scale), numpy_helper.to_array(zero)
+        if step.size != 1:
+            return None
+        limits, size = np.iinfo(middle.dtype), float(step.item())
+        low, high = (size * (limit - int(middle.item())) for limit in (limits.min, limits.max))
+        return Range(low, high, size)
+
+    def _inferred(self, batch: int, shape: tuple[int, int]) -> dict[str, tuple[int, ...] | None]:
+        """Return the floats that depend on the series with their shapes, None if unknown."""
+        whole = onnx.ModelProto()
+        whole.CopyFrom(self._model)
+        reached = {self.input}
+        for node in whole.graph.node:
+            if reached & set(reads(node)):
+                reached.update(filter(None, node.output))
+        names = [n for node in whole.graph.node for n in node.output if n in reached]
+        del whole.graph.output[:]
+        whole.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        dims = next(v for v in whole.graph.input if v.name == self.input).type.tensor_type.shape.dim
+        for dim, size in zip(dims, (batch, *shape), strict=True):
+            dim.dim_value = size
+        found: dict[str, tuple[int, ...] | None] = {}
+        for value in _session(whole, self.name).get_outputs():
+            if value.type == "tensor(float)":
+                known = all(isinstance(size, int) for size in value.shape)
+                found[value.name] = tuple(value.shape) if known else None
+        return found
+
+    def _measured(self, value: str, batch: int, shape: tuple[int, int]) -> tuple[int, ...]:
+        """Return the shape of a value by computing it."""
+        blank = np.zeros((batch, *shape), dtype=np.float32)
+        return self.reader([value])({self.input: blank})[0].shape
+
+    def _layer_behind(self, value: str) -> onnx.NodeProto:
+        """Return the node that computes a value, before its number format was changed."""
+        node: onnx.NodeProto = self._makers[value]
+        while node.op_type in _PLUMBING and node.input[0] in self._makers:
+            node = self._makers[node.input[0]]
+        return node
+
+    def _read_of(self, value: str) -> str:
+        """Return what all readers of a value get, if that is one cast or quantized form of it."""
+        readers = [node for node in self._model.graph.node if value in reads(node)]
+        if value == self.output or len(readers) != 1:
+            return value
+        if readers[0].op_type in ("Cast", "Identity"):
+            return self._read_of(readers[0].output[0])
+        if readers[0].op_type != "QuantizeLinear":
+            return value
+        whole = readers[0].output[0]
+        return next((n.output[0] for n in self._model.graph.node if whole in reads(n)), value)
+
+
+def _halves(model: onnx.ModelProto) -> list[str]:
+    """Return the 16-bit formats inside a model, the coarser first."""
+    casts = (a.i for n in model.graph.node if n.op_type == "Cast" for a in n.attribute)
+    types = {*(value.data_type for value in model.graph.initializer), *casts}
+    return [name for kind, name in _HALVES.items() if kind in types]
+
+
+def _precision(model: onnx.ModelProto) -> str:
+    """Return the coarsest number format inside a model."""
+    names = {node.op_type for node in model.graph.node}
+    if any("quantize" in name.lower() or "QLinear" in name for name in names):
+        return "int8"
+    return next(iter(_halves(model)), "fp32")
+
+
+def _session(model: onnx.ModelProto, name: str) -> onnxruntime.InferenceSession:
+    """Return a session on one CPU thread that rewrites nothing and keeps no memory."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _SILENT
+    options.enable_cpu_mem_arena = False
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    with _explained(name):
+        return exact_session(model, options)
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except REFUSALS as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot run {name}: {reason} Copy or export "
+            "the model again."
+        ) from error

@@ -1,0 +1,284 @@
+"""Where two models part: what they answer, why, and the first layer that is no longer the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from edgedistill.compare.activations import Network
+from edgedistill.compare.layer_errors import Bench, LayerError
+from edgedistill.compare.pairing import How, Pairing, pair
+from edgedistill.compare.tolerance import PRECISIONS, TOLERANCES, Tolerance
+from edgedistill.errors import ModelError, ShapeError
+from edgedistill.evaluation import metrics
+from edgedistill.evaluation.metrics import Estimate
+from edgedistill.saliency.occlusion import Changes, Predict, explain
+from edgedistill.saliency.perturbation import Floats, PerturbationPlan
+
+Tell = Callable[[str, int, int], None]  # what is being done, units done, units in all
+
+MEMORY_BYTES = 256 * 1024**2  # of activations, or of perturbed copies, at any time
+_BATCH = 32  # series a call
+
+_OUTPUTS_ONLY = "Only outputs were compared: "
+_UNREADABLE = _OUTPUTS_ONLY + "the layers of {} cannot be read."
+_OTHER_BATCHES = _OUTPUTS_ONLY + "the files take {} and {} series at once."
+_FEW_SERIES = _OUTPUTS_ONLY + "the files take {} series at once, and there are {}."
+_UNPAIRED = _OUTPUTS_ONLY + (
+    "the two share no names of layers, and their operators are not the same from end to end."
+)
+_BY_ORDER = "The two share no names of layers, so these were paired in their order."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of the two models."""
+
+    name: str
+    logits: Predict  # may give infinity or NaN
+    changes: Changes | None = None  # a faster way to say what windows change
+    network: Network | None = None  # where layers can be looked at
+    precision: str = "fp32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """How far the answers and the reasons of two models are apart."""
+
+    logit_error: float  # largest, over the largest |logit| of the first (at least 1)
+    logit_error_median: float  # of the largest of each series
+    agreement: Estimate  # share of series with the same top class
+    kl: Estimate | None  # mean KL(first || second), nats; None if a logit is not finite
+    saliency_pearson: Estimate | None  # mean over series, signed maps of the first's class
+    saliency_spearman: Estimate | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """All that was found."""
+
+    precision: str  # the coarser of the two
+    tolerance: Tolerance
+    series: int
+    outputs: Outputs
+    paired_by: How | None
+    layers: tuple[LayerError, ...]  # in the order of the first model
+    alone: tuple[tuple[str, ...], tuple[str, ...]]  # layers of either model without a counterpart
+    reasons: tuple[str, ...]  # why they are not alike
+    notes: tuple[str, ...]
+
+    @property
+    def alike(self) -> bool:
+        """Whether they are one model within the tolerance."""
+        return not self.reasons
+
+    @property
+    def first(self) -> LayerError | None:
+        """The first layer beyond the tolerance."""
+        return next((x for x in self.layers if x.beyond and not x.other), None)
+
+    def worst(self, count: int) -> list[LayerError]:
+        """Return the layers that add most of their own, the worst first."""
+        found = [x for x in self.layers if x.added]
+        return sorted(found, key=lambda x: x.added or 0.0, reverse=True)[:count]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; what is infinite is None."""
+        facts = asdict(self)
+        first = self.first
+        facts["alone"] = {"a": list(self.alone[0]), "b": list(self.alone[1])}
+        facts |= {"alike": self.alike, "first": None if first is None else asdict(first)}
+        plain: dict[str, Any] = _plain(facts)
+        return plain
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Listen to nothing."""
+
+
+def compare(
+    first: Side,
+    second: Side,
+    series: Floats,
+    plan: PerturbationPlan,
+    *,
+    tolerance: float | None = None,
+    memory_bytes: int = MEMORY_BYTES,
+    tell: Tell = _silent,
+) -> Comparison:
+    """Hold a second model against a first, on the same series under the same plan.
+
+    Args:
+        first: the model that is taken for right.
+        second: the other.
+        series: (N, C, T).
+        plan: for the saliency maps, of the classes that the first predicts.
+        tolerance: relative error allowed of layers and logits, instead of what the coarser
+            precision is allowed.
+        memory_bytes: bound on the activations of both models that are held at any time, and on
+            the perturbed copies; what a runtime needs to run the models comes on top.
+        tell: progress.
+
+    Raises:
+        ConfigError: the tolerance makes no sense, or the bound does not hold one layer.
+        ModelError: a model cannot be run, or the first gives logits that are not finite.
+        ShapeError: the models take other series, or know other classes.
+    """
+    precision = max(first.precision, second.precision, key=PRECISIONS.index)
+    allowed = TOLERANCES[precision]
+    if tolerance is not None:
+        allowed = Tolerance(layers=tolerance, logits=tolerance)
+    for side in (first, second):
+        _check_shape(side, series)
+    pairing, layers, notes = _layers(first, second, series, allowed, memory_bytes, tell)
+    outputs = _outputs(first, second, series, plan, memory_bytes, tell)
+    return Comparison(
+        precision=precision,
+        tolerance=allowed,
+        series=len(series),
+        outputs=outputs,
+        paired_by=pairing.how,
+        layers=layers,
+        alone=pairing.alone,
+        reasons=_broken(outputs, layers, allowed),
+        notes=notes,
+    )
+
+
+def _outputs(
+    first: Side,
+    second: Side,
+    series: Floats,
+    plan: PerturbationPlan,
+    memory_bytes: int,
+    tell: Tell,
+) -> Outputs:
+    one, other = _answers(first, series), _answers(second, series)
+    if one.shape != other.shape:
+        raise ShapeError(
+            f"{first.name} gives logits of shape {one.shape}, {second.name} of {other.shape}. "
+            "Compare models that were trained for the same classes."
+        )
+    if not np.isfinite(one).all():
+        raise ModelError(
+            f"{first.name} gives logits that are infinite or NaN. Compare with a sound model."
+        )
+    error = np.where(np.isfinite(other), np.abs(other - one), np.inf).max(axis=1)
+    scale = max(1.0, float(np.abs(one).max()))
+    outputs = Outputs(
+        logit_error=float(error.max()) / scale,
+        logit_error_median=float(np.median(error)) / scale,
+        agreement=metrics.estimate_mean(metrics.agrees(one, other)),
+        kl=None,
+        saliency_pearson=None,
+        saliency_spearman=None,
+    )
+    if not np.isfinite(error).all():
+        return outputs
+    targets = one.argmax(axis=1)
+    maps = [
+        explain(
+            side.logits,
+            series,
+            plan,
+            targets=targets,
+            changes=side.changes,
+            memory_bytes=memory_bytes,
+            tell=partial(tell, f"ask {letter}"),
+        ).signed
+        for side, letter in ((first, "A"), (second, "B"))
+    ]
+    return replace(
+        outputs,
+        kl=metrics.estimate_mean(metrics.kl_divergence(one, other)),
+        saliency_pearson=metrics.estimate_mean(metrics.pearson(*maps)),
+        saliency_spearman=metrics.estimate_mean(metrics.spearman(*maps)),
+    )
+
+
+def _answers(side: Side, series: Floats) -> Floats:
+    """Return logits, (N, K), asked for in small batches: series may be long."""
+    starts = range(0, len(series), _BATCH)
+    found: Floats = np.concatenate([side.logits(series[i : i + _BATCH]) for i in starts])
+    return found
+
+
+def _layers(
+    first: Side,
+    second: Side,
+    series: Floats,
+    allowed: Tolerance,
+    memory_bytes: int,
+    tell: Tell,
+) -> tuple[Pairing, tuple[LayerError, ...], tuple[str, ...]]:
+    """Return how layers were paired, how far they are apart, and what is to be said."""
+    nothing = Pairing(how=None, batch=None, pairs=(), alone=((), ()))
+    if first.network is None or second.network is None:
+        name = first.name if first.network is None else second.name
+        return nothing, (), (_UNREADABLE.format(name),)
+    sizes = first.network.batch, second.network.batch
+    if None not in sizes and sizes[0] != sizes[1]:
+        return nothing, (), (_OTHER_BATCHES.format(*sizes),)
+    channels, length = series.shape[1:]
+    pairing = pair(first.network, second.network, (channels, length))
+    if pairing.how is None:
+        return pairing, (), (_UNPAIRED,)
+    if pairing.batch is not None and len(series) < pairing.batch:
+        return pairing, (), (_FEW_SERIES.format(pairing.batch, len(series)),)
+    bench = Bench(
+        first=first.network,
+        second=second.network,
+        pairing=pairing,
+        series=series,
+        memory_bytes=memory_bytes,
+        tell=partial(tell, "compare layers"),
+    )
+    notes = (_BY_ORDER,) if pairing.how == "order" else ()
+    return pairing, bench.weigh(allowed.layers), notes
+
+
+def _broken(outputs: Outputs, layers: Sequence[LayerError], allowed: Tolerance) -> tuple[str, ...]:
+    """Return why the two are not alike, in words."""
+    found = []
+    if allowed.logits is not None and not outputs.logit_error <= allowed.logits:
+        found.append(
+            f"a logit differs by {outputs.logit_error:.3g} of the largest; {allowed.logits:g} is "
+            "allowed"
+        )
+    if allowed.agreement is not None and outputs.agreement.value < allowed.agreement:
+        found.append(
+            f"they name the same class for {outputs.agreement.value:.1%} of the series; "
+            f"{allowed.agreement:.0%} is needed"
+        )
+    pearson = outputs.saliency_pearson
+    if allowed.saliency is not None and pearson is not None and pearson.value < allowed.saliency:
+        found.append(
+            f"their saliency maps correlate by {pearson.value:.3f}; {allowed.saliency:g} is needed"
+        )
+    if not np.isfinite(outputs.logit_error):
+        found.append("B gives logits that are infinite or NaN")
+    found += [f"B gives infinity or NaN at {x.node}" for x in layers if x.infinite][:1]
+    return tuple(found)
+
+
+def _check_shape(side: Side, series: Floats) -> None:
+    wanted = side.network.shape if side.network is not None else series.shape[1:]
+    if any(size not in (None, have) for size, have in zip(wanted, series.shape[1:], strict=True)):
+        raise ShapeError(
+            f"{side.name} takes series of (C, T) {wanted}; these are {series.shape[1:]}. Compare "
+            "models of the same series, and name the data that they were made for."
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON holds it."""
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,204 @@
+"""From what a person names to two models that are held against each other, and series for both."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgedistill.bundle.reader import MANIFEST, Bundle, open_bundle
+from edgedistill.compare.activations import Network
+from edgedistill.compare.comparison import Side
+from edgedistill.compare.tolerance import precision_in
+from edgedistill.device.runtime import start
+from edgedistill.errors import UsageError
+from edgedistill.explain.inputs import RECIPE, fitting, recorded_plan
+from edgedistill.explain.models import network_of
+from edgedistill.export.export import export
+from edgedistill.pipeline import networks
+from edgedistill.pipeline.stages.data import prepare_data, read_source
+from edgedistill.pipeline.stages.teacher import plan_of
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.runtimes.onnxruntime import OrtRuntime
+from edgedistill.runtimes.tensorrt import engines
+from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
+from edgedistill.saliency.perturbation import Floats, PerturbationPlan
+
+SERIES = 100  # compared unless another number is asked for
+
+_EXPORT_SERIES = 64  # on which torch and its export must agree
+_NO_DATA = (
+    "Name the data whose test series both are asked about, such as --data GunPoint. Only a bundle "
+    "and a run bring their own."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opponents:
+    """Two models, and what they are asked about."""
+
+    first: Side
+    second: Side
+    series: Floats  # (N, C, T), preprocessed
+    origin: str  # such as "30 test series of ItalyPowerDemand"
+    plan: PerturbationPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ground:
+    """What both models are asked about."""
+
+    series: Floats
+    origin: str
+    class_names: tuple[str, ...]
+    plan: PerturbationPlan
+
+
+@contextmanager
+def open_opponents(
+    first: Path,
+    second: Path,
+    *,
+    models: tuple[str | None, str | None] = (None, None),
+    recipe: Recipe | None = None,
+    count: int = SERIES,
+) -> Iterator[Opponents]:
+    """Open two models and series for them; what had to be unpacked or exported goes afterwards.
+
+    Args:
+        first: an ONNX file, the folder of a run (its student) or of its teacher or student, a
+            bundle, or a plan that `edgedistill.device build` wrote.
+        second: likewise.
+        models: names of models where these are bundles; None is the chosen one.
+        recipe: names the data; needed without a bundle. A bundle prepares the series itself.
+        count: series at most, spread evenly over all.
+
+    Raises:
+        UsageError: nothing that can be compared, no such model, or data is not named.
+        DataError: data or a model that cannot be used, or that do not fit each other.
+        IntegrityError: a bundle or an engine that cannot be trusted.
+        MachineError: the runtime of a bundle's model, or of an engine, is missing.
+    """
+    if count < 1:
+        raise UsageError(f"Got {count} series to compare on. Take 1 or more.")
+    with ExitStack() as stack:
+        opened = tuple(_unpacked(path, stack) for path in (first, second))
+        for path, found, model in zip((first, second), opened, models, strict=True):
+            if model is not None and not isinstance(found, Bundle):
+                raise UsageError(f"{path} is no bundle, so it has no model {model!r} to choose.")
+        ground = _ground(opened, recipe, count)
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgedistill-")))
+        sides = tuple(
+            _of_bundle(path, found, model)
+            if isinstance(found, Bundle)
+            else _side(found, ground, scratch / f"{letter}.onnx")
+            for path, found, model, letter in zip(
+                (first, second), opened, models, "ab", strict=True
+            )
+        )
+        yield Opponents(
+            first=sides[0],
+            second=sides[1],
+            series=ground.series,
+            origin=ground.origin,
+            plan=ground.plan,
+        )
+
+
+def _unpacked(path: Path, stack: ExitStack) -> Bundle | Path:
+    if not path.exists():
+        raise UsageError(f"There is no {path}. Check the path.")
+    if path.suffix.lower() == ".zip" or (path / MANIFEST).is_file():
+        return stack.enter_context(open_bundle(path))
+    return path
+
+
+def _ground(opened: tuple[Bundle | Path, ...], recipe: Recipe | None, count: int) -> _Ground:
+    """Return the series of the first bundle, as it prepares them, or else of the recipe."""
+    bundle = next((found for found in opened if isinstance(found, Bundle)), None)
+    if bundle is not None:
+        return _of_own(bundle, recipe, count)
+    if recipe is None:
+        raise UsageError(_NO_DATA)
+    data = prepare_data(recipe)
+    length = data.test.x.shape[2]
+    recorded = recorded_plan(*(found for found in opened if isinstance(found, Path)))
+    series = data.test.x[_spread(len(data.test.x), count)]
+    return _Ground(
+        series=series,
+        origin=f"{len(series)} test series of {data.name}",
+        class_names=data.class_names,
+        plan=fitting(recorded or plan_of(recipe, length), length),
+    )
+
+
+def _of_own(bundle: Bundle, recipe: Recipe | None, count: int) -> _Ground:
+    if recipe is None:
+        series = bundle.golden().series
+        series = series[_spread(len(series), count)]
+        origin = f"golden series of {bundle.name}"
+    else:
+        source = read_source(recipe)
+        raw, split = (source.train, "") if source.test is None else (source.test, "test ")
+        rows = _spread(len(raw.labels), count)
+        series = bundle.preprocessing.apply([raw.series[row] for row in rows])
+        origin = f"{split}series of {source.name}"
+    return _Ground(
+        series=series,
+        origin=f"{len(series)} {origin}",
+        class_names=bundle.class_names,
+        plan=bundle.plan,
+    )
+
+
+def _of_bundle(path: Path, bundle: Bundle, name: str | None) -> Side:
+    """Return a model as ONNX Runtime runs it here; one for TensorRT as its device rounds."""
+    model = bundle.model(name)
+    network = Network(model.path) if model.path.suffix == ".onnx" else None
+    emulate = network is not None and model.runtime != OrtRuntime.name
+    return Side(
+        name=f"{path}, {model.name}",
+        logits=network.logits if network is not None and emulate else start(model).logits,
+        network=network,
+        precision=precision_in(model.precision) if network is None else network.precision,
+    )
+
+
+def _side(path: Path, ground: _Ground, scratch: Path) -> Side:
+    """Return the model of a file or folder; `scratch` takes the export of a torch module."""
+    if path.suffix.lower() == ".onnx":
+        file = Network(path)
+        return Side(name=str(path), logits=file.logits, network=file, precision=file.precision)
+    if path.suffix.lower() == Path(engines.PLAN).suffix:
+        return _engine(path)
+    folder = path / "student" if (path / RECIPE).is_file() else path
+    if not (folder / networks.FACTS).is_file():
+        raise UsageError(
+            f"{path} is nothing that can be compared. Name an .onnx file, the folder of a run, a "
+            "folder with a network that `train` or `distill` wrote, a bundle (a folder or a .zip), "
+            "or an engine.plan that a board built."
+        )
+    network = network_of(folder, ground.class_names, ground.series)
+    export(network.module, scratch, ground.series[:_EXPORT_SERIES])
+    return Side(
+        name=str(path), logits=network.logits, changes=network.changes, network=Network(scratch)
+    )
+
+
+def _engine(path: Path) -> Side:
+    """Return an engine, in the precision that stands in the name of the file it was built from."""
+    engine = engines.read(path)
+    return Side(
+        name=str(path),
+        logits=TensorRtRuntime(engine).logits,
+        precision=precision_in(engine.model),
+    )
+
+
+def _spread(total: int, count: int) -> list[int]:
+    """Return at most `count` of `total` indices, evenly apart: sets are often sorted by class."""
+    return [int(row) for row in np.linspace(0, total - 1, min(count, total))]

@@ -1,0 +1,263 @@
+"""How far each layer of one model is from the same layer of another, within a bound on memory.
+
+Layers are taken in groups, and series in chunks, so that what is held of both models at any time
+stays within the bound; each group runs the models again. Source of the measure: relative L2 error,
+the custom of quantization tools such as ONNX Runtime's `qdq_loss_debug`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgedistill.compare.activations import ITEM_BYTES, Feeds, Network, Range, Reader
+from edgedistill.compare.pairing import Pair, Pairing, readers
+from edgedistill.errors import ConfigError
+from edgedistill.optimize.execution import Floats
+
+FIRST, SECOND = 0, 1  # of the two models
+Tell = Callable[[int, int], None]
+
+_AT_ONCE = 32  # series of a chunk that a group of layers is cut for, if memory allows
+_OUTSIDE = 0.01  # share of values beyond the range of INT8 that is worth a word
+_FEW_STEPS = 32  # of the 255 of INT8; fewer hold less than 5 bits of a value
+_BLOCK = 1 << 14  # values whose differences are held in float64
+
+
+@dataclass(slots=True)
+class Sums:
+    """What is added up over the values of a layer on all series."""
+
+    values: int = 0
+    squared: float = 0.0  # of the first model
+    missed: float = 0.0  # of the differences
+    infinite: int = 0  # values that are not finite in the second model, and are in the first
+    outside: int = 0  # values of the first model beyond what the second can hold
+    low: float = math.inf  # of the first model
+    high: float = -math.inf
+
+    @property
+    def error(self) -> float:
+        """Return the relative L2 error; infinity where the second is not finite."""
+        if self.infinite:
+            return math.inf
+        if self.squared == 0:
+            return math.inf if self.missed else 0.0
+        return math.sqrt(self.missed / self.squared)
+
+    def add(self, first: Floats, second: Floats, held: Range | None = None) -> None:
+        """Add the values of some series, and hold the first's against what the second can hold."""
+        a, b = first.reshape(-1), second.reshape(-1)
+        for start in range(0, a.size, _BLOCK):
+            self._add(a[start : start + _BLOCK], b[start : start + _BLOCK], held)
+
+    def _add(self, first: Floats, second: Floats, held: Range | None) -> None:
+        usable = np.isfinite(first) & np.isfinite(second)
+        a, b = first[usable].astype(np.float64), second[usable].astype(np.float64)
+        self.values += first.size
+        difference = b - a
+        self.squared += float(a @ a)
+        self.missed += float(difference @ difference)
+        self.infinite += int((np.isfinite(first) & ~np.isfinite(second)).sum())
+        self.low = min(self.low, float(a.min(initial=math.inf)))
+        self.high = max(self.high, float(a.max(initial=-math.inf)))
+        if held is not None:
+            beyond = (a < held.low - held.step / 2) | (a > held.high + held.step / 2)
+            self.outside += int(beyond.sum())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerError:
+    """How far a layer is from its counterpart."""
+
+    node: str  # of the first model
+    operator: str
+    tensor: str
+    error: float  # relative L2, both models from the series on; infinite: not finite, or of zeros
+    infinite: int  # values that are infinite or NaN in the second model alone
+    added: float | None  # relative L2, the second's layer on what the first computed before it
+    beyond: bool  # the error is beyond the tolerance
+    other: bool  # so it is, because the name stands for another value in the second
+    reason: str | None  # if it can be read off
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A layer to be compared, and what is held for it."""
+
+    pair: Pair
+    before: tuple[Pair, ...]  # what the second's layer is computed from; none: from the series
+    costs: Mapping[tuple[int, str], int]  # values a series, by model and value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Two models, series for them, and what may be held."""
+
+    first: Network
+    second: Network
+    pairing: Pairing
+    series: Floats  # (N, C, T)
+    memory_bytes: int
+    tell: Tell  # hears how many layers are done
+
+    def weigh(self, tolerance: float) -> tuple[LayerError, ...]:
+        """Return how far each layer is off, what it adds, and why if that can be read off.
+
+        Args:
+            tolerance: relative error.
+
+        Raises:
+            ConfigError: the bound does not hold one layer, and what it reads, on one batch.
+            ModelError: a model cannot be run.
+        """
+        sums = self.accumulated()
+        beyond = {name for name, found in sums.items() if found.error > tolerance}
+        added = self._added_by_true_names(beyond, tolerance)
+        return tuple(
+            LayerError(
+                node=pair.first.node,
+                operator=pair.first.operator,
+                tensor=name,
+                error=found.error,
+                infinite=found.infinite,
+                added=added[name].error if name in added else None,
+                beyond=name in beyond,
+                other=name not in added,
+                reason=_reason(found, self.second.held(pair.second.read)),
+            )
+            for pair, (name, found) in zip(self.pairing.pairs, sums.items(), strict=True)
+        )
+
+    def accumulated(self) -> dict[str, Sums]:
+        """Return how far each layer is off when both models start from the series."""
+        pairs = self.pairing.pairs
+        steps = [
+            _Step(
+                pair,
+                (),
+                {(FIRST, pair.first.read): pair.size, (SECOND, pair.second.read): pair.size},
+            )
+            for pair in pairs
+        ]
+        found = {pair.first.name: Sums() for pair in pairs}
+        for group in self._groups(steps):
+            one = self.first.reader([step.pair.first.read for step in group])
+            other = self.second.reader([step.pair.second.read for step in group])
+            for part in self._chunks(group):
+                self._add_both(group, one, other, part, found)
+        return found
+
+    def added(self, pairs: Sequence[Pair]) -> dict[str, Sums]:
+        """Return how far each layer of the second is off on what the first computed before it.
+
+        Args:
+            pairs: the layers, some of the pairing; a layer starts from those before it.
+        """
+        known = {pair.second.read: pair for pair in pairs}
+        found = {pair.first.name: Sums() for pair in pairs}
+        for group in self._groups([self._step(pair, known) for pair in pairs]):
+            wanted = sorted({name for step in group for side, name in step.costs if side == FIRST})
+            there = self.first.reader(wanted)
+            own = [self.second.reader([step.pair.second.read], known) for step in group]
+            for part in self._chunks(group):
+                values = dict(zip(wanted, there({self.first.input: part}), strict=True))
+                for step, read in zip(group, own, strict=True):
+                    self._add_own(step, read, values, part, found)
+                del values  # before those of the next chunk are computed
+        return found
+
+    def _added_by_true_names(self, beyond: set[str], tolerance: float) -> dict[str, Sums]:
+        """Return what layers add, without those whose name stands for another value.
+
+        Such as a concatenation, before or behind the batch norm that was folded into what it
+        joins. It shows where a layer is beyond the tolerance and one that reads it is not, but
+        would be if it read the first model's value.
+        """
+        kept = list(self.pairing.pairs)
+        while True:
+            added = self.added(kept)
+            broken = {name for name, found in added.items() if found.error > tolerance} - beyond
+            read_by = readers(kept, self.second)
+            other = {name for name in beyond & set(read_by) if broken & set(read_by[name])}
+            if not other:
+                return added
+            kept = [pair for pair in kept if pair.first.name not in other]
+
+    def _step(self, pair: Pair, known: Mapping[str, Pair]) -> _Step:
+        """Return what comparing a layer on the first model's values holds."""
+        sources = sorted(self.second.sources(pair.second.read, known))
+        before = tuple(known[name] for name in sources if name in known)
+        costs = {(FIRST, p.first.read): p.size for p in (pair, *before)}
+        return _Step(pair, before, {**costs, (SECOND, pair.second.read): pair.size})
+
+    def _add_both(
+        self, group: Sequence[_Step], one: Reader, other: Reader, part: Floats, to: dict[str, Sums]
+    ) -> None:
+        values = one({self.first.input: part}), other({self.second.input: part})
+        for step, a, b in zip(group, *values, strict=True):
+            to[step.pair.first.name].add(a, b, self.second.held(step.pair.second.read))
+
+    def _add_own(
+        self, step: _Step, read: Reader, values: Feeds, part: Floats, to: dict[str, Sums]
+    ) -> None:
+        feeds = {pair.second.read: pair.fitted(values[pair.first.read]) for pair in step.before}
+        (own,) = read({**feeds, self.second.input: part})
+        to[step.pair.first.name].add(values[step.pair.first.read], own)
+
+    def _groups(self, steps: Sequence[_Step]) -> Iterator[list[_Step]]:
+        """Yield steps that share a run of the models, in order."""
+        least = self.pairing.batch or 1
+        usual = self.pairing.batch or min(_AT_ONCE, len(self.series))
+        group: list[_Step] = []
+        for done, step in enumerate(steps):
+            needed = _bytes([step]) * least
+            if needed > self.memory_bytes:
+                raise ConfigError(
+                    f"{self.memory_bytes} bytes of memory do not hold what is compared at "
+                    f"{step.pair.first.node} for {least} series, {needed} bytes. Allow at least "
+                    "that many, or take shorter series."
+                )
+            if group and _bytes([*group, step]) * usual > self.memory_bytes:
+                yield group
+                self.tell(done, len(steps))
+                group = []
+            group.append(step)
+        yield group
+        self.tell(len(steps), len(steps))
+
+    def _chunks(self, group: Sequence[_Step]) -> Iterator[Floats]:
+        """Yield series, as many at once as the bound allows a group."""
+        rows = self.pairing.batch or max(1, self.memory_bytes // _bytes(group))
+        left = 0 if self.pairing.batch is None else len(self.series) % rows
+        for start in range(0, len(self.series) - left, rows):
+            yield self.series[start : start + rows]
+
+
+def _bytes(steps: Sequence[_Step]) -> int:
+    """Return what steps hold together for one series; what several need is held once.
+
+    The second's own values are held for one layer at a time, but counted for all.
+    """
+    together = {value: size for step in steps for value, size in step.costs.items()}
+    return ITEM_BYTES * sum(together.values())
+
+
+def _reason(found: Sums, held: Range | None) -> str | None:
+    """Return why a layer differs, if its values tell."""
+    if found.infinite:
+        return f"{found.infinite} of {found.values} values are infinite or NaN in B alone"
+    if held is None or not found.values:
+        return None
+    share, steps = found.outside / found.values, (found.high - found.low) / held.step
+    if share > _OUTSIDE:
+        return (
+            f"{share:.1%} of A's values lie beyond {held.low:.3g} to {held.high:.3g}, all that B's "
+            "8 bits hold"
+        )
+    if 0 < steps < _FEW_STEPS:
+        return f"A's values span {steps:.1f} steps of B's 8 bits, which have 255"
+    return None

@@ -1,0 +1,291 @@
+"""SSH to a board, the way `ssh` goes there: configuration, agent, known hosts, jumps.
+
+Only keys log in. A password would have to be kept somewhere, and a fleet has nobody to ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import shlex
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import asyncssh
+
+from edgedistill.deployment.host_keys import KeyWitness, known_files, untrusted
+from edgedistill.deployment.hosts import Host, parse
+from edgedistill.errors import LostConnectionError, MachineError, UsageError
+
+TIMEOUT_S: Final = 15.0
+COMMAND_TIMEOUT_S: Final = 120.0
+_FAREWELL_S = 2.0  # a board that has died does not say goodbye
+_KEEPALIVE_S, _KEEPALIVES = 10, 3  # a dead line is noticed after half a minute
+_LOST = (
+    asyncssh.DisconnectError,
+    asyncssh.SFTPConnectionLost,
+    asyncssh.SFTPNoConnection,
+    ConnectionError,
+)
+_NETWORK: Final = {
+    *(errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How boards are reached, beside what the SSH configuration says."""
+
+    identity: Path | None = None  # private key; None: the agent's and the usual files
+    known_hosts: Path | None = None  # None: as configured, else the user's and the system's
+    config: Path | None = None  # None: ~/.ssh/config
+    timeout_s: float = TIMEOUT_S  # of connecting, and again of logging in
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command on the board left."""
+
+    code: int  # exit code; 128 and the signal's number if a signal ended it
+    stdout: str
+    stderr: str
+
+
+class Connection:
+    """An open connection to one board."""
+
+    def __init__(self, host: Host, ssh: asyncssh.SSHClientConnection) -> None:
+        self.host = host
+        self.ssh = ssh
+
+    async def run(
+        self,
+        command: Sequence[str],
+        *,
+        stdin: str = "",
+        timeout_s: float = COMMAND_TIMEOUT_S,
+        tell: Callable[[str], None] | None = None,
+    ) -> Answer:
+        """Run a command on the board and return what it left, whatever its exit code.
+
+        Args:
+            command: program and arguments; the shell there splits and expands nothing.
+            stdin: its whole input.
+            timeout_s: then it is given up.
+            tell: gets each line of stderr as it comes.
+
+        Raises:
+            LostConnectionError: the connection broke off.
+            MachineError: it took too long, or the board starts no command.
+        """
+        with explained(self.host):
+            process = await self.start(command)
+            try:
+                found = await asyncio.wait_for(_talk(process, stdin.encode(), tell), timeout_s)
+            except asyncio.TimeoutError:
+                process.kill()  # not every server passes it on, so nobody waits for its end
+                raise MachineError(
+                    f"{self.host}: {shlex.join(command[:4])} did not end within {timeout_s:g} s. "
+                    "Look at what the board is doing, then try again."
+                ) from None
+            finally:
+                process.close()
+        if found is None:
+            raise _lost(self.host, "a command was cut short")
+        return found
+
+    async def start(self, command: Sequence[str]) -> asyncssh.SSHClientProcess[bytes]:
+        """Start a command on the board and return it as it runs; what SSH raises is raised."""
+        return await self.ssh.create_process(shlex.join(command), encoding=None)
+
+    @asynccontextmanager
+    async def sftp(self) -> AsyncIterator[asyncssh.SFTPClient]:
+        """Yield a file transfer.
+
+        Raises:
+            LostConnectionError: the connection broke off.
+            MachineError: the board has no file transfer, or refuses something.
+        """
+        with explained(self.host):
+            try:
+                client = await self.ssh.start_sftp_client()
+            except asyncssh.SFTPError as error:
+                if self.ssh.is_closed():
+                    raise
+                raise MachineError(
+                    f"{self.host} has no SFTP server. Install it there: sudo apt-get install --yes "
+                    "openssh-sftp-server"
+                ) from error
+            async with client:
+                yield client
+
+
+@asynccontextmanager
+async def connect(host: Host, access: Access) -> AsyncIterator[Connection]:
+    """Connect to a board, through its jump hosts if the configuration names some.
+
+    Raises:
+        LostConnectionError: the connection broke off while logging in.
+        MachineError: it cannot be reached, its key is not known, or it refuses the login.
+        IntegrityError: its key is not the one that is known.
+        UsageError: the SSH configuration or the private key cannot be used.
+    """
+    opened: list[asyncssh.SSHClientConnection] = []
+    try:
+        for each in [*_jumps(host, access), host]:
+            opened.append(await _open(each, access, opened[-1] if opened else None))
+        yield Connection(host, opened[-1])
+    finally:
+        for ssh in reversed(opened):
+            ssh.close()
+        goodbyes = [asyncio.ensure_future(ssh.wait_closed()) for ssh in opened]
+        if goodbyes:
+            await asyncio.wait(goodbyes, timeout=_FAREWELL_S)
+
+
+@contextmanager
+def explained(host: Host) -> Iterator[None]:
+    """Turn what SSH raises on an open connection into errors of ours.
+
+    Raises:
+        LostConnectionError: the connection broke off.
+        MachineError: the board refused something.
+    """
+    try:
+        yield
+    except _LOST as error:
+        raise _lost(host, str(error)) from error
+    except asyncssh.ChannelOpenError as error:
+        if "closed" in error.reason.lower():  # the connection is
+            raise _lost(host, error.reason) from error
+        raise MachineError(
+            f"{host} opens no channel: {error.reason}. Look at the log of its SSH server."
+        ) from error
+    except asyncssh.SFTPError as error:
+        raise MachineError(
+            f"{host} refused a file transfer: {error.reason}. Look at the free space there and at "
+            "who may write."
+        ) from error
+    except OSError as error:
+        if error.errno in _NETWORK:
+            raise _lost(host, str(error)) from error
+        raise
+
+
+async def _talk(
+    process: asyncssh.SSHClientProcess[bytes],
+    stdin: bytes,
+    tell: Callable[[str], None] | None,
+) -> Answer | None:
+    """Return what a command left, None if the connection ended before the command did."""
+    process.stdin.write(stdin)
+    process.stdin.write_eof()
+    stdout, stderr = await asyncio.gather(process.stdout.read(), _lines(process.stderr, tell))
+    await process.wait_closed()
+    code = process.returncode
+    if code is None:
+        return None
+    return Answer(128 - code if code < 0 else code, stdout.decode(errors="replace"), stderr)
+
+
+async def _lines(stream: asyncssh.SSHReader[bytes], tell: Callable[[str], None] | None) -> str:
+    """Return all of a stream, and tell each line as it comes."""
+    lines = []
+    while line := await stream.readline():
+        lines.append(line.decode(errors="replace"))
+        if tell is not None:
+            tell(lines[-1].rstrip("\n"))
+    return "".join(lines)
+
+
+async def _open(
+    host: Host, access: Access, tunnel: asyncssh.SSHClientConnection | None
+) -> asyncssh.SSHClientConnection:
+    options = _options(host, access)
+    files = known_files(access.known_hosts, options.known_hosts)
+    witness = KeyWitness()
+    try:
+        return await asyncssh.connect(
+            **_settings(host, access),
+            known_hosts=files or b"",  # an empty list would mean the default
+            client_factory=lambda: witness,
+            tunnel=tunnel,
+        )
+    except asyncssh.HostKeyNotVerifiable as error:
+        raise untrusted(host, witness, files, options.host_key_alias) from error
+    except (asyncssh.ConnectionLost, ConnectionResetError) as error:
+        raise _lost(host, str(error)) from error
+    except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
+        raise MachineError(_unreachable(host, options.username, error)) from error
+    except (ValueError, asyncssh.KeyImportError) as error:
+        raise _unusable(host, error) from error
+
+
+def _jumps(host: Host, access: Access) -> list[Host]:
+    """Return the hosts that the configuration goes through, each checked as the board is."""
+    jump = _options(host, access).tunnel
+    return [parse(each.strip()) for each in jump.split(",")] if isinstance(jump, str) else []
+
+
+def _options(host: Host, access: Access) -> asyncssh.SSHClientConnectionOptions:
+    """Return what the configuration makes of a host."""
+    try:
+        return asyncssh.SSHClientConnectionOptions(**_settings(host, access))
+    except (ValueError, OSError, asyncssh.ConfigParseError, asyncssh.KeyImportError) as error:
+        raise _unusable(host, error) from error
+
+
+def _settings(host: Host, access: Access) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "host": host.address,
+        "port": host.port,
+        "username": host.user,
+        "config": [str(access.config)] if access.config is not None else None,
+        "client_keys": [str(access.identity)] if access.identity is not None else None,
+        "connect_timeout": access.timeout_s,
+        "login_timeout": access.timeout_s,
+        "keepalive_interval": _KEEPALIVE_S,
+        "keepalive_count_max": _KEEPALIVES,
+        "password_auth": False,
+        "kbdint_auth": False,
+    }
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def _unusable(host: Host, error: Exception) -> UsageError:
+    return UsageError(
+        f"SSH to {host} cannot be set up: {error}. Mend the SSH configuration, or name another "
+        "--identity; a key with a passphrase is used through ssh-agent."
+    )
+
+
+def _unreachable(host: Host, user: str, error: Exception) -> str:
+    if isinstance(error, asyncssh.PermissionDenied):
+        return (
+            f"{host} refused the login as {user}. Give the board your public key with ssh-copy-id, "
+            "load the private key into ssh-agent, or name it with --identity."
+        )
+    if isinstance(error, socket.gaierror):
+        return (
+            f"There is no host {host.address} ({error.strerror}). Check the name and the network."
+        )
+    if isinstance(error, ConnectionRefusedError):
+        return (
+            f"{host} refused the connection. Check the port, and that its SSH server runs: "
+            "systemctl status ssh"
+        )
+    if isinstance(error, asyncio.TimeoutError):
+        return f"{host} did not answer in time. Check that it is switched on and on this network."
+    said = str(error) or type(error).__name__
+    return f"SSH to {host} failed: {said}. Try `ssh` to it for more."
+
+
+def _lost(host: Host, reason: str) -> LostConnectionError:
+    return LostConnectionError(
+        f"The connection to {host} broke off: {reason}. What is whole there stays; run the command "
+        "again to go on."
+    )

@@ -1,0 +1,127 @@
+"""A bundle to one board, over as many connections as it takes.
+
+The board has a runnable release at every moment: only the switch changes which one runs, and
+the board itself takes it back if the new one is not healthy. So a deployment that was killed
+is simply begun again; what has arrived and what is installed is found there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Final
+
+from edgedistill.deployment.connection import Access, Connection, connect
+from edgedistill.deployment.hosts import Host
+from edgedistill.deployment.lock import BUSY, reserved
+from edgedistill.deployment.outcome import Event, Outcome, State, Tell
+from edgedistill.deployment.payload import Shipment
+from edgedistill.deployment.steps import Request, Steps
+from edgedistill.errors import EdgeDistillError, LostConnectionError, MachineError
+
+PATIENCE: Final = 6  # setbacks in a row that gain neither a step nor a byte
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0
+_BUSY: Final = (BUSY, "Another command is changing")  # how the two locks on the board refuse
+
+
+async def deploy(
+    shipment: Shipment, host: Host, access: Access, request: Request, tell: Tell
+) -> Outcome:
+    """Bring a bundle to a board, validate it there, and make it the one that runs.
+
+    Args:
+        shipment: the bundle.
+        host: the board.
+        access: how it is reached.
+        request: how the bundle is deployed.
+        tell: gets every event.
+
+    Returns:
+        How it ended; an error of ours stands in it with its exit code, and is not raised.
+    """
+    journey = _Journey(shipment, host, access, request, tell)
+    try:
+        await journey.go()
+    except EdgeDistillError as error:
+        journey.outcome.code, journey.outcome.message = error.exit_code, str(error)
+        journey.say("failed", str(error))
+    return journey.outcome
+
+
+class _Journey:
+    """The steps of one board, with the patience to connect again."""
+
+    def __init__(
+        self, shipment: Shipment, host: Host, access: Access, request: Request, tell: Tell
+    ) -> None:
+        self._steps = Steps(shipment, host, request, self.say)
+        self.outcome = self._steps.outcome
+        self._todo = self._steps.plan()
+        self._host, self._access, self._tell = host, access, tell
+        self._connected = False
+        self._cut = False  # since the last step that was done
+        self._setbacks = 0
+        self._most = 0  # bytes that were ever there of the upload under way
+
+    def say(self, state: State, text: str = "", done: int = 0, total: int = 0) -> None:
+        """Tell what happens; whoever gains bytes is not stuck."""
+        if done > self._most:
+            self._most, self._setbacks = done, 0
+        step = self.outcome.step
+        self._tell(
+            Event(host=self._host.name, step=step, state=state, text=text, done=done, total=total)
+        )
+
+    async def go(self) -> None:
+        """Do all steps.
+
+        Raises:
+            EdgeDistillError: one of them cannot be done.
+        """
+        while self._todo:
+            await self._go_on()
+
+    async def _go_on(self) -> None:
+        """Do steps until all are done or the connection breaks off; then wait a little."""
+        try:
+            async with AsyncExitStack() as stack:
+                await self._do_steps(await self._connect(stack), stack)
+        except LostConnectionError as error:
+            self._cut = True
+            await self._wait(error)
+        except MachineError as error:
+            if not (self._cut and any(words in str(error) for words in _BUSY)):
+                raise
+            await self._wait(error)  # what was begun before the cut still works there
+
+    async def _do_steps(self, connection: Connection, stack: AsyncExitStack) -> None:
+        alone = False
+        while self._todo:
+            if self._steps.root and not alone:
+                await stack.enter_async_context(reserved(connection, self._steps.root))
+                alone = True
+            self.outcome.step, work = self._todo[0]
+            self.say("begun")
+            idle = await work(connection)
+            self._todo.pop(0)
+            self._setbacks, self._most, self._cut = 0, 0, False
+            self.say("skipped" if idle else "done", idle or "")
+
+    async def _connect(self, stack: AsyncExitStack) -> Connection:
+        if self._connected:
+            try:
+                return await stack.enter_async_context(connect(self._host, self._access))
+            except MachineError as error:  # it was there a moment ago
+                raise LostConnectionError(str(error)) from error
+        self.say("begun")
+        connection = await stack.enter_async_context(connect(self._host, self._access))
+        self._connected = True
+        self.say("done")
+        return connection
+
+    async def _wait(self, error: MachineError) -> None:
+        self._setbacks += 1
+        if self._setbacks > PATIENCE:
+            raise error
+        self.say("note", f"tries again: {error}")
+        await asyncio.sleep(min(_FIRST_WAIT_S * 2**self._setbacks, _LONGEST_WAIT_S))

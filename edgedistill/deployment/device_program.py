@@ -1,0 +1,90 @@
+"""The device program on a board: called over SSH, its JSON and its errors taken over."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from edgedistill.deployment.connection import COMMAND_TIMEOUT_S, Answer, Connection
+from edgedistill.errors import (
+    ContractError,
+    DataError,
+    EdgeDistillError,
+    IntegrityError,
+    MachineError,
+    UsageError,
+)
+
+_MARK: Final = "error: "  # begins the program's own messages on stderr
+_SHOWN_LINES: Final = 5
+_ERRORS: Final = {
+    kind.exit_code: kind
+    for kind in (UsageError, DataError, ContractError, MachineError, IntegrityError)
+}
+_SIGNALS: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The device program as it lies on a board."""
+
+    connection: Connection
+    python: str
+    path: str
+
+    async def call(
+        self,
+        *arguments: str,
+        timeout_s: float = COMMAND_TIMEOUT_S,
+        tell: Callable[[str], None] | None = None,
+        also: Sequence[int] = (),
+    ) -> dict[str, Any]:
+        """Run a command there with --json and return what it prints.
+
+        Args:
+            arguments: the command and its options.
+            timeout_s: then it is given up.
+            tell: gets each line of stderr as it comes.
+            also: exit codes beside 0 with which JSON comes too.
+
+        Raises:
+            LostConnectionError: the connection broke off.
+            EdgeDistillError: what the program raised there, as the same kind of error.
+        """
+        command = [self.python, self.path, *arguments, "--json"]
+        answer = await self.connection.run(command, timeout_s=timeout_s, tell=tell)
+        found = _json(answer.stdout)
+        if found is not None and answer.code in (0, *also):
+            return found
+        raise self._error(arguments[0], answer)
+
+    def _error(self, command: str, answer: Answer) -> EdgeDistillError:
+        host = self.connection.host
+        if answer.code in _ERRORS:
+            return _ERRORS[answer.code](f"{host}: {_message(answer.stderr)}")
+        said = _message(answer.stderr) or "it printed nothing"
+        if answer.code > _SIGNALS:
+            said = (
+                f"signal {answer.code - _SIGNALS} ended it; after signal 9 look with `dmesg` there "
+                f"whether the memory ran out. {said}"
+            )
+        return MachineError(
+            f"{host}: `{command}` ended with exit code {answer.code}: {said.rstrip('.')}. Run the "
+            "command again; what was whole there stays."
+        )
+
+
+def _json(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _message(stderr: str) -> str:
+    """Return the program's last message, or else the last lines: runtimes write there too."""
+    _, mark, said = stderr.rpartition(_MARK)
+    return said.strip() if mark else "\n".join(stderr.strip().splitlines()[-_SHOWN_LINES:])

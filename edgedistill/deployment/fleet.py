@@ -1,0 +1,88 @@
+"""Many boards: some at a time, canaries first, and what happened to each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from edgedistill.deployment.connection import Access
+from edgedistill.deployment.deploy import deploy
+from edgedistill.deployment.hosts import Host
+from edgedistill.deployment.outcome import Outcome, Tell
+from edgedistill.deployment.payload import Shipment
+from edgedistill.deployment.steps import Request
+from edgedistill.errors import UsageError
+
+JOBS: Final = 8
+_NOT_TRIED: Final = 1  # exit code
+
+_Found = TypeVar("_Found")
+
+
+async def deploy_to_all(
+    shipment: Shipment,
+    hosts: Sequence[Host],
+    access: Access,
+    request: Request,
+    tell: Tell,
+    *,
+    jobs: int = JOBS,
+    canaries: int = 0,
+) -> list[Outcome]:
+    """Bring a bundle to boards; one that fails stops no other, but for canaries.
+
+    Args:
+        shipment: the bundle.
+        hosts: the boards; the first ones are the canaries.
+        access: how they are reached.
+        request: how the bundle is deployed.
+        tell: gets every event.
+        jobs: boards at a time.
+        canaries: so many boards go first; if one of them fails, the others are not tried.
+
+    Returns:
+        An outcome for each board, in the order of the boards.
+
+    Raises:
+        UsageError: jobs or canaries make no sense.
+    """
+    if not 0 <= canaries <= len(hosts):
+        raise UsageError(f"There are {len(hosts)} boards; {canaries} of them cannot be canaries.")
+
+    async def one(host: Host) -> Outcome:
+        return await deploy(shipment, host, access, request, tell)
+
+    first = await together(hosts[:canaries], one, jobs=jobs)
+    failed = [outcome.host for outcome in first if outcome.code]
+    if failed:
+        reason = f"was not tried, because the canary failed: {', '.join(failed)}."
+        rest = hosts[canaries:]
+        return [
+            *first,
+            *(Outcome(host=h.name, code=_NOT_TRIED, message=f"{h} {reason}") for h in rest),
+        ]
+    return [*first, *await together(hosts[canaries:], one, jobs=jobs)]
+
+
+async def together(
+    hosts: Sequence[Host], work: Callable[[Host], Awaitable[_Found]], *, jobs: int = JOBS
+) -> list[_Found]:
+    """Do something with every board, some at a time, and return what comes in their order.
+
+    Raises:
+        UsageError: jobs is below 1, or a board stands twice.
+    """
+    if jobs < 1:
+        raise UsageError(f"jobs is {jobs}; give 1 or more.")
+    names = [host.name for host in hosts]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"{twice} is named twice. Name each board once.")
+    free = asyncio.Semaphore(jobs)
+
+    async def one(host: Host) -> _Found:
+        async with free:
+            return await work(host)
+
+    return list(await asyncio.gather(*map(one, hosts)))

@@ -1,0 +1,115 @@
+"""Is the machine that answers the board? Its key must be known, and nobody is asked.
+
+A key that is not known is shown with its fingerprint and refused: whoever deploys
+compares it once. A key that has changed is refused loudly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import asyncssh
+
+from edgedistill.deployment.hosts import Host
+from edgedistill.errors import EdgeDistillError, IntegrityError, MachineError
+
+_SSH_PORT: Final = 22
+_USUAL: Final = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
+
+
+class KeyWitness(asyncssh.SSHClient):
+    """Remember the key that a server offered, and trust none of itself."""
+
+    def __init__(self) -> None:
+        self.key: asyncssh.SSHKey | None = None
+        self.name = ""  # that the configuration gave the server
+        self.address = ""
+        self.port = _SSH_PORT
+
+    def validate_host_public_key(
+        self, host: str, addr: str, port: int, key: asyncssh.SSHKey
+    ) -> bool:
+        """Note a key that no file knows; SSH calls this."""
+        self.key, self.name, self.address, self.port = key, host, addr, port
+        return False
+
+
+def known_files(named: Path | None, configured: object) -> list[str]:
+    """Return the files of known host keys that exist.
+
+    Args:
+        named: the only one, if a person named it.
+        configured: what the SSH configuration says: a list of files, empty if nothing, and None
+            for `UserKnownHostsFile none`, which would have asyncssh trust every key.
+
+    Raises:
+        MachineError: the named file is missing.
+    """
+    if named is not None:
+        if not named.is_file():
+            raise MachineError(f"There is no file of known hosts at {named}. Check --known-hosts.")
+        return [str(named)]
+    files = configured if isinstance(configured, list) else []
+    if configured is not None and not files:
+        files = list(_USUAL)
+    paths = (Path(file).expanduser() for file in files)
+    return [str(path) for path in paths if path.is_file()]
+
+
+def untrusted(
+    host: Host, witness: KeyWitness, files: Sequence[str], alias: str | None
+) -> EdgeDistillError:
+    """Return why a server's key is refused, and what to do.
+
+    Args:
+        host: as a person named it.
+        witness: has seen the key.
+        files: of known host keys.
+        alias: under which the configuration looks its key up, if so.
+    """
+    if witness.key is None:
+        return MachineError(
+            f"The host key of {host} cannot be verified: it is revoked, or signed by nobody who is "
+            f"trusted. Run `{_ssh(host)}` to see what it says."
+        )
+    shown = f"{_kind(witness.key)} {witness.key.get_fingerprint()}"
+    port = witness.port
+    known = _known(witness, files, alias or witness.name)
+    if known:
+        was = ", ".join(f"{_kind(key)} {key.get_fingerprint()}" for key in known)
+        place = witness.name if port == _SSH_PORT else f"[{witness.name}]:{port}"
+        return IntegrityError(
+            f"THE HOST KEY OF {host} HAS CHANGED. It is now {shown}, known was {was}. Either the "
+            "board was set up anew, or another machine answers in its place. Nothing was sent. If "
+            f"you know why, remove the old key with: ssh-keygen -R '{alias or place}'"
+        )
+    file = files[0] if files else _USUAL[0]
+    return MachineError(
+        f"The host key of {host} is not known: {shown}. Compare it with what the board itself "
+        "prints for `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` (or the file of its kind). "
+        "If they are the same, connect once with "
+        f"`{_ssh(host)}`, or add it with: ssh-keyscan -p {port} {witness.name} >> {file}"
+    )
+
+
+def _known(witness: KeyWitness, files: Sequence[str], name: str) -> Sequence[asyncssh.SSHKey]:
+    port = None if witness.port == _SSH_PORT else witness.port
+    found = asyncssh.match_known_hosts(list(files) or b"", name, witness.address, port)[0]
+    return list(dict.fromkeys(found))  # one that is known by name and by address stands twice
+
+
+def _kind(key: asyncssh.SSHKey) -> str:
+    """Return a key's kind as ssh-keygen writes it.
+
+    >>> _kind(asyncssh.generate_private_key("ssh-ed25519"))
+    'ED25519'
+    """
+    return key.get_algorithm().removeprefix("ssh-").partition("-")[0].upper()
+
+
+def _ssh(host: Host) -> str:
+    user = f"{host.user}@" if host.user else ""
+    port = f"-p {host.port} " if host.port else ""
+    return f"ssh {port}{user}{host.address}"

@@ -1,0 +1,115 @@
+"""A fleet as a person writes it down: boards.toml.
+
+::
+
+    [defaults]                # of every board that does not say otherwise
+    user = "pi"
+
+    [boards.kitchen]
+    host = "192.168.1.20"
+    groups = ["home", "test"]
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import tomli
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgedistill.deployment.hosts import PYTHON, ROOT, Host
+from edgedistill.errors import ConfigError
+
+
+class _Settings(BaseModel):
+    """What a board, or all of them, can have."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    user: str | None = None
+    port: int | None = Field(None, ge=1, le=65_535)
+    root: str | None = None
+    python: str | None = None
+    target: str | None = None
+    groups: list[str] = []
+
+
+class _Entry(_Settings):
+    host: str | None = None  # None: the board's name is its address too
+
+
+class _Inventory(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    defaults: _Settings = _Settings()
+    boards: dict[str, _Entry] = Field(min_length=1)
+
+
+def read_inventory(
+    path: Path, *, names: Collection[str] = (), group: str | None = None
+) -> list[Host]:
+    """Return the boards of an inventory, in its order.
+
+    Args:
+        path: of a TOML file.
+        names: only these boards, if there are any.
+        group: only the boards in it.
+
+    Raises:
+        ConfigError: the file cannot be read or makes no sense, or there is no such group or board.
+    """
+    try:
+        found = _Inventory.model_validate(tomli.loads(path.read_text("utf-8")))
+    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
+        raise ConfigError(f"The inventory {path} cannot be read: {error}.") from error
+    except ValidationError as error:
+        raise ConfigError(f"The inventory {path} makes no sense. {_told(error)}") from error
+    boards = found.boards.items()
+    if group is not None:
+        _check_known(path, "group", group, _groups(found))
+        boards = {n: b for n, b in boards if group in (*b.groups, *found.defaults.groups)}.items()
+    for name in names:
+        _check_known(path, "board", name, [name for name, _ in boards])
+    return [_host(n, board, found.defaults) for n, board in boards if not names or n in names]
+
+
+def _host(name: str, board: _Entry, defaults: _Settings) -> Host:
+    return Host(
+        name=name,
+        address=board.host or name,
+        user=board.user or defaults.user,
+        port=board.port or defaults.port,
+        root=board.root or defaults.root or ROOT,
+        python=board.python or defaults.python or PYTHON,
+        target=board.target or defaults.target,
+    )
+
+
+def _groups(found: _Inventory) -> list[str]:
+    entries = (found.defaults, *found.boards.values())
+    return sorted({name for entry in entries for name in entry.groups})
+
+
+def _check_known(path: Path, what: str, name: str, known: Sequence[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        there = f"There are: {', '.join(known)}." if known else "There are none at all."
+        raise ConfigError(f"{path} has no {what} {name!r} to choose. {hint}{there}")
+
+
+def _told(error: ValidationError) -> str:
+    """Return what is wrong, a sentence each, by the keys as they stand in the file."""
+    told = []
+    for each in error.errors():
+        place = ".".join(map(str, each["loc"]))
+        if each["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(each["loc"][-1]), _Entry.model_fields, n=1)
+            told.append(f"{place} is not known." + (f" Did you mean {near[0]}?" if near else ""))
+        elif each["type"] == "missing":
+            told.append(f"{place} is missing.")
+        else:
+            told.append(f"{place} is {each['input']!r}: {each['msg'].lower()}.")
+    return " ".join(told)

@@ -1,0 +1,113 @@
+"""What can be known of a board before anything is written on it: with `sh` alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from edgedistill.deployment.connection import Connection
+from edgedistill.deployment.hosts import Host
+from edgedistill.deployment.payload import Shipment
+from edgedistill.errors import MachineError
+
+_OLDEST_PYTHON: Final = (3, 10)
+# Paths on the board are its own: `~` is resolved there, and a relative path starts at home.
+_PROBE: Final = r"""
+resolved() {
+  case "$1" in
+    "~") printf %s "$HOME" ;;
+    "~/"*) printf %s "$HOME/${1#\~/}" ;;
+    /*) printf %s "$1" ;;
+    */*) printf %s "$HOME/$1" ;;
+    *) printf %s "$2$1" ;;
+  esac
+}
+root=$(resolved "$1" "$HOME/")
+python=$(resolved "$2" "")
+place=$root
+while [ ! -e "$place" ]; do place=$(dirname -- "$place"); done
+echo "system=$(uname -s)"
+echo "machine=$(uname -m)"
+echo "root=$root"
+echo "python=$python"
+if [ -d "$place" ] && [ -w "$place" ]; then echo "writable=yes"; fi
+echo "disk=$(df -Pk -- "$place" | tail -n 1)"
+"$python" -c 'import sys; print("version=%d.%d.%d" % sys.version_info[:3])' 2>&1
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What a board is before anything of ours is on it."""
+
+    machine: str  # as `uname -m` says
+    root: str  # absolute
+    python: str  # absolute, or a name to look up there
+    version: str  # of Python
+    writable: bool  # whether the root is, or can be made
+    free_bytes: int  # there
+
+
+async def probe(connection: Connection) -> Ground:
+    """Return what a board is.
+
+    Raises:
+        LostConnectionError: the connection broke off.
+        MachineError: it has no usable Python, or is no Linux.
+    """
+    host = connection.host
+    done = await connection.run(["sh", "-s", "--", host.root, host.python], stdin=_PROBE)
+    found = dict(line.partition("=")[::2] for line in done.stdout.splitlines() if "=" in line)
+    if found.get("system") != "Linux":
+        raise MachineError(
+            f"{host} is no Linux: it says {found.get('system') or done.stderr!r}. A board needs "
+            "Linux and a POSIX shell."
+        )
+    _check_python(host, found, done.stdout)
+    free = found["disk"].split()[3:4]
+    return Ground(
+        machine=found["machine"],
+        root=found["root"],
+        python=found["python"],
+        version=found["version"],
+        writable="writable" in found,
+        free_bytes=int(free[0]) * 1024 if free and free[0].isdecimal() else 0,
+    )
+
+
+def check_room(host: Host, ground: Ground, shipment: Shipment) -> None:
+    """Refuse a board whose disk is too full, before it gets fuller, or may not be written.
+
+    Raises:
+        MachineError: it is one of the two.
+    """
+    if not ground.writable:
+        raise MachineError(
+            f"{ground.root} cannot be written on {host}. Choose another --root, or have it made: "
+            f"sudo mkdir -p {ground.root} && sudo chown $USER {ground.root}"
+        )
+    if ground.free_bytes < shipment.needed_bytes:
+        raise MachineError(
+            f"{host} has {_mib(ground.free_bytes)} MiB free at {ground.root}; {shipment.name} "
+            f"needs {_mib(shipment.needed_bytes)} MiB. Free some space there, or remove old "
+            f"releases: edgedistill-device releases --root {ground.root} prune --keep 2"
+        )
+
+
+def _check_python(host: Host, found: dict[str, str], said: str) -> None:
+    version = found.get("version", "")
+    if not version:
+        last = said.strip().splitlines()[-1]
+        raise MachineError(
+            f"{host} has no working Python as {host.python}: {last}. Install Python 3.10 or newer "
+            "there, or name its path with --python."
+        )
+    if tuple(map(int, version.split(".")[:2])) < _OLDEST_PYTHON:
+        raise MachineError(
+            f"{host} has Python {version} as {host.python}; 3.10 or newer is needed. Name a newer "
+            "one with --python."
+        )
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:.1f}"

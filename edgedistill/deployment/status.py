@@ -1,0 +1,115 @@
+"""What runs on a board, and going back to what ran before."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from edgedistill.deployment.connection import Access, Connection, connect
+from edgedistill.deployment.device_program import Program
+from edgedistill.deployment.hosts import Host
+from edgedistill.deployment.preflight import Ground, probe
+from edgedistill.deployment.trust import trust, trusted
+from edgedistill.device.releases.layout import PROGRAM
+from edgedistill.errors import EdgeDistillError, UsageError
+
+_ROLLBACK_S: Final = 1800.0  # the release before is asked for an answer, which may build an engine
+# The program of the release that runs, or else of any: all of them know the same root.
+_FIND: Final = (
+    f'for p in "$1/current/{PROGRAM}" "$1"/releases/*/{PROGRAM}; do '
+    'if [ -f "$p" ]; then echo "$p"; exit 0; fi; done'
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a board stands; None is not known, because `message` happened."""
+
+    host: str
+    code: int = 0  # exit code: 0, or that of the error
+    message: str = ""
+    current: str | None = None  # release that runs
+    previous: str | None = None  # what a rollback returns to
+    verdict: str | None = None  # of the current release, from its validation there
+    signer: str | None = None  # who signed the current release; None: was not asked for
+    program: str | None = None  # version of the device program that it came with
+    switching: bool = False  # a switch was interrupted, and the next command there settles it
+    releases: tuple[str, ...] = ()
+    free_bytes: int | None = None
+    trusts: bool | None = None  # whether it has a file of allowed signers
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
+
+
+async def status(host: Host, access: Access) -> Standing:
+    """Return how a board stands; an error of ours stands in it and is not raised."""
+    try:
+        async with connect(host, access) as connection:
+            return await _standing(connection, await probe(connection))
+    except EdgeDistillError as error:
+        return _failed(host, error)
+
+
+async def rollback(host: Host, access: Access) -> Standing:
+    """Return a board to its previous release, and how it stands then.
+
+    An error of ours stands in it and is not raised: there is no previous release, or it is not
+    healthy any more and nothing was changed.
+    """
+    try:
+        async with connect(host, access) as connection:
+            ground = await probe(connection)
+            program = await _program(connection, ground)
+            if program is None:
+                raise UsageError(f"{host} has no release in {ground.root} to return to.")
+            words = ("releases", "--root", ground.root, "rollback")
+            await program.call(*words, timeout_s=_ROLLBACK_S)
+            return await _standing(connection, ground)
+    except EdgeDistillError as error:
+        return _failed(host, error)
+
+
+async def set_trust(host: Host, access: Access, signers: str) -> Standing:
+    """Tell a board whose signatures it trusts, in the place of whom it trusted before."""
+    try:
+        async with connect(host, access) as connection:
+            ground = await probe(connection)
+            await trust(connection, ground.root, signers)
+            return await _standing(connection, ground)
+    except EdgeDistillError as error:
+        return _failed(host, error)
+
+
+async def _standing(connection: Connection, ground: Ground) -> Standing:
+    program = await _program(connection, ground)
+    trusts = await trusted(connection, ground.root) is not None
+    name = connection.host.name
+    if program is None:
+        return Standing(host=name, free_bytes=ground.free_bytes, trusts=trusts)
+    listed = await program.call("releases", "--root", ground.root, "list")
+    runs = {each["name"]: each for each in listed["releases"]}.get(listed["current"], {})
+    version = await connection.run([ground.python, program.path, "--version"])
+    return Standing(
+        host=name,
+        current=listed["current"],
+        previous=listed["previous"],
+        verdict=runs.get("verdict"),
+        signer=runs.get("signer"),
+        program=version.stdout.strip().rpartition(" ")[2] or None,
+        switching=listed["switching"],
+        releases=tuple(each["name"] for each in listed["releases"]),
+        free_bytes=ground.free_bytes,
+        trusts=trusts,
+    )
+
+
+async def _program(connection: Connection, ground: Ground) -> Program | None:
+    found = await connection.run(["sh", "-c", _FIND, "sh", ground.root])
+    path = found.stdout.strip()
+    return Program(connection, ground.python, path) if path else None
+
+
+def _failed(host: Host, error: EdgeDistillError) -> Standing:
+    return Standing(host=host.name, code=error.exit_code, message=str(error))

@@ -1,0 +1,217 @@
+"""The steps of a deployment to one board, each of which can be cut off and done again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from edgedistill.deployment.connection import Connection
+from edgedistill.deployment.device_program import Program
+from edgedistill.deployment.doctor.diagnosis import diagnose
+from edgedistill.deployment.doctor.finding import Finding
+from edgedistill.deployment.hosts import Host
+from edgedistill.deployment.outcome import Outcome, Step
+from edgedistill.deployment.payload import Shipment
+from edgedistill.deployment.preflight import check_room, probe
+from edgedistill.deployment.trust import ALLOWED_SIGNERS, require_trust
+from edgedistill.deployment.upload import upload
+from edgedistill.device.releases.layout import PROGRAM, REPORT
+from edgedistill.errors import ContractError, MachineError, UsageError
+from edgedistill.io import files
+
+KEEP: Final = 3
+_LISTING_S: Final = 300.0
+_INSTALL_S, _BUILD_S, _VALIDATE_S, _SWITCH_S = 1200.0, 7200.0, 3600.0, 1800.0
+_STALE: Final = 'find "$1" -type f -mtime +0 -exec rm -f -- {} +'  # uploads of a day ago and more
+
+Say = Callable[..., None]  # state, text, done, total
+Work = Callable[[Connection], Awaitable[str | None]]  # returns why there was nothing to do, if so
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """How a bundle is to be deployed, on every board alike."""
+
+    model: str | None = None  # instead of the chosen one
+    threads: int | None = None
+    provider: str | None = None
+    runs: int | None = None  # timed calls of the validation; None: until they are enough
+    unsigned: bool = False
+    signers: str | None = None  # for boards that trust nobody yet
+    keep: int = KEEP  # releases that stay
+    dry_run: bool = False  # look, and write nothing
+    out: Path | None = None  # folder on this machine for the boards' reports
+
+    def __post_init__(self) -> None:
+        for name, value in (("keep", self.keep), ("threads", self.threads), ("runs", self.runs)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name} is {value}; give 1 or more.")
+
+    def installing(self) -> list[str]:
+        """Return the options of the command that installs."""
+        named = (("model", self.model), ("threads", self.threads), ("provider", self.provider))
+        return [
+            word for name, value in named if value is not None for word in (f"--{name}", str(value))
+        ]
+
+
+class Steps:
+    """What is to be done on one board, and what is known of it so far."""
+
+    def __init__(self, shipment: Shipment, host: Host, request: Request, say: Say) -> None:
+        self.outcome = Outcome(host=host.name)
+        self._shipment, self._host, self._request, self._say = shipment, host, request, say
+        self.root = ""  # there, absolute; not known before the preflight
+        self._python = self._program = self._archive = self._release = ""  # there
+
+    def plan(self) -> list[tuple[Step, Work]]:
+        """Return the steps in their order."""
+        look: list[tuple[Step, Work]] = [("preflight", self._preflight)]
+        if self._request.dry_run:
+            return look
+        build: list[tuple[Step, Work]] = [("build", self._build)]
+        return [
+            *look,
+            ("program", self._carry_program),
+            ("upload", self._upload),
+            ("install", self._install),
+            *(build if self._shipment.runtime == "tensorrt" else []),
+            ("validate", self._validate),
+            ("switch", self._switch),
+            ("report", self._report),
+            ("prune", self._prune),
+        ]
+
+    async def _preflight(self, connection: Connection) -> None:
+        ground = await probe(connection)
+        check_room(self._host, ground, self._shipment)
+        self.root, self._python = ground.root, ground.python
+        if not (self._request.unsigned or self._request.dry_run):
+            await require_trust(connection, ground.root, self._request.signers)
+
+    async def _carry_program(self, connection: Connection) -> None:
+        found = await upload(connection, self._shipment.program, self._incoming, self._progress)
+        self._program = found.path
+        self._judge(await self._call(connection, "doctor", "--root", self.root))
+        listed = await self._releases(connection, "list", timeout_s=_LISTING_S)
+        self.outcome.current = listed["current"]
+
+    def _judge(self, facts: Mapping[str, Any]) -> None:
+        """Refuse a board on which the model cannot run, and note what may matter."""
+        try:
+            found = diagnose(
+                facts,
+                target=self._host.target,
+                runtime=self._shipment.runtime,
+                signed=not self._request.unsigned,
+            )
+        except UsageError as error:
+            raise MachineError(f"{self._host}: {error}") from error
+        told: dict[str, list[str]] = {"missing": [], "warn": [], "ok": []}
+        for finding in found.findings:
+            told[finding.outcome].append(_sentence(finding))
+        if told["missing"]:
+            raise MachineError(f"{self._host} is not ready. {' '.join(told['missing'])}")
+        self.outcome.warnings = told["warn"]
+        for warning in told["warn"]:
+            self._say("note", warning)
+
+    async def _upload(self, connection: Connection) -> str | None:
+        found = await upload(connection, self._shipment.archive, self._incoming, self._progress)
+        self._archive = found.path
+        return None if found.sent_bytes else "is there already"
+
+    async def _install(self, connection: Connection) -> str | None:
+        signers = ["--allowed-signers", f"{self.root}/{ALLOWED_SIGNERS}"]
+        found = await self._releases(
+            connection,
+            *("install", self._archive, *self._request.installing()),
+            *(["--unsigned"] if self._request.unsigned else signers),
+            timeout_s=_INSTALL_S,
+        )
+        self._release, self.outcome.release = found["path"], found["name"]
+        self._program = f"{self._release}/{PROGRAM}"  # the same, with bytecode of the Python there
+        return None if found["fresh"] else "is installed already"
+
+    async def _build(self, connection: Connection) -> None:
+        await self._call(connection, "build", self._release, timeout_s=_BUILD_S, stream=True)
+
+    async def _validate(self, connection: Connection) -> None:
+        report = await self._call(
+            connection,
+            *("validate", self._release),
+            *(["--costs"] if self._request.runs is None else ["--runs", str(self._request.runs)]),
+            timeout_s=_VALIDATE_S,
+            also=(ContractError.exit_code,),
+        )
+        self.outcome.report, self.outcome.verdict = report, report["verdict"]
+        if report["verdict"] == "kept":
+            return
+        await self._report(connection)
+        runs = self.outcome.current
+        state = f"{runs} runs there as before" if runs else "no release runs there"
+        raise ContractError(
+            f"{self.outcome.release} breaks its contract on {self._host}: "
+            f"{'; '.join(report['reasons'])}. Nothing was switched; {state}. Deploy another "
+            "--model of the bundle, or make a bundle whose contract this board can keep."
+        )
+
+    async def _switch(self, connection: Connection) -> str | None:
+        name = self.outcome.release or ""
+        found = await self._releases(connection, "switch", name, timeout_s=_SWITCH_S)
+        self.outcome.current = found["current"]
+        return "runs there already" if found["outcome"] == "unchanged" else None
+
+    async def _report(self, _: Connection) -> None:
+        if self._request.out is not None:
+            path = self._request.out / folder_name(self._host.name) / REPORT
+            files.write_json(path, self.outcome.report)
+
+    async def _prune(self, connection: Connection) -> None:
+        await self._releases(connection, "prune", "--keep", str(self._request.keep))
+        await connection.run(["sh", "-c", _STALE, "sh", self._incoming])
+
+    async def _releases(
+        self, connection: Connection, *arguments: str, timeout_s: float = _LISTING_S
+    ) -> dict[str, Any]:
+        words = ("releases", "--root", self.root, *arguments)
+        return await self._call(connection, *words, timeout_s=timeout_s)
+
+    async def _call(
+        self,
+        connection: Connection,
+        *arguments: str,
+        timeout_s: float = _LISTING_S,
+        also: tuple[int, ...] = (),
+        stream: bool = False,
+    ) -> dict[str, Any]:
+        """Call the device program."""
+        program = Program(connection, self._python, self._program)
+        tell = (lambda line: self._say("note", line)) if stream else None
+        return await program.call(*arguments, timeout_s=timeout_s, also=also, tell=tell)
+
+    def _progress(self, done: int, total: int) -> None:
+        self._say("progress", "", done, total)
+
+    @property
+    def _incoming(self) -> str:
+        return f"{self.root}/incoming"
+
+
+def folder_name(host: str) -> str:
+    """Return a board's name as a folder's.
+
+    >>> folder_name("pi@board.local:2222")
+    'pi@board.local-2222'
+    """
+    return re.sub(r"[^\w.@-]+", "-", host).strip("-.") or "board"
+
+
+def _sentence(finding: Finding) -> str:
+    needed = f", needed is {finding.needed}" if finding.needed else ""
+    commands = f" Run there: {'; '.join(finding.commands)}." if finding.commands else ""
+    advice = f" {finding.advice}" if finding.advice else ""
+    return f"{finding.what}: {finding.seen}{needed}.{commands}{advice}"

@@ -1,0 +1,44 @@
+"""`doctor`: what this machine is and has; the workstation says what is missing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edgedistill.device.cli.options import Commands, add_json
+from edgedistill.device.cli.output import KEPT, table
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    command = commands.add_parser("doctor", help="say what this machine has for deployment")
+    command.add_argument(
+        "--root",
+        type=Path,
+        default=Path("~/edgedistill"),
+        help="where releases are, or will be (default: %(default)s)",
+    )
+    add_json(command)
+    command.set_defaults(command=_doctor)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from edgedistill.device.doctor import facts
+
+    found = facts(options.root)
+    print(json.dumps(found, indent=2) if options.json else table(_rows(found)))
+    return KEPT
+
+
+def _rows(found: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in found.items():
+        label = f"{above}{name.replace('_', ' ')}"
+        if isinstance(value, dict):
+            yield from _rows(value, f"{label}: ")
+        elif isinstance(value, list):
+            yield label, ", ".join(map(str, value))
+        elif value is not None:
+            yield label, str(value)

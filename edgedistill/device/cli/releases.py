@@ -1,0 +1,184 @@
+"""`releases`: install bundles beside each other, switch between them, go back."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgedistill.device.cli.options import Commands, add_json
+from edgedistill.device.cli.output import KEPT, table
+
+if TYPE_CHECKING:
+    from edgedistill.device.releases.layout import Root
+    from edgedistill.device.releases.switch import Settlement
+
+_Run = Callable[[argparse.Namespace], int]
+_ROOT = Path("~/edgedistill")
+
+
+def add(commands: Commands) -> None:
+    """Add the command, which has commands of its own."""
+    command = commands.add_parser("releases", help="install bundles, switch between them, go back")
+    _add_root(command, default=_ROOT)
+    inner = command.add_subparsers(required=True, metavar="ACTION")
+    _add(inner, "list", "say what is installed and what runs", _list)
+    _add_install(inner)
+    switch = _add(inner, "switch", "make a validated release the current one", _switch)
+    switch.add_argument("name", metavar="NAME")
+    switch.add_argument("--force", action="store_true", help="even if it was not validated here")
+    _add(inner, "rollback", "return to the previous release", _rollback)
+    prune = _add(inner, "prune", "remove old releases", _prune)
+    prune.add_argument("--keep", type=int, required=True, metavar="N", help="the newest that stay")
+    _add(inner, "settle", "end a switch that was interrupted", _settle)
+    check = inner.add_parser("check", help="ask a release for one answer")
+    check.add_argument("release", type=Path, metavar="RELEASE", help="its folder, or a link to it")
+    add_json(check)
+    check.set_defaults(command=_check)
+
+
+def _add(inner: Commands, name: str, what: str, run: _Run) -> argparse.ArgumentParser:
+    command = inner.add_parser(name, help=what)
+    _add_root(command, default=argparse.SUPPRESS)  # or it would hide the one before the action
+    add_json(command)
+    command.set_defaults(command=run)
+    return command
+
+
+def _add_root(command: argparse.ArgumentParser, default: object) -> None:
+    command.add_argument(
+        "--root", type=Path, default=default, help=f"folder of it all (default: {_ROOT})"
+    )
+
+
+def _add_install(inner: Commands) -> None:
+    command = _add(inner, "install", "install a bundle beside the others", _install)
+    command.add_argument("archive", type=Path, metavar="ARCHIVE", help="the bundle, a .zip")
+    command.add_argument("--name", help="of the release (default: made from the bundle)")
+    command.add_argument(
+        "--program", type=Path, metavar="PYZ", help="that comes with it (default: this one)"
+    )
+    command.add_argument("--model", metavar="NAME", help="instead of the chosen one")
+    command.add_argument("--threads", type=int, help="CPU threads of one call")
+    command.add_argument("--provider", metavar="NAME", help="who computes in ONNX Runtime")
+    trust = command.add_mutually_exclusive_group(required=True)
+    trust.add_argument(
+        "--allowed-signers", type=Path, metavar="FILE", help="refuse what none of them signed"
+    )
+    trust.add_argument("--unsigned", action="store_true", help="take the bundle as it is")
+
+
+def _list(options: argparse.Namespace) -> int:
+    from edgedistill.device.releases.listing import listing
+
+    found = listing(_root(options))
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return KEPT
+    rows = [("release", "installed", "verdict here", "")]
+    for each in found["releases"]:
+        marks = [link for link in ("current", "previous") if found[link] == each["name"]]
+        state = "damaged" if "damage" in each else each["verdict"] or "not validated"
+        rows.append((each["name"], each.get("installed", ""), state, ", ".join(marks)))
+    print(table(rows))
+    if found["switching"]:
+        print("A switch was interrupted; end it with: releases settle", file=sys.stderr)
+    return KEPT
+
+
+def _install(options: argparse.Namespace) -> int:
+    from edgedistill.device.releases.installation import Request, install, running_program
+
+    request = Request(
+        name=options.name,
+        program=options.program or running_program(),
+        model=options.model,
+        threads=options.threads,
+        provider=options.provider,
+        allowed_signers=options.allowed_signers,
+    )
+    with _changing(options) as (root, _):
+        release, fresh = install(root, options.archive, request)
+    place = root.folder(release.name)
+    if options.json:
+        print(json.dumps({**release.to_dict(), "path": str(place), "fresh": fresh}, indent=2))
+    else:
+        print(f"{'Installed' if fresh else 'There already'}: {place}")
+    return KEPT
+
+
+def _switch(options: argparse.Namespace) -> int:
+    from edgedistill.device.releases.switch import switch
+
+    with _changing(options) as (root, _):
+        found = switch(root, options.name, force=options.force)
+    return _say(found, options)
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    from edgedistill.device.releases.switch import rollback
+
+    with _changing(options) as (root, _):
+        found = rollback(root)
+    return _say(found, options)
+
+
+def _settle(options: argparse.Namespace) -> int:
+    with _changing(options) as (_, found):
+        return _say(found, options)
+
+
+def _prune(options: argparse.Namespace) -> int:
+    from edgedistill.device.releases.installation import prune
+
+    with _changing(options) as (root, _):
+        gone = prune(root, options.keep)
+    print(
+        json.dumps({"removed": gone}) if options.json else f"Removed: {', '.join(gone) or 'none'}"
+    )
+    return KEPT
+
+
+def _check(options: argparse.Namespace) -> int:
+    from edgedistill.device.releases.health import check
+    from edgedistill.device.releases.layout import resolve
+
+    check(resolve(options.release))
+    print(json.dumps({"healthy": True}) if options.json else f"{options.release} answers.")
+    return KEPT
+
+
+@contextmanager
+def _changing(options: argparse.Namespace) -> Iterator[tuple[Root, Settlement]]:
+    """Hold the lock, and tell of a switch that was left open and had to be taken back."""
+    from edgedistill.device.releases.switch import changing
+
+    root = _root(options)
+    with changing(root) as found:
+        if found.outcome == "returned":
+            print(
+                f"An interrupted switch to {found.failed} was taken back: {found.reason}.",
+                file=sys.stderr,
+            )
+        yield root, found
+
+
+def _say(found: Settlement, options: argparse.Namespace) -> int:
+    """Print what is current now."""
+    from dataclasses import asdict
+
+    if options.json:
+        print(json.dumps(asdict(found), indent=2))
+    else:
+        print(f"current: {found.current or 'none'} ({found.outcome})")
+    return KEPT
+
+
+def _root(options: argparse.Namespace) -> Root:
+    from edgedistill.device.releases.layout import Root
+
+    return Root(options.root.expanduser().absolute())

@@ -1,0 +1,77 @@
+"""What chance alone shows: histograms of series drawn anew from those that are there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from edgedistill.device.drift.profile import Counts, Doubles
+
+RESAMPLES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """How often each of M series stands in resamples of the reference and of the profile."""
+
+    reference: Doubles  # (R, M)
+    profile: Doubles  # (R, M)
+
+
+def draw(rng: np.random.Generator, rows: int, series: int) -> Draws:
+    """Return resamples of M rows: as many series as there are rows, and as a profile has."""
+    share = np.full(rows, 1 / rows)
+    first, second = (
+        rng.multinomial(count, share, size=RESAMPLES).astype(float) for count in (rows, series)
+    )
+    return Draws(first, second)
+
+
+def distances(first: Counts | Doubles, second: Counts | Doubles) -> Doubles:
+    """Return the Jensen-Shannon distances of histograms, (..., B) -> (...), 0 to 1."""
+    p = first / np.maximum(first.sum(axis=-1, keepdims=True), 1)
+    q = second / np.maximum(second.sum(axis=-1, keepdims=True), 1)
+    middle = np.maximum((p + q) / 2, np.finfo(float).tiny)
+    terms = (part * np.log2(np.where(part > 0, part / middle, 1)) for part in (p, q))
+    divergence = sum(term.sum(axis=-1) for term in terms) / 2
+    found: Doubles = np.sqrt(np.clip(divergence, 0, 1))  # rounding may pass either end
+    return found
+
+
+def resampled_distances(marked: Doubles, drawn: Draws) -> Doubles:
+    """Return the distances of resampled histograms, (R, V)."""
+    rows = marked.reshape(len(marked), -1)
+    shape = (RESAMPLES, *marked.shape[1:])
+    return distances((drawn.profile @ rows).reshape(shape), (drawn.reference @ rows).reshape(shape))
+
+
+def resampled_means(maps: Doubles, drawn: Draws) -> tuple[Doubles, Doubles]:
+    """Return mean maps of resamples of the reference and of the profile, (R, W) each.
+
+    The mean of few maps holds noise that another mean would not share, and resamples would. So what
+    they share is shrunk to the size that the true mean has in expectation (James and Stein 1961).
+
+    Args:
+        maps: of the reference, (M, W), M above 1.
+        drawn: how often each stands in a resample.
+    """
+    count = len(maps)
+    level = maps - maps.mean(axis=1, keepdims=True)  # what a correlation looks at
+    mean = level.mean(axis=0)
+    apart = (level - mean) * np.sqrt(count / (count - 1))
+    noise = (apart**2).sum() / count**2  # expected square of the mean's error
+    size = (mean**2).sum()
+    common = mean * np.sqrt(max(0.0, 1 - noise / size)) if size > 0 else mean
+    first, second = (
+        common + rows @ apart / rows.sum(axis=1, keepdims=True)
+        for rows in (drawn.reference, drawn.profile)
+    )
+    return first, second
+
+
+def marks(bins: np.ndarray[Any, np.dtype[np.intp]], count: int) -> Doubles:
+    """Return 1 in the bin of each value, (M, V) -> (M, V, count)."""
+    found: Doubles = (bins[..., None] == np.arange(count)).astype(float)
+    return found

@@ -1,0 +1,291 @@
+"""Has what comes in, what is said, or why it is said, changed since the bundle was made?
+
+Three questions, each with several tests. Drift is a difference that chance alone would show in few
+reports (`false_alarms`, for all tests of a question together) and that is large enough to matter.
+What chance would show is drawn from the reference itself: its series are resampled to the size of
+the profile, as a whole, so that tests of the same series stay as dependent as they are.
+
+Sources: Efron and Tibshirani 1993 (bootstrap); Westfall and Young 1993 (largest studentized
+statistic of a family); Endres and Schindelin 2003 (Jensen-Shannon distance).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from edgedistill.bundle.drift_reference import FEATURES, DriftLimits, Reference
+from edgedistill.device.drift.bootstrap import (
+    Draws,
+    distances,
+    draw,
+    marks,
+    resampled_distances,
+    resampled_means,
+)
+from edgedistill.device.drift.profile import (
+    BINS,
+    Counts,
+    Doubles,
+    Profile,
+    closeness_within,
+    confidence,
+    correlations,
+    into_bins,
+)
+
+Question = Literal["inputs", "predictions", "reasons"]
+QUESTIONS: Final[tuple[Question, ...]] = ("inputs", "predictions", "reasons")
+_TINY: Final = 1e-9  # a statistic that chance does not move has no spread to be measured by
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Test:
+    """One difference from the reference."""
+
+    __test__ = False  # no test of pytest's
+
+    question: Question
+    what: str
+    distance: float  # Jensen-Shannon; of mean maps the root of 1 - Pearson
+    limit: float  # above it: drift
+    detail: str
+
+    @property
+    def drifted(self) -> bool:
+        """Say whether it is drift."""
+        return self.distance > self.limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """All tests of one profile."""
+
+    series: int  # in the profile
+    explained: int  # of them, with a map
+    reference: int  # series in the reference
+    tests: tuple[Test, ...]
+    unjudged: tuple[str, ...]  # what too few series speak of, and how many are needed
+
+    def answer(self, question: Question) -> bool | None:
+        """Say whether it drifted; None if nothing of it could be judged."""
+        found = [test.drifted for test in self.tests if test.question == question]
+        return any(found) if found else None
+
+    @property
+    def drifted(self) -> bool:
+        """Say whether anything did."""
+        return any(test.drifted for test in self.tests)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-able values."""
+        return {
+            "drifted": {question: self.answer(question) for question in QUESTIONS},
+            "series": self.series,
+            "explained": self.explained,
+            "reference": self.reference,
+            "tests": [
+                {
+                    **{name: getattr(test, name) for name in Test.__slots__},
+                    "drifted": test.drifted,
+                }
+                for test in self.tests
+            ],
+            "unjudged": list(self.unjudged),
+        }
+
+
+def compare(
+    profile: Profile, reference: Reference, limits: DriftLimits, class_names: Sequence[str]
+) -> Drift:
+    """Hold a profile against the reference of its bundle; equal input gives equal output.
+
+    Args:
+        profile: kept with the bins of `reference`.
+        reference: of the bundle.
+        limits: of the bundle.
+        class_names: in the order of the logits, (K,).
+    """
+    rng = np.random.default_rng(0)
+    known = np.bincount(reference.logits.argmax(axis=1), minlength=len(class_names))
+    judged = np.flatnonzero(np.minimum(profile.explained, known) >= limits.min_maps)
+    tests: list[Test] = []
+    if profile.series >= limits.min_series:
+        drawn = draw(rng, len(reference.logits), profile.series)
+        tests += _inputs(profile, reference, limits, drawn)
+        tests += _predictions(profile, reference, limits, drawn, class_names)
+    if len(judged):
+        named = [(int(index), class_names[index]) for index in judged]
+        tests += _reasons(profile, reference, limits, rng, named)
+    return Drift(
+        series=profile.series,
+        explained=int(profile.explained.sum()),
+        reference=len(reference.logits),
+        tests=tuple(tests),
+        unjudged=tuple(_unjudged(profile, known, limits, class_names)),
+    )
+
+
+def _unjudged(
+    profile: Profile, known: Counts, limits: DriftLimits, class_names: Sequence[str]
+) -> Iterator[str]:
+    """Yield what too few series speak of; a class that nobody knows needs no word."""
+    if profile.series < limits.min_series:
+        yield f"inputs and predictions: {profile.series} series, {limits.min_series} are needed"
+    for name, seen, there, maps in zip(
+        class_names, profile.classes, known, profile.explained, strict=True
+    ):
+        if (seen or there) and min(maps, there) < limits.min_maps:
+            yield (
+                f"reasons for {name}: {maps} maps, and {there} in the reference; "
+                f"{limits.min_maps} of each are needed"
+            )
+
+
+def _inputs(
+    profile: Profile, reference: Reference, limits: DriftLimits, drawn: Draws
+) -> Iterator[Test]:
+    rows = reference.features.reshape(len(reference.features), -1).astype(float)
+    marked = marks(into_bins(profile.bins.inputs, rows), BINS)  # (M, C * F, BINS)
+    channels = reference.features.shape[1]
+    names = [
+        feature if channels == 1 else f"{feature}, channel {channel}"
+        for channel in range(channels)
+        for feature in FEATURES
+    ]
+    yield from _judged(
+        "inputs",
+        names,
+        distances(profile.inputs, marked.sum(axis=0)),
+        resampled_distances(marked, drawn),
+        limits,
+        np.full(len(names), limits.min_distance),
+        [_tails(counts) for counts in profile.inputs],
+    )
+
+
+def _predictions(
+    profile: Profile,
+    reference: Reference,
+    limits: DriftLimits,
+    drawn: Draws,
+    class_names: Sequence[str],
+) -> Iterator[Test]:
+    predicted = reference.logits.argmax(axis=1)
+    classes = marks(predicted[:, None], len(class_names))
+    sure = into_bins(profile.bins.confidence, confidence(reference.logits)[:, None])
+    certain = marks(sure, BINS)
+    yield from _judged(
+        "predictions",
+        ["class rates", "confidence"],
+        np.concatenate(
+            [
+                distances(profile.classes[None], classes.sum(axis=0)),
+                distances(profile.confidence, certain.sum(axis=0)),
+            ]
+        ),
+        np.concatenate(
+            [resampled_distances(classes, drawn), resampled_distances(certain, drawn)], axis=1
+        ),
+        limits,
+        np.full(2, limits.min_distance),
+        [
+            _rates(profile.classes, classes.sum(axis=0)[0], class_names),
+            _tails(profile.confidence[0]),
+        ],
+    )
+
+
+def _reasons(
+    profile: Profile,
+    reference: Reference,
+    limits: DriftLimits,
+    rng: np.random.Generator,
+    judged: Sequence[tuple[int, str]],
+) -> Iterator[Test]:
+    """Yield two tests a class: its mean map, and how close single maps are to it."""
+    predicted = reference.logits.argmax(axis=1)
+    names, seen, null, details = [], [], [], []
+    for index, name in judged:
+        maps = reference.signed[predicted == index].astype(float)
+        drawn = draw(rng, len(maps), int(profile.explained[index]))
+        alike = correlations(profile.map_sums[index] / profile.explained[index], maps.mean(axis=0))
+        marked = marks(
+            into_bins(profile.bins.closeness[index : index + 1], closeness_within(maps)[:, None]),
+            BINS,
+        )
+        names += [f"mean map of {name}", f"single maps of {name}"]
+        seen += [_apart(alike), distances(profile.closeness[index], marked.sum(axis=0)[0])]
+        null.append(_apart(correlations(*resampled_means(maps, drawn))))
+        null.append(resampled_distances(marked, drawn)[:, 0])
+        spread = _spread(profile, index, maps)
+        details.append(f"Pearson {float(alike):.3f}, spread {spread:.2f}×")
+        details.append(_tails(profile.closeness[index]))
+    least = float(_apart(np.array(limits.max_map_pearson)))
+    floors = np.tile([least, limits.min_distance], len(judged))
+    yield from _judged(
+        "reasons", names, np.array(seen), np.stack(null, axis=1), limits, floors, details
+    )
+
+
+def _judged(
+    question: Question,
+    names: Sequence[str],
+    seen: Doubles,
+    null: Doubles,
+    limits: DriftLimits,
+    floors: Doubles,
+    details: Sequence[str],
+) -> Iterator[Test]:
+    """Yield the tests of a question.
+
+    Args:
+        question: the family that `limits.false_alarms` is shared by.
+        names: of the tests, (V,).
+        seen: what was observed, (V,).
+        null: what chance gives, (R, V), a row a resample.
+        limits: share of false alarms.
+        floors: what is too small to matter, (V,).
+        details: in words, (V,).
+    """
+    center, scale = null.mean(axis=0), np.maximum(null.std(axis=0), _TINY)
+    largest = ((null - center) / scale).max(axis=1)
+    bounds = np.maximum(floors, center + np.quantile(largest, 1 - limits.false_alarms) * scale)
+    for name, distance, limit, detail in zip(names, seen, bounds, details, strict=True):
+        yield Test(
+            question=question,
+            what=name,
+            distance=float(distance),
+            limit=float(limit),
+            detail=detail,
+        )
+
+
+def _apart(pearson: Doubles) -> Doubles:
+    """Return a distance of maps that correlate so: like that of histograms, it is a root."""
+    found: Doubles = np.sqrt(np.maximum(1 - pearson, 0))
+    return found
+
+
+def _tails(counts: Counts) -> str:
+    """Say what share lies in the outer bins, of which each has a tenth in the reference."""
+    share = counts / max(1, counts.sum())
+    return f"{share[0]:.0%} low, {share[-1]:.0%} high"
+
+
+def _rates(counts: Counts, known: Doubles, names: Sequence[str]) -> str:
+    """Say which class's rate changed most."""
+    now, before = counts / max(1, counts.sum()), known / known.sum()
+    index = int(np.abs(now - before).argmax())
+    return f"{names[index]}: {now[index]:.0%}, was {before[index]:.0%}"
+
+
+def _spread(profile: Profile, index: int, maps: Doubles) -> float:
+    """Return how much more single maps vary than in the reference, of which they have some."""
+    count = profile.explained[index]
+    mean = profile.map_sums[index] / count
+    variance = np.maximum(profile.map_squares[index] / count - mean**2, 0).mean()
+    return float(np.sqrt(variance / max(maps.var(axis=0).mean(), _TINY)))

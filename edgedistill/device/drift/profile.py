@@ -1,0 +1,240 @@
+"""What a model sees, says and gives as reasons while it runs, as counts that never grow.
+
+A profile belongs to the reference of one bundle: its bins are that reference's. Two profiles of
+the same one add up, whichever board they come from. It keeps no series.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.bundle.drift_reference import FEATURES, Reference, features
+from edgedistill.errors import DataError, UsageError
+from edgedistill.io import files
+from edgedistill.io.npz import read_npz
+from edgedistill.saliency.perturbation import Floats
+
+Counts = NDArray[np.int64]
+Doubles = NDArray[np.float64]
+BINS: Final = 10  # of a histogram, as many series each in the reference, which has at least 20
+_MOST: Final = 1 << 53  # of a count: sums stay exact
+_NARROW: Final = 1e-3  # of a channel's size: what varies less counts as constant
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """Where the reference's quantiles are: the bins of every histogram of its profiles."""
+
+    fingerprint: str  # SHA-256 of the reference's arrays
+    inputs: Doubles  # (C * F, BINS - 1), edges
+    confidence: Doubles  # (1, BINS - 1), edges in log-odds
+    mean_maps: Doubles  # (K, W), of the reference; zeros where it has too few of the class
+    closeness: Doubles  # (K, BINS - 1), edges of the correlation with the class's mean map
+
+    @classmethod
+    def of(cls, reference: Reference) -> Bins:
+        """Return the bins of a reference."""
+        count, classes = reference.logits.shape
+        predicted = reference.logits.argmax(axis=1)
+        maps = reference.signed.astype(np.float64)
+        means = np.zeros((classes, maps.shape[1]))
+        closeness = np.zeros((classes, BINS - 1))
+        for index in range(classes):
+            own = maps[predicted == index]
+            if len(own) > 1:
+                means[index] = own.mean(axis=0)
+                closeness[index] = _edges(closeness_within(own)[:, None], np.ones(1))[0]
+        sure = confidence(reference.logits)
+        digest = hashlib.sha256()
+        for array in (reference.features, reference.logits, reference.signed):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return cls(
+            fingerprint=digest.hexdigest(),
+            inputs=_edges(
+                reference.features.reshape(count, -1).astype(np.float64),
+                np.abs(reference.features).max(axis=(0, 2)).repeat(len(FEATURES)),
+            ),
+            confidence=_edges(sure[:, None], np.abs(sure).max(keepdims=True)),
+            mean_maps=means,
+            closeness=closeness,
+        )
+
+
+class Profile:
+    """The counts of everything that was predicted.
+
+    Args:
+        bins: of the reference of the bundle that predicts.
+    """
+
+    def __init__(self, bins: Bins) -> None:
+        classes, windows = bins.mean_maps.shape
+        self.bins = bins
+        self.classes: Counts = np.zeros(classes, np.int64)  # series by predicted class
+        self.inputs: Counts = np.zeros((len(bins.inputs), BINS), np.int64)
+        self.confidence: Counts = np.zeros((1, BINS), np.int64)
+        self.explained: Counts = np.zeros(classes, np.int64)  # series with a map, by class
+        self.map_sums: Doubles = np.zeros((classes, windows))
+        self.map_squares: Doubles = np.zeros((classes, windows))
+        self.closeness: Counts = np.zeros((classes, BINS), np.int64)
+
+    @property
+    def series(self) -> int:
+        """Series that were predicted."""
+        return int(self.classes.sum())
+
+    def add(self, series: Floats, logits: Floats, signed: Floats | None = None) -> None:
+        """Count one prediction.
+
+        Args:
+            series: the model's input, (C, T).
+            logits: (K,).
+            signed: support of each window for the predicted class, (W,), where it was computed.
+        """
+        predicted = int(logits.argmax())
+        self.classes[predicted] += 1
+        _count(self.inputs, self.bins.inputs, features(series[None]).reshape(-1))
+        _count(self.confidence, self.bins.confidence, confidence(logits[None]))
+        if signed is None:
+            return
+        wide = signed.astype(np.float64)
+        self.explained[predicted] += 1
+        self.map_sums[predicted] += wide
+        self.map_squares[predicted] += wide**2
+        close = correlations(wide, self.bins.mean_maps[predicted])
+        own = slice(predicted, predicted + 1)
+        _count(self.closeness[own], self.bins.closeness[own], close[None])
+
+    def merge(self, other: Profile) -> None:
+        """Add what another profile counted.
+
+        Raises:
+            UsageError: it belongs to another reference.
+        """
+        if other.bins.fingerprint != self.bins.fingerprint:
+            raise UsageError(
+                "The profiles belong to different bundles. Compare each with its own bundle."
+            )
+        for name, array in other.arrays().items():
+            mine = getattr(self, name)
+            mine += array
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return all counts and sums, by name."""
+        names = ("classes", "inputs", "confidence", "explained", "map_sums", "map_squares")
+        return {name: getattr(self, name) for name in (*names, "closeness")}
+
+    def save(self, path: Path) -> None:
+        """Write the profile as NPZ, whole or not at all.
+
+        Raises:
+            MachineError: the disk refuses.
+        """
+        mark = np.frombuffer(bytes.fromhex(self.bins.fingerprint), np.uint8)
+        arrays: dict[str, Any] = {"reference": mark, **self.arrays()}
+        with files.whole_file(path) as partial, partial.open("wb") as stream:
+            np.savez(stream, **arrays)  # NumPy 1 would store allow_pickle as an array
+
+
+def load(path: Path, bins: Bins) -> Profile:
+    """Return what `Profile.save` wrote.
+
+    Raises:
+        DataError: it cannot be read, is no profile, or contradicts itself.
+        UsageError: it belongs to another reference.
+    """
+    try:
+        arrays = read_npz(path)
+    except DataError as error:
+        raise DataError(f"{path} is no profile: {error} Or start a new one.") from error
+    profile = Profile(bins)
+    mark = arrays.pop("reference", np.zeros(0, np.uint8))
+    if not _fit(arrays, profile.arrays()) or mark.dtype != np.uint8:
+        raise DataError(f"{path} is no profile of these classes and windows. Start a new one.")
+    if mark.tobytes().hex() != bins.fingerprint:
+        raise UsageError(
+            f"{path} was kept with another bundle. Compare it with that one, or start a new one."
+        )
+    for name, array in arrays.items():
+        getattr(profile, name)[...] = array
+    if not _agree(profile):
+        raise DataError(f"The counts in {path} contradict each other. Start a new profile.")
+    return profile
+
+
+def confidence(logits: Floats) -> Doubles:
+    """Return the log-odds of the top class, (N, K) -> (N,); a probability would saturate."""
+    wide = np.sort(logits.astype(np.float64), axis=1)
+    rest = wide[:, :-1] - wide[:, -2:-1]
+    odds: Doubles = wide[:, -1] - wide[:, -2] - np.log(np.exp(rest).sum(axis=1))
+    return odds
+
+
+def correlations(maps: Doubles, others: Doubles) -> Doubles:
+    """Return Pearson correlations, (..., W) -> (...); 0 for a constant map, which says nothing."""
+    first = maps - maps.mean(axis=-1, keepdims=True)
+    second = others - others.mean(axis=-1, keepdims=True)
+    scale = np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1))
+    product = (first * second).sum(axis=-1)
+    found: Doubles = np.where(scale > 0, product / np.where(scale > 0, scale, 1.0), 0.0)
+    return found
+
+
+def closeness_within(maps: Doubles) -> Doubles:
+    """Return how each map correlates with the mean of the others, (N, W) -> (N,), N above 1."""
+    others = (maps.sum(axis=0) - maps) / (len(maps) - 1)
+    return correlations(maps, others)
+
+
+def into_bins(edges: Doubles, values: Doubles) -> NDArray[np.intp]:
+    """Return the bin of each value; edges (V, BINS - 1), values (..., V)."""
+    found: NDArray[np.intp] = (values[..., None] > edges).sum(axis=-1)
+    return found
+
+
+def _count(counts: Counts, edges: Doubles, values: Doubles | Floats) -> None:
+    counts[np.arange(len(edges)), into_bins(edges, np.asarray(values, np.float64))] += 1
+
+
+def _edges(values: Doubles, scale: Doubles | Floats) -> Doubles:
+    """Return the quantiles of each column, (N, V) -> (V, BINS - 1).
+
+    What is constant in the reference, such as the mean of normalized series, gets a bin that
+    rounding does not leave; `scale`, (V,), says what is small.
+    """
+    quantiles: Doubles = np.quantile(values, np.arange(1, BINS) / BINS, axis=0).T
+    margin, middle = _NARROW * scale, values.mean(axis=0)
+    constant = values.max(axis=0) - values.min(axis=0) < margin
+    for column in np.flatnonzero(constant):
+        low, high = middle[column] - margin[column], middle[column] + margin[column]
+        quantiles[column] = np.where(np.arange(BINS - 1) < BINS // 2, low, high)
+    return quantiles
+
+
+def _fit(found: Mapping[str, NDArray[Any]], wanted: Mapping[str, NDArray[Any]]) -> bool:
+    """Say whether arrays are those of a profile: names, types, shapes, and nothing below zero."""
+    return found.keys() == wanted.keys() and all(
+        array.dtype == wanted[name].dtype
+        and array.shape == wanted[name].shape
+        and bool(np.isfinite(array).all())
+        and (name == "map_sums" or not (array < 0).any())
+        for name, array in found.items()
+    )
+
+
+def _agree(profile: Profile) -> bool:
+    """Say whether every count is of the same series."""
+    return bool(
+        (profile.classes < _MOST).all()
+        and (profile.inputs.sum(axis=1) == profile.series).all()
+        and profile.confidence.sum() == profile.series
+        and (profile.closeness.sum(axis=1) == profile.explained).all()
+        and (profile.explained <= profile.classes).all()
+    )

@@ -1,0 +1,152 @@
+"""How predictions leave: JSON lines and CSV for machines, a table for people."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.device.predict.predictor import Answer, Predictor
+
+Write = Callable[[Answer], None]
+_DIGITS: Final = 7  # float32 has no more
+_ID_WIDTH, _CLASS_WIDTH = 12, 24  # of the table, in characters
+
+
+def record(answer: Answer, predictor: Predictor) -> dict[str, Any]:
+    """Return an answer as JSON-able values."""
+    item, found = answer.item, answer.prediction
+    facts: dict[str, Any] = dict(item.place)
+    if item.id is not None:
+        facts["id"] = item.id
+    if found is None:
+        return {**facts, "error": answer.error}
+    names = predictor.class_names
+    facts["class"] = names[found.index]
+    facts["index"] = found.index
+    facts["probabilities"] = dict(zip(names, _rounded(found.probabilities), strict=True))
+    if found.signed is not None:
+        facts["saliency"] = _rounded(found.signed)
+    return facts
+
+
+def plan_record(predictor: Predictor) -> dict[str, Any]:
+    """Return which windows the numbers of `saliency` belong to; it is said once, before them."""
+    return {"plan": {**predictor.plan.to_dict(), "starts": predictor.plan.starts.tolist()}}
+
+
+def to_line(facts: dict[str, Any]) -> str:
+    """Return JSON in one line."""
+    return json.dumps(facts, allow_nan=False)
+
+
+class JsonLines:
+    """Writes an object a line, also for what could not be predicted: that has an `error`."""
+
+    def __init__(self, predictor: Predictor, out: TextIO) -> None:
+        """Write the plan if maps will follow."""
+        self._predictor = predictor
+        self._out = out
+        if predictor.saliency:
+            print(to_line(plan_record(predictor)), file=out, flush=True)
+
+    def __call__(self, answer: Answer) -> None:
+        """Write one line at once: who reads may be waiting for it."""
+        print(to_line(record(answer, self._predictor)), file=self._out, flush=True)
+
+
+class CsvRows:
+    """Writes a row a prediction under a header; errors go to another stream."""
+
+    def __init__(self, predictor: Predictor, out: TextIO, errors: TextIO) -> None:
+        """Write nothing yet: the first answer says whether lines or windows are counted."""
+        self._predictor = predictor
+        self._out = out
+        self._errors = errors
+        self._headed = False
+
+    def __call__(self, answer: Answer) -> None:
+        """Write one row, or complain."""
+        if answer.prediction is None:
+            complain(answer, self._errors)
+            return
+        cells = self._cells(record(answer, self._predictor), answer)
+        if not self._headed:
+            self._headed = True
+            self._out.write(_csv_line(cells))
+        self._out.write(_csv_line(cells.values()))
+        self._out.flush()
+
+    def _cells(self, facts: dict[str, Any], answer: Answer) -> dict[str, Any]:
+        cells = {kind: facts[kind] for kind in answer.item.place}
+        cells |= {"id": facts.get("id", ""), "class": facts["class"], "index": facts["index"]}
+        cells |= {f"p({name})": share for name, share in facts["probabilities"].items()}
+        if "saliency" in facts:
+            starts = self._predictor.plan.starts.tolist()
+            cells |= {f"saliency@{at}": v for at, v in zip(starts, facts["saliency"], strict=True)}
+        return cells
+
+
+class Table:
+    """Writes aligned rows for people; errors go to another stream."""
+
+    def __init__(self, predictor: Predictor, out: TextIO, errors: TextIO) -> None:
+        """Write nothing yet: the first answer says whether lines or windows are counted."""
+        self._predictor = predictor
+        self._out = out
+        self._errors = errors
+        self._headed = False
+        self._width = min(_CLASS_WIDTH, max(map(len, (*predictor.class_names, "class"))))
+
+    def __call__(self, answer: Answer) -> None:
+        """Write one row, or complain."""
+        found, item = answer.prediction, answer.item
+        if found is None:
+            complain(answer, self._errors)
+            return
+        (kind, number), *_ = item.place.items()
+        if not self._headed:
+            self._headed = True
+            reason = "strongest reason" if self._predictor.saliency else ""
+            self._row(kind, "id", "class", "probability", reason)
+        name = self._predictor.class_names[found.index]
+        share = f"{found.probabilities[found.index]:.4f}"
+        reason = "" if found.signed is None else _strongest(found.signed, self._predictor)
+        self._row(str(number), "" if item.id is None else str(item.id), name, share, reason)
+
+    def _row(self, number: str, name: str, label: str, share: str, reason: str) -> None:
+        row = f"{number:>8}  {printable(name):{_ID_WIDTH}}  {printable(label):{self._width}}"
+        print(f"{row}  {share:>11}  {reason}".rstrip(), file=self._out, flush=True)
+
+
+def complain(answer: Answer, errors: TextIO) -> None:
+    """Say what is wrong with an answer that has no prediction."""
+    place = " ".join(f"{kind} {number}" for kind, number in answer.item.place.items())
+    print(printable(f"{place}: {answer.error}"), file=errors, flush=True)
+
+
+def printable(text: str) -> str:
+    """Return text that cannot move a terminal's cursor, nor fail to be encoded."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
+def _strongest(signed: NDArray[np.float32], predictor: Predictor) -> str:
+    window = int(np.abs(signed).argmax())
+    first = int(predictor.plan.starts[window])
+    return f"steps {first} to {first + predictor.plan.width - 1}: {signed[window]:+.3f}"
+
+
+def _csv_line(cells: Iterable[Any]) -> str:
+    line = io.StringIO()
+    safe = (printable(cell) if isinstance(cell, str) else cell for cell in cells)
+    csv.writer(line, lineterminator="\n").writerow(safe)
+    return line.getvalue()
+
+
+def _rounded(values: NDArray[np.floating]) -> list[float]:
+    return [float(f"{value:.{_DIGITS}g}") for value in values.tolist()]

@@ -1,0 +1,179 @@
+"""From a recorded series to a class, and on request to the reasons for it.
+
+NumPy and the runtime only. What nobody asked for is not even imported: neither the golden set
+nor what computes saliency is needed for a class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.bundle.reader import Bundle
+from edgedistill.device.predict.inputs import Item
+from edgedistill.device.predict.windows import Windows
+from edgedistill.device.runtime import Runtime
+from edgedistill.errors import DataError, ModelError, ShapeError, UsageError
+from edgedistill.saliency.perturbation import Floats
+
+# What hears of every prediction: the model's input (C, T), its logits (K,), and the signed map
+# (W,) where one was computed.
+Observer = Callable[[Floats, Floats, "Floats | None"], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What the model says of one series."""
+
+    index: int  # of the class, in the order of the logits
+    probabilities: NDArray[np.float64]  # (K,)
+    signed: Floats | None = None  # support of each window for the class, (W,), in logits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A prediction, or why there is none."""
+
+    item: Item
+    prediction: Prediction | None
+    error: str | None = None
+
+
+class Predictor:
+    """A bundle's model that takes recorded series.
+
+    Args:
+        bundle: opened.
+        runtime: of one of its models.
+        preprocessed: series come as the model takes them, float32 (C, T).
+        saliency: every prediction comes with the signed map of its class.
+        observer: hears of every prediction.
+        observe_every: N, where every Nth prediction comes to the observer with a map; 0 for maps
+            that are computed anyway alone.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        runtime: Runtime,
+        *,
+        preprocessed: bool = False,
+        saliency: bool = False,
+        observer: Observer | None = None,
+        observe_every: int = 0,
+    ) -> None:
+        self.class_names = bundle.class_names
+        self.plan = bundle.plan
+        self.preprocessing = bundle.preprocessing
+        self.preprocessed = preprocessed
+        self.saliency = saliency
+        self._runtime = runtime
+        self._observer = observer
+        self._observe_every = observe_every
+        self._count = 0
+
+    @property
+    def channels(self) -> int:
+        """Channels that a series must have."""
+        recorded, made = self.preprocessing.input_channels, self.preprocessing.channels
+        return made if self.preprocessed else recorded
+
+    def warm(self) -> None:
+        """Ask once about a series of zeros, so that the first real one does not wait."""
+        shape = 1, self.preprocessing.channels, self.preprocessing.length
+        self._asked(np.zeros(shape, dtype=np.float32), explain=self._wants_map(0))
+
+    def predict(self, series: NDArray[np.floating]) -> Prediction:
+        """Return what the model says of one series, (C, T_i).
+
+        Raises:
+            DataError: the series has no values, or infinite ones.
+            ShapeError: it has other channels or, preprocessed, another length.
+            ModelError: the model fails, or gives logits that are not finite.
+        """
+        x = self._input(series)
+        logits, signed = self._asked(x, explain=self._wants_map(self._count))
+        self._count += 1
+        if self._observer is not None:
+            self._observer(x[0], logits, signed)
+        return Prediction(
+            index=int(logits.argmax()),
+            probabilities=_softmax(logits),
+            signed=signed if self.saliency else None,
+        )
+
+    def answer(self, item: Item) -> Answer:
+        """Return the prediction for what was read, or why there is none."""
+        if item.series is None:
+            return Answer(item=item, prediction=None, error=item.error)
+        try:
+            return Answer(item=item, prediction=self.predict(item.series))
+        except DataError as error:
+            return Answer(item=item, prediction=None, error=str(error))
+
+    def windows(self, length: int | None, hop: int | None) -> Windows:
+        """Return what cuts a stream into what the model takes.
+
+        Args:
+            length: steps of a window; None for the model's own.
+            hop: steps from window to window; None for a window.
+
+        Raises:
+            UsageError: the model takes features of a sound, whose length in steps nobody knows
+                but the user; or a number is out of bounds.
+        """
+        if length is None:
+            if self.preprocessing.sample_rate_hz is not None and not self.preprocessed:
+                raise UsageError(
+                    f"The model takes {self.preprocessing.length} frames of a sound. Say with "
+                    "--window how many samples of the waveform a window has."
+                )
+            length = self.preprocessing.length
+        return Windows(self.channels, length, length if hop is None else hop)
+
+    def _wants_map(self, count: int) -> bool:
+        observed = self._observer is not None and self._observe_every > 0
+        return self.saliency or (observed and count % self._observe_every == 0)
+
+    def _input(self, series: NDArray[np.floating]) -> Floats:
+        if not self.preprocessed:
+            return self.preprocessing.apply([series])
+        wanted = self.preprocessing.channels, self.preprocessing.length
+        if series.shape != wanted:
+            raise ShapeError(
+                f"The series has shape {series.shape}; preprocessed ones have {wanted}. Leave "
+                "--preprocessed out for series as they were recorded."
+            )
+        with np.errstate(over="ignore"):
+            x = series[None].astype(np.float32)
+        if not np.isfinite(x).all():
+            raise DataError(
+                "The series has missing or infinite values, which no preprocessed one has."
+            )
+        return x
+
+    def _asked(self, x: Floats, *, explain: bool) -> tuple[Floats, Floats | None]:
+        """Return the logits (K,) and the signed map (W,) of a model's input (1, C, T)."""
+        if explain:
+            from edgedistill.saliency import occlusion
+
+            found = occlusion.explain(self._runtime.logits, x, self.plan)
+            logits, signed = found.logits, found.signed[0]
+        else:
+            logits, signed = self._runtime.logits(x), None
+        classes = len(self.class_names)
+        if logits.shape != (1, classes) or not np.isfinite(logits).all():
+            raise ModelError(
+                f"The model gave logits of shape {logits.shape} that may not be finite; "
+                f"{classes} finite ones are needed. Validate the bundle on this machine."
+            )
+        return logits[0], signed
+
+
+def _softmax(logits: Floats) -> NDArray[np.float64]:
+    shifted = np.exp(logits.astype(np.float64) - float(logits.max()))
+    probabilities: NDArray[np.float64] = shifted / shifted.sum()
+    return probabilities

@@ -1,0 +1,247 @@
+"""Predictions over a socket: a line in, a line out, for several clients at a time.
+
+One thread computes, and clients take turns by the line. A client that does not read its
+answers makes only itself wait; nothing grows while it waits. asyncio, from the standard library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from edgedistill.device.predict.inputs import LineSplitter, SeriesLines
+from edgedistill.device.predict.output import plan_record, record, to_line
+from edgedistill.device.predict.predictor import Answer, Predictor
+from edgedistill.device.predict.service import TICK_S, Service, notify
+from edgedistill.errors import EdgeDistillError, MachineError, UsageError
+
+MAX_CLIENTS: Final = 32
+_CHUNK_BYTES = 1 << 16
+_GRACE_S = 5.0  # for clients to take their last answers when the service stops
+_SOCKET_MODE = 0o660
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a path, or a host and a port."""
+
+    path: Path | None = None
+    host: str = ""
+    port: int = 0
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def to_address(text: str) -> Address:
+    """Return what `unix:PATH` or `HOST:PORT` names.
+
+    Raises:
+        UsageError: it is neither.
+
+    >>> str(to_address("[::1]:5000"))
+    '[::1]:5000'
+    """
+    kind, separator, rest = text.partition(":")
+    if kind == "unix" and rest:
+        return Address(path=Path(rest))
+    host, separator, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if separator and host and port.isascii() and port.isdecimal() and int(port) <= 65535:
+        return Address(host=host, port=int(port))
+    raise UsageError(
+        f"{text!r} is no address. Give unix:PATH, or HOST:PORT such as 127.0.0.1:5000."
+    )
+
+
+def serve(
+    address: Address,
+    predictor: Predictor,
+    service: Service,
+    *,
+    tell: Callable[[str], None],
+    observe: Callable[[Answer], None] = lambda _: None,
+    max_clients: int = MAX_CLIENTS,
+) -> None:
+    """Answer clients until the service stops; what they sent by then is answered.
+
+    Args:
+        address: where to listen; port 0 takes a free one.
+        predictor: answers.
+        service: says when to stop.
+        tell: hears where it listens once clients can connect.
+        observe: hears every answer, after the client.
+        max_clients: at a time; one more is told to come back later.
+
+    Raises:
+        MachineError: the address is taken, or cannot be listened at.
+    """
+    server = _Server(predictor, service, observe, max_clients)
+    asyncio.run(server.run(address, tell))
+
+
+class _Server:
+    def __init__(
+        self,
+        predictor: Predictor,
+        service: Service,
+        observe: Callable[[Answer], None],
+        max_clients: int,
+    ) -> None:
+        self._predictor = predictor
+        self._service = service
+        self._observe = observe
+        self._max_clients = max_clients
+        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    async def run(self, address: Address, tell: Callable[[str], None]) -> None:
+        listening = _listen(address)
+        try:
+            await self._run(address, listening, tell)
+        finally:
+            listening.close()
+            if address.path is not None:
+                address.path.unlink(missing_ok=True)
+
+    async def _run(
+        self, address: Address, listening: socket.socket, tell: Callable[[str], None]
+    ) -> None:
+        server = await asyncio.start_server(self._accept, sock=listening, limit=_CHUNK_BYTES)
+        wake = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        with self._service.signals(lambda: loop.call_soon_threadsafe(wake.set)):
+            self._predictor.warm()
+            notify("READY=1")
+            tell(f"Listening at {_bound(address, listening)}.")
+            while self._service.tick():
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(wake.wait(), TICK_S)
+            server.close()
+            await self._see_off()
+
+    async def _see_off(self) -> None:
+        """Let clients have the answers to what they sent, then hang up."""
+        for writer in self._clients.values():
+            with contextlib.suppress(OSError):  # gone already
+                writer.get_extra_info("socket").shutdown(socket.SHUT_RD)
+        if self._clients:
+            _, slow = await asyncio.wait(self._clients, timeout=_GRACE_S)
+            for task in slow:
+                task.cancel()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker: asyncio runs us as one
+        try:
+            if len(self._clients) >= self._max_clients or self._service.stopped:
+                busy = f"{len(self._clients)} clients are connected. Come back later."
+                await _send(writer, {"error": busy})
+                return
+            self._clients[task] = writer
+            await self._talk(reader, writer)
+        except OSError:
+            pass  # the client left; its answers are nobody's
+        except EdgeDistillError as error:  # of the machine, such as no memory: others may fare well
+            with contextlib.suppress(OSError):
+                await _send(writer, {"error": str(error)})
+        finally:
+            self._clients.pop(task, None)
+            writer.close()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        splitter, lines = LineSplitter(), SeriesLines(self._predictor.channels, header=False)
+        if self._predictor.saliency:
+            await _send(writer, plan_record(self._predictor))
+        while chunk := await reader.read(_CHUNK_BYTES):
+            for line in splitter.feed(chunk):
+                await self._reply(lines, line, writer)
+        if not self._service.stopped:  # half a line of a client that is still there is no line
+            for line in splitter.finish():
+                await self._reply(lines, line, writer)
+
+    async def _reply(
+        self, lines: SeriesLines, line: bytes | None, writer: asyncio.StreamWriter
+    ) -> None:
+        item = lines.item(line)
+        if item is None:
+            return
+        answer = self._predictor.answer(item)
+        await _send(writer, record(answer, self._predictor))
+        self._observe(answer)
+        await asyncio.sleep(0)  # the next client's turn
+
+
+async def _send(writer: asyncio.StreamWriter, facts: dict[str, Any]) -> None:
+    writer.write(to_line(facts).encode() + b"\n")
+    await writer.drain()
+
+
+def _listen(address: Address) -> socket.socket:
+    try:
+        return _unix(address.path) if address.path is not None else _tcp(address)
+    except (OSError, UnicodeError) as error:  # the latter for a name that no host can have
+        reason = getattr(error, "strerror", None) or error
+        raise MachineError(
+            f"Cannot listen at {address}: {reason}. Choose another address, or "
+            "stop what listens there."
+        ) from error
+
+
+def _unix(path: Path) -> socket.socket:
+    """Listen at a path; a socket that a killed service left there goes."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+            _refuse_if_alive(path)
+            path.unlink()
+        before = os.umask(0o777 & ~_SOCKET_MODE)
+        try:
+            listening.bind(str(path))
+        finally:
+            os.umask(before)
+        listening.listen()
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _refuse_if_alive(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            return
+    raise OSError(None, "another process listens there")
+
+
+def _tcp(address: Address) -> socket.socket:
+    family, kind, protocol, _, place = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # clients inherit it
+        listening.bind(place)
+        listening.listen()
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _bound(address: Address, listening: socket.socket) -> Address:
+    if address.path is not None:
+        return address
+    host, port, *_ = listening.getsockname()
+    return Address(host=host, port=port)

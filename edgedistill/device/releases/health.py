@@ -1,0 +1,89 @@
+"""Is a release alive: does it load, and does its model answer as the student did?
+
+A minute's work after a switch, not a judgment: that was the validation's.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from edgedistill.bundle.reader import Bundle, open_bundle
+from edgedistill.device.releases.layout import PROGRAM, Target
+from edgedistill.device.runtime import start
+from edgedistill.device.validate import FIDELITY_TOLERANCE
+from edgedistill.errors import VerificationError
+from edgedistill.runtimes.tensorrt.engines import Engines
+from edgedistill.saliency.perturbation import Floats
+
+TIMEOUT_S: Final = 600  # an engine may have to be built
+
+
+def check(target: Target) -> None:
+    """Load the model of a release, and hold its first answer against the recorded one.
+
+    Raises:
+        VerificationError: it answers otherwise. INT8 has no tolerance of its own: there any finite
+            logits will do.
+        IntegrityError: the bundle is damaged.
+        MachineError: the runtime is missing.
+        ModelError: the runtime cannot run the model.
+    """
+    with open_bundle(target.bundle) as bundle:
+        model = bundle.model(target.model)
+        golden = bundle.golden()
+        engines = Engines() if target.engines is None else Engines(cache=target.engines)
+        runtime = start(model, threads=target.threads, provider=target.provider, engines=engines)
+        said = runtime.logits(golden.series[:1])
+        _compare(said, golden.student.logits[:1], FIDELITY_TOLERANCE.get(model.precision), bundle)
+
+
+def failure(release: Path) -> str | None:
+    """Check a release by its own program, in a process of its own; return what is wrong.
+
+    Args:
+        release: its folder, or a link to it.
+
+    Returns:
+        A sentence without its full stop; None if it is alive.
+    """
+    program = release / PROGRAM
+    ours = [str(program)] if program.exists() else ["-m", "edgedistill.device"]
+    command = [sys.executable, *ours, "releases", "check", str(release)]
+    try:
+        done = subprocess.run(  # noqa: S603 # no shell, and the words are ours
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TIMEOUT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return f"it gave no answer in {TIMEOUT_S} s"
+    if not done.returncode:
+        return None
+    said = done.stderr.strip().splitlines()
+    if not said:
+        return f"its program ended with {done.returncode}"
+    return said[-1].removeprefix("error: ").removesuffix(".")
+
+
+def _compare(said: Floats, recorded: Floats, tolerance: float | None, bundle: Bundle) -> None:
+    if said.shape != recorded.shape or not np.isfinite(said).all():
+        raise VerificationError(
+            f"{bundle.name} answers a series with {said.tolist()}; finite logits of shape "
+            f"{recorded.shape} were recorded. Validate it here, and look at its runtime."
+        )
+    scale = max(float(np.abs(recorded).max()), float(np.finfo(np.float32).tiny))
+    error = float(np.abs(said - recorded).max()) / scale
+    if tolerance is not None and error > tolerance:
+        raise VerificationError(
+            f"{bundle.name} answers a series otherwise than recorded: a logit is off by "
+            f"{error:.2e} of the largest, at most {tolerance:g} is allowed. Validate it here, and "
+            "look at its runtime."
+        )

@@ -1,0 +1,230 @@
+"""Installing a bundle as a release beside those that are there, and removing old ones.
+
+Nothing that is installed is written into, so what runs goes on running.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import edgedistill
+from edgedistill.bundle import signature
+from edgedistill.bundle.manifest import MANIFEST
+from edgedistill.bundle.manifest import read as read_manifest
+from edgedistill.bundle.reader import open_bundle
+from edgedistill.device.releases import disk
+from edgedistill.device.releases.bytecode import compile_program, is_whole
+from edgedistill.device.releases.layout import (
+    BUNDLE,
+    PROGRAM,
+    RECORD,
+    Release,
+    Root,
+    linked,
+    name_of,
+    read,
+)
+from edgedistill.errors import EdgeDistillError, IntegrityError, UsageError
+from edgedistill.io import archives, files
+
+_NEW, _OLD = ".new.", ".old."  # how the folders begin that whoever was killed here leaves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to be installed, but for the bundle."""
+
+    name: str | None = None  # of the release; None: made from the bundle
+    program: Path | None = None  # that comes with it
+    model: str | None = None
+    threads: int | None = None
+    provider: str | None = None
+    allowed_signers: Path | None = None  # None: the bundle need not be signed
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads is {self.threads}; give 1 or more.")
+        if self.program is not None and not self.program.is_file():
+            raise UsageError(f"There is no program at {self.program}. Check the path.")
+
+
+def install(root: Root, archive: Path, request: Request) -> tuple[Release, bool]:
+    """Verify a bundle and install it; the caller holds the lock.
+
+    Args:
+        root: where to.
+        archive: the bundle as a zip.
+        request: how.
+
+    Returns:
+        The release, and whether it is new; the same bundle, installed again in the same way, is
+        not.
+
+    Raises:
+        UsageError: the name is taken, or the bundle has no such model.
+        DataError: the archive cannot be read.
+        IntegrityError: the bundle cannot be trusted.
+        MachineError: the disk is full or read-only, or there is no ssh-keygen.
+    """
+    with _scratch(root) as scratch:
+        archives.unpack(archive, scratch / BUNDLE)
+        release = _verified(scratch / BUNDLE, request)
+        for name in _names(release, request):
+            there = _there(root.folder(name))
+            if there is None:
+                break
+            if _is_same(there, release):
+                return there, False
+        else:
+            raise UsageError(
+                f"There is a release {name!r} of other contents in {root.path}. Choose another "
+                "--name, or leave it out."
+            )
+        release = replace(release, name=name)
+        if request.program is not None:
+            compile_program(request.program, scratch / PROGRAM)
+        files.write_json(scratch / RECORD, release.to_dict())
+        scratch.chmod(0o755)
+        disk.flush_all(scratch)
+        files.swap_in(scratch, root.folder(name))
+        disk.flush(root.releases)
+    return release, True
+
+
+def prune(root: Root, keep: int) -> list[str]:
+    """Remove all but the newest releases, and what killed commands left; the caller holds the lock.
+
+    Engines of TensorRT go with the last release that has their model.
+
+    Args:
+        root: where.
+        keep: how many stay; `current` and `previous` always do, and count.
+
+    Returns:
+        The names of the removed ones.
+
+    Raises:
+        UsageError: keep is negative.
+        MachineError: the disk is read-only.
+    """
+    if keep < 0:
+        raise UsageError(f"keep is {keep}; give 0 or more.")
+    linked_to = {linked(root.current), linked(root.previous)} - {None}
+    others = [name for name in root.names() if name not in linked_to]
+    others.sort(key=lambda name: _installed(root, name), reverse=True)
+    gone = others[max(0, keep - len(linked_to)) :]
+    with files.explained(root.releases):
+        for name in gone:
+            folder = root.folder(name)
+            folder.rename(folder.with_name(f"{_OLD}{name}"))  # whole or absent, also when killed
+        _sweep(root)
+        _forget_engines(root)
+    return sorted(gone)
+
+
+def running_program() -> Path | None:
+    """Return the file of the program that this is run from; None if it is an installed package."""
+    archive = getattr(getattr(edgedistill, "__loader__", None), "archive", None)
+    return None if archive is None else Path(archive)
+
+
+@contextmanager
+def _scratch(root: Root) -> Iterator[Path]:
+    """Yield a new folder among the releases; it may be moved away, or goes afterwards."""
+    with files.explained(root.releases):
+        root.releases.mkdir(parents=True, exist_ok=True)
+        _sweep(root)
+        scratch = Path(tempfile.mkdtemp(dir=root.releases, prefix=_NEW))
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sweep(root: Root) -> None:
+    """Remove what is no release: nobody else works there while the lock is held."""
+    for path in root.releases.glob(".*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _forget_engines(root: Root) -> None:
+    """Remove the engines of models that no release has; none, if one does not say what it has."""
+    _sweep_old(root.engines)
+    manifests = [root.folder(name) / BUNDLE / MANIFEST for name in root.names()]
+    try:
+        listed = [read_manifest(path)["files"] for path in manifests]
+    except (EdgeDistillError, OSError):
+        return
+    models = {facts["sha256"] for each in listed for facts in each.values()}
+    for folder in [path for path in root.engines.glob("[!.]*-*") if path.is_dir()]:
+        digest = folder.name.partition("-")[0]
+        if not any(model.startswith(digest) for model in models):
+            folder.rename(folder.with_name(f"{_OLD}{folder.name}"))  # whole or absent, as a release
+    _sweep_old(root.engines)
+
+
+def _sweep_old(folder: Path) -> None:
+    for path in folder.glob(f"{_OLD}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _verified(bundle: Path, request: Request) -> Release:
+    """Return the release that an unpacked bundle makes, under the bundle's own name."""
+    allowed = request.allowed_signers
+    signer = None if allowed is None else signature.verify(bundle, allowed)
+    with open_bundle(bundle) as opened:
+        opened.model(request.model)
+        name = opened.name
+    return Release(
+        name="",
+        bundle=name,
+        model=request.model,
+        threads=request.threads,
+        provider=request.provider,
+        installed=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        sha256=files.sha256(bundle / MANIFEST),
+        signer=signer,
+        program=None if request.program is None else files.sha256(request.program),
+    )
+
+
+def _names(release: Release, request: Request) -> list[str]:
+    """Return the names to try: the bundle's alone, then one that also says how it is run."""
+    if request.name is not None:
+        return [request.name]
+    name = name_of(release.bundle, release.sha256)
+    return [name, f"{name}-{files.fingerprint(_manner(release))[:6]}"]
+
+
+def _manner(release: Release) -> list[str | int | None]:
+    """Return what makes another release of the same bundle."""
+    return [release.model, release.threads, release.provider, release.program, release.signer]
+
+
+def _is_same(there: Release, release: Release) -> bool:
+    return there.sha256 == release.sha256 and _manner(there) == _manner(release)
+
+
+def _there(folder: Path) -> Release | None:
+    """Return the release in a folder if there is one, and it is whole."""
+    try:
+        found = read(folder)
+        with open_bundle(folder / BUNDLE):
+            whole = found.program is None or is_whole(folder / PROGRAM)
+    except (IntegrityError, UsageError):
+        return None
+    return found if whole else None
+
+
+def _installed(root: Root, name: str) -> str:
+    """Return when a release was installed; damaged ones are the oldest."""
+    try:
+        return root.release(name).installed
+    except IntegrityError:
+        return ""

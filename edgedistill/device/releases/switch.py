@@ -1,0 +1,167 @@
+"""Switching between releases so that a board always has one that runs.
+
+A journal stands from before the links are turned until the new release has answered. Whoever
+finds it later, since the machine died in between, asks the release again and goes on or back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from edgedistill.device.releases import disk, health
+from edgedistill.device.releases.layout import REPORT, Root, linked
+from edgedistill.device.releases.lock import locked
+from edgedistill.errors import ContractError, DataError, IntegrityError, UsageError
+from edgedistill.io import files
+from edgedistill.report import from_json
+
+KEPT: Final = "kept"
+Outcome = Literal["unchanged", "confirmed", "returned"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """How a switch ended that somebody had begun."""
+
+    outcome: Outcome
+    current: str | None  # the release that runs now
+    failed: str | None = None  # the one that was left again
+    reason: str = ""  # why
+
+
+@contextmanager
+def changing(root: Root) -> Iterator[Settlement]:
+    """Hold the lock of a root in which no switch is left open; yield how the last one ended.
+
+    Raises:
+        MachineError: another command holds the lock, or the disk is read-only.
+        IntegrityError: the journal, or a link, is damaged.
+    """
+    with locked(root.lock):
+        yield settle(root)
+
+
+def settle(root: Root) -> Settlement:
+    """Confirm or take back a switch that was not finished; the caller holds the lock.
+
+    Raises:
+        IntegrityError: the journal, or a link, is damaged.
+        MachineError: the disk is read-only.
+    """
+    current = linked(root.current)
+    if not root.journal.exists():
+        return Settlement(outcome="unchanged", current=current)
+    before, to = _journal(root)
+    if current != to:  # it had not been switched yet
+        disk.remove(root.journal)
+        return Settlement(outcome="unchanged", current=current)
+    return _confirm(root, before, to)
+
+
+def switch(root: Root, name: str, *, force: bool = False) -> Settlement:
+    """Make a release the current one if it is healthy; the caller is `changing` the root.
+
+    Args:
+        root: where.
+        name: of the release.
+        force: also one that was not validated here, or broke its contract.
+
+    Raises:
+        UsageError: there is no such release, or it was not validated here.
+        ContractError: it broke its contract here; or it is not healthy, and the one before is
+            current again.
+        IntegrityError: its record is damaged.
+        MachineError: the disk is full or read-only.
+    """
+    root.release(name)
+    if not force:
+        _check_validated(root.folder(name))
+    before = linked(root.current)
+    if before == name:
+        return Settlement(outcome="unchanged", current=name)
+    with files.explained(root.journal):
+        files.write_json(root.journal, {"from": before, "to": name})
+        disk.flush(root.path)
+    disk.point(root.current, root.target(name))
+    found = _confirm(root, before, name)
+    if found.outcome == "returned":
+        back = f"{before} is current again" if before else "no release is current, as before"
+        raise ContractError(f"{name} is not healthy here: {found.reason}. So {back}.")
+    return found
+
+
+def rollback(root: Root) -> Settlement:
+    """Make the previous release the current one again; the caller is `changing` the root.
+
+    Raises:
+        UsageError: there is no previous release.
+        ContractError: it is not healthy any more, so nothing was changed.
+        IntegrityError: its record is damaged.
+        MachineError: the disk is full or read-only.
+    """
+    name = linked(root.previous)
+    if name is None:
+        raise UsageError(f"There is no previous release in {root.path} to return to.")
+    return switch(root, name, force=True)  # it was current, so it had kept its contract
+
+
+def _confirm(root: Root, before: str | None, to: str) -> Settlement:
+    """Keep the release that the links lead to if it is healthy, else go back."""
+    try:
+        reason = health.failure(root.current)
+    except BaseException:
+        _return(root, before)
+        raise
+    if reason is not None:
+        _return(root, before)
+        return Settlement(outcome="returned", current=before, failed=to, reason=reason)
+    if before is not None:
+        disk.point(root.previous, root.target(before))
+    disk.remove(root.journal)
+    return Settlement(outcome="confirmed", current=to)
+
+
+def _return(root: Root, before: str | None) -> None:
+    if before is None:
+        disk.remove(root.current)
+    else:
+        disk.point(root.current, root.target(before))
+    disk.remove(root.journal)
+
+
+def _check_validated(folder: Path) -> None:
+    path = folder / REPORT
+    if not path.exists():
+        raise UsageError(
+            f"{folder.name} was not validated here. Do so first, with `validate {folder}`, or "
+            "switch with --force."
+        )
+    try:
+        verdict = from_json(files.read_json(path)).verdict
+    except DataError as error:
+        raise IntegrityError(
+            f"{path} is unusable: {error} Validate {folder.name} again."
+        ) from error
+    if verdict != KEPT:
+        raise ContractError(
+            f"{folder.name} breaks its contract here, as {path} says. Nothing was switched."
+        )
+
+
+def _journal(root: Root) -> tuple[str | None, str]:
+    """Return from which release to which a switch was begun."""
+    try:
+        found = files.read_json(root.journal)
+        before, to = found["from"], found["to"]
+        for name in (before, to) if before is not None else (to,):
+            root.folder(name)
+    except (DataError, UsageError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"{root.journal} is damaged: {error!r}. See which release should run, with `releases "
+            "list`, remove the file, and switch to that release."
+        ) from error
+    return before, to

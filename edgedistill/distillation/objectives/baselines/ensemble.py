@@ -1,0 +1,82 @@
+"""Several teachers: each has more to say about the series it understands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edgedistill.distillation.objectives.objective import Answer, Batch, Objective
+from edgedistill.errors import ShapeError
+
+Weighting = Literal["correctness", "agreement"]
+
+
+class Ensemble(Objective):
+    """`temperature**2 * KL(mean of the teachers || student)`, the mean weighted a series.
+
+    By correctness, where labels can be trusted: a teacher weighs as much as the probability
+    that it gives to the label. By agreement, without labels: as exp(-KL(mean || teacher)), so
+    that one who stands alone weighs less. Weights are taken at temperature 1 and sum to 1.
+
+    That teachers are weighted by their correctness on labelled series is published. The
+    measures of correctness and agreement are our choice, and what the paper does besides is
+    left out: it also weights the losses of the series, on unlabelled ones by disagreement.
+
+    Source: Wu et al. 2022, arXiv:2204.00548.
+    """
+
+    taught: Tensor
+
+    def __init__(
+        self,
+        teachers: Sequence[Tensor],
+        labels: Tensor,
+        *,
+        temperature: float,
+        weighting: Weighting,
+    ) -> None:
+        """Keep what the teachers say together.
+
+        Args:
+            teachers: each one's logits for all known series, (M, K).
+            labels: of all known series, (M,).
+            temperature: of the distributions that are averaged and learned.
+            weighting: of the teachers.
+
+        Raises:
+            ShapeError: the teachers know different numbers of classes or series.
+        """
+        super().__init__()
+        shapes = [tuple(logits.shape) for logits in teachers]
+        if len({*shapes, (len(labels), shapes[0][1])}) > 1:
+            raise ShapeError(
+                f"The teachers' logits have the shapes {shapes} for {len(labels)} series. All must "
+                "be (series, classes) of one data set; leave out the teacher that differs."
+            )
+        logits = torch.stack(list(teachers))
+        weights = _weights(logits, labels, weighting)
+        softened = functional.softmax(logits / temperature, dim=2)
+        taught = (weights[:, :, None] * softened).sum(dim=0)
+        self.register_buffer("taught", taught, persistent=False)
+        self._temperature = temperature
+
+    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+        """Return the loss, a scalar."""
+        student = functional.log_softmax(answer.logits / self._temperature, dim=1)
+        divergence = functional.kl_div(student, self.taught[batch.rows], reduction="batchmean")
+        return divergence * self._temperature**2
+
+
+def _weights(logits: Tensor, labels: Tensor, weighting: Weighting) -> Tensor:
+    """Return the weights of S teachers for each series, (S, M), from logits (S, M, K)."""
+    log_p = functional.log_softmax(logits, dim=2)
+    if weighting == "correctness":
+        index = labels[None, :, None].expand(len(logits), -1, 1)
+        return functional.softmax(log_p.gather(2, index).squeeze(2), dim=0)  # p / sum of p
+    mean = log_p.exp().mean(dim=0)
+    apart = (mean * (mean.log() - log_p)).nan_to_num().sum(dim=2)  # 0 log 0 is 0
+    return functional.softmax(-apart, dim=0)

@@ -1,0 +1,59 @@
+"""The order of the windows: which ones the teacher finds most important, as a ranking."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from edgedistill.distillation.objectives.maps import MapObjective
+from edgedistill.distillation.objectives.objective import Answer, Batch
+from edgedistill.saliency.occlusion import Explanation
+from edgedistill.saliency.perturbation import PerturbationPlan
+
+
+class Ranking(MapObjective):
+    """How unlikely the student's map finds the teacher's order of its first windows.
+
+    The Plackett-Luce likelihood of a ranking whose first places are drawn in order and whose
+    rest is not ordered, as relaxed ranking distillation defines it for the items of a
+    recommender. Here the items are windows and the scores are signed maps (our choice), and
+    the logarithms are averaged over the places, so that the weight fits any number of windows.
+    A loss of 0 would take infinite distances between the scores.
+
+    Source: Kang et al. 2020 (DE-RRD), arXiv:2012.04357, relaxed ranking distillation.
+    """
+
+    def __init__(self, teacher: Explanation, plan: PerturbationPlan, *, top: float) -> None:
+        """Keep the teacher's maps for all known series.
+
+        Args:
+            teacher: explanation of the M known series under `plan`.
+            plan: the grid of windows and their baseline.
+            top: share of the windows whose order counts, in (0, 1]; at least one does.
+
+        Raises:
+            ShapeError: the maps were made under another plan.
+        """
+        super().__init__(teacher, plan)
+        self._places = max(1, round(top * len(plan.starts)))
+
+    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+        """Return the loss, a scalar; nats a place."""
+        student, teacher = self.maps(batch, answer)
+        return plackett_luce(student, teacher, self._places)
+
+
+def plackett_luce(student: Tensor, teacher: Tensor, places: int) -> Tensor:
+    """Return how unlikely the student's scores find the first places of the teacher's order.
+
+    Args:
+        student: scores of windows, (N, W).
+        teacher: (N, W).
+        places: whose order counts.
+
+    Returns:
+        Nats a place, a scalar.
+    """
+    order = teacher.argsort(dim=1, descending=True, stable=True)
+    scores = student.gather(1, order)
+    left = scores.flip(1).logcumsumexp(dim=1).flip(1)  # of all that are not placed yet
+    return (left - scores)[:, :places].mean()

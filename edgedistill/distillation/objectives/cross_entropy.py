@@ -1,0 +1,16 @@
+"""Cross-entropy with the labels: what a plain student and a teacher learn from."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from edgedistill.distillation.objectives.objective import Answer, Batch, Objective
+
+
+class CrossEntropy(Objective):
+    """The mean cross-entropy with the labels."""
+
+    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+        """Return the loss, a scalar."""
+        return functional.cross_entropy(answer.logits, batch.labels)

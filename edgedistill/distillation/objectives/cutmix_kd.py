@@ -1,0 +1,50 @@
+"""KD on the copies that Temporal Saliency Distillation asks about: CutMix for time series."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from edgedistill.distillation.objectives.cutmix_windows import Ask, OpposingObjective
+from edgedistill.distillation.objectives.kd import softened_kl
+from edgedistill.distillation.objectives.objective import Answer, Batch
+from edgedistill.saliency.perturbation import Floats, Ints
+from edgedistill.teachers.window_cache import Bank
+
+
+class CutMixKD(OpposingObjective):
+    """KD's loss on copies with windows of another class, the mean over copies.
+
+    TSD compares how far a window moves the classes and forgets where to; here the student copies
+    where to. The teacher labels the copies, as in CutMix (Yun et al. 2019, arXiv:1905.04899) under
+    distillation (Wang et al. 2020, arXiv:2012.02909). Many narrow windows of a series, followed
+    from one pass over it, are ours.
+    """
+
+    def __init__(
+        self,
+        teacher: Ask | Bank,
+        donors: Floats,
+        donor_labels: Ints,
+        *,
+        windows: int,
+        width: int,
+        temperature: float,
+        seed: int = 0,
+    ) -> None:
+        """Keep the teacher and the series to draw windows from.
+
+        Args:
+            teacher, donors, donor_labels, windows, width, seed: of the windows, as in
+                `OpposingObjective`.
+            temperature: that softens both distributions.
+
+        Raises:
+            ShapeError: the bank holds windows of another width, or fewer than W a series.
+        """
+        super().__init__(teacher, donors, donor_labels, windows=windows, width=width, seed=seed)
+        self._temperature = temperature
+
+    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+        """Return the loss, a scalar."""
+        student, teacher = (said.perturbed.flatten(0, 1) for said in self.said(batch, answer))
+        return softened_kl(student, teacher, self._temperature)

@@ -1,0 +1,60 @@
+"""One objective at several widths of windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from edgedistill.distillation.objectives.objective import Answer, Batch, Objective, Windows
+
+
+class Scales(Objective):
+    """The weighted mean of objectives that each ask about windows of one width.
+
+    A narrow window shows where a short event counts, a wide one what several steps say
+    together. That they are compared at once is ours.
+    """
+
+    def __init__(self, parts: Sequence[Objective], weights: Sequence[float]) -> None:
+        """Keep the objectives.
+
+        Args:
+            parts: each asks about windows of one width, and reads nothing but their answers.
+            weights: of the parts; they are divided by their sum.
+        """
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self._shares = [weight / sum(weights) for weight in weights]
+
+    def windows(self, batch: Batch) -> Windows | None:
+        """Return the windows of all parts."""
+        asked = [part.windows(batch) for part in cast("list[Objective]", list(self.parts))]
+        first, *others = [windows for windows in asked if windows is not None]
+        return replace(first, others=tuple(others))
+
+    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+        """Return the loss, a scalar."""
+        windows, changes = answer.perturbed()
+        numbers = [each.patches.shape[1] for each in windows.widths]
+        pieces = torch.split(changes, numbers, dim=1)
+        losses = [
+            share * part(batch, replace(answer, windows=replace(each, others=()), changes=piece))
+            for share, part, each, piece in zip(
+                self._shares, self.parts, windows.widths, pieces, strict=True
+            )
+        ]
+        return torch.stack(losses).sum()
+
+
+def shared(windows: int, widths: int) -> list[int]:
+    """Return how many of the windows of a step each width gets; the first gets what is left over.
+
+    >>> shared(50, 3)
+    [18, 16, 16]
+    """
+    each, left = divmod(windows, widths)
+    return [each + left, *[each] * (widths - 1)]

@@ -1,0 +1,133 @@
+"""What every objective is made of."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from edgedistill.distillation.features import Features
+from edgedistill.errors import ConfigError
+
+ROUNDING = 1e-9  # of sums of shares
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some rows of the series that training knows."""
+
+    rows: Tensor  # (N,) into all known series, for what was computed beforehand
+    series: Tensor  # (N, C, T)
+    labels: Tensor  # (N,)
+    step: int = 0  # counts optimizer steps; seeds what is drawn anew at each
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Perturbations that a student is asked about."""
+
+    starts: Tensor  # (N, W), or (1, W) if all series share them
+    patches: Tensor  # what stands in each window, (N, W, C, w)
+    others: tuple[Windows, ...] = ()  # of other widths
+
+    @property
+    def widths(self) -> tuple[Windows, ...]:
+        """Return these windows and the others, a width each."""
+        return self, *self.others
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the student says of a batch in other views."""
+
+    series: Tensor  # the views, (V, N, C, T)
+    logits: Tensor  # (V, N, K)
+    features: Features  # as in `Answer`, with V in front
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the student says of a batch."""
+
+    logits: Tensor  # (N, K)
+    windows: Windows | None = None  # what the objective asked besides
+    changes: Tensor | None = None  # of the logits by each window, width by width, (N, W, K)
+    features: Features = field(default_factory=dict)  # what the layers gave that were asked for
+    seen: Seen | None = None  # of the views that the objective asked about
+
+    def perturbed(self) -> tuple[Windows, Tensor]:
+        """Return the windows that were asked about, and how they change the logits, (N, W, K)."""
+        if self.windows is None or self.changes is None:
+            raise TypeError("This objective needs the answers to its windows.")
+        return self.windows, self.changes
+
+    def other_views(self) -> Seen:
+        """Return the views that were asked about, with what the student says of them."""
+        if self.seen is None:
+            raise TypeError("This objective needs the answers to its views.")
+        return self.seen
+
+
+class Objective(nn.Module):
+    """A loss of the student's logits, and of what else it asks for: windows, views, layers.
+
+    What it has to learn itself, its parameters, is trained along with the student. What it
+    must remember when a killed run goes on is a persistent buffer; what it was given is not.
+    """
+
+    layers: tuple[str, ...] = ()  # of the student, whose outputs `forward` reads
+
+    def windows(self, batch: Batch) -> Windows | None:
+        """Return the perturbations the student must answer; by default none."""
+        del batch
+        return None
+
+    def views(self, batch: Batch) -> Tensor | None:
+        """Return other versions of the series to answer, (V, N, C, T); by default none."""
+        del batch
+        return None
+
+    @abstractmethod
+    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+        """Return the loss of the student's answer to a batch, a scalar."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """An objective with its weight, and the shares of the epochs in which it joins.
+
+    It joins after `start`; over the next `ramp` its weight grows linearly from 0 to `weight`.
+    """
+
+    objective: Objective
+    weight: float = 1.0
+    start: float = 0.0  # in [0, 1)
+    ramp: float = 0.0  # 0: the whole weight at once; start + ramp is at most 1
+
+    def __post_init__(self) -> None:
+        check_ramp(self.start, self.ramp)
+
+    @property
+    def joined(self) -> float:
+        """Return the share of the epochs after which it counts in full."""
+        return min(1.0, self.start + self.ramp)  # 1/3 + 2/3 may round to more
+
+    def weight_at(self, share: float) -> float:
+        """Return its weight after a share of training, 0 before it joins."""
+        if share >= self.joined:
+            return self.weight
+        return self.weight * max(0.0, share - self.start) / self.ramp if self.ramp else 0.0
+
+
+def check_ramp(start: float, ramp: float) -> None:
+    """Refuse a ramp that training would not see the end of.
+
+    Raises:
+        ConfigError: it is below 0, or ends after the last epoch.
+    """
+    if not 0 <= ramp <= 1 - start + ROUNDING:
+        raise ConfigError(
+            f"ramp is {ramp:g} beside a start of {start:g}. Both are shares of the epochs: let "
+            f"ramp be at least 0 and at most {1 - start:g}."
+        )

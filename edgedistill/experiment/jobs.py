@@ -1,0 +1,188 @@
+"""The two kinds of work in an experiment: teach a set once, and distill one student.
+
+Both are functions of small values that pickle, so that they run in any process. What
+is whole already is read, not made again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import numba
+import torch
+
+from edgedistill import __version__
+from edgedistill.data import Prepared
+from edgedistill.errors import EdgeDistillError
+from edgedistill.experiment.scores import Scores, reference_scores, student_scores
+from edgedistill.io.files import fingerprint, read_json, sha256, write_json
+from edgedistill.pipeline import networks
+from edgedistill.pipeline.objectives.builders import objective
+from edgedistill.pipeline.objectives.context import Lesson
+from edgedistill.pipeline.progress import silent
+from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
+from edgedistill.pipeline.stages.data import prepare_data
+from edgedistill.pipeline.stages.student import make_student, student_key
+from edgedistill.pipeline.stages.student_branches import branch_key
+from edgedistill.pipeline.stages.teacher import KNOWLEDGE, make_teacher, open_knowledge
+from edgedistill.recipe.objectives import OpposingTerm, TSDMapsTerm
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.teachers.outputs import Knowledge
+
+SCORES = "scores.json"
+_TEACHER, _REFERENCES, _WORK, _HELD = "teacher", "references", ".work", "in-use"
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One student: a method on a set, from a seed."""
+
+    name: str  # of its folder
+    shared: Recipe  # decides splits and teacher, by its own seed
+    recipe: Recipe  # the method's; its seed is the student's
+    folder: Path  # of the set
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What the students of a set share, and who they are."""
+
+    shared: Recipe
+    methods: tuple[Recipe, ...]
+    runs: tuple[Run, ...]
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """A set that is ready for its students."""
+
+    references: Scores  # of the teacher, of a second one, of an untrained student
+    done: Mapping[str, Scores] = field(default_factory=dict)  # of the students that are whole
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Work that did not succeed, and what was said."""
+
+    message: str
+
+
+def attempt(work: Callable[[_T], _R], what: _T) -> _R | Failure:
+    """Do one piece of work on one thread; what goes wrong is told, not raised."""
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+    try:
+        return work(what)
+    except EdgeDistillError as error:
+        return Failure(str(error))
+    except Exception as error:  # noqa: BLE001 - one run of a thousand must not end the others
+        return Failure(f"{type(error).__name__}: {error}")
+
+
+def teach(lessons: Lessons) -> Taught:
+    """Train or take the teacher of a set, unless that is done, and see which students are whole."""
+    shared, folder = lessons.shared, lessons.folder
+    data = prepare_data(shared)
+    _hold(folder)
+    key = _teacher_key(shared, data)
+    if not is_unchanged(folder / _TEACHER, key):
+        make_stage(folder / _TEACHER, key, lambda f, work: make_teacher(shared, data, f, work))
+    references = _references(lessons, data)
+    done = {
+        run.name: read_json(folder / run.name / SCORES)
+        for run in lessons.runs
+        if is_unchanged(folder / run.name, student_key(run.recipe, data, run.folder / _TEACHER))
+    }
+    if len(done) < len(lessons.runs):
+        _fill_banks(lessons, data)
+    return Taught(references, done)
+
+
+def distill(run: Run) -> Scores:
+    """Distill and measure one student, unless that is done, and return its scores."""
+    data = prepare_data(run.shared)
+    folder, key = run.folder / run.name, student_key(run.recipe, data, run.folder / _TEACHER)
+    if not is_unchanged(folder, key):
+        make_stage(folder, key, lambda whole, work: _distill(run, data, whole, work))
+    scores: Scores = read_json(folder / SCORES)
+    return scores
+
+
+def release(folder: Path) -> None:
+    """Let the working folder of a set go, once none of its runs is under way."""
+    with suppress(OSError):  # not there, or not empty: a bank, or something to go on from
+        (folder / _WORK / _HELD).unlink()
+        (folder / _WORK).rmdir()
+
+
+def _hold(folder: Path) -> None:
+    """Keep the working folder of a set in place.
+
+    A stage that is done removes it if it is empty, maybe just when another begins there.
+    """
+    (folder / _WORK).mkdir(parents=True, exist_ok=True)
+    (folder / _WORK / _HELD).touch()
+
+
+def _teacher_key(shared: Recipe, data: Prepared) -> str:
+    """Return the key of everything that a teacher depends on."""
+    values = shared.to_dict()
+    named = [shared.teacher.source, shared.teacher.weights]
+    brought = [sha256(Path(n)) for n in named if n is not None and Path(n).is_file()]
+    sections = [values[key] for key in ("seed", "teacher", "saliency", "references")]
+    return fingerprint([__version__, data.fingerprint, sections, brought, *branch_key(shared)])
+
+
+def _references(lessons: Lessons, data: Prepared) -> Scores:
+    folder = lessons.folder / _REFERENCES
+    shared = lessons.shared.student
+    student = [shared.family, shared.width, shared.depth, shared.explained]
+    values = lessons.shared.to_dict()
+    sections = [values[key] for key in ("seed", "saliency", "references")]
+    answers = sha256(lessons.folder / _TEACHER / KNOWLEDGE)
+    key = fingerprint([__version__, data.fingerprint, answers, student, sections])
+    if not is_unchanged(folder, key):
+        knowledge, facts = open_knowledge(lessons.folder / _TEACHER)
+        found = reference_scores(lessons.shared, data, knowledge, facts.get("ceiling"))
+        make_stage(folder, key, lambda whole, _: write_json(whole / SCORES, found))
+    scores: Scores = read_json(folder / SCORES)
+    return scores
+
+
+def _distill(run: Run, data: Prepared, whole: Path, work: Path) -> None:
+    began = time.perf_counter()
+    make_student(run.recipe, data, run.folder / _TEACHER, whole, work)
+    seconds = time.perf_counter() - began
+    knowledge, _ = open_knowledge(run.folder / _TEACHER)
+    found = student_scores(run.recipe, data, whole, knowledge)
+    write_json(whole / SCORES, {**found, "seconds": seconds})
+
+
+def _fill_banks(lessons: Lessons, data: Prepared) -> None:
+    """Ask teachers about windows and for maps before students do, who would all ask at once."""
+    knowledge, _ = open_knowledge(lessons.folder / _TEACHER)
+    for recipe in lessons.methods:
+        for term in recipe.student.objectives:
+            if isinstance(term, TSDMapsTerm) or (isinstance(term, OpposingTerm) and term.bank):
+                with suppress(EdgeDistillError):  # the run itself says what is wrong
+                    objective(term, _lesson(lessons, recipe, data, knowledge))
+
+
+def _lesson(lessons: Lessons, recipe: Recipe, data: Prepared, knowledge: Knowledge) -> Lesson:
+    return Lesson(
+        recipe=recipe,
+        data=data,
+        teacher=lessons.folder / _TEACHER,
+        knowledge=knowledge,
+        student=networks.fresh(recipe.student, data, seed=recipe.seed),
+        home=lessons.folder / _WORK,
+        tell=silent,
+    )

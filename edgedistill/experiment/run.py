@@ -1,0 +1,175 @@
+"""Run what a plan asks for and is not there yet, and keep the table of what is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from edgedistill.device.telemetry import environment
+from edgedistill.errors import MachineError, UsageError
+from edgedistill.experiment import executors, results
+from edgedistill.experiment.executors import Kind, Submit
+from edgedistill.experiment.jobs import (
+    Failure,
+    Lessons,
+    Run,
+    Taught,
+    attempt,
+    distill,
+    release,
+    teach,
+)
+from edgedistill.experiment.plan import Plan
+from edgedistill.experiment.results import RESULTS, Row
+from edgedistill.experiment.scores import Scores
+from edgedistill.io.files import write_json, write_text
+from edgedistill.pipeline.progress import Progress, silent
+from edgedistill.pipeline.provenance import now, versions
+
+PLAN, ENVIRONMENT, RUNS = "plan.yaml", "environment.json", "runs"
+
+
+def run(
+    plan: Plan,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    executor: Kind = "local",
+    tell: Progress = silent,
+) -> list[Row]:
+    """Run an experiment and return its table; what an earlier call finished is not done again.
+
+    Args:
+        plan: sets, methods, seeds.
+        out: folder for the table and for every teacher and student.
+        jobs: processes of the local executor; None for one a core.
+        executor: this machine, or a Ray cluster.
+        tell: progress, in sets and in runs.
+
+    Raises:
+        UsageError: `jobs` makes no sense.
+        MachineError: Ray is missing, or a process died. A run that fails is a row of the table.
+    """
+    out = out.resolve()
+    write_text(out / PLAN, plan.text)
+    write_json(
+        out / ENVIRONMENT,
+        {"created": now(), "executor": executor, "environment": {**environment(), **versions()}},
+    )
+    with _submit(executor, jobs, len(plan.runs)) as submit:
+        return _Experiment(plan, out, submit, tell).run()
+
+
+@contextmanager
+def _submit(executor: Kind, jobs: int | None, runs: int) -> Iterator[Submit]:
+    """Yield what starts work."""
+    if jobs is not None and (executor == "ray" or jobs < 1):
+        raise UsageError(
+            f"jobs is {jobs}; it must be at least 1, and is for the local executor alone: a Ray "
+            "cluster runs as many as it has cores."
+        )
+    if executor == "ray":
+        with executors.on_ray() as submit:
+            yield submit
+        return
+    try:
+        with executors.local(min(jobs or executors.cores(), runs)) as submit:
+            yield submit
+    except BrokenProcessPool as error:
+        raise MachineError(
+            "A process of the experiment died, maybe for want of memory. Run it again to go on, "
+            "with fewer --jobs."
+        ) from error
+
+
+class _Experiment:
+    """What is under way, and what is known so far."""
+
+    def __init__(self, plan: Plan, out: Path, submit: Submit, tell: Progress) -> None:
+        self._plan, self._out, self._submit, self._tell = plan, out, submit, tell
+        self._rows: dict[tuple[str, str, int], Row] = {}
+        self._pending: dict[Future[Any], tuple[str, tuple[str, int] | None]] = {}  # None: teaching
+        self._references: dict[str, Scores] = {}
+        self._heard = 0  # sets whose teacher is there, or failed
+        self._runs = {name: self._runs_of(name) for name in plan.sets}
+
+    def run(self) -> list[Row]:
+        """Teach every set, distill every student as soon as its teacher is there."""
+        self._write()
+        try:
+            for name in self._plan.sets:
+                future = self._submit(partial(attempt, teach), self._lessons(name))
+                self._pending[future] = (name, None)
+            while self._pending:
+                for future in wait(self._pending, return_when=FIRST_COMPLETED).done:
+                    self._take(*self._pending.pop(future), future.result())
+        finally:
+            for name in self._plan.sets:
+                release(self._folder(name))
+        return self._sorted()
+
+    def _take(self, name: str, whose: tuple[str, int] | None, found: Any) -> None:
+        """Note what a piece of work gave, and start what waited for it."""
+        if whose is None:
+            self._begin(name, found)
+        else:
+            self._note(name, whose, found)
+        self._write()
+        self._tell("runs", len(self._rows), len(self._plan.runs))
+
+    def _begin(self, name: str, taught: Taught | Failure) -> None:
+        self._heard += 1
+        self._tell("teachers", self._heard, len(self._plan.sets))
+        if isinstance(taught, Failure):
+            for whose in self._runs[name]:
+                self._note(name, whose, taught)
+            return
+        self._references[name] = taught.references
+        for whose, run in self._runs[name].items():
+            if run.name in taught.done:
+                self._note(name, whose, taught.done[run.name])
+            else:
+                self._pending[self._submit(partial(attempt, distill), run)] = (name, whose)
+
+    def _note(self, name: str, whose: tuple[str, int], found: Scores | Failure) -> None:
+        method, seed = whose
+        error = " ".join(found.message.split()) if isinstance(found, Failure) else None
+        scores: Scores = {} if isinstance(found, Failure) else found
+        values = {**scores, **self._references.get(name, {})}
+        numbers = {key: float(v) for key in results.NUMBERS if (v := values.get(key)) is not None}
+        weights = str(values.get("weights", ""))
+        self._rows[name, method, seed] = Row(name, method, seed, error, numbers, weights)
+
+    def _write(self) -> None:
+        results.write(self._out / RESULTS, self._sorted())
+
+    def _sorted(self) -> list[Row]:
+        return [self._rows[key] for key in self._plan.runs if key in self._rows]
+
+    def _runs_of(self, name: str) -> dict[tuple[str, int], Run]:
+        return {
+            (method, seed): Run(
+                name=f"{method}-{seed}",
+                shared=self._plan.sets[name],
+                recipe=self._plan.methods[name, method].model_copy(update={"seed": seed}),
+                folder=self._folder(name),
+            )
+            for of, method, seed in self._plan.runs
+            if of == name
+        }
+
+    def _lessons(self, name: str) -> Lessons:
+        return Lessons(
+            shared=self._plan.sets[name],
+            methods=tuple(r for (of, _), r in self._plan.methods.items() if of == name),
+            runs=tuple(self._runs[name].values()),
+            folder=self._folder(name),
+        )
+
+    def _folder(self, name: str) -> Path:
+        return self._out / RUNS / name

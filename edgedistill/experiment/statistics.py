@@ -1,0 +1,193 @@
+"""From the table of an experiment to what it says: means, intervals, ranks, tests.
+
+A method's score on a set is its mean over student seeds. Its interval is Student's t: a
+bootstrap of three to five values is far too narrow. It speaks of other student seeds
+only; the teacher and the split of a set are one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from edgedistill.errors import DataError
+from edgedistill.evaluation.metrics import Estimate
+from edgedistill.experiment.results import MEASURES, Row
+
+ALPHA = 0.05
+LOWER_IS_BETTER = frozenset({"kl", "ece", "validation_kl"})
+FEWEST_FOR_RANKS = 2  # sets; of methods, Friedman's test and the diagram take three
+_LARGEST_EXACT = 20  # sets; beyond, no smallest p needs a warning
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two methods under a two-sided Wilcoxon signed-rank test over sets."""
+
+    first: str
+    second: str
+    wins: int  # sets on which the first is better
+    losses: int
+    p: float
+    adjusted_p: float  # by Holm, over all pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What an experiment says about one measure."""
+
+    metric: str
+    methods: tuple[str, ...]
+    sets: tuple[str, ...]  # on which every method has a score
+    left_out: tuple[str, ...]  # sets on which a method has none
+    scores: Floats  # (sets, methods)
+    ranks: Floats  # mean over sets, (methods,); 1 is best
+    friedman_p: float | None  # None: fewer than three methods or two sets, or all the same
+    pairs: tuple[Pair, ...]
+    notes: tuple[str, ...]  # what the numbers cannot say
+
+
+def compare(rows: Sequence[Row], metric: str) -> Comparison:
+    """Return what the rows say about a measure.
+
+    Raises:
+        DataError: it is no measure, or no set has a score of every method.
+    """
+    if metric not in MEASURES:
+        raise DataError(f"There is no measure {metric!r}. Choose one of {', '.join(MEASURES)}.")
+    methods = tuple(dict.fromkeys(row.method for row in rows))
+    named = tuple(dict.fromkeys(row.set for row in rows))
+    means = {(s, m): e.value for (s, m), e in estimates(rows, metric).items()}
+    sets = tuple(s for s in named if all((s, m) in means for m in methods))
+    if not sets:
+        raise DataError(
+            f"No set has {metric} of every method, so there is nothing to compare. Run the "
+            "experiment to its end, or see the column error of its table."
+        )
+    scores = np.array([[means[s, m] for m in methods] for s in sets])
+    signs = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    return Comparison(
+        metric=metric,
+        methods=methods,
+        sets=sets,
+        left_out=tuple(s for s in named if s not in sets),
+        scores=scores,
+        ranks=np.asarray(stats.rankdata(-signs * scores, axis=1).mean(axis=0)),
+        friedman_p=_friedman(scores),
+        pairs=_pairs(signs * scores, methods),
+        notes=_notes(len(sets), len(methods)),
+    )
+
+
+def estimates(rows: Sequence[Row], column: str) -> dict[tuple[str, str], Estimate]:
+    """Return the mean over seeds of a column by set and method, with its 95 % t-interval.
+
+    One seed gives no interval: its ends are the value.
+    """
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        if column in row.numbers and row.error is None:
+            found.setdefault((row.set, row.method), []).append(row.numbers[column])
+    return {key: estimate(values, limits(column)) for key, values in found.items()}
+
+
+def limits(column: str) -> tuple[float, float]:
+    """Return the values that a measure can have."""
+    if column == "kl":
+        return 0.0, np.inf
+    return (-1.0 if column.startswith(("saliency_", "unseen_")) else 0.0), 1.0
+
+
+def estimate(values: Sequence[float], limits: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
+    """Return the mean of some seeds with its 95 % t-interval, cut at what the measure can be.
+
+    >>> found = estimate([0.8, 0.9, 1.0], limits=(0.0, 1.0))
+    >>> round(found.low, 3), round(found.value, 3), round(found.high, 3)
+    (0.652, 0.9, 1.0)
+    """
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Estimate(mean, mean, mean)
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return Estimate(mean, max(mean - half, limits[0]), min(mean + half, limits[1]))
+
+
+def references(rows: Sequence[Row], column: str) -> dict[str, float]:
+    """Return a column that is the same in all rows of a set, by set."""
+    return {row.set: row.numbers[column] for row in rows if column in row.numbers}
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for their number.
+
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(p_values), 0, -1)
+    raised = np.minimum(1, np.maximum.accumulate(np.asarray(p_values)[order] * factors))
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = raised
+    return [float(p) for p in adjusted]
+
+
+def _friedman(scores: Floats) -> float | None:
+    sets, methods = scores.shape
+    if methods < 3 or sets < FEWEST_FOR_RANKS or (scores == scores[:, :1]).all():
+        return None
+    return float(stats.friedmanchisquare(*scores.T).pvalue)
+
+
+def _pairs(scores: Floats, methods: Sequence[str]) -> tuple[Pair, ...]:
+    """Return every two methods compared; more is better in `scores`."""
+    indices = list(itertools.combinations(range(len(methods)), 2))
+    p_values = [_wilcoxon(scores[:, i] - scores[:, j]) for i, j in indices]
+    return tuple(
+        Pair(
+            first=methods[i],
+            second=methods[j],
+            wins=int((scores[:, i] > scores[:, j]).sum()),
+            losses=int((scores[:, i] < scores[:, j]).sum()),
+            p=p,
+            adjusted_p=adjusted,
+        )
+        for (i, j), p, adjusted in zip(indices, p_values, holm(p_values), strict=True)
+    )
+
+
+def _wilcoxon(differences: Floats) -> float:
+    """Return the two-sided p of a signed-rank test; no difference anywhere is no evidence."""
+    if not differences.any():
+        return 1.0
+    with warnings.catch_warnings():  # few sets: the notes say so
+        warnings.simplefilter("ignore", UserWarning)
+        return float(stats.wilcoxon(differences, zero_method="wilcox").pvalue)
+
+
+def _notes(sets: int, methods: int) -> tuple[str, ...]:
+    """Return what is too few to be told."""
+    notes = []
+    pairs = methods * (methods - 1) // 2
+    smallest = 2.0 ** (1 - sets)  # every set says the same
+    if pairs and sets <= _LARGEST_EXACT and smallest * pairs >= ALPHA:
+        enough = next(n for n in itertools.count(sets) if 2.0 ** (1 - n) * pairs < ALPHA)
+        notes.append(
+            f"{sets} sets are too few to tell methods apart: the smallest p that Wilcoxon's test "
+            f"can give is {smallest:.3g}, times {pairs} by Holm. At least {enough} sets are needed "
+            f"for {methods} methods."
+        )
+    if methods == 2:
+        notes.append("Two methods: Wilcoxon's test says it all; Friedman's takes three.")
+    if methods == 1:
+        notes.append("One method: there is nothing to rank.")
+    return tuple(notes)

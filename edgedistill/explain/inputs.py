@@ -1,0 +1,265 @@
+"""From what a person names to a series, the models that answer for it, and a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from edgedistill.bundle.reader import MANIFEST, Bundle, open_bundle
+from edgedistill.data import Prepared
+from edgedistill.errors import ShapeError, UsageError
+from edgedistill.explain.models import (
+    LOGITS_ALONE,
+    Recorded,
+    Voice,
+    Who,
+    asked,
+    named_teacher,
+    network_of,
+)
+from edgedistill.io.files import read_json
+from edgedistill.pipeline import networks
+from edgedistill.pipeline.stages.data import prepare_data, read_source
+from edgedistill.pipeline.stages.evaluate import start_here
+from edgedistill.pipeline.stages.student import TRIALS
+from edgedistill.pipeline.stages.teacher import FACTS as TEACHER_FACTS
+from edgedistill.pipeline.stages.teacher import open_teacher, plan_of
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.saliency.occlusion import Explanation
+from edgedistill.saliency.perturbation import Baseline, Floats, PerturbationPlan
+from edgedistill.teachers import OnnxTeacher
+
+RECIPE = "recipe.yaml"  # of a run
+_NO_DATA = "Name the data whose test series are explained, such as --data GunPoint."
+_ONLY_GOLDEN = (
+    "The bundle holds its teacher's maps of golden series under its own plan only, so the student "
+    "stands alone. Name the teacher with --teacher."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows:
+    """What a person wants otherwise than the plan has it; None leaves it."""
+
+    width: int | None = None
+    stride: int | None = None  # None beside a width: half of it
+    baseline: Baseline | None = None
+
+    def of(self, plan: PerturbationPlan) -> PerturbationPlan:
+        """Return the plan with these changes."""
+        usual = plan.stride if self.width is None else max(1, self.width // 2)
+        return replace(
+            plan,
+            width=plan.width if self.width is None else self.width,
+            stride=usual if self.stride is None else self.stride,
+            baseline=self.baseline or plan.baseline,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """One series, who is asked about it, and how."""
+
+    series: Floats  # (1, C, T), preprocessed
+    index: int
+    origin: str  # such as "test series 3 of GunPoint"
+    label: str
+    class_names: tuple[str, ...]
+    plan: PerturbationPlan
+    voices: tuple[Voice | Recorded, ...]  # the teacher first, if it is there
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Series:
+    """A chosen series, and what it was chosen from."""
+
+    series: Floats  # (1, C, T)
+    origin: str
+    label: str
+
+
+def open_subject(
+    path: Path,
+    index: int,
+    *,
+    recipe: Recipe | None = None,
+    teacher: str | None = None,
+    trust: bool = False,
+    windows: Windows | None = None,
+) -> Subject:
+    """Open a model, its teacher if there is one, and a series for them.
+
+    Args:
+        path: an ONNX file, the folder of a run or of its teacher or student, or a bundle.
+        index: of the series, from 0: among the test series of the recipe's data, or among
+            the golden series of a bundle without a recipe.
+        recipe: names the data; needed for all but a bundle.
+        teacher: a brought teacher, or the folder of a teacher stage; it takes the place of
+            the one that a run or a bundle has.
+        trust: whether a joblib teacher may run the code it contains.
+        windows: changes to the plan of the run or bundle, or to the default plan.
+
+    Raises:
+        UsageError: nothing that can be explained, no such series, or data is not named.
+        DataError: data or a model that cannot be used, or that do not fit each other.
+        IntegrityError: a bundle that cannot be trusted.
+    """
+    windows = windows or Windows()
+    if not path.exists():
+        raise UsageError(f"There is no {path}. Check the path.")
+    if path.suffix.lower() == ".zip" or (path / MANIFEST).is_file():
+        with open_bundle(path) as bundle:
+            return _of_bundle(bundle, index, recipe, teacher, trust, windows)
+    if recipe is None:
+        raise UsageError(_NO_DATA)
+    data = prepare_data(recipe)
+    recorded = recorded_plan(path, *([] if teacher is None else [Path(teacher)]))
+    plan = windows.of(recorded or plan_of(recipe, data.train.x.shape[2]))
+    voice, own, notes = _opened(path, recipe, data, brought=teacher is not None)
+    if teacher is not None:
+        weights = recipe.teacher.weights
+        own = named_teacher(teacher, data.class_names, data.train.x, weights, trust)
+        if voice.who == "model":
+            voice = replace(voice, who="student")
+    chosen = _test_series(data, index)
+    return Subject(
+        series=chosen.series,
+        index=index,
+        origin=chosen.origin,
+        label=chosen.label,
+        class_names=data.class_names,
+        plan=fitting(plan, data.train.x.shape[2]),
+        voices=(voice,) if own is None else (own, voice),
+        notes=notes,
+    )
+
+
+def recorded_plan(*places: Path) -> PerturbationPlan | None:
+    """Return the plan of the first run, or folder of a teacher, that was asked under one."""
+    for folder in (folder for place in places for folder in (place / "teacher", place)):
+        if (folder / TEACHER_FACTS).is_file():
+            return PerturbationPlan.from_dict(read_json(folder / TEACHER_FACTS)["plan"])
+    return None
+
+
+def fitting(plan: PerturbationPlan, length: int) -> PerturbationPlan:
+    """Return a plan if it is of series of this length, in steps; else refuse it.
+
+    Raises:
+        ShapeError: it is of another.
+    """
+    if plan.length != length:
+        raise ShapeError(
+            f"The plan is of series of {plan.length} steps; these have {length}. Name the data of "
+            f"the run, or set their length: --set data.length={plan.length}."
+        )
+    return plan
+
+
+def _opened(
+    path: Path, recipe: Recipe, data: Prepared, *, brought: bool
+) -> tuple[Voice, Voice | None, tuple[str, ...]]:
+    """Return the model of a file or folder, the teacher of a run, and what is to be said."""
+    own = data.class_names, data.train.x
+    if path.suffix.lower() == ".onnx":
+        found = OnnxTeacher(path, classes=len(data.class_names))
+        return Voice(who="model", name=path.name, logits=found.logits), None, ()
+    if (path / RECIPE).is_file():
+        voice = asked("student", network_of(path / "student", *own))
+        if brought:
+            return voice, None, ()
+        teacher = open_teacher(recipe, data, path / "teacher")
+        if not teacher.can_explain:
+            return voice, None, (f"The teacher {LOGITS_ALONE} The student stands alone.",)
+        return voice, asked("teacher", teacher), ()
+    if (path / TEACHER_FACTS).is_file():
+        name = read_json(path / TEACHER_FACTS)["name"]
+        if not (path / networks.FACTS).is_file():
+            raise UsageError(
+                f"{path} holds the answers of {name}, which was brought. Explain that model itself."
+            )
+        return asked("student" if brought else "teacher", network_of(path, *own)), None, ()
+    if (path / networks.FACTS).is_file():
+        who: Who = "student" if (path / TRIALS).is_file() else "model"
+        return asked(who, network_of(path, *own)), None, ()
+    raise UsageError(
+        f"{path} is nothing that can be explained. Name an .onnx file, the folder of a run, a "
+        "folder that `train` or `distill` wrote, or a bundle (a folder or a .zip)."
+    )
+
+
+def _of_bundle(
+    bundle: Bundle,
+    index: int,
+    recipe: Recipe | None,
+    teacher: str | None,
+    trust: bool,
+    windows: Windows,
+) -> Subject:
+    plan, names, model = windows.of(bundle.plan), bundle.class_names, bundle.model()
+    chosen = _golden(bundle, index) if recipe is None else _raw_series(recipe, bundle, index)
+    student = Voice(who="student", name=model.name, logits=start_here(model).logits)
+    voices: tuple[Voice | Recorded, ...] = (student,)
+    notes: tuple[str, ...] = ()
+    if teacher is not None:
+        weights = None if recipe is None else recipe.teacher.weights
+        voices = (named_teacher(teacher, names, bundle.golden().series, weights, trust), student)
+    elif recipe is None and plan == bundle.plan:
+        voices = (_recorded_teacher(bundle, index), student)
+    else:
+        notes = (_ONLY_GOLDEN,)
+    return Subject(
+        series=chosen.series,
+        index=index,
+        origin=chosen.origin,
+        label=chosen.label,
+        class_names=names,
+        plan=plan,
+        voices=voices,
+        notes=notes,
+    )
+
+
+def _golden(bundle: Bundle, index: int) -> _Series:
+    golden = bundle.golden()
+    _check_index(index, len(golden.labels), f"golden series in {bundle.name}")
+    return _Series(
+        series=golden.series[index : index + 1],
+        origin=f"golden series {index} of {bundle.name}",
+        label=bundle.class_names[golden.labels[index]],
+    )
+
+
+def _recorded_teacher(bundle: Bundle, index: int) -> Recorded:
+    said, own = bundle.golden().teacher, slice(index, index + 1)
+    found = Explanation(said.logits[own], said.kl[own], said.signed[own])
+    return Recorded(who="teacher", name="recorded in the bundle", said=found)
+
+
+def _raw_series(recipe: Recipe, bundle: Bundle, index: int) -> _Series:
+    """Return a series as the bundle's own preprocessing makes it."""
+    source = read_source(recipe)
+    raw, split = (source.train, "") if source.test is None else (source.test, "test ")
+    _check_index(index, len(raw.labels), f"{split}series in {source.name}")
+    return _Series(
+        series=bundle.preprocessing.apply(raw.series[index : index + 1]),
+        origin=f"{split}series {index} of {source.name}",
+        label=raw.labels[index],
+    )
+
+
+def _test_series(data: Prepared, index: int) -> _Series:
+    _check_index(index, len(data.test.y), f"test series in {data.name}")
+    return _Series(
+        series=data.test.x[index : index + 1],
+        origin=f"test series {index} of {data.name}",
+        label=data.class_names[data.test.y[index]],
+    )
+
+
+def _check_index(index: int, count: int, what: str) -> None:
+    if not 0 <= index < count:
+        raise UsageError(
+            f"There is no series {index}: {count} {what}, counted from 0. Choose 0 to {count - 1}."
+        )

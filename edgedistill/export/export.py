@@ -1,0 +1,162 @@
+"""From a torch module to one ONNX file that was seen to give the same logits."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from edgedistill.errors import ModelError
+from edgedistill.io import files
+from edgedistill.optimize.execution import TOLERANCE, Floats, check_series, hold, logits
+from edgedistill.optimize.passes.graph import load, strip
+
+OPSET = 20  # the newest that TensorRT 10.3 (JetPack 6) and ONNX Runtime 1.20 both read
+INPUT = "series"
+OUTPUT = "logits"
+
+_TRACED_SERIES = 2  # with one, the exporter takes the batch size for a constant
+
+# What torch says about its own parts while it exports; a caller can do nothing about any of it.
+_NOISE = (
+    (FutureWarning, r"_check_is_size will be removed"),
+    (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated"),
+    (UserWarning, r"The tensor attributes .* were assigned during export"),
+    (UserWarning, r"Using padding='same' with even kernel lengths"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportFacts:
+    """What was measured about an exported file, against torch on the same series."""
+
+    max_abs_error: float  # in logits
+    max_rel_error: float  # over the largest |logit|, which counts as 1 if smaller
+    opset: int
+    size_bytes: int
+
+
+def export(
+    model: nn.Module, path: Path, sample: Floats, *, tolerance: float = TOLERANCE
+) -> ExportFacts:
+    """Write a model as ONNX, `series` (N, C, T) to `logits` (N, K), for any N.
+
+    The file is checked, run in ONNX Runtime on one series and on all of them, and held against
+    torch before it takes its name: on any miss there is no file.
+
+    Args:
+        model: in any mode and on any device; it stays as it is.
+        path: of the file.
+        sample: real series, (N, C, T); the file takes series of this C and T.
+        tolerance: largest difference of a logit, over the largest |logit| (at least 1).
+
+    Raises:
+        DataError: the sample is empty or not finite.
+        ModelError: the model does not take the sample, gives no finite logits, or cannot be
+            exported.
+        VerificationError: ONNX Runtime gives other logits than torch.
+    """
+    check_series(sample, "check of the export")
+    module = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    expected = torch_logits(module, sample)
+    proto = strip(traced(module, sample))
+    with files.whole_file(path) as partial:
+        partial.write_bytes(proto.SerializeToString())
+        load(partial)
+        hold("The exported model", expected[:1], logits(partial, sample[:1]), tolerance)
+        twice = np.concatenate([sample, sample])  # so that a sample of one tries the batch too
+        absolute, relative = hold(
+            "The exported model",
+            np.concatenate([expected, expected]),
+            logits(partial, twice),
+            tolerance,
+        )
+    return ExportFacts(
+        max_abs_error=absolute,
+        max_rel_error=relative,
+        opset=OPSET,
+        size_bytes=path.stat().st_size,
+    )
+
+
+def torch_logits(module: nn.Module, sample: Floats) -> Floats:
+    """Return a module's logits of real series, (N, K).
+
+    Raises:
+        ModelError: it does not take them, or gives no finite logits.
+    """
+    try:
+        with torch.no_grad():
+            result: Floats = module(torch.from_numpy(sample)).numpy()
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"The model does not take series of shape {sample.shape[1:]} as (C, T): {error}. "
+            "Export it with series like those it was trained on."
+        ) from error
+    if result.ndim != 2 or not np.isfinite(result).all():
+        raise ModelError(
+            f"The model gives values of shape {result.shape} of which "
+            f"{int((~np.isfinite(result)).sum())} are not finite; finite logits (N, K) are "
+            "needed. Train it anew with a smaller learning rate."
+        )
+    return result
+
+
+def traced(module: nn.Module, sample: Floats) -> onnx.ModelProto:
+    """Return a module as a graph that takes any number of series.
+
+    Raises:
+        ModelError: torch cannot export it.
+    """
+    example = torch.from_numpy(np.resize(sample, (_TRACED_SERIES, *sample.shape[1:])))
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                module,
+                (example,),
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                external_data=False,
+                optimize=True,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise ModelError(
+            f"torch {torch.__version__} cannot export this {type(module).__name__} to ONNX: "
+            f"{_first_line(error.__cause__ or error)} Use operators that export for any batch size."
+        ) from error
+    if program is None:
+        raise ModelError(f"torch exported nothing for this {type(module).__name__}.")
+    return program.model_proto
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the heart of an exporter's error, which goes on for pages."""
+    return str(error).splitlines()[0][:300]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's talk about itself: the warnings above, and a missing torchvision."""
+    registry = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = registry.level
+    registry.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            for category, message in _NOISE:
+                warnings.filterwarnings("ignore", message=message, category=category)
+            yield
+    finally:
+        registry.setLevel(level)

@@ -1,0 +1,1 @@
+"""Files and archives that are written whole or not at all. NumPy only."""

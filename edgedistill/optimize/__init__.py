@@ -1,0 +1,1 @@
+"""From one ONNX file to variants: graph passes, number formats, quantization, QAT."""

@@ -1,0 +1,155 @@
+"""INT8 models that a search tries: which nodes stay float, and what was measured of each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill import __version__
+from edgedistill.errors import DataError
+from edgedistill.evaluation import contract
+from edgedistill.evaluation.contract import Clause, Contract
+from edgedistill.evaluation.metrics import Estimate
+from edgedistill.io.files import fingerprint, read_json, sha256, write_json
+from edgedistill.optimize.execution import Floats
+from edgedistill.optimize.quantization.calibration import Method
+
+_RELATIVE = {"size_bytes", "latency_p95_ms"}  # clauses whose numbers are no shares
+JOURNAL = "candidates.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What tells one candidate from another; no method is the float model itself."""
+
+    method: Method | None
+    keep: frozenset[str] = frozenset()  # nodes that stay float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A setting and what was measured of its file."""
+
+    setting: Setting
+    estimates: Mapping[str, Estimate]
+
+    @property
+    def size_bytes(self) -> float:
+        """Return the size of the file."""
+        return self.estimates["size_bytes"].value
+
+    @property
+    def latency(self) -> Estimate:
+        """Return the median latency in milliseconds."""
+        return self.estimates["latency_p50_ms"]
+
+    @property
+    def quality(self) -> float:
+        """Return the saliency agreement, or, of a teacher without maps, that of classes."""
+        found = self.estimates.get("saliency_pearson", self.estimates["agreement"])
+        return found.value
+
+    @property
+    def loss(self) -> float:
+        """Return what is missing to the teacher, in all that can be measured.
+
+        The sum of the share of series with another class, the KL in nats, and one minus the
+        correlation of maps: 0 for the teacher itself.
+        """
+        missing = 1 - self.estimates["agreement"].value + self.estimates["kl"].value
+        if "saliency_pearson" in self.estimates:
+            missing += 1 - self.estimates["saliency_pearson"].value
+        return missing
+
+    def clauses(self, terms: Contract) -> tuple[Clause, ...]:
+        """Return the contract, clause by clause, with intervals."""
+        return contract.judge(terms, self.estimates)
+
+    def keeps(self, terms: Contract) -> bool:
+        """Return whether every clause passes."""
+        return contract.verdict(self.clauses(terms)) == "kept"
+
+    def shortfall(self, terms: Contract) -> float:
+        """Return by how much all broken clauses are missed; 0 if none is."""
+        broken = [clause for clause in self.clauses(terms) if not clause.passed]
+        return sum(
+            abs(clause.measured.value - clause.threshold)
+            / (abs(clause.threshold) or 1.0 if clause.name in _RELATIVE else 1.0)
+            for clause in broken
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "method": self.setting.method,
+            "keep": sorted(self.setting.keep),
+            "estimates": {
+                name: [found.value, found.low, found.high] for name, found in self.estimates.items()
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Candidate:
+        """Return what `to_dict` gave."""
+        estimates = {name: Estimate(*found) for name, found in values["estimates"].items()}
+        return cls(Setting(values["method"], frozenset(values["keep"])), estimates)
+
+
+class Journal:
+    """What was measured so far, on disk after every candidate: a killed search goes on."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        """Take up what a search with this key left in a folder, or begin."""
+        self._path, self._key = folder / JOURNAL, key
+        self.measured: dict[Setting, Candidate] = {}
+        try:
+            found = read_json(self._path)
+            if found["key"] == key:
+                entries = [Candidate.from_dict(values) for values in found["measured"]]
+                self.measured = {entry.setting: entry for entry in entries}
+        except (DataError, KeyError, TypeError):
+            self.measured = {}  # none yet, or damaged: measure anew
+
+    def add(self, candidate: Candidate) -> None:
+        """Keep a candidate."""
+        self.measured[candidate.setting] = candidate
+        entries = [entry.to_dict() for entry in self.measured.values()]
+        write_json(self._path, {"key": self._key, "measured": entries})
+
+
+def journal_key(model: Path, calibration: Floats, context: str) -> str:
+    """Return what measurements depend on; the contract is no part, it only judges them.
+
+    Args:
+        model: the exported student.
+        calibration: series that set the ranges, (N, C, T).
+        context: of all that the measuring depends on besides.
+    """
+    shown = hashlib.sha256(calibration.tobytes()).hexdigest()
+    return fingerprint([__version__, sha256(model), list(calibration.shape), shown, context])
+
+
+def front(candidates: list[Candidate]) -> list[Candidate]:
+    """Return those that no other beats in size, latency and saliency agreement, smallest first.
+
+    A latency beats another only if their intervals are apart: the clock is no reason to call
+    one of two equal models slower.
+    """
+    best = [c for c in candidates if not any(_beats(other, c) for other in candidates)]
+    return sorted(best, key=lambda c: (c.size_bytes, -c.quality))
+
+
+def _beats(one: Candidate, other: Candidate) -> bool:
+    no_worse = (
+        one.size_bytes <= other.size_bytes
+        and one.quality >= other.quality
+        and one.latency.value <= other.latency.high
+    )
+    return no_worse and (
+        one.size_bytes < other.size_bytes
+        or one.quality > other.quality
+        or one.latency.high < other.latency.low
+    )

@@ -1,0 +1,94 @@
+"""ONNX Runtime's own format: what a build without ONNX's parser and optimizer can load.
+
+The graph is optimized when the file is written and stays as it is. Up to the level "extended" that
+holds on every CPU: the fused operators are ONNX Runtime's own and in all of its builds. Beyond it,
+"layout" and "all" arrange weights for the vector registers of the machine that writes, and "basic"
+fuses no 8-bit operators, which then compute in float32.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import onnxruntime
+
+from edgedistill.io import files
+from edgedistill.optimize.execution import TOLERANCE, Floats, check_series, hold, logits
+
+SUFFIX: Final = ".ort"
+CONFIG: Final = ".required_operators_and_types.config"  # the name that ONNX Runtime gives it
+WIDENED: Final = ("fp16", "bf16", "w8a16")  # an x86 CPU widens their weights, and .ort keeps it so
+
+_ERRORS_ONLY = 3
+
+
+def to_ort(model: Path, out: Path, series: Floats) -> None:
+    """Write an ONNX file in ONNX Runtime's format, and what a minimal build needs to run it.
+
+    The latter is named like `out`, with `CONFIG` for a suffix; ONNX Runtime's build takes it as
+    `--include_ops_by_config FILE --enable_reduced_operator_type_support`.
+
+    Args:
+        model: an ONNX file that ONNX Runtime runs.
+        out: file to write, with the suffix .ort.
+        series: real series, (N, C, T): both files must give the same logits for them.
+
+    Raises:
+        DataError: series is empty or not finite.
+        ModelError: ONNX Runtime cannot load the file.
+        VerificationError: the new file gives other logits; it is not written.
+    """
+    check_series(series, "check of the .ort file")
+    expected = logits(model, series, exact_int8=False)  # as the .ort file must compute
+    with files.whole_file(out) as partial:
+        _convert(model, partial)
+        hold(
+            f"The .ort file of {model.name}",
+            expected,
+            logits(partial, series, exact_int8=False),
+            TOLERANCE,
+        )
+        files.write_text(out.with_suffix(CONFIG), _required(partial))
+
+
+def _convert(model: Path, out: Path) -> None:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(out)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    options.log_severity_level = _ERRORS_ONLY
+    onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+def _required(model: Path) -> str:
+    """Return the operators of an .ort file with their types, as ONNX Runtime's build reads them."""
+    with _quiet(), tempfile.TemporaryDirectory(prefix="edgedistill-") as folder:
+        from onnxruntime.tools import ort_format_model
+
+        config = Path(folder) / "config"
+        ort_format_model.create_config_from_models([model], config, enable_type_reduction=True)
+        lines = config.read_text("utf-8").splitlines()
+    return "".join(f"{line}\n" for line in lines if not line.startswith("#"))  # the file's path
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Undo what ONNX Runtime's tools do on the side.
+
+    They give every logger of the process a handler, tell of each file, and leave one open.
+    """
+    handlers = logging.root.handlers[:]
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+        logging.root.handlers[:] = handlers

@@ -1,0 +1,1 @@
+"""Graph passes: rewriting an ONNX file without changing what it computes."""

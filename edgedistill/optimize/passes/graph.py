@@ -1,0 +1,119 @@
+"""What can be done to a graph without changing what it computes, in portable ONNX operators only.
+
+Nothing here writes an operator of one runtime: the same file serves ONNX Runtime and TensorRT.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from onnx import inliner, shape_inference
+from onnxscript import optimizer, rewriter
+
+from edgedistill.errors import ModelError
+from edgedistill.optimize.passes import rewrites
+
+_NO_LIMIT = 1 << 31  # bytes of a constant to fold: by default an LSTM's weights are too large
+
+
+def load(path: Path) -> onnx.ModelProto:
+    """Return the model of a file, checked.
+
+    Raises:
+        ModelError: the file is missing, cut short, or not a valid ONNX model.
+    """
+    if not path.is_file():
+        raise ModelError(f"There is no model file {path}. Check the path.")
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, shape_inference.InferenceError) as error:
+        raise ModelError(
+            f"{path} is cut short or no valid ONNX model: {_brief(error)} "
+            "Copy it again or export it anew."
+        ) from error
+    return onnx.load(path)
+
+
+def check(model: onnx.ModelProto, name: str) -> None:
+    """Refuse a graph that breaks the ONNX rules, those of types and shapes included.
+
+    Raises:
+        ModelError: with `name` and the checker's first complaint.
+    """
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, shape_inference.InferenceError) as error:
+        raise ModelError(f"{name} breaks the ONNX rules: {_brief(error)}") from error
+
+
+def strip(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model without what it does not need to run: notes, traces, inferred shapes.
+
+    The exporter writes stack traces, with paths of the machine it ran on, into the file. A model
+    that travels should not tell them, and in a small student they outweigh the weights.
+    """
+    bare = onnx.ModelProto()
+    bare.CopyFrom(inliner.inline_local_functions(model) if model.functions else model)
+    del bare.metadata_props[:]
+    bare.ClearField("doc_string")
+    for graph in _graphs(bare.graph):
+        del graph.value_info[:]
+        for part in (graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+            del part.metadata_props[:]
+            part.ClearField("doc_string")
+    return bare
+
+
+def fold(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return an equal model with fewer operators, stripped.
+
+    Batch norms go into the convolutions before them, through a concatenation too; constants are
+    computed once; an LSTM loses its zero states and the shape arithmetic around it.
+
+    Raises:
+        ModelError: the result is not a valid model.
+    """
+    typed = shape_inference.infer_shapes(strip(model), data_prop=True)
+    graph = ir.from_proto(typed)
+    optimizer.optimize(graph, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
+    rewrites.norm_before_concat(graph.graph)
+    rewrites.sum_of_one_channel(graph.graph)
+    rewrites.chosen_channels(graph.graph)
+    rewrites.norm_before_relu(graph.graph)
+    rewrites.plain_lstm(graph.graph)
+    graph = rewriter.rewrite(graph)
+    optimizer.optimize(graph, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
+    folded = strip(ir.to_proto(graph))
+    check(folded, "The folded model")
+    return folded
+
+
+def parameters(model: onnx.ModelProto) -> int:
+    """Return how many numbers a model holds as float32 constants."""
+    sizes = (i.dims for i in model.graph.initializer if i.data_type == onnx.TensorProto.FLOAT)
+    return sum(math.prod(dims) for dims in sizes)
+
+
+def operators(model: onnx.ModelProto) -> dict[str, int]:
+    """Return how often each operator stands in the graph, sorted by name."""
+    names = [node.op_type for node in model.graph.node]
+    return {name: names.count(name) for name in sorted(set(names))}
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph and every graph inside its nodes (the branches of If, the body of Loop)."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            inner = attribute.graphs or ([attribute.g] if attribute.HasField("g") else [])
+            for part in inner:
+                yield from _graphs(part)
+
+
+def _brief(error: Exception) -> str:
+    """Return a checker's complaint on one line; it may quote whole node listings."""
+    return " ".join(str(error).split())[:300].rstrip(".") + "."

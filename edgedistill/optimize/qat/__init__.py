@@ -1,0 +1,1 @@
+"""Quantization-aware training of an INT8 student."""

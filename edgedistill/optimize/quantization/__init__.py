@@ -1,0 +1,1 @@
+"""INT8: calibration, and which ranges and nodes are quantized how."""

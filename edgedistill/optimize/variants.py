@@ -1,0 +1,197 @@
+"""Variants of a student: one network, several number formats, each a file that was seen to run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from edgedistill.io import files
+from edgedistill.optimize.emulation import emulated
+from edgedistill.optimize.execution import TOLERANCE, Floats, check_series, hold, logits, runner
+from edgedistill.optimize.float16 import single_precision, to_bf16, to_fp16
+from edgedistill.optimize.passes.graph import fold, load, operators, parameters
+from edgedistill.optimize.passes.passes import (
+    Pass,
+    apply,
+    fastest_layout,
+    folded,
+    lifted,
+    static_batch,
+)
+from edgedistill.optimize.precision_support import (
+    FORMS,
+    PRECISIONS,
+    SHORT_NAMES,
+    Precision,
+    RuntimeName,
+    check_forms,
+)
+from edgedistill.optimize.quantization.calibration import Observe, observe
+from edgedistill.optimize.quantization.int8 import to_int8
+from edgedistill.optimize.quantization.symmetric import to_int8_symmetric, to_w8a16
+
+__all__ = [
+    "FORMS",
+    "PRECISIONS",
+    "Precision",
+    "RuntimeName",
+    "Variant",
+    "check_forms",
+    "fold",
+    "to_bf16",
+    "to_fp16",
+    "to_int8",
+    "to_int8_symmetric",
+    "to_w8a16",
+    "variants",
+]
+
+_HALVES = ("fp16", "bf16", "w8a16")  # compute in 16 bits
+_CHECKED_SERIES = 64  # run through each variant before it is kept
+_FINITE = sys.float_info.max  # a tolerance that only infinity and NaN miss
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One file that a board may run."""
+
+    name: str  # such as "ort-int8" or "trt-fp16"
+    precision: str
+    runtime: str
+    path: Path
+    size_bytes: int
+    parameters: int  # of the folded network; the same number in every precision
+    operators: dict[str, int]  # how often each stands in the graph
+    single: tuple[str, ...] = ()  # nodes of a 16-bit form that stay float32, by their output
+
+
+def variants(
+    model_path: Path,
+    calibration: Floats,
+    out: Path,
+    precisions: Sequence[Precision] = ("fp32", "fp16", "int8"),
+    *,
+    runtimes: Sequence[RuntimeName] = ("onnxruntime",),
+    batch: int | None = None,
+    observe: Observe = observe,
+) -> list[Variant]:
+    """Write a model in each precision as `out`/RUNTIME-PRECISION.onnx; return what was written.
+
+    Every file is run on calibration series before it takes its name: FP32 must give the logits of
+    `model_path`, the others finite logits of the same shape. How near those are to the teacher's
+    is for the contract to say. What a file for TensorRT computes is emulated on the CPU. A
+    precision that only some of the runtimes have a form of is made for those.
+
+    Args:
+        model_path: the exported student.
+        calibration: series of the training set, (N, C, T).
+        out: folder, made if need be.
+        precisions: some of `PRECISIONS`.
+        runtimes: what will run the files.
+        batch: number of series that files for TensorRT are fixed to; None leaves it free.
+        observe: collects what a model's values are on the calibration series, or knows it.
+
+    Raises:
+        ConfigError: no such precision or runtime, or none of the runtimes has the precision.
+        DataError: calibration is empty or not finite.
+        ModelError: the file is no model, or has no such variant.
+        VerificationError: a variant does not compute what it must.
+    """
+    check_forms(runtimes, precisions)
+    check_series(calibration, "check of the variants")
+    source = load(model_path)
+    sample = calibration[:_CHECKED_SERIES]
+    expected = logits(model_path, sample)
+    plain, _ = apply(source, [folded], sample)
+    made = []
+    for runtime in runtimes:
+        floating, _ = apply(plain, _passes(runtime, batch, sample), sample)
+        for precision in _forms(runtime, runtimes, precisions, plain):
+            base = floating
+            if (runtime, precision) == ("onnxruntime", "int8"):
+                base = plain  # `quantize` aligns, and 8-bit convolutions are fast in one dimension
+            typed = _typed(base, runtime, precision, calibration, observe)
+            path = out / f"{SHORT_NAMES[runtime]}-{precision}.onnx"
+            _write(typed, runtime, precision, path, sample, expected)
+            made.append(_described(typed, runtime, precision, path, parameters(plain)))
+    return made
+
+
+def _passes(runtime: RuntimeName, batch: int | None, sample: Floats) -> list[Pass]:
+    if runtime == "onnxruntime":
+        return [fastest_layout(sample[:1])]
+    return [lifted] if batch is None else [lifted, static_batch(batch)]
+
+
+def _forms(
+    runtime: RuntimeName,
+    runtimes: Sequence[RuntimeName],
+    precisions: Sequence[Precision],
+    model: onnx.ModelProto,
+) -> list[Precision]:
+    """Return the precisions to make; an 8-bit LSTM is left to ONNX Runtime if that is asked too."""
+    found = [precision for precision in precisions if precision in FORMS[runtime]]
+    if runtime == "tensorrt" and "onnxruntime" in runtimes and "LSTM" in operators(model):
+        found = [precision for precision in found if precision != "int8"]
+    return found
+
+
+def _typed(
+    model: onnx.ModelProto,
+    runtime: RuntimeName,
+    precision: Precision,
+    calibration: Floats,
+    observe: Observe,
+) -> onnx.ModelProto:
+    if precision == "fp16":
+        return to_fp16(model, calibration[:_CHECKED_SERIES])
+    if precision == "bf16":
+        return to_bf16(model)
+    if precision == "w8a16":
+        return to_w8a16(model, calibration[:_CHECKED_SERIES])
+    if precision == "int8":
+        make = to_int8 if runtime == "onnxruntime" else to_int8_symmetric
+        return make(model, calibration, observe=observe)
+    return model
+
+
+def _write(
+    model: onnx.ModelProto,
+    runtime: RuntimeName,
+    precision: Precision,
+    path: Path,
+    sample: Floats,
+    expected: Floats,
+) -> None:
+    """Write one variant whole, or refuse it."""
+    with files.whole_file(path) as partial:
+        partial.write_bytes(model.SerializeToString())
+        if runtime == "onnxruntime":
+            found = logits(partial, sample)
+        else:
+            found = runner(emulated(load(partial)))(sample)
+        tolerance = TOLERANCE if precision == "fp32" else _FINITE
+        hold(f"The {precision.upper()} variant", expected, found, tolerance)
+
+
+def _described(
+    model: onnx.ModelProto,
+    runtime: RuntimeName,
+    precision: Precision,
+    path: Path,
+    parameter_count: int,
+) -> Variant:
+    return Variant(
+        name=path.stem,
+        precision=precision,
+        runtime=runtime,
+        path=path,
+        size_bytes=path.stat().st_size,
+        parameters=parameter_count,
+        operators=operators(model),
+        single=single_precision(model) if precision in _HALVES else (),
+    )

@@ -1,0 +1,1 @@
+"""From the recipe's terms to objectives that know the teacher."""

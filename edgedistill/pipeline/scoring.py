@@ -1,0 +1,118 @@
+"""Measure every variant against the teacher, and take the smallest that keeps the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from edgedistill.data import Split
+from edgedistill.evaluation import contract, metrics
+from edgedistill.evaluation.contract import Contract
+from edgedistill.evaluation.metrics import Estimate, Floats, Ints
+from edgedistill.saliency.occlusion import Explanation, Predict
+from edgedistill.saliency.perturbation import PerturbationPlan
+from edgedistill.teachers.outputs import explain_like
+
+_AUC_RESAMPLES = 100  # each costs a sort a class; the others cost a mean
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a model said of a split, and what that is worth."""
+
+    said: Explanation
+    estimates: dict[str, Estimate]  # by the names that clauses use, and accuracy, AUCs, ECE
+
+
+def measure(
+    predict: Predict, split: Split, teacher: Explanation, plan: PerturbationPlan
+) -> Measured:
+    """Measure a model on held-out series.
+
+    Args:
+        predict: logits of a batch, (N, C, T) -> (N, K).
+        split: series and labels.
+        teacher: its explanation of the same series under `plan`.
+        plan: the shared plan.
+    """
+    return weigh(explain_like(predict, split.x, plan, teacher), split.y, teacher)
+
+
+def weigh(said: Explanation, labels: Ints, teacher: Explanation) -> Measured:
+    """Return every measure of what a model said of series with these labels."""
+    probabilities = metrics.softmax(said.logits.astype(np.float64))
+    hits = metrics.correct(said.logits, labels)
+    confidence = probabilities.max(axis=1)
+    count = len(labels)
+    estimates = {
+        **contract.compare(teacher, said, labels),
+        "accuracy": metrics.estimate_mean(hits),
+        "ece": metrics.estimate(
+            lambda rows: metrics.expected_calibration_error(confidence[rows], hits[rows]), count
+        ),
+        "auc_prc": _macro(average_precision_score, labels, probabilities),
+        "roc_auc": _macro(roc_auc_score, labels, probabilities),
+    }
+    return Measured(said, estimates)
+
+
+def choose(
+    measured: Mapping[str, Mapping[str, Estimate]],
+    terms: Contract,
+    prefer: Literal["size", "latency"],
+) -> str | None:
+    """Return the name of the smallest, or fastest, variant that keeps the contract.
+
+    Args:
+        measured: estimates of each variant on the validation split, among them `size_bytes`
+            and, unless it cannot be timed here, `latency_p50_ms`.
+        terms: the contract.
+        prefer: what counts first; the other breaks ties. What was not timed comes behind what
+            was, the smallest first.
+
+    Returns:
+        None if no variant keeps it.
+    """
+    first, second = (
+        ("size_bytes", "latency_p50_ms") if prefer == "size" else ("latency_p50_ms", "size_bytes")
+    )
+    keeping = [name for name, values in measured.items() if _keeps(terms, values)]
+    return min(
+        keeping,
+        key=lambda name: (_value(measured[name], first), _value(measured[name], second)),
+        default=None,
+    )
+
+
+def judged_here(terms: Contract, values: Mapping[str, Estimate]) -> Contract:
+    """Return the contract without the clause on latency, for a variant that was not timed.
+
+    Only the board can time what it alone can run, and judges this clause there.
+    """
+    return terms if "latency_p95_ms" in values else replace(terms, max_latency_p95_ms=None)
+
+
+def _keeps(terms: Contract, values: Mapping[str, Estimate]) -> bool:
+    return contract.verdict(contract.judge(judged_here(terms, values), values)) == "kept"
+
+
+def _value(values: Mapping[str, Estimate], name: str) -> float:
+    return values[name].value if name in values else float("inf")
+
+
+def _macro(score: Callable[[Ints, Floats], float], labels: Ints, scores: Floats) -> Estimate:
+    """Return a one-against-the-rest score, the mean over the classes that are there."""
+
+    def one(rows: Ints) -> float:
+        drawn = labels[rows]
+        classes = [k for k in np.unique(drawn) if (drawn != k).any()]
+        values = [score((drawn == k).astype(int), scores[rows, k]) for k in classes]
+        return float(np.mean(values)) if values else float("nan")
+
+    return metrics.estimate(
+        lambda rows: np.array([one(row) for row in rows]), len(labels), resamples=_AUC_RESAMPLES
+    )

@@ -1,0 +1,135 @@
+"""One stage alone, on files: what the commands of that name run.
+
+Each returns facts to print: names to numbers and texts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgedistill.data import Prepared
+from edgedistill.errors import UsageError
+from edgedistill.evaluation import metrics
+from edgedistill.io.files import fingerprint, read_json, sha256
+from edgedistill.pipeline import networks
+from edgedistill.pipeline.extra_teachers import files
+from edgedistill.pipeline.progress import Progress
+from edgedistill.pipeline.run import judge
+from edgedistill.pipeline.stage_folder import make_stage
+from edgedistill.pipeline.stages import optimize as optimizing
+from edgedistill.pipeline.stages.data import prepare_data
+from edgedistill.pipeline.stages.export import EXPORT_FACTS, VARIANTS, export_student
+from edgedistill.pipeline.stages.mixed_precision import RECOVERY_JSON, SEARCH_JSON
+from edgedistill.pipeline.stages.report import REPORT_JSON
+from edgedistill.pipeline.stages.student import TRIALS, make_student
+from edgedistill.pipeline.stages.teacher import KNOWLEDGE, make_teacher, open_knowledge, plan_of
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.report import Report, from_json
+
+Facts = dict[str, Any]
+
+
+def train(recipe: Recipe, out: Path, tell: Progress) -> Facts:
+    """Run the teacher stage."""
+    data = prepare_data(recipe)
+    make_stage(out, _key(recipe, data), lambda f, work: make_teacher(recipe, data, f, work, tell))
+    knowledge, facts = open_knowledge(out)
+    said = knowledge.splits["validation"]
+    hits = metrics.correct(said.logits, data.validation.y)
+    return {
+        "teacher": facts["name"],
+        **_cost(out),
+        "validation_accuracy": float(hits.mean()),
+        "can_explain": knowledge.maps,
+    }
+
+
+def distill(recipe: Recipe, teacher: Path, out: Path, tell: Progress) -> Facts:
+    """Run the student stage."""
+    data = prepare_data(recipe)
+    make_stage(
+        out,
+        _key(recipe, data, teacher / KNOWLEDGE, *files(recipe)),
+        lambda f, work: make_student(recipe, data, teacher, f, work, tell),
+    )
+    found = read_json(out / TRIALS)
+    chosen = found["trials"][found["chosen"]]
+    return {
+        **_cost(out),
+        "weights": chosen["weights"],
+        "validation_accuracy": chosen["accuracy"],
+        "validation_kl": chosen["kl"],
+        "validation_saliency_pearson": chosen["saliency_pearson"],
+        "epochs_trained": found["epochs"]["trained"],  # of all candidates
+        "epochs_in_full": found["epochs"]["of_all_in_full"],
+    }
+
+
+def export(
+    recipe: Recipe, student: Path, out: Path, tell: Progress, *, with_saliency: bool = False
+) -> Facts:
+    """Run the export stage; with saliency, the recipe's plan goes into a second file."""
+    data = prepare_data(recipe)
+    plan = plan_of(recipe, data.train.x.shape[2]) if with_saliency else None
+    make_stage(
+        out, _key(recipe, data), lambda f, _: export_student(data, student, f, tell, plan=plan)
+    )
+    facts: Facts = read_json(out / EXPORT_FACTS)
+    return facts
+
+
+def optimize(
+    recipe: Recipe, model: Path, out: Path, tell: Progress, *, teacher: Path | None = None
+) -> Facts:
+    """Run the variant stage; a search in it holds what it finds against the teacher.
+
+    Raises:
+        UsageError: the recipe asks for a search, and there is no teacher.
+    """
+    searches = recipe.optimize.search is not None
+    if searches and teacher is None:
+        raise UsageError(
+            "A search measures every candidate against the teacher. Name the folder that `train` "
+            "wrote with --teacher."
+        )
+    data = prepare_data(recipe)
+    asked = [] if teacher is None else [teacher / KNOWLEDGE]
+    make_stage(
+        out,
+        _key(recipe, data, model, *asked),
+        lambda folder, work: optimizing.optimize(recipe, data, teacher, model, folder, work, tell),
+    )
+    made = read_json(out / VARIANTS)["variants"]
+    facts: Facts = {variant["path"]: {"size_bytes": variant["size_bytes"]} for variant in made}
+    if (out / RECOVERY_JSON).exists():
+        found = read_json(out / RECOVERY_JSON)
+        facts["recovery"] = {"taken": found["taken"], "reason": found["reason"]}
+    return facts | ({"search": read_json(out / SEARCH_JSON)} if searches else {})
+
+
+def bundle(
+    recipe: Recipe, teacher: Path, student: Path, variants: Path, out: Path, tell: Progress
+) -> Report:
+    """Run the last stage and return its report."""
+    data = prepare_data(recipe)
+    make_stage(
+        out,
+        _key(recipe, data),
+        lambda f, _: judge(recipe, data, teacher, student, variants, f, tell),
+    )
+    return from_json(read_json(out / REPORT_JSON))
+
+
+def _key(recipe: Recipe, data: Prepared, *inputs: Path) -> str:
+    """Return what a killed run is known by; one with another teacher does not go on from it."""
+    files = [sha256(path) for path in inputs if path.is_file()]
+    return fingerprint([recipe.to_dict(), data.fingerprint, files])
+
+
+def _cost(folder: Path) -> Facts:
+    """Return the cost of a network of ours; nothing for a brought teacher."""
+    if not (folder / networks.FACTS).exists():
+        return {}
+    cost: Facts = read_json(folder / networks.FACTS)["cost"]
+    return cost

@@ -1,0 +1,78 @@
+"""A stage's folder: whole or absent, and able to tell whether it is still what it was made from."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from edgedistill.errors import DataError
+from edgedistill.io.files import read_json, sha256, whole_folder, write_json
+from edgedistill.pipeline.provenance import now, versions
+
+STAGE = "stage.json"
+_WORK = ".work"
+
+
+def make_stage(
+    out: Path, key: str, make: Callable[[Path, Path], None], *, work: Path | None = None
+) -> None:
+    """Fill a stage folder, whole or not at all.
+
+    Args:
+        out: the folder.
+        key: of everything it depends on.
+        make: fills (folder, work); what it leaves in `work` survives a kill.
+        work: where a killed run goes on; by default beside `out`.
+    """
+    work = work or out.parent / _WORK / f"{out.name}-{key[:12]}"
+    work.mkdir(parents=True, exist_ok=True)
+    _clear(out)
+    try:
+        with whole_folder(out) as folder:
+            make(folder, work)
+            if (work / "tensorboard").exists():
+                shutil.copytree(work / "tensorboard", folder / "tensorboard")
+            write_json(folder / STAGE, _manifest(out.name, key, folder))
+        shutil.rmtree(work)
+    finally:
+        for empty in (work, work.parent):
+            with suppress(OSError):  # not empty: something to go on from
+                empty.rmdir()
+
+
+def is_unchanged(folder: Path, key: str) -> bool:
+    """Return whether a folder was made from `key`, and every file in it is as it was then."""
+    try:
+        manifest = read_json(folder / STAGE)
+    except DataError:
+        return False
+    if not isinstance(manifest, dict):
+        return False
+    return manifest.get("key") == key and manifest.get("files") == _hashes(folder)
+
+
+def _clear(out: Path) -> None:
+    """Remove what a killed run could not: folders as `whole_folder` names them, no others."""
+    partial = re.compile(re.escape(f".{out.name}.") + r"(old\.)?[a-z0-9_]{8}")
+    for left in out.parent.glob(f".{out.name}.*"):
+        if partial.fullmatch(left.name):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _manifest(name: str, key: str, folder: Path) -> dict[str, Any]:
+    return {
+        "stage": name,
+        "key": key,
+        "created": now(),
+        "versions": versions(),
+        "files": _hashes(folder),
+    }
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != STAGE)
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}

@@ -1,0 +1,318 @@
+"""Measure teacher, student and every variant on held-out series, and choose under the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgedistill.bundle.reader import Model
+from edgedistill.data import Prepared
+from edgedistill.device import benchmark
+from edgedistill.device.benchmark import Latency
+from edgedistill.device.runtime import Runtime, start
+from edgedistill.evaluation import contract, metrics
+from edgedistill.evaluation.contract import Clause, judge, verdict
+from edgedistill.evaluation.metrics import Estimate
+from edgedistill.optimize.emulation import Emulation
+from edgedistill.optimize.ort_format import SUFFIX as ORT_SUFFIX
+from edgedistill.pipeline import networks
+from edgedistill.pipeline.progress import Progress, silent
+from edgedistill.pipeline.scoring import Measured, choose, judged_here, measure, weigh
+from edgedistill.pipeline.stages.export import open_variants
+from edgedistill.pipeline.stages.teacher import open_knowledge, open_teacher, plan_of
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
+from edgedistill.saliency.occlusion import Explanation
+from edgedistill.saliency.perturbation import Floats, PerturbationPlan, unseen_plan
+from edgedistill.teachers import Teacher, TorchTeacher
+from edgedistill.teachers.outputs import Knowledge, explain_like
+
+FLOOR_SEED = 3000  # added to the seed of the untrained student
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """A model on the test split."""
+
+    measured: Measured
+    unseen: Estimate | None = None  # saliency Pearson under a plan nothing was tuned to
+    latency: Latency | None = None
+    size_bytes: int | None = None
+    parameters: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """All that a run found; bundle and report are made from it."""
+
+    recipe: Recipe
+    data: Prepared
+    plan: PerturbationPlan
+    knowledge: Knowledge
+    teacher: Measurement
+    student: Measurement
+    models: tuple[Model, ...]
+    variants: Mapping[str, Measurement]  # by the model's name
+    chosen: str | None  # what kept the contract on the validation split
+    judged: str  # the chosen variant; without one, the variant that came nearest
+    clauses: tuple[Clause, ...]  # on the test split
+    failures: Mapping[str, tuple[Clause, ...]]  # clauses that each variant broke on validation
+    references: Mapping[str, Estimate]
+    curves: Mapping[str, list[dict[str, Any]]]
+
+    @property
+    def kept(self) -> bool:
+        """Return whether a variant was chosen and keeps the contract on the test split."""
+        return self.chosen is not None and verdict(self.clauses) == "kept"
+
+    @property
+    def said(self) -> Explanation:
+        """Return what the judged variant says of the test split."""
+        return self.variants[self.judged].measured.said
+
+
+@dataclass(frozen=True, slots=True)
+class _HostRuntime:
+    """A teacher or torch student seen as a runtime, so that the one clock can time it."""
+
+    teacher: Teacher
+
+    @property
+    def name(self) -> str:
+        return self.teacher.name
+
+    def logits(self, series: Floats) -> Floats:
+        return self.teacher.logits(series)
+
+    def time(self, series: Floats, runs: int) -> Latency:
+        """Return the latency on one thread, as that of the variants."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return benchmark.measure(self, series[:1], runs=runs)
+        finally:
+            torch.set_num_threads(threads)
+
+    def describe(self) -> dict[str, str]:
+        return {"runtime": self.teacher.name}
+
+
+def measure_all(
+    recipe: Recipe,
+    data: Prepared,
+    teacher: Path,
+    student: Path,
+    variants: Path,
+    tell: Progress = silent,
+) -> Outcome:
+    """Measure everything, choose on the validation split, judge on the test split.
+
+    Args:
+        recipe: contract, plan, preference.
+        data: held-out series.
+        teacher: folder of the teacher stage.
+        student: folder of the student stage.
+        variants: folder of the variant stage.
+        tell: progress.
+    """
+    plan = plan_of(recipe, data.train.x.shape[2])
+    knowledge, teacher_facts = open_knowledge(teacher)
+    models = tuple(open_variants(variants))
+    runtimes = {model.name: start_here(model) for model in models}
+    steps = 2 * len(models) + 2
+    validation = {}
+    for index, model in enumerate(models):
+        tell("measure", index, steps)
+        validation[model.name] = on_validation(model, runtimes[model.name], recipe, data, knowledge)
+    chosen = _chosen(recipe, models, validation)
+    failures = {
+        name: tuple(c for c in _clauses(recipe, values) if not c.passed)
+        for name, values in validation.items()
+    }
+    judged = chosen or min(failures, key=lambda name: len(failures[name]))
+    tested = {}
+    for index, model in enumerate(models):
+        tell("measure", len(models) + index, steps)
+        tested[model.name] = _on_test(model, runtimes[model.name], recipe, data, knowledge, plan)
+    tell("measure", steps - 2, steps)
+    teacher_ran, teacher_curve = _teacher(recipe, data, teacher, knowledge)
+    student_ran, student_curve = _student(recipe, data, student, knowledge, plan)
+    outcome = Outcome(
+        recipe=recipe,
+        data=data,
+        plan=plan,
+        knowledge=knowledge,
+        teacher=teacher_ran,
+        student=student_ran,
+        models=models,
+        variants=tested,
+        chosen=chosen,
+        judged=judged,
+        clauses=_clauses(recipe, clause_values(tested[judged])),
+        failures=failures,
+        references=_references(recipe, data, knowledge, plan, teacher_facts),
+        curves={"teacher": teacher_curve, "student": student_curve},
+    )
+    tell("measure", steps, steps)
+    return outcome
+
+
+def start_here(model: Model) -> Runtime:
+    """Return what gives a model's answers on this machine: for TensorRT an emulation.
+
+    The graph of an .ort file is fixed, and on x86 without VNNI not exact: the ONNX file that it was
+    made from, which gives the same logits, stands for it.
+    """
+    if model.runtime == TensorRtRuntime.name:
+        return Emulation(model.path)
+    if model.path.suffix == ORT_SUFFIX and (source := model.path.with_suffix(".onnx")).is_file():
+        return start(replace(model, path=source))
+    return start(model)
+
+
+def _chosen(
+    recipe: Recipe, models: Sequence[Model], measured: Mapping[str, Mapping[str, Estimate]]
+) -> str | None:
+    """Return the best model of the first runtime of the recipe that has one under the contract.
+
+    Runtimes are not compared, because a model for TensorRT cannot be timed here.
+    """
+    for runtime in recipe.optimize.runtimes:
+        own = {m.name: measured[m.name] for m in models if m.runtime == runtime}
+        name = choose(own, recipe.contract, recipe.optimize.prefer)
+        if name is not None:
+            return name
+    return None
+
+
+def _clauses(recipe: Recipe, values: Mapping[str, Estimate]) -> tuple[Clause, ...]:
+    return judge(judged_here(recipe.contract, values), values)
+
+
+def _latency(model: Model, series: Floats, runs: int) -> Latency | None:
+    """Return the latency of a model that runs here as it runs on the board.
+
+    The session is one of its own: on x86 without VNNI, exact INT8 is slower than a board's.
+    """
+    if model.runtime == TensorRtRuntime.name:
+        return None
+    return benchmark.measure(start(model, exact_int8=False), series[:1], runs=runs)
+
+
+def clause_values(ran: Measurement) -> dict[str, Estimate]:
+    """Return what clauses can name: the estimates, size and latency."""
+    return dict(ran.measured.estimates) | _costs(ran.size_bytes, ran.latency)
+
+
+def _costs(size_bytes: int | None, latency: Latency | None) -> dict[str, Estimate]:
+    found = {}
+    if size_bytes is not None:
+        size = float(size_bytes)
+        found["size_bytes"] = Estimate(size, size, size)
+    if latency is not None:
+        found["latency_p50_ms"] = latency.p50_ms
+        found["latency_p95_ms"] = latency.p95_ms
+    return found
+
+
+def on_validation(
+    model: Model, runtime: Runtime, recipe: Recipe, data: Prepared, knowledge: Knowledge
+) -> dict[str, Estimate]:
+    """Return what clauses can name, of a model on the validation split against the teacher."""
+    plan = plan_of(recipe, data.train.x.shape[2])
+    teacher = knowledge.splits["validation"]
+    said = explain_like(runtime.logits, data.validation.x, plan, teacher)
+    latency = _latency(model, data.validation.x, recipe.optimize.runs)
+    return contract.compare(teacher, said, data.validation.y) | _costs(model.size_bytes, latency)
+
+
+def _on_test(
+    model: Model,
+    runtime: Runtime,
+    recipe: Recipe,
+    data: Prepared,
+    knowledge: Knowledge,
+    plan: PerturbationPlan,
+) -> Measurement:
+    return Measurement(
+        measured=measure(runtime.logits, data.test, knowledge.splits["test"], plan),
+        unseen=_unseen(runtime, data, knowledge, plan),
+        latency=_latency(model, data.test.x, recipe.optimize.runs),
+        size_bytes=model.size_bytes,
+        parameters=model.parameters,
+    )
+
+
+def _unseen(
+    runtime: Runtime, data: Prepared, knowledge: Knowledge, plan: PerturbationPlan
+) -> Estimate | None:
+    if not knowledge.maps:
+        return None
+    said = explain_like(runtime.logits, data.test.x, unseen_plan(plan), knowledge.unseen)
+    return metrics.estimate_mean(metrics.pearson(knowledge.unseen.signed, said.signed))
+
+
+def _teacher(
+    recipe: Recipe, data: Prepared, folder: Path, knowledge: Knowledge
+) -> tuple[Measurement, list[dict[str, Any]]]:
+    runtime = _HostRuntime(open_teacher(recipe, data, folder))
+    said = knowledge.splits["test"]
+    source = recipe.teacher.weights or recipe.teacher.source
+    facts: dict[str, Any] = {}
+    if source is None:
+        facts = networks.open_network(folder)[1]
+        file: Path | None = folder / networks.WEIGHTS
+    else:
+        file = Path(source) if Path(source).is_file() and knowledge.maps else None
+    ran = Measurement(
+        measured=weigh(said, data.test.y, said),
+        latency=(
+            runtime.time(data.test.x, recipe.optimize.runs)
+            if knowledge.maps
+            else None  # a table of logits has no speed
+        ),
+        size_bytes=None if file is None else file.stat().st_size,
+        parameters=facts.get("cost", {}).get("parameters"),
+    )
+    return ran, facts.get("history", [])
+
+
+def _student(
+    recipe: Recipe, data: Prepared, folder: Path, knowledge: Knowledge, plan: PerturbationPlan
+) -> tuple[Measurement, list[dict[str, Any]]]:
+    module, facts = networks.open_network(folder)
+    runtime = _HostRuntime(TorchTeacher(module, classes=len(data.class_names), name="torch"))
+    ran = Measurement(
+        measured=measure(runtime.logits, data.test, knowledge.splits["test"], plan),
+        unseen=_unseen(runtime, data, knowledge, plan),
+        latency=runtime.time(data.test.x, recipe.optimize.runs),
+        size_bytes=(folder / networks.WEIGHTS).stat().st_size,
+        parameters=facts["cost"]["parameters"],
+    )
+    return ran, facts["history"]
+
+
+def _references(
+    recipe: Recipe,
+    data: Prepared,
+    knowledge: Knowledge,
+    plan: PerturbationPlan,
+    teacher_facts: dict[str, Any],
+) -> dict[str, Estimate]:
+    """Return the saliency agreement of an untrained student and of a second teacher."""
+    found: dict[str, Estimate] = {}
+    if recipe.references.floor and knowledge.maps:
+        # Not the run's own seed: a student of the teacher's kind would begin as the teacher did.
+        untrained = networks.fresh(recipe.student, data, seed=recipe.seed + FLOOR_SEED)
+        student = TorchTeacher(untrained, classes=len(data.class_names), name="floor")
+        teacher = knowledge.splits["test"]
+        said = explain_like(student, data.test.x, plan, teacher)
+        found["floor"] = metrics.estimate_mean(metrics.pearson(teacher.signed, said.signed))
+    if "ceiling" in teacher_facts:
+        found["ceiling"] = metrics.estimate_mean(np.array(teacher_facts["ceiling"]))
+    return found

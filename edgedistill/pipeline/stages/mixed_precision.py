@@ -1,0 +1,242 @@
+"""The search for an INT8 model under the contract: part of the variant stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from edgedistill import __version__
+from edgedistill.bundle.reader import Model
+from edgedistill.data import Prepared
+from edgedistill.device.runtime import start
+from edgedistill.evaluation.contract import Contract
+from edgedistill.evaluation.metrics import Estimate
+from edgedistill.io.files import fingerprint, read_json, sha256, whole_file, write_json
+from edgedistill.optimize.execution import Floats
+from edgedistill.optimize.mixed_precision.candidates import Candidate, front
+from edgedistill.optimize.mixed_precision.plot import draw
+from edgedistill.optimize.mixed_precision.search import Measure, Search, rank, search
+from edgedistill.optimize.passes.graph import operators
+from edgedistill.optimize.quantization.calibration import Observe, observe
+from edgedistill.pipeline.progress import Progress, silent
+from edgedistill.pipeline.stages.evaluate import on_validation
+from edgedistill.pipeline.stages.export import VARIANTS, calibration_series
+from edgedistill.pipeline.stages.qat import reason_against, recovered
+from edgedistill.pipeline.stages.teacher import KNOWLEDGE, open_knowledge
+from edgedistill.recipe.recipe import Recipe
+
+MIXED = "ort-mixed"
+RECOVERED = "ort-recovered"
+SEARCH_JSON, SEARCH_PNG, RECOVERY_JSON = "search.json", "search.png", "recovery.json"
+
+
+def search_variants(
+    recipe: Recipe,
+    data: Prepared,
+    teacher: Path,
+    model: Path,
+    out: Path,
+    work: Path,
+    tell: Progress = silent,
+    *,
+    observe: Observe = observe,
+) -> Search | None:
+    """Add the searched variant to a folder that `make_variants` filled, if the recipe asks for it.
+
+    Beside it come `search.json`, every candidate with its measures, and `search.png`. Where plain
+    INT8 breaks the contract and the recipe asks for it, the student is then trained in 8 bits; what
+    a second search makes of it is one more variant, if it is better, and `recovery.json` tells.
+
+    Args:
+        recipe: contract, plan, and `optimize.search`.
+        data: training series calibrate, validation series judge.
+        teacher: folder of the teacher stage.
+        model: the exported student.
+        out: folder of the variant stage.
+        work: folder for what a killed search goes on from.
+        tell: progress.
+        observe: collects what a model's values are on the calibration series, or knows it.
+
+    Returns:
+        None if the recipe asks for no search.
+    """
+    section = recipe.optimize.search
+    if section is None:
+        return None
+    series = calibration_series(data, recipe.optimize.calibration, recipe.seed)
+    again = partial(
+        search,
+        calibration=series,
+        measure=measuring(recipe, data, teacher),
+        context=_context(recipe, data, teacher),
+        prefer=recipe.optimize.prefer,
+        budget_s=section.budget_s,
+        observe=observe,
+        tell=tell,
+    )
+    found = again(
+        model,
+        terms=recipe.contract,
+        folder=work,
+        agreement_loss=_measurable(section.agreement_loss, len(data.validation.y)),
+        saliency_loss=section.saliency_loss,
+    )
+    write_search(found, out)
+    _recover(recipe, data, teacher, model, series, found, again, out, work, tell, observe)
+    return found
+
+
+def _measurable(loss: float | None, series: int) -> float | None:
+    """Return a loss of agreement that can be seen: agreement moves in steps of one series.
+
+    >>> _measurable(0.005, 50), _measurable(0.005, 1000)
+    (0.02, 0.005)
+    """
+    return None if loss is None else max(loss, 1 / series)
+
+
+def _recover(
+    recipe: Recipe,
+    data: Prepared,
+    teacher: Path,
+    model: Path,
+    calibration: Floats,
+    found: Search,
+    again: Callable[..., Search],
+    out: Path,
+    work: Path,
+    tell: Progress,
+    observe: Observe,
+) -> None:
+    """Train the student in 8 bits and search again; keep what comes of it only if it is better."""
+    section = recipe.optimize.recover
+    if section is None:
+        return
+    reason = reason_against(section, found, model)
+    if reason is not None:
+        write_json(out / RECOVERY_JSON, {"taken": False, "reason": reason})
+        return
+    knowledge, _ = open_knowledge(teacher)
+    path = recovered(
+        recipe, section, data, knowledge, model, calibration, found, work, tell, observe=observe
+    )
+    new = again(path, terms=found.terms, folder=work / "recovered")
+    reason = _worse(new.plain, found.plain, found.terms)
+    write_json(
+        out / RECOVERY_JSON,
+        {
+            "taken": reason is None,
+            "reason": reason,
+            "before": _told(found.plain, found),
+            "after": _told(new.plain, new),
+            "search": account(new),
+        },
+    )
+    if reason is None:
+        add_variant(RECOVERED, new, out)
+
+
+def _worse(new: Candidate, old: Candidate, terms: Contract) -> str | None:
+    """Return in what a recovered INT8 model is worse than the one before, None if in nothing."""
+    broken = [
+        after.sentence()
+        for before, after in zip(old.clauses(terms), new.clauses(terms), strict=True)
+        if before.passed and not after.passed
+    ]
+    if broken:
+        return f"recovered, {'; '.join(broken)}; the model before kept it"
+    if rank(new, terms) >= rank(old, terms):
+        return (
+            f"recovered, INT8 is not nearer to the teacher: {new.loss:.4g} is missing, "
+            f"{old.loss:.4g} before"
+        )
+    return None
+
+
+def search_key(recipe: Recipe) -> list[Any]:
+    """Return the settings that a search depends on; none if there is no search."""
+    values = recipe.to_dict()
+    settings = values["optimize"]
+    if settings["search"] is None:
+        return []
+    asked = [settings[name] for name in ("search", "recover", "prefer", "runs")]
+    learned = [values["student"]] if settings["recover"] else []
+    return [*asked, *learned, values["contract"]]
+
+
+def measuring(recipe: Recipe, data: Prepared, teacher: Path) -> Measure:
+    """Return what measures a file on validation series against the teacher."""
+    knowledge, _ = open_knowledge(teacher)
+
+    def measure(path: Path) -> Mapping[str, Estimate]:
+        model = Model(name=MIXED, path=path, runtime="onnxruntime", precision="mixed", parameters=0)
+        return on_validation(model, start(model), recipe, data, knowledge)
+
+    return measure
+
+
+def write_search(found: Search, out: Path) -> None:
+    """Write the chosen model as a variant, and what was found beside it."""
+    add_variant(MIXED, found, out)
+    write_json(out / SEARCH_JSON, account(found))
+    with whole_file(out / SEARCH_PNG) as partial_file:
+        partial_file.write_bytes(draw(found))
+
+
+def add_variant(name: str, found: Search, out: Path) -> None:
+    """Write the chosen model beside the other variants, unless it is one of them already."""
+    path = out / f"{name}.onnx"
+    with whole_file(path) as partial_file:
+        partial_file.write_bytes(found.model.SerializeToString())
+    listed = read_json(out / VARIANTS)
+    if sha256(path) in {sha256(out / variant["path"]) for variant in listed["variants"]}:
+        path.unlink()
+        return
+    listed["variants"].append(_entry(found, path, listed["variants"]))
+    write_json(out / VARIANTS, listed)
+
+
+def account(found: Search) -> dict[str, Any]:
+    """Return all that a search found, as plain values."""
+    return {
+        "complete": found.complete,
+        "kept": found.kept,
+        "contract": asdict(found.terms),
+        "chosen": _told(found.chosen, found),
+        "float32": _told(found.reference, found),
+        "sensitivity": [asdict(each) for each in found.sensitivity],
+        "front": [_told(each, found) for each in front([found.reference, *found.candidates])],
+        "candidates": [_told(each, found) for each in found.candidates],
+    }
+
+
+def _told(candidate: Candidate, found: Search) -> dict[str, Any]:
+    clauses = candidate.clauses(found.terms)
+    return {
+        **candidate.to_dict(),
+        "kept": candidate.keeps(found.terms),
+        "broken": [clause.name for clause in clauses if not clause.passed],
+        "undecided": [clause.name for clause in clauses if not clause.decided],
+    }
+
+
+def _entry(found: Search, path: Path, others: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "name": path.stem,
+        "precision": "mixed" if found.chosen.setting.keep else "int8",
+        "runtime": "onnxruntime",
+        "path": path.name,
+        "size_bytes": path.stat().st_size,
+        "parameters": others[0]["parameters"],
+        "operators": operators(found.model),
+    }
+
+
+def _context(recipe: Recipe, data: Prepared, teacher: Path) -> str:
+    """Return the key of what a measurement depends on besides the model."""
+    plan = recipe.to_dict()["saliency"]
+    asked = [plan, recipe.optimize.runs, sha256(teacher / KNOWLEDGE)]
+    return fingerprint([__version__, data.fingerprint, asked])

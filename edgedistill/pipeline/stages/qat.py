@@ -1,0 +1,147 @@
+"""Recovery of an INT8 student that breaks the contract: train in 8 bits, and search again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edgedistill.data import Prepared
+from edgedistill.distillation.objectives import KD, CrossEntropy, Objective, Term, TSDMaps
+from edgedistill.errors import ModelError
+from edgedistill.io.files import whole_file
+from edgedistill.optimize.execution import Floats, logits
+from edgedistill.optimize.mixed_precision.search import Search
+from edgedistill.optimize.passes.graph import fold, load, strip
+from edgedistill.optimize.qat.finetune import recover
+from edgedistill.optimize.qat.model import check_trainable
+from edgedistill.optimize.quantization.calibration import Observe, observe
+from edgedistill.pipeline.progress import Progress, epochs, silent
+from edgedistill.pipeline.stages.teacher import plan_of, training_data
+from edgedistill.recipe.objectives import KDTerm, Range, Weight
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.recipe.schema import RecoverSection
+from edgedistill.saliency.occlusion import Explanation, explain
+from edgedistill.saliency.perturbation import PerturbationPlan
+from edgedistill.teachers.outputs import Knowledge
+from edgedistill.training.config import Records
+
+RECOVERED_ONNX = "recovered.onnx"
+_USUAL = {"cross_entropy": 0.1, "kd": 0.9, "tsd_maps": 2.0}  # weights where the recipe has none
+_TEMPERATURE = 4.0  # of `kd`, where the recipe has none
+
+
+def reason_against(section: RecoverSection, found: Search, model: Path) -> str | None:
+    """Return why a recovery is not tried, or None if it is."""
+    if not section.always and found.plain.keeps(found.terms):
+        return "plain INT8 keeps the contract"
+    try:
+        check_trainable(strip(fold(load(model))))
+    except ModelError as error:
+        return str(error)
+    return None
+
+
+def recovered(
+    recipe: Recipe,
+    section: RecoverSection,
+    data: Prepared,
+    knowledge: Knowledge,
+    model: Path,
+    calibration: Floats,
+    found: Search,
+    work: Path,
+    tell: Progress = silent,
+    *,
+    observe: Observe = observe,
+) -> Path:
+    """Return the file of a float student whose weights were trained in 8 bits.
+
+    Args:
+        recipe: plan, objectives of the student, how it is trained.
+        section: epochs, learning rate, whose maps.
+        data: series to learn from and to judge on.
+        knowledge: of the teacher.
+        model: the exported student.
+        calibration: series that set the ranges, (N, C, T).
+        found: the search before; its plain INT8 model is what is trained.
+        work: folder for the checkpoint and the result.
+        tell: progress.
+        observe: collects what the model's values are on the calibration series, or knows it.
+    """
+    config = replace(
+        recipe.student.training,
+        epochs=section.epochs,
+        learning_rate=section.learning_rate,
+        select="objective",
+        patience=None,
+        freeze_norm_from=None,
+    )
+    plan = plan_of(recipe, data.train.x.shape[2])
+    known = _known(section, data, knowledge, model, plan)
+    learned = recover(
+        strip(fold(load(model))),
+        calibration,
+        _terms(recipe, known, plan, maps=knowledge.maps),
+        training_data(data),
+        config,
+        seed=recipe.seed,
+        method=found.plain.setting.method or "minmax",
+        observe=observe,
+        records=Records(checkpoint=work / "recovery.ckpt"),
+        on_epoch=epochs(tell, "recover", section.epochs),
+    )
+    path = work / RECOVERED_ONNX
+    with whole_file(path) as partial:
+        partial.write_bytes(learned.SerializeToString())
+    return path
+
+
+def _known(
+    section: RecoverSection,
+    data: Prepared,
+    knowledge: Knowledge,
+    model: Path,
+    plan: PerturbationPlan,
+) -> Explanation:
+    """Return the answers to learn from, in the order of the rows that training knows."""
+    if section.target == "teacher":
+        parts = [knowledge.splits["train"], knowledge.splits["validation"]]
+    else:
+        series = (data.train.x, data.validation.x)
+        parts = [explain(lambda x: logits(model, x), each, plan) for each in series]
+    return Explanation(
+        np.concatenate([part.logits for part in parts]),
+        np.concatenate([part.kl for part in parts]),
+        np.concatenate([part.signed for part in parts]),
+    )
+
+
+def _terms(recipe: Recipe, known: Explanation, plan: PerturbationPlan, *, maps: bool) -> list[Term]:
+    """Return the recipe's objectives of answers and maps; what else it has needs torch layers."""
+    asked = {term.name: term for term in recipe.student.objectives}
+    kd = asked.get("kd")
+    temperature = kd.temperature if isinstance(kd, KDTerm) else _TEMPERATURE
+    objectives: dict[str, Objective] = {
+        "cross_entropy": CrossEntropy(),
+        "kd": KD(torch.from_numpy(known.logits), temperature=temperature),
+    }
+    if maps:
+        objectives["tsd_maps"] = TSDMaps(known, plan)
+    return [
+        Term(
+            objective=objective,
+            weight=_weight(asked[name].weight) if name in asked else _USUAL[name],
+        )
+        for name, objective in objectives.items()
+    ]
+
+
+def _weight(weight: Weight) -> float:
+    """Return a weight, or, of those that were tried, the middle one."""
+    if isinstance(weight, Range):
+        return math.sqrt(weight.low * weight.high)
+    return sorted(weight)[len(weight) // 2] if isinstance(weight, tuple) else weight

@@ -1,0 +1,157 @@
+"""The student stage: distill with every weight that the recipe leaves open, and choose."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from edgedistill import __version__
+from edgedistill.data import Prepared
+from edgedistill.distillation.objectives import Term
+from edgedistill.evaluation import metrics
+from edgedistill.io.files import fingerprint, sha256, write_json
+from edgedistill.pipeline import networks
+from edgedistill.pipeline.extra_teachers import files
+from edgedistill.pipeline.objectives.builders import objective
+from edgedistill.pipeline.objectives.context import Lesson
+from edgedistill.pipeline.progress import Progress, epochs, silent
+from edgedistill.pipeline.stages import weight_search as search
+from edgedistill.pipeline.stages.pruning import beginning, ending
+from edgedistill.pipeline.stages.teacher import KNOWLEDGE, open_knowledge, plan_of, training_data
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.teachers import TorchTeacher
+from edgedistill.teachers.outputs import Knowledge, explain_like
+from edgedistill.training.config import Records
+from edgedistill.training.fit import fit
+from edgedistill.training.selection import Trial
+from edgedistill.training.weight_search import Rung, climb
+
+TRIALS = "trials.json"
+
+
+def make_student(
+    recipe: Recipe, data: Prepared, teacher: Path, out: Path, work: Path, tell: Progress = silent
+) -> None:
+    """Write the distilled student into an existing folder.
+
+    Args:
+        recipe: student, objectives, training.
+        data: series to learn from and to choose weights on.
+        teacher: folder of the teacher stage.
+        out: folder for the chosen student, and for what was tried.
+        work: folder for checkpoints and TensorBoard events; survives a kill. Beside it lie
+            the banks of the teacher's answers, which students to come draw from too.
+        tell: progress.
+    """
+    knowledge, _ = open_knowledge(teacher)
+    weights = search.candidates(recipe)
+    rungs = search.rungs(recipe, len(weights))
+    key = student_key(recipe, data, teacher)
+
+    def train(candidate: int, number: int) -> Trial:
+        folder = work / f"student-{candidate}"
+        own = fingerprint([key, weights[candidate]])
+        judged = search.recall(folder, own)
+        if number == len(judged):
+            epoch, what = rungs[number].epoch, _progress(candidate, number, rungs)
+            judged.append(
+                _distill(
+                    recipe, data, teacher, knowledge, weights[candidate], folder, epoch, what, tell
+                )
+            )
+            search.note(folder, own, judged)
+        return judged[number]
+
+    judged, chosen = climb(rungs, train, len(data.validation.y))
+    for name in (networks.WEIGHTS, networks.FACTS):
+        shutil.copyfile(work / f"student-{chosen}" / name, out / name)
+    write_json(out / TRIALS, search.account(rungs, judged, chosen))
+
+
+def student_key(recipe: Recipe, data: Prepared, teacher: Path) -> str:
+    """Return the key of everything that a student, and a search for its weights, depends on.
+
+    Args:
+        recipe: of the student.
+        data: series that it learns from.
+        teacher: folder of the teacher stage.
+    """
+    values = recipe.to_dict()
+    sections = [values[name] for name in ("seed", "student", "saliency")]
+    answers = [sha256(path) for path in (teacher / KNOWLEDGE, *files(recipe))]
+    return fingerprint([__version__, data.fingerprint, sections, answers])
+
+
+def _progress(candidate: int, number: int, rungs: list[Rung]) -> str:
+    """Return what a person reads while a candidate trains."""
+    count = rungs[0].candidates
+    what = "distill" if count == 1 else f"distill {candidate + 1} of {count}"
+    return what if len(rungs) == 1 else f"{what}, rung {number + 1} of {len(rungs)}"
+
+
+def _distill(
+    recipe: Recipe,
+    data: Prepared,
+    teacher: Path,
+    knowledge: Knowledge,
+    weights: tuple[float, ...],
+    folder: Path,
+    until: int,
+    what: str,
+    tell: Progress,
+) -> Trial:
+    """Train one student up to an epoch, into `folder`, and return how it does on validation."""
+    sections = recipe.student.objectives
+    config = recipe.student.training
+    model, pruner = beginning(recipe, data, teacher)
+    home = folder.parent.parent  # beside the work of students, for all of them
+    lesson = Lesson(recipe, data, teacher, knowledge, model, home, tell)
+    terms = [
+        Term(
+            objective=objective(section, lesson),
+            weight=weight,
+            start=section.start,
+            ramp=section.ramp,
+        )
+        for section, weight in zip(sections, weights, strict=True)
+    ]
+    history = fit(
+        model,
+        terms,
+        training_data(data),
+        config,
+        seed=recipe.seed,
+        records=Records(
+            checkpoint=folder / "student.ckpt",
+            tensorboard=folder.parent / "tensorboard" / folder.name,
+        ),
+        on_epoch=epochs(tell, what, until),
+        pruner=pruner,
+        until=until,
+    )
+    model = ending(model, recipe, data)
+    networks.save(model, recipe.student, data, history, folder)
+    names = [section.name for section in sections]
+    student = TorchTeacher(model, classes=len(data.class_names), name="student")
+    found = _trial(dict(zip(names, weights, strict=True)), student, recipe, data, knowledge)
+    return replace(found, epochs=len(history))
+
+
+def _trial(
+    weights: dict[str, float],
+    student: TorchTeacher,
+    recipe: Recipe,
+    data: Prepared,
+    knowledge: Knowledge,
+) -> Trial:
+    teacher = knowledge.splits["validation"]
+    plan = plan_of(recipe, data.train.x.shape[2])
+    said = explain_like(student, data.validation.x, plan, teacher)
+    match = float(metrics.pearson(teacher.signed, said.signed).mean())
+    return Trial(
+        weights=weights,
+        accuracy=float(metrics.correct(said.logits, data.validation.y).mean()),
+        kl=float(metrics.kl_divergence(teacher.logits, said.logits).mean()),
+        saliency_pearson=match if knowledge.maps else None,
+    )

@@ -1,0 +1,58 @@
+"""What makes a teacher student-friendly: branches of the student that the recipe names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgedistill.data import Prepared
+from edgedistill.distillation.objectives import StudentFriendly, Term
+from edgedistill.distillation.student_branches import branch_layers, branches
+from edgedistill.pipeline import networks
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.recipe.schema import ModelSection
+
+BRANCH_SEED = 3000  # added to the recipe's seed, and one more for each branch
+
+
+def branch_terms(recipe: Recipe, data: Prepared, teacher: nn.Module) -> list[Term]:
+    """Return what a teacher learns besides its labels: nothing, unless the recipe asks for it.
+
+    Raises:
+        ConfigError: teacher or student has no stages to branch from.
+    """
+    section = recipe.teacher.student_friendly
+    if section is None:
+        return []
+    plain = _plain(recipe)
+    count = len(branch_layers(teacher, networks.fresh(plain, data, seed=recipe.seed)))
+    students = [
+        networks.fresh(plain, data, seed=recipe.seed + BRANCH_SEED + index)
+        for index in range(count)
+    ]
+    sample = torch.from_numpy(np.resize(data.train.x, (2, *data.train.x.shape[1:])))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed + BRANCH_SEED)  # of the adapters
+        found = branches(teacher, students, sample)
+    objective = StudentFriendly(
+        found,
+        cross_entropy=section.cross_entropy,
+        kl=section.kl,
+        temperature=section.temperature,
+    )
+    return [Term(objective=objective)]
+
+
+def branch_key(recipe: Recipe) -> list[Any]:
+    """Return what a teacher depends on of the student's section: its network, if it branches."""
+    if recipe.teacher.student_friendly is None:
+        return []
+    return [_plain(recipe).model_dump(mode="json")]
+
+
+def _plain(recipe: Recipe) -> ModelSection:
+    student = recipe.student
+    return ModelSection(family=student.family, width=student.width, depth=student.depth)

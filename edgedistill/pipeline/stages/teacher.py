@@ -1,0 +1,154 @@
+"""The teacher stage: train one or take one, and ask it everything once."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgedistill.data import Prepared
+from edgedistill.distillation.objectives import CrossEntropy, Term
+from edgedistill.errors import ModelError
+from edgedistill.evaluation.metrics import pearson
+from edgedistill.io.files import read_json, write_json
+from edgedistill.pipeline import networks
+from edgedistill.pipeline.progress import Progress, epochs, silent
+from edgedistill.pipeline.stages.data import read_source
+from edgedistill.pipeline.stages.student_branches import branch_terms
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.saliency.perturbation import PerturbationPlan, default_plan
+from edgedistill.teachers import Teacher, TorchTeacher
+from edgedistill.teachers import load as load_teacher
+from edgedistill.teachers.outputs import Knowledge, ask, explain_like
+from edgedistill.training.config import Records, TrainingData
+from edgedistill.training.fit import fit
+
+KNOWLEDGE, FACTS = "knowledge.npz", "teacher.json"
+CEILING_SEED = 1000  # added to the seed of the second teacher
+
+
+def plan_of(recipe: Recipe, length: int) -> PerturbationPlan:
+    """Return the plan that everything in a run is compared under."""
+    section = recipe.saliency
+    plan = default_plan(length, width=section.width)
+    return PerturbationPlan(
+        length=length,
+        width=plan.width,
+        stride=plan.stride if section.stride is None else section.stride,
+        baseline=section.baseline,
+        temperature=section.temperature,
+    )
+
+
+def make_teacher(
+    recipe: Recipe, data: Prepared, out: Path, work: Path, tell: Progress = silent
+) -> None:
+    """Write the teacher, and its answers for all series, into an existing folder.
+
+    Args:
+        recipe: names the teacher, or how to train one.
+        data: what it is asked about.
+        out: folder for weights and answers.
+        work: folder for checkpoints and TensorBoard events; survives a kill.
+        tell: progress.
+    """
+    plan = plan_of(recipe, data.train.x.shape[2])
+    facts: dict[str, Any] = {"source": recipe.teacher.source, "plan": plan.to_dict()}
+    if recipe.teacher.source is None:
+        teacher: Teacher = _train(recipe, data, out, work, "teacher", recipe.seed, tell)
+    else:
+        teacher = bring(recipe, data)
+    knowledge = ask(teacher, data, plan, partial(tell, "ask the teacher"))
+    knowledge.save(out / KNOWLEDGE)
+    if recipe.teacher.source is None and recipe.references.ceiling:
+        facts["ceiling"] = _ceiling(recipe, data, knowledge, plan, work, tell)
+    facts["name"] = teacher.name
+    write_json(out / FACTS, facts)
+
+
+def open_teacher(recipe: Recipe, data: Prepared, folder: Path) -> Teacher:
+    """Return the teacher of a folder that `make_teacher` filled."""
+    if read_json(folder / FACTS)["source"] is not None:
+        return bring(recipe, data)
+    module, _ = networks.open_network(folder)
+    return TorchTeacher(module, classes=len(data.class_names), name="teacher")
+
+
+def bring(recipe: Recipe, data: Prepared) -> Teacher:
+    """Return the teacher that a recipe brings.
+
+    Raises:
+        ModelError: it brings none, or one that cannot be read or does not fit the data.
+        UsageError: it names no teacher.
+    """
+    section = recipe.teacher
+    if section.source is None:
+        raise ModelError("The recipe brings no teacher. Set teacher.source, or train one.")
+    source = read_source(recipe)
+    apply = data.preprocessing.apply
+    return load_teacher(
+        section.source,
+        class_names=data.class_names,
+        train=apply(source.train.series),
+        test=None if source.test is None else apply(source.test.series),
+        weights=None if section.weights is None else Path(section.weights),
+        trust=section.trust,
+    )
+
+
+def open_knowledge(folder: Path) -> tuple[Knowledge, dict[str, Any]]:
+    """Return the teacher's answers and facts of a folder that `make_teacher` filled."""
+    return Knowledge.open(folder / KNOWLEDGE), read_json(folder / FACTS)
+
+
+def training_data(data: Prepared) -> TrainingData:
+    """Return training and validation series as one table of known rows; test stays out."""
+    series = np.concatenate([data.train.x, data.validation.x])
+    labels = np.concatenate([data.train.y, data.validation.y])
+    rows = torch.arange(len(series))
+    border = len(data.train.x)
+    return TrainingData(
+        series=torch.from_numpy(series),
+        labels=torch.from_numpy(labels),
+        train=rows[:border],
+        validation=rows[border:],
+    )
+
+
+def _train(
+    recipe: Recipe, data: Prepared, out: Path, work: Path, name: str, seed: int, tell: Progress
+) -> TorchTeacher:
+    config = recipe.teacher.training
+    model: nn.Module = networks.fresh(recipe.teacher, data, seed=seed)
+    history = fit(
+        model,
+        [Term(objective=CrossEntropy()), *branch_terms(recipe, data, model)],
+        training_data(data),
+        config,
+        seed=seed,
+        records=Records(checkpoint=work / f"{name}.ckpt", tensorboard=work / "tensorboard" / name),
+        on_epoch=epochs(tell, f"train {name}", config.epochs),
+    )
+    networks.save(model, recipe.teacher, data, history, out)
+    return TorchTeacher(model, classes=len(data.class_names), name=name)
+
+
+def _ceiling(
+    recipe: Recipe,
+    data: Prepared,
+    knowledge: Knowledge,
+    plan: PerturbationPlan,
+    work: Path,
+    tell: Progress,
+) -> list[float]:
+    """Return how well the maps of a second teacher match, a Pearson a test series."""
+    folder = work / "ceiling"
+    folder.mkdir(parents=True, exist_ok=True)
+    second = _train(recipe, data, folder, work, "second teacher", recipe.seed + CEILING_SEED, tell)
+    said = explain_like(second, data.test.x, plan, knowledge.splits["test"])
+    matches: list[float] = pearson(knowledge.splits["test"].signed, said.signed).tolist()
+    return matches

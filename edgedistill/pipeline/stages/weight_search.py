@@ -1,0 +1,127 @@
+"""Which weights a student is tried with, how far each candidate trains, and what is noted of it."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgedistill.errors import DataError
+from edgedistill.io.files import read_json, write_json
+from edgedistill.recipe.objectives import Range, Weight
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.training.sampling import draw
+from edgedistill.training.selection import Trial
+from edgedistill.training.weight_search import Rung, ladder
+
+NOTES = "candidate.json"
+
+
+def candidates(recipe: Recipe) -> list[tuple[float, ...]]:
+    """Return every weight that is tried, in the order of the objectives.
+
+    All combinations of the lists; where weights are ranges, for each of the points that are
+    drawn from all ranges together.
+    """
+    section = recipe.student
+    weights = [term.weight for term in section.objectives]
+    bounds = [(weight.low, weight.high) for weight in weights if isinstance(weight, Range)]
+    points = draw(bounds, section.search.points, seed=recipe.seed) if bounds else [[]]
+    found: list[tuple[float, ...]] = []
+    for point in points:
+        drawn = iter(point)
+        found += itertools.product(*[_options(weight, drawn) for weight in weights])
+    return found
+
+
+def rungs(recipe: Recipe, number: int) -> list[Rung]:
+    """Return the rungs that so many candidates climb; only the end where all train in full."""
+    section = recipe.student
+    epochs = section.training.epochs
+    if section.search.method == "full":
+        return [Rung(epochs, number)]
+    return ladder(
+        number,
+        before=_before(recipe),
+        epochs=epochs,
+        eta=section.search.eta,
+        first=section.search.first,
+    )
+
+
+def recall(folder: Path, key: str) -> list[Trial]:
+    """Return how a candidate did at the rungs that it was judged at before a kill.
+
+    A folder of another search is emptied: its checkpoint may lie behind the rung to come.
+    """
+    try:
+        found = read_json(folder / NOTES)
+    except DataError:
+        found = {}
+    if found.get("key") == key:
+        return [Trial(**trial) for trial in found["judged"]]
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    note(folder, key, [])
+    return []
+
+
+def note(folder: Path, key: str, judged: Sequence[Trial]) -> None:
+    """Write down how a candidate did, whole or not at all."""
+    write_json(folder / NOTES, {"key": key, "judged": [asdict(trial) for trial in judged]})
+
+
+def account(climbed: Sequence[Rung], judged: Sequence[Sequence[Trial]], chosen: int) -> Any:
+    """Return what is kept of a search: every candidate, the chosen one, and the cost.
+
+    Args:
+        climbed: the rungs.
+        judged: how each candidate did at every rung that it reached.
+        chosen: which candidate was taken.
+    """
+    return {
+        "trials": [
+            {
+                **asdict(trials[-1]),
+                "ended": _ended(trials, climbed),
+                "rungs": [_without_weights(trial) for trial in trials],
+            }
+            for trials in judged
+        ],
+        "chosen": chosen,
+        "rungs": [asdict(rung) for rung in climbed],
+        "epochs": {
+            "trained": sum(trials[-1].epochs for trials in judged),
+            "of_all_in_full": len(judged) * climbed[-1].epoch,
+        },
+    }
+
+
+def _options(weight: Weight, drawn: Iterator[float]) -> tuple[float, ...]:
+    if isinstance(weight, Range):
+        return (next(drawn),)
+    return weight if isinstance(weight, tuple) else (weight,)
+
+
+def _before(recipe: Recipe) -> int:
+    """Return after how many epochs `fit` begins to choose weights."""
+    section = recipe.student
+    narrow = 0.0 if section.prune_from_teacher is None else section.prune_from_teacher.until
+    joined = max(narrow, *(min(1.0, term.start + term.ramp) for term in section.objectives))
+    epochs = section.training.epochs
+    return next((done for done in range(epochs) if done / epochs >= joined), epochs - 1)
+
+
+def _ended(trials: Sequence[Trial], climbed: Sequence[Rung]) -> str:
+    if len(trials) < len(climbed):
+        return f"left behind at rung {len(trials)} of {len(climbed)}"
+    if trials[-1].epochs < climbed[-1].epoch:
+        return "no improvement within patience"
+    return "trained to the end"
+
+
+def _without_weights(trial: Trial) -> dict[str, Any]:
+    return {name: value for name, value in asdict(trial).items() if name != "weights"}

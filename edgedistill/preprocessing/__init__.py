@@ -1,0 +1,1 @@
+"""Preprocessing of series, the same on workstation and board. NumPy only."""

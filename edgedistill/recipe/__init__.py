@@ -1,0 +1,1 @@
+"""The recipe: its keys, their defaults, and what is wrong with one."""

@@ -1,0 +1,238 @@
+"""The recipe: everything a run depends on, in one YAML file.
+
+A mistake is told with file, line, key, what was found, what is allowed and the nearest valid key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from edgedistill import targets
+from edgedistill.bundle.drift_reference import DriftLimits
+from edgedistill.data.wav_folders import wav_files
+from edgedistill.errors import ConfigError
+from edgedistill.evaluation.contract import Contract
+from edgedistill.models import FAMILIES
+from edgedistill.recipe.objectives import Section
+from edgedistill.recipe.presets import PRESETS
+from edgedistill.recipe.schema import (
+    PRUNED_FAMILIES,
+    DataSection,
+    Drift,
+    ModelSection,
+    OptimizeSection,
+    ReferencesSection,
+    SaliencySection,
+    StudentSection,
+    TeacherSection,
+    Terms,
+)
+from edgedistill.recipe.validation_errors import lines, sentences
+
+SOUND_FRAMES = 64  # of 10 ms: most spoken words
+
+
+class Recipe(Section):
+    """Everything a run depends on."""
+
+    name: str | None = None  # of the bundle; None: the data set's
+    preset: Literal["default", "paper"] = "default"
+    target: str | None = None  # a board of deploy/targets; sets what suits it
+    seed: int = Field(0, ge=0)
+    data: DataSection = DataSection()
+    teacher: TeacherSection = TeacherSection()
+    student: StudentSection = StudentSection()
+    saliency: SaliencySection = SaliencySection()
+    references: ReferencesSection = ReferencesSection()
+    optimize: OptimizeSection = OptimizeSection()
+    contract: Terms = Contract()
+    golden: int = Field(64, ge=1)  # held-out series that travel with the bundle
+    drift: Drift = DriftLimits()  # from what the bundle's model saw of the test split
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON and YAML can hold."""
+        return self.model_dump(mode="json")
+
+
+def load(
+    path: Path, overrides: Iterable[str] = (), *, above: Mapping[str, Any] | None = None
+) -> Recipe:
+    """Return the recipe in a YAML file.
+
+    Args:
+        path: the file.
+        overrides: `a.b=value` settings that win over the file.
+        above: settings that win over the file, but not over `overrides`.
+
+    Raises:
+        ConfigError: the file or a setting makes no sense.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"Cannot read the recipe {path}: {error}. Check the path.") from error
+    return parse(text, overrides, above=above, origin=str(path))
+
+
+def parse(
+    text: str,
+    overrides: Iterable[str] = (),
+    *,
+    above: Mapping[str, Any] | None = None,
+    origin: str = "recipe",
+    whole: bool = True,
+) -> Recipe:
+    """Return the recipe in a YAML text; `origin` names it in messages.
+
+    One that is not `whole` lacks sections that others must fit, so that is not asked.
+    """
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin} is not valid YAML: {error}") from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{origin} holds {type(values).__name__}, a recipe is a mapping of sections. "
+            "Start from `edgedistill init`."
+        )
+    values = _merge(values, above or {})
+    for setting in overrides:
+        _set(values, setting)
+    try:
+        recipe = Recipe.model_validate(_merge(_base(values), values))
+        if whole:
+            _check_pruning(recipe.teacher, recipe.student)
+    except ValidationError as error:
+        places = dict(lines(node)) if node is not None else {}
+        raise ConfigError("\n".join(sentences(error, places, origin, Recipe))) from error
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from error
+    return recipe
+
+
+def sensible(
+    data: str | None,
+    test: str | None = None,
+    *,
+    teacher: str | None = None,
+    target: str | None = None,
+    trust: bool = False,
+) -> dict[str, Any]:
+    """Return the settings that suit what a person names without a recipe.
+
+    Sounds become log-mel frames, because a waveform says little to a small network. A
+    file of logits cannot be asked for reasons, so nothing asks it.
+
+    Args:
+        data: a bundled set's name, a file or a folder.
+        test: test series, where they are a file of their own.
+        teacher: a brought one.
+        target: a board.
+        trust: whether a joblib teacher may run the code it contains.
+    """
+    found: dict[str, Any] = {}
+    if data is not None:
+        found["data"] = {"train": data}
+        if Path(data).is_dir() and wav_files(Path(data)):
+            found["data"] |= {"features": "log_mel", "sizing": "pad", "normalization": "train"}
+            found["data"]["max_length"] = SOUND_FRAMES
+    if test is not None:
+        found.setdefault("data", {})["test"] = test
+    if teacher is not None:
+        found["teacher"] = {"source": teacher, "trust": trust}
+        if Path(teacher).suffix == ".npz":
+            found["contract"] = {"min_saliency_pearson": None, "min_saliency_spearman": None}
+            found["student"] = {"objectives": [{"name": "cross_entropy", "weight": 0.1}]}
+            found["student"]["objectives"].append({"name": "kd", "weight": 0.9})
+    if target is not None:
+        found["target"] = target
+    return found
+
+
+def _check_pruning(teacher: TeacherSection, student: StudentSection) -> None:
+    """Refuse a student that its teacher cannot be pruned to."""
+    if student.prune_from_teacher is None:
+        return
+    if teacher.source is not None:
+        raise ConfigError(
+            "student.prune_from_teacher starts from a teacher that is trained here, and "
+            f"{teacher.source} is brought. Leave one of the two out."
+        )
+    if student.explained:
+        raise ConfigError(
+            "student.prune_from_teacher starts from the teacher, which predicts no map as the "
+            "objective xdistillation needs. Leave one of the two out."
+        )
+    if student.family not in PRUNED_FAMILIES:
+        raise ConfigError(
+            f"student.prune_from_teacher prunes {' or '.join(PRUNED_FAMILIES)}, not "
+            f"{student.family}. Choose one of those for teacher and student."
+        )
+    wide, narrow = (_sizes(section) for section in (teacher, student))
+    if wide[:2] != narrow[:2] or wide[2] <= narrow[2]:
+        raise ConfigError(
+            "student.prune_from_teacher needs the teacher's family and depth and a smaller width; "
+            f"the teacher is {_told(wide)}, the student {_told(narrow)}."
+        )
+
+
+def _sizes(section: ModelSection) -> tuple[str, int, int]:
+    """Return family, depth and width, the published ones where the recipe leaves them open."""
+    usual = FAMILIES[section.family]
+    return section.family, section.depth or usual.depth, section.width or usual.width
+
+
+def _told(sizes: tuple[str, int, int]) -> str:
+    return "{} of depth {} and width {}".format(*sizes)
+
+
+def dump(recipe: Recipe) -> str:
+    """Return the recipe as YAML that `load` reads back."""
+    return yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def _base(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that a recipe starts from: our defaults, its preset, its target."""
+    preset = PRESETS.get(str(values.get("preset", "default")), {})
+    target = values.get("target")
+    board = {} if target is None else targets.settings(str(target))
+    return _merge(_merge(Recipe().to_dict(), preset), board)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `below` with the settings of `above`, section by section.
+
+    A section whose lines are all commented out is None in YAML, and changes nothing.
+    """
+    merged = dict(below)
+    for key, value in above.items():
+        inner = merged.get(key)
+        if isinstance(inner, Mapping) and (value is None or isinstance(value, Mapping)):
+            value = _merge(inner, value or {})
+        merged[key] = value
+    return merged
+
+
+def _set(values: dict[str, Any], setting: str) -> None:
+    """Put one `a.b=value` into nested values."""
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set takes a.b=value, got {setting!r}. Example: student.width=16.")
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {setting}: {section} holds {inner!r}, so it has no keys.")
+        values = inner
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {setting}: {text!r} is not valid YAML.") from error

@@ -1,0 +1,214 @@
+"""The sections of a recipe: what each setting is, its default, and what it may be.
+
+Sections that a lower room owns (training, contract, drift) are its own dataclasses, so a default
+stands in one place only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, WrapValidator, model_validator
+
+from edgedistill.bundle.drift_reference import DriftLimits
+from edgedistill.errors import ConfigError
+from edgedistill.evaluation.contract import Contract
+from edgedistill.optimize.precision_support import Precision, RuntimeName, check_forms
+from edgedistill.preprocessing import transforms as preprocess
+from edgedistill.recipe.objectives import (
+    CrossEntropyTerm,
+    KDTerm,
+    ObjectiveTerm,
+    Section,
+    TSDMapsTerm,
+    XDistillationTerm,
+)
+from edgedistill.saliency import perturbation
+from edgedistill.training.config import FitConfig
+
+Family = Literal["lstm", "fcn", "resnet", "inception", "lite"]
+PRUNED_FAMILIES = ("fcn", "lstm")
+
+
+def _located(value: Any, validate: Callable[[Any], Any]) -> Any:
+    """Turn what a section of a lower room refuses into a fault that knows its place."""
+    try:
+        return validate(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+Training = Annotated[FitConfig, WrapValidator(_located)]
+Terms = Annotated[Contract, WrapValidator(_located)]
+Drift = Annotated[DriftLimits, WrapValidator(_located)]
+
+
+class DataSection(Section):
+    """Which series, and how they become arrays (N, C, T)."""
+
+    train: str = "GunPoint"  # a bundled set's name, a file or a folder
+    test: str | None = None  # None: NAME_TEST beside NAME_TRAIN, else split off
+    length: int | None = Field(None, ge=2)  # T; None: the longest training series
+    max_length: int | None = Field(None, ge=2)  # what a T of None may grow to
+    sizing: preprocess.Sizing = "resample"
+    # None: "series" for one channel; for several "train", because their levels tell them apart
+    normalization: preprocess.Normalization | None = None
+    features: preprocess.Features = "none"
+    limit_per_class: int | None = Field(None, ge=1)
+    validation_fraction: float = Field(0.2, gt=0, lt=1)
+    test_fraction: float = Field(0.2, gt=0, lt=1)
+
+
+class ModelSection(Section):
+    """A network of ours."""
+
+    family: Family = "fcn"
+    width: int | None = Field(None, ge=1)
+    depth: int | None = Field(None, ge=1)
+
+    @property
+    def explained(self) -> bool:
+        """Return whether the network predicts a saliency map too."""
+        return False
+
+
+class StudentFriendlySection(Section):
+    """A teacher trained with branches of the student's layers (SFTN)."""
+
+    cross_entropy: float = Field(1.0, ge=0)  # of the branches with the labels
+    kl: float = Field(3.0, ge=0)  # between the branches and the teacher
+    temperature: float = Field(1.0, gt=0)  # of both sides of the latter
+
+
+class PruneSection(Section):
+    """A student that starts as its teacher and is pruned to its own width (HomoDistil)."""
+
+    until: float = Field(0.7, gt=0, le=1)  # share of the training after which its width stays
+    smoothing: float = Field(0.85, ge=0, lt=1)  # share of the old importance kept at a step
+
+
+class TeacherSection(ModelSection):
+    """The teacher: trained here, or brought."""
+
+    source: str | None = None  # None trains one; .onnx, module:factory, .joblib or .npz of logits
+    weights: str | None = None  # safetensors of module:factory
+    trust: bool = False  # whether a joblib file may run the code it contains
+    width: int | None = Field(64, ge=1)
+    student_friendly: StudentFriendlySection | None = None  # None: trained by itself
+    training: Training = FitConfig(learning_rate=0.003)
+
+    @model_validator(mode="after")
+    def _trained_here(self) -> TeacherSection:
+        if self.student_friendly is not None and self.source is not None:
+            raise ValueError(
+                f"student_friendly trains the teacher, and {self.source} is trained already. "
+                "Leave teacher.source out, or leave teacher.student_friendly out."
+            )
+        return self
+
+
+class SearchSection(Section):
+    """How the weights that the recipe leaves open are tried."""
+
+    method: Literal["full", "halving"] = "full"  # how far every candidate trains
+    points: int = Field(8, ge=1)  # drawn where weights are ranges
+    eta: int = Field(3, ge=2)  # of how many candidates one goes on, at every rung
+    first: float = Field(0.1, gt=0, le=1)  # least share of the epochs before the first rung
+
+
+class StudentSection(ModelSection):
+    """The student and what it learns from."""
+
+    width: int | None = Field(16, ge=1)
+    prune_from_teacher: PruneSection | None = None  # None: starts from random weights
+    objectives: tuple[ObjectiveTerm, ...] = Field(
+        (
+            CrossEntropyTerm(name="cross_entropy", weight=0.1),
+            KDTerm(name="kd", weight=0.9),
+            TSDMapsTerm(name="tsd_maps", weight=(1.0, 2.0, 5.0), start=1 / 3),
+        ),
+        min_length=1,
+    )
+    search: SearchSection = SearchSection()
+    training: Training = FitConfig(epochs=200, learning_rate=0.01, select="objective")
+
+    @property
+    def explained(self) -> bool:
+        """Return whether an objective trains the network to."""
+        return any(isinstance(term, XDistillationTerm) for term in self.objectives)
+
+
+class SaliencySection(Section):
+    """The plan under which teacher, student, variants and the board are compared."""
+
+    width: int | None = Field(None, ge=1)  # steps; None: a sixteenth of the series
+    stride: int | None = Field(None, ge=1)  # steps; None: half the width
+    baseline: perturbation.Baseline = "mean"
+    temperature: float = Field(8.0, gt=0)
+
+
+class NodeSearchSection(Section):
+    """The search for an INT8 model that keeps the contract with the fewest nodes in float32."""
+
+    method: Literal["sensitivity"] = "sensitivity"
+    budget_s: float = Field(300, gt=0)  # seconds after which no new candidate is measured
+    # How far it may fall behind the float32 model, beside the contract; None: as the contract says
+    agreement_loss: float | None = Field(None, ge=0)
+    saliency_loss: float | None = Field(None, ge=0)
+
+
+class RecoverSection(Section):
+    """A short training in 8 bits of a student that breaks the contract in INT8."""
+
+    epochs: int = Field(20, ge=1)
+    learning_rate: float = Field(0.001, gt=0)
+    target: Literal["teacher", "student"] = (
+        "teacher"  # whose answers and maps: or the float32 one's
+    )
+    always: bool = False  # also where plain INT8 keeps the contract
+
+
+def _switched(value: Any) -> Any:
+    """Return what `recover: true` and `recover: false` stand for."""
+    return {} if value is True else None if value is False else value
+
+
+class OptimizeSection(Section):
+    """Which variants are made, and which of those that keep the contract is taken."""
+
+    # The first runtime that has a variant which keeps the contract is taken
+    runtimes: tuple[RuntimeName, ...] = Field(("onnxruntime",), min_length=1)
+    precisions: tuple[Precision, ...] = Field(("fp32", "fp16", "int8"), min_length=1)
+    batch: int | None = Field(None, ge=1)  # series that files for TensorRT take; None: any number
+    prefer: Literal["size", "latency"] = "size"
+    calibration: int = Field(256, ge=1)  # training series that INT8 ranges are taken from
+    runs: int = Field(200, ge=10)  # timed runs of each variant
+    formats: tuple[Literal["onnx", "ort"], ...] = Field(("onnx",), min_length=1)
+    tune: bool = False  # whether the bundle's models get session settings found here
+    search: NodeSearchSection | None = None  # None: INT8 is made as it is, in all nodes
+    recover: Annotated[RecoverSection | None, BeforeValidator(_switched)] = None  # None: never
+
+    @model_validator(mode="after")
+    def _recovery_is_searched(self) -> OptimizeSection:
+        if self.recover is not None and self.search is None:
+            raise ValueError(
+                "recover trains what a search found to break the contract. Set optimize.search "
+                "too, or leave recover out."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_forms(self) -> OptimizeSection:
+        try:
+            check_forms(self.runtimes, self.precisions)
+        except ConfigError as error:
+            raise ValueError(f"precisions cannot all be made. {error}") from error
+        return self
+
+
+class ReferencesSection(Section):
+    """What saliency agreement is printed beside."""
+
+    floor: bool = True  # an untrained student
+    ceiling: bool = True  # a second teacher from another seed, if the teacher is trained here

@@ -1,0 +1,290 @@
+"""Numbers and outcomes in words, the same in Markdown and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgedistill.evaluation.contract import Clause
+from edgedistill.evaluation.metrics import Estimate
+from edgedistill.report.facts import Candidate, Report
+
+NOT_MEASURED = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table of models: how to find a value, and how to write it."""
+
+    label: str
+    note: str  # the unit or the direction
+    value: Callable[[Candidate], Estimate | float | None]
+    write: Callable[[float], str]
+
+
+def count(value: float) -> str:
+    """Return a whole number with thin groups.
+
+    >>> count(203002)
+    '203,002'
+    """
+    return f"{value:,.0f}"
+
+
+def size(value: float) -> str:
+    """Return bytes in decimal units.
+
+    >>> size(812), size(12_345), size(2_500_000)
+    ('812 B', '12.3 kB', '2.50 MB')
+    """
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= scale:
+            return f"{_three_digits(value / scale)} {unit}"
+    return f"{value:.0f} B"
+
+
+def milliseconds(value: float) -> str:
+    """Return a time given in milliseconds, in µs, ms or s.
+
+    >>> milliseconds(0.0421), milliseconds(3.14159), milliseconds(2500)
+    ('42.1 µs', '3.14 ms', '2.50 s')
+    """
+    if value < 1:
+        return f"{_three_digits(value * 1e3)} µs"
+    return f"{_three_digits(value)} ms" if value < 1e3 else f"{_three_digits(value / 1e3)} s"
+
+
+def percent(value: float) -> str:
+    """Return a share as a percentage.
+
+    >>> percent(0.9871)
+    '98.7 %'
+    """
+    return f"{_signed(100 * value, 1)} %"
+
+
+def points(value: float) -> str:
+    """Return a difference of shares in percentage points.
+
+    >>> points(-0.013)
+    '−1.3 pp'
+    """
+    return f"{_signed(100 * value, 1)} pp"
+
+
+def decimals(value: float) -> str:
+    """Return a score with three decimals.
+
+    >>> decimals(-0.12345), decimals(-0.0001)
+    ('−0.123', '0.000')
+    """
+    return _signed(value, 3)
+
+
+def scientific(value: float) -> str:
+    """Return a small error.
+
+    >>> scientific(0.0001)
+    '1.0e-04'
+    """
+    return f"{value:.1e}"
+
+
+def times(larger: float, smaller: float) -> str:
+    """Return a ratio.
+
+    >>> times(1000, 80), times(3, 2)
+    ('12.5×', '1.50×')
+    """
+    return f"{_three_digits(larger / smaller)}×"
+
+
+ROWS: dict[str, tuple[Row, ...]] = {
+    "Cost": (
+        Row("Parameters", "", lambda c: c.parameters, count),
+        Row("File size", "", lambda c: c.size_bytes, size),
+        Row(
+            "Latency p50",
+            "one series",
+            lambda c: c.latency_ms.p50 if c.latency_ms else None,
+            milliseconds,
+        ),
+        Row(
+            "Latency p95",
+            "one series",
+            lambda c: c.latency_ms.p95 if c.latency_ms else None,
+            milliseconds,
+        ),
+        Row(
+            "Latency p99",
+            "one series",
+            lambda c: c.latency_ms.p99 if c.latency_ms else None,
+            milliseconds,
+        ),
+        Row(
+            "Throughput",
+            "series a second, best batch",
+            lambda c: c.costs.best_series_per_s if c.costs else None,
+            count,
+        ),
+        Row(
+            "Peak memory",
+            "of a fresh process",
+            lambda c: c.costs.peak_mib if c.costs else None,
+            lambda mib: f"{mib:.1f} MiB",
+        ),
+        Row(
+            "Cold start",
+            "to the first answer",
+            lambda c: c.costs.cold_start_ms if c.costs else None,
+            milliseconds,
+        ),
+    ),
+    "Predictions": (
+        Row("Accuracy", "", lambda c: c.metrics.accuracy, percent),
+        Row("AUC-PRC", "macro", lambda c: c.metrics.auc_prc, decimals),
+        Row("ROC-AUC", "macro", lambda c: c.metrics.roc_auc, decimals),
+        Row("Agreement", "with the teacher", lambda c: c.metrics.agreement, percent),
+        Row("KL", "from the teacher, nats", lambda c: c.metrics.kl, decimals),
+        Row("Calibration error", "ECE", lambda c: c.metrics.ece, decimals),
+    ),
+    "Reasons": (
+        Row("Pearson", "of saliency maps", lambda c: c.metrics.saliency.pearson, decimals),
+        Row("Spearman", "of saliency maps", lambda c: c.metrics.saliency.spearman, decimals),
+        Row("Unseen plan", "Pearson of maps", lambda c: c.metrics.saliency.unseen, decimals),
+        Row("Top tenth", "shared, same sign", lambda c: c.metrics.saliency.topk, decimals),
+    ),
+}
+
+_CLAUSES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "accuracy_drop": ("Accuracy lost against the teacher", points),
+    "agreement": ("Agreement with the teacher", percent),
+    "kl": ("KL from the teacher, nats", decimals),
+    "saliency_pearson": ("Saliency agreement, Pearson", decimals),
+    "saliency_spearman": ("Saliency agreement, Spearman", decimals),
+    "size_bytes": ("File size", size),
+    "latency_p95_ms": ("Latency p95", milliseconds),
+    "fidelity_logit_error": ("Largest logit error against the student", scientific),
+    "fidelity_saliency_error": ("Largest saliency error against the student", scientific),
+}
+
+
+def emulation(models: tuple[Candidate, ...]) -> str:
+    """Return what to know of models that ran as an emulation; empty if none did."""
+    names = [m.name for m in models if m.runtime == "tensorrt" and m.latency_ms is None]
+    if not names:
+        return ""
+    return (
+        f"Emulated on a CPU: {', '.join(names)}. Their answers carry the device's rounding; their "
+        "latency is for the board to measure."
+    )
+
+
+def measured_rows(models: tuple[Candidate, ...]) -> dict[str, tuple[Row, ...]]:
+    """Return the lines that at least one model has a value for, by group."""
+    groups = {
+        group: tuple(r for r in rows if any(r.value(m) is not None for m in models))
+        for group, rows in ROWS.items()
+    }
+    return {group: rows for group, rows in groups.items() if rows}
+
+
+def cell(row: Row, model: Candidate) -> tuple[str, str]:
+    """Return a value and its interval in words; the interval is empty where none is known."""
+    found = row.value(model)
+    if found is None:
+        return NOT_MEASURED, ""
+    if isinstance(found, Estimate):
+        return row.write(found.value), interval(found, row.write)
+    return row.write(found), ""
+
+
+def interval(estimate: Estimate, write: Callable[[float], str]) -> str:
+    """Return a 95 % interval in words; a unit that both ends share is written once.
+
+    >>> interval(Estimate(0.9, 0.85, 0.953), percent)
+    '85.0 to 95.3 %'
+    """
+    low, high = write(estimate.low), write(estimate.high)
+    number, _, unit = low.partition(" ")
+    if unit and high.endswith(f" {unit}"):
+        low = number
+    return f"{low} to {high}"
+
+
+def clause_label(clause: Clause) -> str:
+    """Return what a clause is about."""
+    known = _CLAUSES.get(clause.name)
+    return known[0] if known else clause.name.replace("_", " ").capitalize()
+
+
+def clause_number(clause: Clause) -> Callable[[float], str]:
+    """Return how the numbers of a clause are written."""
+    known = _CLAUSES.get(clause.name)
+    return known[1] if known else decimals
+
+
+def threshold(clause: Clause) -> str:
+    """Return the threshold with its sign."""
+    sign = {">=": "≥", "<=": "≤"}[clause.comparison]
+    return f"{sign} {clause_number(clause)(clause.threshold)}"
+
+
+def clause_interval(clause: Clause) -> str:
+    """Return the interval of what was measured; empty for a fact without one."""
+    measured = clause.measured
+    return "" if measured.low == measured.high else interval(measured, clause_number(clause))
+
+
+def outcome(clause: Clause) -> str:
+    """Return "kept" or "broken", and say so if the interval holds the threshold."""
+    word = "kept" if clause.passed else "broken"
+    return word if clause.decided else f"{word}, undecided"
+
+
+def headline(report: Report) -> str:
+    """Return the outcome in one or two sentences."""
+    model = report.subject()
+    if report.verdict == "broken":
+        if model is None:
+            return "No variant keeps the contract."
+        failed = sum(not clause.passed for clause in report.contract)
+        return f"{model.name} breaks {failed} of the contract's {len(report.contract)} clauses."
+    if model is None:
+        return "Every clause of the contract holds."
+    gains = _gains(report.teacher, model)
+    text = f"{model.name} is {' and '.join(gains)} than the teacher. " if gains else ""
+    agreement = model.metrics.agreement
+    if agreement is not None:
+        series = f"{report.data.test} test series" if report.data else "the series"
+        subject = "It" if text else model.name
+        text += f"{subject} names the teacher's class for {percent(agreement.value)} of {series}."
+    return text.strip() or f"{model.name} keeps the contract."
+
+
+def _gains(teacher: Candidate | None, model: Candidate) -> list[str]:
+    if teacher is None:
+        return []
+    gains = []
+    if teacher.size_bytes and model.size_bytes:
+        gains.append(_gain(teacher.size_bytes, model.size_bytes, "smaller", "larger"))
+    if teacher.latency_ms and model.latency_ms and model.latency_ms.p50 > 0:
+        gains.append(_gain(teacher.latency_ms.p50, model.latency_ms.p50, "faster", "slower"))
+    return gains
+
+
+def _gain(before: float, after: float, better: str, worse: str) -> str:
+    if after <= before:
+        return f"{times(before, after)} {better}"
+    return f"{times(after, before)} {worse}"
+
+
+def _signed(value: float, places: int) -> str:
+    """Write a number with a true minus sign, and zero without any."""
+    text = f"{value:.{places}f}".replace("-", "−")
+    return text.removeprefix("−") if float(text.replace("−", "-")) == 0 else text
+
+
+def _three_digits(value: float) -> str:
+    places = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:,.{places}f}"

@@ -1,0 +1,1 @@
+"""What runs a model: ONNX Runtime, and TensorRT where there is an NVIDIA GPU. NumPy only."""

@@ -1,0 +1,215 @@
+"""TensorRT: the runtime of boards with an NVIDIA GPU.
+
+The engine comes from the cache of `engines`, or is built when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+import numpy as np
+
+from edgedistill.errors import DataError, IntegrityError, ModelError, ShapeError
+from edgedistill.runtimes.onnx_file import check_alone
+from edgedistill.runtimes.tensorrt.builder import FREE
+from edgedistill.runtimes.tensorrt.cuda_memory import DeviceMemory
+from edgedistill.runtimes.tensorrt.engines import Engine, Engines, Place, place_here
+from edgedistill.runtimes.tensorrt.layers import Layer, profiler, read_layers, timed
+from edgedistill.runtimes.tensorrt.library import Library, load
+from edgedistill.saliency.perturbation import Floats
+
+if TYPE_CHECKING:
+    import tensorrt
+
+_FLOAT_BYTES: Final = 4
+_PROFILED: Final = 50  # calls that a layer's time is the mean of
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An engine, and whether it was there."""
+
+    engine: Engine
+    how: str  # "found in the cache", or why it was built
+
+
+def prepare(model: Path, engines: Engines, *, compute_capability: str | None = None) -> Prepared:
+    """Return the engine of an ONNX file, built if it is not there yet.
+
+    Args:
+        model: the ONNX file.
+        engines: how and where.
+        compute_capability: of a GPU that need not be here; TensorRT-RTX only.
+
+    Raises:
+        MachineError: TensorRT, cuda-python, a GPU or a DLA core is missing.
+        ModelError: TensorRT refuses the file, or it keeps a part of the model in other files.
+        UsageError: TensorRT cannot build for that compute capability.
+    """
+    check_alone(model)
+    library = load()
+    here = place_here(library, compute_capability=compute_capability)
+    try:
+        found = engines.find(model, here)
+        why = _why_absent(engines, model, here)
+    except (DataError, IntegrityError) as error:  # the cache can be made anew, so go on
+        found, why = None, str(error)
+    if found is not None:
+        return Prepared(found, "found in the cache")
+    built = engines.build(model, library, here)
+    return Prepared(built, f"built: {why}")
+
+
+class TensorRtRuntime:
+    """An engine, ready to run.
+
+    Args:
+        engine: from `prepare` or `engines.read`; takes one float32 (N, C, T) and gives (N, K).
+
+    Raises:
+        MachineError: TensorRT, cuda-python or a GPU is missing.
+        IntegrityError: the engine was built by another version or for another GPU, or is damaged.
+        ModelError: TensorRT cannot load it all the same.
+    """
+
+    name: ClassVar[str] = "tensorrt"
+
+    def __init__(self, engine: Engine) -> None:
+        self._library = load()
+        engine.check(place_here(self._library))
+        self._source = engine
+        self._engine: tensorrt.ICudaEngine = _deserialize(self._library, engine)
+        self._context: tensorrt.IExecutionContext = self._engine.create_execution_context()
+        self._input, self._output = _tensor_names(self._library, self._engine)
+        self._series = tuple(self._engine.get_tensor_shape(self._input))[1:]  # (C, T)
+        self._classes = tuple(self._engine.get_tensor_shape(self._output))[1]
+        self._low, self._high = _batches(self._engine, self._input)
+        self._memory = DeviceMemory()
+        values = self._high * int(np.prod(self._series))
+        self._series_at = self._memory.allocate(values * _FLOAT_BYTES)
+        self._logits_at = self._memory.allocate(self._high * self._classes * _FLOAT_BYTES)
+
+    def logits(self, series: Floats) -> Floats:
+        """Return the logits of a batch, (N, C, T) -> (N, K), in calls that the engine can take.
+
+        Raises:
+            ShapeError: the series are not what the model takes.
+            ModelError: TensorRT fails while it runs the engine.
+        """
+        return self._run(self._context, series)
+
+    def describe(self) -> dict[str, str]:
+        """Return version, GPU and how the engine was built, as text."""
+        options, place = self._source.options, self._source.place
+        on = "GPU" if options.dla_core is None else f"DLA core {options.dla_core}"
+        return {
+            "runtime": f"{self.name} {self._library.version}",
+            "library": place.library,
+            "gpu": f"{place.gpu}, compute capability {place.compute_capability}",
+            "engine": f"{on}, level {options.level}, batch {self._low} to {self._high}",
+        }
+
+    def layers(self, series: Floats | None = None) -> tuple[Layer, ...]:
+        """Return the layers of the engine.
+
+        Args:
+            series: time the layers on these, (N, C, T); None leaves the times out.
+
+        Raises:
+            ModelError: TensorRT fails while it runs the engine, or describes it in unknown words.
+            ShapeError: the series are not what the model takes.
+        """
+        inspector = self._engine.create_engine_inspector()
+        trt = self._library.trt
+        found = read_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+        return found if series is None else timed(found, self._layer_times(series))
+
+    def _layer_times(self, series: Floats) -> dict[str, float]:
+        """Time each layer in a context of its own: a profiler would slow the other down."""
+        context = self._engine.create_execution_context()
+        sums_ms: dict[str, float] = {}
+        context.profiler = profiler(self._library.trt, sums_ms)
+        for run in range(2 * _PROFILED):
+            if run == _PROFILED:  # the first half warmed up
+                sums_ms.clear()
+            self._run(context, series)
+        return {name: total / _PROFILED for name, total in sums_ms.items()}
+
+    def _run(self, context: tensorrt.IExecutionContext, series: Floats) -> Floats:
+        if series.ndim != 3 or series.shape[1:] != self._series:
+            raise ShapeError(
+                f"Got series of shape {series.shape} for {self._source.model}, which takes (N, "
+                f"{', '.join(map(str, self._series))}). Preprocess them with the bundle's "
+                "preprocessing."
+            )
+        logits = np.empty((len(series), self._classes), dtype=np.float32)
+        for begin, end in _chunks(len(series), self._high):
+            logits[begin:end] = self._call(context, series[begin:end])
+        return logits
+
+    def _call(self, context: tensorrt.IExecutionContext, series: Floats) -> Floats:
+        """Run one batch that the engine can take, filled up with zeros if it is too small."""
+        batch = np.ascontiguousarray(series, dtype=np.float32)
+        if len(batch) < self._low:
+            batch = np.concatenate([batch, np.zeros((self._low - len(batch), *self._series), "f4")])
+        logits = np.empty((len(batch), self._classes), dtype=np.float32)
+        context.set_input_shape(self._input, batch.shape)
+        context.set_tensor_address(self._input, self._series_at)
+        context.set_tensor_address(self._output, self._logits_at)
+        self._memory.upload(self._series_at, batch)
+        if not context.execute_async_v3(self._memory.stream):
+            raise ModelError(
+                f"{self._library.name} {self._library.version} cannot run {self._source.model}: "
+                f"{self._library.said() or 'no reason given'}. Build the engine again."
+            )
+        self._memory.download(logits, self._logits_at)
+        return logits[: len(series)]
+
+
+def _why_absent(engines: Engines, model: Path, here: Place) -> str:
+    places = {str(engine.place) for engine in engines.others(model) if engine.place != here}
+    if places:
+        return f"the cache has one of {', and of '.join(sorted(places))}; this is {here}"
+    return "there was none in the cache with these options"
+
+
+def _deserialize(library: Library, engine: Engine) -> tensorrt.ICudaEngine:
+    trt = library.trt
+    library.said()
+    runtime = trt.Runtime(library.log)
+    # A version-compatible plan carries a runtime of its own, which is code.
+    runtime.engine_host_code_allowed = engine.options.version_compatible
+    if engine.options.dla_core is not None:
+        runtime.DLA_core = engine.options.dla_core
+    loaded = runtime.deserialize_cuda_engine(engine.plan.read_bytes())
+    if loaded is None:
+        raise ModelError(
+            f"{library.name} {library.version} cannot load {engine.plan}, though version and GPU "
+            f"fit: {library.said() or 'no reason given'}. Remove its folder and build again."
+        )
+    return loaded
+
+
+def _tensor_names(library: Library, engine: tensorrt.ICudaEngine) -> tuple[str, str]:
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    reads = library.trt.TensorIOMode.INPUT
+    (source,) = (name for name in names if engine.get_tensor_mode(name) == reads)
+    (result,) = (name for name in names if engine.get_tensor_mode(name) != reads)
+    return source, result
+
+
+def _batches(engine: tensorrt.ICudaEngine, name: str) -> tuple[int, int]:
+    """Return the smallest and the largest batch of a call."""
+    fixed, *_ = engine.get_tensor_shape(name)
+    if fixed != FREE:
+        return fixed, fixed
+    low, _, high = (int(shape[0]) for shape in engine.get_tensor_profile_shape(name, 0))
+    return low, high
+
+
+def _chunks(count: int, most: int) -> Iterator[tuple[int, int]]:
+    for begin in range(0, count, most):
+        yield begin, min(begin + most, count)

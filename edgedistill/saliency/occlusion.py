@@ -1,0 +1,184 @@
+"""Saliency of any black box by occlusion: ask it about perturbed copies, note what changes.
+
+It needs logits and nothing else, so the same code explains a torch module, an
+ONNX session and an engine on a board. NumPy only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import edgedistill_kernels as kernels
+import numpy as np
+
+from edgedistill.errors import ModelError, ShapeError
+from edgedistill.saliency.batching import MEMORY_BYTES, Batch, Piece, Tell, sweep
+from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan, fill
+
+Predict = Callable[[Floats], Floats]  # (N, C, T) -> logits (N, K)
+# Series (N, C, T), starts (W,), patches (N, W, C, w) -> how windows change the logits (N, W, K)
+Changes = Callable[[Floats, Ints, Floats], Floats]
+BATCH_COPIES = 512  # series or copies a call; fills a small CPU's cores
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a model says of some series, and why.
+
+    Two maps are kept a window: `kl`, Temporal Saliency Distillation's own (how far
+    the class distribution moves, never negative), and `signed`, how much the
+    window supports the target class (positive: covering it lowers the logit).
+    """
+
+    logits: Floats  # (N, K)
+    kl: Floats  # (N, W)
+    signed: Floats  # (N, W), in centered logits
+
+
+def explain(
+    predict: Predict,
+    series: Floats,
+    plan: PerturbationPlan,
+    *,
+    targets: Ints | None = None,
+    changes: Changes | None = None,
+    batch: int | None = BATCH_COPIES,
+    memory_bytes: int = MEMORY_BYTES,
+    tell: Tell | None = None,
+) -> Explanation:
+    """Return logits and both saliency maps of `series`.
+
+    With the same `batch` the same calls are made on every machine, so that figures compare.
+
+    Args:
+        predict: logits of a batch, (N, C, T) -> (N, K).
+        series: (N, C, T).
+        plan: which windows are covered by what.
+        targets: class whose logit is explained, (N,); by default the predicted one.
+            Hand the teacher's predictions over to compare a student with it.
+        changes: a model's own, faster way to say what windows change; by default it is
+            asked about every perturbed copy.
+        batch: series or copies a call; None finds out while it works what is fast here, and
+            the last digits may then differ from run to run.
+        memory_bytes: bound on the perturbed copies, or the patches for `changes`, that are held
+            at any time; what the model itself needs comes on top.
+        tell: hears how many of the N x W windows are done.
+
+    Raises:
+        ConfigError: `batch` is below 1, or `memory_bytes` does not hold one copy.
+        MachineError: the model runs out of memory on a single copy.
+        ModelError: the logits have a wrong shape or are not finite.
+        ShapeError: series, plan, targets and the model's classes do not fit together.
+    """
+    if not len(series):
+        raise ShapeError("Got no series to explain. Bring at least one.")
+    usual = BATCH_COPIES if batch is None else batch
+    logits = _clean_logits(predict, series, usual)
+    targets = logits.argmax(axis=1) if targets is None else targets
+    _check_targets(targets, logits)
+    shape = len(series), len(plan.starts)
+    step_bytes = series.itemsize * math.prod(series.shape[1:-1])
+    if changes is None:
+        calls = Batch(batch, step_bytes * (plan.length + plan.width), memory_bytes)
+        perturbed = sweep(partial(_covered, predict, series, plan), *shape, calls, tell)
+    else:
+        # Whole series, if memory allows: a model runs each of them once, unperturbed, a call.
+        calls = Batch(max(usual, shape[1]), step_bytes * plan.width, memory_bytes)
+        changed = sweep(partial(_changed, changes, series, plan), *shape, calls, tell)
+        perturbed = logits[:, None] + changed
+    # float64: at a high temperature the terms of a small KL cancel below float32's rounding.
+    kl = kernels.window_saliency(
+        logits.astype(np.float64), perturbed.astype(np.float64), temperature=plan.temperature
+    )
+    return Explanation(
+        logits=logits,
+        kl=np.maximum(kl, 0).astype(np.float32),  # a KL of 0 may round to -1e-17
+        signed=signed_change(logits, perturbed, targets),
+    )
+
+
+def signed_change(logits: Floats, perturbed: Floats, targets: Ints) -> Floats:
+    """Return how much the target's centered logit falls when a window is covered, (N, W).
+
+    Logits are centered over the classes first: softmax does not see a shift common
+    to all of them, so no student can be asked to copy it.
+    """
+    clean = logits - logits.mean(axis=-1, keepdims=True)
+    changed = perturbed - perturbed.mean(axis=-1, keepdims=True)
+    rows = np.arange(len(targets))
+    fall: Floats = clean[rows, targets][:, None] - changed[rows, :, targets]
+    return fall
+
+
+def time_map(scores: Floats, plan: PerturbationPlan) -> Floats:
+    """Return window scores (N, W) spread over the time steps, (N, T), for plots."""
+    starts = np.broadcast_to(plan.starts, scores.shape)
+    spread: Floats = kernels.timestep_map(scores, starts, width=plan.width, length=plan.length)
+    return spread
+
+
+def _clean_logits(predict: Predict, series: Floats, batch: int) -> Floats:
+    """Return the logits of the series themselves, (N, K)."""
+    calls = Batch(batch, 1, batch)  # they are held already, so a call takes no memory for copies
+    return sweep(lambda p: _asked(predict, series[p.rows])[:, None], len(series), 1, calls)[:, 0]
+
+
+@dataclass(frozen=True)
+class _SomeWindows(PerturbationPlan):
+    """A plan of which only some windows are taken."""
+
+    taken: slice
+
+    @property
+    def starts(self) -> Ints:
+        return super().starts[self.taken]
+
+
+def _covered(predict: Predict, series: Floats, plan: PerturbationPlan, piece: Piece) -> Floats:
+    """Return the logits of a piece's copies, (n, m, K), asked for in one call."""
+    part, starts, patches = _cut(series, plan, piece)
+    everywhere = np.broadcast_to(starts, (len(part), len(starts)))
+    copies = kernels.perturb(part, everywhere, patches)  # (n, m, C, T)
+    flat = copies.reshape(-1, *series.shape[1:])
+    return _asked(predict, flat).reshape(*everywhere.shape, -1)
+
+
+def _changed(changes: Changes, series: Floats, plan: PerturbationPlan, piece: Piece) -> Floats:
+    """Return what a model says that a piece's windows change, (n, m, K)."""
+    return changes(*_cut(series, plan, piece))
+
+
+def _cut(series: Floats, plan: PerturbationPlan, piece: Piece) -> tuple[Floats, Ints, Floats]:
+    """Return a piece's series (n, C, T), starts (m,) and patches (n, m, C, w)."""
+    part = series[piece.rows]
+    some = _SomeWindows(**asdict(plan), taken=piece.windows)
+    return part, some.starts, fill(some, part)
+
+
+def _asked(predict: Predict, series: Floats) -> Floats:
+    logits = np.asarray(predict(series), dtype=np.float32)
+    if logits.ndim != 2 or len(logits) != len(series) or logits.shape[1] < 2:
+        raise ModelError(
+            f"The model gave an array of shape {logits.shape} for {len(series)} series; "
+            "logits must be (N, K), one column for each of at least 2 classes."
+        )
+    if not np.isfinite(logits).all():
+        raise ModelError(
+            "The model gave logits that are not finite. Check its weights and, for FP16, its range."
+        )
+    return logits
+
+
+def _check_targets(targets: Ints, logits: Floats) -> None:
+    if len(targets) != len(logits):
+        raise ShapeError(
+            f"Got {len(targets)} targets for {len(logits)} series. Give one class a series."
+        )
+    if targets.min() < 0 or targets.max() >= logits.shape[1]:
+        raise ShapeError(
+            f"The targets run from {targets.min()} to {targets.max()}, the model knows "
+            f"{logits.shape[1]} classes. Compare models that were trained for the same classes."
+        )

@@ -1,0 +1,57 @@
+"""Where windows are drawn more often: where the teacher's own map says that much depends on it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan, places
+
+Chances = NDArray[np.float64]
+
+UNIFORM = 0.5  # share of the draws that do not look at the map, so that nothing is never drawn
+
+
+def start_chances(kl: Floats, plan: PerturbationPlan, width: int) -> Chances:
+    """Return how likely each start is for a window of each series.
+
+    Half of it is the same for all starts; the other half is in proportion to the map,
+    interpolated linearly from the middles of the plan's windows to those of the windows that
+    are drawn. Beyond the outermost middles it goes on as there. Our choice.
+
+    Args:
+        kl: maps of the series, never negative, (N, W); all alike where a map is 0 everywhere.
+        plan: whose windows the maps are of.
+        width: w of the windows that are drawn, steps.
+
+    Returns:
+        Probabilities, (N, T - w + 1); each row sums to 1.
+
+    Raises:
+        DataError: the window does not fit the series.
+    """
+    number = places(plan.length, width)
+    known, asked = plan.starts + plan.width / 2, np.arange(number) + width / 2
+    scores = np.stack([np.interp(asked, known, row) for row in kl])
+    total = scores.sum(axis=1, keepdims=True)
+    shares = np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / number)
+    found: Chances = UNIFORM / number + (1 - UNIFORM) * shares
+    return found
+
+
+def draw_likely(chances: Chances, windows: int, rng: np.random.Generator) -> Ints:
+    """Draw for each sample window starts, each by its chance; a start may repeat.
+
+    Args:
+        chances: probabilities of the starts, (N, places).
+        windows: W, draws a sample.
+
+    Returns:
+        (N, W).
+    """
+    steps = chances.cumsum(axis=1)
+    drawn = rng.random((len(chances), windows)) * steps[:, -1:]  # which rounds to beside 1
+    pairs = zip(steps, drawn, strict=True)
+    found = np.stack([np.searchsorted(step, at, side="right") for step, at in pairs])
+    starts: Ints = np.minimum(found, chances.shape[1] - 1)
+    return starts

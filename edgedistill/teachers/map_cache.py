@@ -1,0 +1,92 @@
+"""A teacher's maps of all series that training knows, under one plan: asked once and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgedistill.errors import DataError
+from edgedistill.saliency.occlusion import Explanation, explain
+from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan
+from edgedistill.teachers import Teacher, TorchTeacher
+
+WINDOWS_AT_ONCE = 1 << 16  # whose logits are held; what stays of a window is a number a map
+_MAPS = ("kl", "signed")
+
+
+def write_maps(
+    folder: Path,
+    teacher: Teacher,
+    series: Floats,
+    targets: Ints,
+    plan: PerturbationPlan,
+    tell: Callable[[int, int], None] | None = None,
+) -> None:
+    """Ask a teacher about every window of a plan and write its maps into an existing folder.
+
+    A torch teacher is asked by following what each window changes. Beside the maps, at most the
+    logits of 65,536 windows are held, or of one series if it has more.
+
+    Args:
+        folder: is filled with .npy files.
+        teacher: one that can answer series it has not seen.
+        series: (M, C, T).
+        targets: class that each signed map is of, (M,).
+        plan: of the windows.
+        tell: hears how many of the M series are done.
+
+    Raises:
+        MachineError: the teacher runs out of memory on a single copy.
+        ModelError: the teacher gives something other than finite logits.
+        ShapeError: series, targets, plan and the teacher's classes do not fit together.
+    """
+    count, windows = len(series), len(plan.starts)
+    kl, signed = (np.empty((count, windows), dtype=np.float32) for _ in _MAPS)
+    changes = teacher.changes if isinstance(teacher, TorchTeacher) else None
+    group = max(1, WINDOWS_AT_ONCE // windows)
+    for first in range(0, count, group):
+        rows = slice(first, min(first + group, count))
+        said = explain(teacher.logits, series[rows], plan, targets=targets[rows], changes=changes)
+        kl[rows], signed[rows] = said.kl, said.signed
+        if tell is not None:
+            tell(rows.stop, count)
+    for name, maps in zip(_MAPS, (kl, signed), strict=True):
+        np.save(folder / f"{name}.npy", maps, allow_pickle=False)
+
+
+def open_maps(folder: Path, logits: Floats) -> Explanation:
+    """Return the maps of a folder that `write_maps` filled, beside the logits of the same series.
+
+    Raises:
+        DataError: the folder does not hold maps of these series.
+    """
+    try:
+        kl, signed = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in _MAPS)
+        _check(kl, signed, len(logits))
+    except (OSError, EOFError, ValueError) as error:
+        raise DataError(
+            f"{folder} does not hold a teacher's maps ({error}). Delete the folder; it is made "
+            "anew."
+        ) from error
+    return Explanation(logits, kl, signed)
+
+
+def averaged(maps: Sequence[Floats]) -> Floats:
+    """Return the mean of several teachers' maps, (M, W) each, so that each has the same say.
+
+    Every map of a series is divided by its own Euclidean norm first; a map of zeros stays one.
+
+    >>> averaged([np.float32([[3, 4]]), np.float32([[0, 20]])])
+    array([[0.3, 0.9]], dtype=float32)
+    """
+    norms = [np.linalg.norm(each, axis=1, keepdims=True) for each in maps]
+    units = [each / np.where(norm > 0, norm, 1) for each, norm in zip(maps, norms, strict=True)]
+    mean: Floats = np.stack(units).mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean
+
+
+def _check(kl: Floats, signed: Floats, series: int) -> None:
+    if kl.shape != signed.shape or len(kl) != series:
+        raise ValueError(f"maps of shapes {kl.shape} and {signed.shape} for {series} series")

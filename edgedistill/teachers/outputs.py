@@ -1,0 +1,115 @@
+"""What is known of a teacher: its answers and maps for every series, asked once and kept."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.data import Prepared
+from edgedistill.errors import DataError
+from edgedistill.io.files import whole_file
+from edgedistill.saliency.occlusion import Explanation, Predict, explain
+from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan, unseen_plan
+from edgedistill.teachers import Teacher, TorchTeacher
+
+SPLITS = ("train", "validation", "test")
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,  # a bare array is no context manager; AttributeError before Python 3.11
+    AttributeError,
+    zipfile.BadZipFile,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """The teacher's explanations of each split, and of the test split under an unseen plan."""
+
+    splits: Mapping[str, Explanation]  # "train", "validation", "test"
+    unseen: Explanation
+    maps: bool  # False: the teacher could not be asked about perturbed series; maps are zero
+
+    def save(self, path: Path) -> None:
+        """Write it as NPZ, whole or not at all."""
+        parts = {**self.splits, "unseen": self.unseen}
+        arrays: dict[str, NDArray[np.generic]] = {"maps": np.array(self.maps)}
+        for name, part in parts.items():
+            arrays |= {
+                f"{name}_logits": part.logits,
+                f"{name}_kl": part.kl,
+                f"{name}_signed": part.signed,
+            }
+        with whole_file(path) as partial:
+            np.savez(partial, allow_pickle=False, **arrays)
+
+    @classmethod
+    def open(cls, path: Path) -> Knowledge:
+        """Return what `save` wrote.
+
+        Raises:
+            DataError: the file is missing or not ours.
+        """
+        try:
+            # NumPy would leave a damaged file open that it opened itself.
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+                parts = {
+                    name: Explanation(
+                        arrays[f"{name}_logits"], arrays[f"{name}_kl"], arrays[f"{name}_signed"]
+                    )
+                    for name in (*SPLITS, "unseen")
+                }
+                return cls({n: parts[n] for n in SPLITS}, parts["unseen"], bool(arrays["maps"]))
+        except _UNREADABLE as error:
+            raise DataError(
+                f"{path} does not hold a teacher's answers ({error}). Train the teacher again."
+            ) from error
+
+
+def ask(
+    teacher: Teacher,
+    data: Prepared,
+    plan: PerturbationPlan,
+    tell: Callable[[int, int], None] | None = None,
+) -> Knowledge:
+    """Ask a teacher about every series, and about its perturbed copies if it can answer them.
+
+    Args:
+        teacher: anything that gives logits.
+        data: its three splits.
+        plan: of the perturbations.
+        tell: hears how many of the parts are done.
+    """
+    questions = [(getattr(data, name).x, plan) for name in SPLITS]
+    questions.append((data.test.x, unseen_plan(plan)))
+    answers = []
+    for series, asked in questions:
+        answers.append(_explain(teacher, series, asked))
+        if tell is not None:
+            tell(len(answers), len(questions))
+    return Knowledge(dict(zip(SPLITS, answers, strict=False)), answers[-1], teacher.can_explain)
+
+
+def explain_like(
+    model: Predict | TorchTeacher, series: Floats, plan: PerturbationPlan, teacher: Explanation
+) -> Explanation:
+    """Explain a student: its maps are of the class that the teacher predicts."""
+    targets: Ints = teacher.logits.argmax(axis=1)
+    if isinstance(model, TorchTeacher):
+        return explain(model.logits, series, plan, targets=targets, changes=model.changes)
+    return explain(model, series, plan, targets=targets)
+
+
+def _explain(teacher: Teacher, series: Floats, plan: PerturbationPlan) -> Explanation:
+    if teacher.can_explain:
+        changes = teacher.changes if isinstance(teacher, TorchTeacher) else None
+        return explain(teacher.logits, series, plan, changes=changes)
+    nothing = np.zeros((len(series), len(plan.starts)), dtype=np.float32)
+    return Explanation(teacher.logits(series), nothing, nothing)

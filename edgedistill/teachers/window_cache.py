@@ -1,0 +1,250 @@
+"""What a teacher says of perturbed series, asked once and kept on disk.
+
+Temporal saliency distillation as published asks the teacher at every step about windows
+drawn anew. A bank holds many windows of each series with the teacher's logits for them,
+and a step draws among these. Neither the student nor the loss has a part in it, so all
+students of a teacher can share one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import edgedistill_kernels as kernels
+import numpy as np
+from numpy.typing import NDArray
+
+from edgedistill.errors import ConfigError, DataError
+from edgedistill.io.files import fingerprint, read_json, write_json
+from edgedistill.saliency.batching import MEMORY_BYTES, Batch, Piece, Tell, sweep
+from edgedistill.saliency.occlusion import BATCH_COPIES
+from edgedistill.saliency.perturbation import Floats, Ints, cut, draw_donors, draw_starts
+from edgedistill.teachers import Teacher, TorchTeacher
+from edgedistill.teachers.classifier import check_logits
+from edgedistill.teachers.importance import Chances, draw_likely
+
+FACTS = "bank.json"
+_ARRAYS = ("starts", "donors", "logits", "clean")
+_INDEX, _LOGIT = np.dtype(np.int32), np.dtype(np.float32)
+_NPY: Any = np.lib.format  # of whose functions NumPy's stubs do not tell the types
+_HEADER_BYTES = 128  # of an .npy file
+_MIB = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class Bank:
+    """Windows of M series, and a teacher's logits with and without them.
+
+    The arrays may be maps of files that are larger than memory.
+    """
+
+    starts: NDArray[np.int32]  # (M, B)
+    donors: NDArray[np.int32]  # whose stretch stands in the window, rows of the series, (M, B)
+    logits: Floats  # of the perturbed copies, (M, B, K)
+    clean: Floats  # of the series, (M, K)
+    width: int  # w, steps
+
+    def pick(self, rows: Ints, windows: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+        """Draw windows of some rows, (N,), without replacement.
+
+        Returns:
+            What indexes the arrays, (N, 1) and (N, W).
+        """
+        order = rng.random((len(rows), self.starts.shape[1])).argsort(axis=1)
+        return rows[:, None], order[:, :windows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BankPlan:
+    """Which windows of which series a bank holds; equal plans draw equal windows."""
+
+    series: Floats  # all that training knows, (M, C, T)
+    labels: Ints  # (M,)
+    trained: int  # the first so many are donors: what validation series hold is never taught
+    width: int  # w, steps
+    number: int  # B, windows a series
+    chances: Chances | None = None  # of the starts, (M, T - w + 1); None: all alike and distinct
+    seed: int = 0
+
+    def key(self) -> str:
+        """Return what tells this plan from others."""
+        drawn = [] if self.chances is None else [self.chances]
+        parts: list[NDArray[Any]] = [self.series, self.labels, *drawn]
+        hashes = [hashlib.sha256(part.tobytes()).hexdigest() for part in parts]
+        return fingerprint(
+            [*hashes, self.series.shape, self.trained, self.width, self.number, self.seed]
+        )
+
+    def draw(self, rows: slice) -> tuple[Ints, Ints]:
+        """Return starts and donors for some rows, (n, B) each.
+
+        Raises:
+            DataError: the window does not fit the series, or no donor is of another class.
+        """
+        rng = np.random.default_rng((self.seed, rows.start))
+        labels = self.labels[rows]
+        length = self.series.shape[2]
+        if self.chances is None:
+            starts = draw_starts(len(labels), self.number, length=length, width=self.width, rng=rng)
+        else:
+            starts = draw_likely(self.chances[rows], self.number, rng)
+        return starts, draw_donors(labels, self.labels[: self.trained], self.number, rng)
+
+
+def windows_within(limit_mib: float, *, asked: int, least: int, series: int, classes: int) -> int:
+    """Return how many windows a series a bank may hold on disk.
+
+    Args:
+        limit_mib: bound on the files of the bank, MiB.
+        asked: windows a series that are wanted.
+        least: windows a series that a step draws, so that fewer are of no use.
+        series: M.
+        classes: K.
+
+    Raises:
+        ConfigError: the bound holds fewer than `least`.
+    """
+    window = series * (2 * _INDEX.itemsize + classes * _LOGIT.itemsize)  # bytes
+    beside = series * classes * _LOGIT.itemsize + len(_ARRAYS) * _HEADER_BYTES
+    number = min(asked, int((limit_mib * _MIB - beside) // window))
+    if number < least:
+        needed = math.ceil(100 * (least * window + beside) / _MIB) / 100
+        raise ConfigError(
+            f"bank_mib is {limit_mib:g}, but {least} windows of each of {series} series take "
+            f"{needed:g} MiB. Raise bank_mib, lower windows, or set bank to 0 to ask the teacher "
+            "at every step."
+        )
+    return number
+
+
+def write_bank(folder: Path, teacher: Teacher, plan: BankPlan, tell: Tell | None = None) -> None:
+    """Ask a teacher about every window of a plan and write a bank into an existing folder.
+
+    Args:
+        folder: is filled with .npy files.
+        teacher: one that can answer series it has not seen.
+        plan: of the windows.
+        tell: hears how many of the M series are done.
+
+    Raises:
+        DataError: the windows cannot be drawn.
+        MachineError: the teacher runs out of memory on a single copy.
+        ModelError: the teacher gives something other than K finite logits a copy.
+    """
+    count, group = len(plan.series), max(1, BATCH_COPIES // plan.number)
+    shape = count, plan.number
+    batch = _calls(teacher, plan)
+    clean = teacher.logits(plan.series)
+    np.save(folder / "clean.npy", clean, allow_pickle=False)
+    with (
+        _grown(folder / "starts.npy", _INDEX, shape) as add_starts,
+        _grown(folder / "donors.npy", _INDEX, shape) as add_donors,
+        _grown(folder / "logits.npy", _LOGIT, (*shape, teacher.classes)) as add_logits,
+    ):
+        for first in range(0, count, group):
+            rows = slice(first, min(first + group, count))
+            starts, donors = plan.draw(rows)
+            add_starts(starts)
+            add_donors(donors)
+            add_logits(_answers(teacher, plan, rows, starts, donors, clean[rows], batch))
+            if tell is not None:
+                tell(rows.stop, count)
+    write_json(folder / FACTS, {"width": plan.width})
+
+
+def open_bank(folder: Path) -> Bank:
+    """Return the bank of a folder that `write_bank` filled, its arrays mapped, not read.
+
+    Raises:
+        DataError: the folder does not hold a whole bank.
+    """
+    try:
+        starts, donors, logits, clean = (
+            np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
+        )
+        bank = Bank(starts, donors, logits, clean, int(read_json(folder / FACTS)["width"]))
+        _check(bank)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{folder} does not hold a bank of a teacher's answers ({error}). Delete the folder; "
+            "it is made anew."
+        ) from error
+    return bank
+
+
+def _check(bank: Bank) -> None:
+    kinds = [array.dtype for array in (bank.starts, bank.donors, bank.logits, bank.clean)]
+    if kinds != [_INDEX, _INDEX, _LOGIT, _LOGIT]:
+        raise ValueError(f"arrays of {', '.join(map(str, kinds))}")
+    shapes = bank.starts.shape, bank.donors.shape, bank.logits.shape[:2]
+    if len(set(shapes)) > 1 or bank.clean.shape != (len(bank.starts), *bank.logits.shape[2:]):
+        raise ValueError(f"arrays of shapes {shapes} beside clean logits {bank.clean.shape}")
+
+
+@contextmanager
+def _grown(
+    path: Path, dtype: np.dtype[np.generic], shape: tuple[int, ...]
+) -> Iterator[Callable[[NDArray[np.generic]], None]]:
+    """Yield what appends rows to an .npy file of a shape that is known beforehand.
+
+    Written through a memory map, a full disk would end the process without a word.
+    """
+    header = {
+        "descr": _NPY.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    with path.open("wb") as stream:
+        _NPY.write_array_header_1_0(stream, header)
+
+        def add(rows: NDArray[np.generic]) -> None:
+            stream.write(rows.astype(dtype).tobytes())
+
+        yield add
+
+
+def _calls(teacher: Teacher, plan: BankPlan) -> Batch:
+    """Return how much goes into one call: patches where changes are followed, else copies."""
+    _, channels, length = plan.series.shape
+    step_bytes = channels * plan.series.itemsize
+    if isinstance(teacher, TorchTeacher):
+        return Batch(max(BATCH_COPIES, plan.number), step_bytes * plan.width, MEMORY_BYTES)
+    return Batch(BATCH_COPIES, step_bytes * (length + plan.width), MEMORY_BYTES)
+
+
+def _answers(
+    teacher: Teacher,
+    plan: BankPlan,
+    rows: slice,
+    starts: Ints,
+    donors: Ints,
+    clean: Floats,
+    batch: Batch,
+) -> Floats:
+    """Return the teacher's logits for all copies of some rows, (n, B, K)."""
+    series = plan.series[rows]
+
+    def ask(piece: Piece) -> Floats:
+        where = piece.rows, piece.windows
+        patches = cut(plan.series, donors[where], starts[where], plan.width)
+        return _ask(teacher, series[piece.rows], clean[piece.rows], starts[where], patches)
+
+    found = sweep(ask, len(series), plan.number, batch)
+    flat = found.reshape(math.prod(starts.shape), -1)
+    check_logits(flat, name=teacher.name, count=len(flat), classes=teacher.classes)
+    return found
+
+
+def _ask(teacher: Teacher, series: Floats, clean: Floats, starts: Ints, patches: Floats) -> Floats:
+    """Return the logits of n series with m windows each, (n, m, K)."""
+    if isinstance(teacher, TorchTeacher):
+        changed: Floats = clean[:, None] + teacher.changes(series, starts, patches)
+        return changed
+    copies = kernels.perturb(series, starts, patches)  # (n, m, C, T)
+    return teacher.logits(copies.reshape(-1, *series.shape[1:])).reshape(*starts.shape, -1)

@@ -1,0 +1,1 @@
+"""The training loop: devices, checkpoints, pruning, and the search for weights."""

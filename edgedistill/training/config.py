@@ -1,0 +1,84 @@
+"""What a training is: its settings, its series, its learning curves, and where it leaves them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from edgedistill.errors import ConfigError
+from edgedistill.training.devices import Precision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitConfig:
+    """How a network is trained.
+
+    `select` says which weights are kept: those with the lowest validation
+    "objective" (every term at full weight, once all have joined), the lowest
+    validation "cross_entropy", or the "last".
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # for the recipe
+
+    epochs: int = 100
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    select: Literal["objective", "cross_entropy", "last"] = "cross_entropy"
+    patience: int | None = None  # epochs without improvement; None trains them all
+    clip: float | None = None  # largest gradient norm once every term has joined
+    freeze_norm_from: float | None = None  # share of the epochs with live batch-norm statistics
+    accelerator: str = "auto"
+    devices: int = 1
+    strategy: str = "auto"
+    precision: Precision = "32-true"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "devices", "patience"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ConfigError(f"{name} must be at least 1, got {count}.")
+        for name in ("learning_rate", "clip"):
+            size = getattr(self, name)
+            if size is not None and not 0 < size < math.inf:
+                raise ConfigError(f"{name} must be a finite number above 0, got {size}.")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ConfigError(f"weight_decay must be a finite 0 or more, got {self.weight_decay}.")
+        if self.freeze_norm_from is not None and not 0 <= self.freeze_norm_from <= 1:
+            raise ConfigError(
+                f"freeze_norm_from must lie between 0 and 1, got {self.freeze_norm_from}."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """All series that training may see, and which of them only judge."""
+
+    series: Tensor  # (M, C, T)
+    labels: Tensor  # (M,)
+    train: Tensor  # rows that are learned from
+    validation: Tensor  # rows that choose weights and hyper-parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One point of the learning curves."""
+
+    epoch: int  # from 1
+    train_loss: float
+    validation_loss: float  # the objective, every term at full weight
+    validation_cross_entropy: float  # nats
+    validation_accuracy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """Where a run leaves what outlives it; `None` leaves nothing."""
+
+    checkpoint: Path | None = None  # a killed run goes on from here; gone once it has ended
+    tensorboard: Path | None = None

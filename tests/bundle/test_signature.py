@@ -1,0 +1,264 @@
+"""Signatures: what was signed is found signed, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edgedistill.bundle import signature
+from edgedistill.errors import IntegrityError, MachineError, UsageError
+
+
+@pytest.fixture(scope="module")
+def alice(tmp_path_factory, ssh_key):
+    """A private key."""
+    return ssh_key(tmp_path_factory.mktemp("alice") / "id")
+
+
+@pytest.fixture(scope="module")
+def mallory(tmp_path_factory, ssh_key):
+    """The private key of somebody else."""
+    return ssh_key(tmp_path_factory.mktemp("mallory") / "id")
+
+
+@pytest.fixture
+def root(tmp_path):
+    """The part of an unpacked bundle that is signed."""
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"format": "edgedistill.bundle/1"}\n')
+    return folder
+
+
+@pytest.fixture
+def allowed(tmp_path, alice):
+    """A file that trusts alice alone."""
+    return _allow(tmp_path / "allowed_signers", f"alice@example.com {_public(alice)}")
+
+
+def _public(key: Path) -> str:
+    return key.with_suffix(".pub").read_text().strip()
+
+
+def _allow(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_signed_bundle_names_its_signer(root, alice, allowed):
+    """The name is the one that stands before the key."""
+    signature.sign(root, alice)
+
+    assert signature.verify(root, allowed) == "alice@example.com"
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ecdsa"])
+def test_other_kinds_of_keys_sign_too(root, tmp_path, ssh_key, kind):
+    """Whatever key a user logs in with."""
+    key = ssh_key(tmp_path / "id", kind)
+    signature.sign(root, key)
+
+    assert signature.verify(root, _allow(tmp_path / "a", f"bob {_public(key)}")) == "bob"
+
+
+def test_equal_manifests_get_equal_signatures(root, alice):
+    """So that equal bundles stay equal when they are signed."""
+    signature.sign(root, alice)
+    first = (root / "manifest.json.sig").read_bytes()
+    signature.sign(root, alice)
+
+    assert (root / "manifest.json.sig").read_bytes() == first
+
+
+def test_one_of_several_signers_and_names(root, tmp_path, alice, mallory):
+    """Lines of others, comments, several names and patterns in a line."""
+    signature.sign(root, alice)
+    lines = ("# who may", f"mallory {_public(mallory)}", f"alice,*@example.com {_public(alice)}")
+
+    assert signature.verify(root, _allow(tmp_path / "a", *lines)) == "alice"
+
+
+def test_unsigned_bundle_is_refused(root, allowed):
+    """The message has both ways out."""
+    with pytest.raises(IntegrityError, match=r"is not signed.*edgedistill sign.*--unsigned"):
+        signature.verify(root, allowed)
+
+
+def test_bundle_of_somebody_else_is_refused(root, mallory, allowed):
+    """Its key is shown, as `ssh-keygen -l` shows it."""
+    signature.sign(root, mallory)
+    shown = subprocess.run(
+        ["ssh-keygen", "-l", "-f", mallory.with_suffix(".pub")], capture_output=True, text=True
+    ).stdout.split()[1]
+
+    with pytest.raises(IntegrityError, match="not among the allowed signers") as raised:
+        signature.verify(root, allowed)
+
+    assert f"the key {shown}," in str(raised.value)
+
+
+def test_bundle_that_was_changed_after_signing_is_refused(root, alice, allowed):
+    """One byte is enough."""
+    signature.sign(root, alice)
+    with (root / "manifest.json").open("a") as manifest:
+        manifest.write(" ")
+
+    with pytest.raises(IntegrityError, match=r"changed after alice@example.com signed it"):
+        signature.verify(root, allowed)
+
+
+def test_signature_for_something_else_is_refused(root, alice, allowed):
+    """Alice signed these very bytes, but as a commit."""
+    command = ["ssh-keygen", "-Y", "sign", "-n", "git", "-f", alice, root / "manifest.json"]
+    subprocess.run(command, check=True, capture_output=True)
+
+    with pytest.raises(IntegrityError, match="was made for 'git', not for 'edgedistill'"):
+        signature.verify(root, allowed)
+
+
+@pytest.mark.parametrize("option", ['namespaces="git"', 'valid-before="20200101"'])
+def test_signer_who_may_sign_other_things_only_is_refused(root, tmp_path, alice, option):
+    """The options of a line count: what a key is for, and how long."""
+    signature.sign(root, alice)
+    allowed = _allow(tmp_path / "a", f"alice {option} {_public(alice)}")
+
+    with pytest.raises(IntegrityError, match=r"does not let alice sign|not among the allowed"):
+        signature.verify(root, allowed)
+
+
+BEGIN, END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"", "its first or its last line"),
+        (b"\xff\xfe", "ascii"),
+        (f"{BEGIN}\n{END}".encode(), "its first or its last line"),
+        (f"{BEGIN}\nnot base64!\n{END}".encode(), "base64|Only"),
+        (f"{BEGIN}\nU1NIU0lH\n{END}".encode(), "cut off"),
+        (f"{BEGIN}\nU1NIU0lHAAAAAf////8=\n{END}".encode(), "cut off"),
+        (f"{BEGIN}\nAAAA\n{END}".encode(), "does not begin"),
+        (b"x" * 70_000, "larger than 65536 bytes"),
+    ],
+    ids=["empty", "binary", "hollow", "text", "short", "lying", "other", "huge"],
+)
+def test_what_is_no_signature_is_refused(root, allowed, text, reason):
+    """Each says why."""
+    (root / "manifest.json.sig").write_bytes(text)
+
+    with pytest.raises(
+        IntegrityError, match=rf"manifest.json.sig is no SSH signature: .*({reason})"
+    ):
+        signature.verify(root, allowed)
+
+
+def test_signature_cut_anywhere_is_refused(root, alice, allowed):
+    """No part of a signature is one, down to its last letters."""
+    signature.sign(root, alice)
+    whole = (root / "manifest.json.sig").read_text()
+
+    for end in range(0, len(whole.rstrip()), 29):
+        (root / "manifest.json.sig").write_text(whole[:end])
+        with pytest.raises(IntegrityError):
+            signature.verify(root, allowed)
+
+
+def test_signature_with_any_flipped_letter_is_refused(root, alice, allowed):
+    """Inside the armor every letter counts."""
+    signature.sign(root, alice)
+    lines = (root / "manifest.json.sig").read_text().splitlines()
+
+    for line in range(1, len(lines) - 1):
+        for at in (0, len(lines[line]) // 2):
+            letter = "A" if lines[line][at] != "A" else "B"
+            changed = lines[line][:at] + letter + lines[line][at + 1 :]
+            text = "\n".join([*lines[:line], changed, *lines[line + 1 :]])
+            (root / "manifest.json.sig").write_text(text + "\n")
+            with pytest.raises(IntegrityError):
+                signature.verify(root, allowed)
+
+
+def test_allowed_signers_that_are_missing_or_garbage(root, tmp_path, alice):
+    """A missing file is a wrong argument; one without keys trusts nobody, and says why."""
+    signature.sign(root, alice)
+
+    with pytest.raises(UsageError, match=r"no file of allowed signers at .*/absent\. Make one"):
+        signature.verify(root, tmp_path / "absent")
+    with pytest.raises(IntegrityError, match="missing key"):
+        signature.verify(root, _allow(tmp_path / "a", "alice"))
+
+
+def test_folder_without_a_manifest_is_no_bundle(tmp_path, alice, allowed):
+    """Neither signed nor verified."""
+    for call in (
+        lambda: signature.sign(tmp_path, alice),
+        lambda: signature.verify(tmp_path, allowed),
+    ):
+        with pytest.raises(IntegrityError, match=r"no bundle: it has no manifest.json"):
+            call()
+
+
+def test_key_that_is_missing_or_none(root, tmp_path):
+    """A key that is not there is another matter than one that cannot be used."""
+    with pytest.raises(UsageError, match=r"no SSH key at .*/absent.*ssh-keygen -t ed25519"):
+        signature.sign(root, tmp_path / "absent")
+    (tmp_path / "text").write_text("no key")
+    (tmp_path / "text").chmod(0o600)
+    with pytest.raises(MachineError, match=r"ssh-keygen cannot sign with .*/text: "):
+        signature.sign(root, tmp_path / "text")
+
+    assert not (root / "manifest.json.sig").exists()
+
+
+@pytest.fixture
+def locked(tmp_path, ssh_key):
+    """A key with a passphrase."""
+    return ssh_key(tmp_path / "locked", passphrase="a secret")
+
+
+def test_key_with_a_passphrase_asks_for_an_agent(root, locked, tmp_path, monkeypatch):
+    """Where nobody can type it in, the message says what to do."""
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    monkeypatch.setenv("SSH_ASKPASS", "false")  # else it would ask on a terminal, if there is one
+    monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
+
+    with pytest.raises(MachineError, match=r"cannot sign with .*/locked: .*ssh-add"):
+        signature.sign(root, locked)
+
+
+def test_key_in_an_agent_signs(root, tmp_path, locked, monkeypatch):
+    """The public key names it; the passphrase is given once, to the agent."""
+    socket = tmp_path / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
+    try:
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
+        askpass = tmp_path / "askpass"
+        askpass.write_text("#!/bin/sh\necho a secret\n")
+        askpass.chmod(0o700)
+        while not socket.exists():
+            assert agent.poll() is None
+        asking = {"SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force"}
+        subprocess.run(
+            ["ssh-add", "-q", locked], env={**os.environ, **asking}, check=True, capture_output=True
+        )
+        signature.sign(root, locked.with_suffix(".pub"))
+    finally:
+        agent.terminate()
+        agent.wait()
+
+    allowed = _allow(tmp_path / "a", f"alice {_public(locked)}")
+    assert signature.verify(root, allowed) == "alice"
+
+
+def test_machine_without_ssh_keygen(root, alice, allowed, tmp_path, monkeypatch):
+    """The message says what installs it."""
+    signature.sign(root, alice)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    for call in (lambda: signature.sign(root, alice), lambda: signature.verify(root, allowed)):
+        with pytest.raises(MachineError, match=r"no ssh-keygen.*apt-get install openssh-client"):
+            call()

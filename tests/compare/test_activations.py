@@ -1,0 +1,201 @@
+"""The inner values of a model are found, named by their layers, and read as the file has them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import parser
+
+from edgedistill.compare.activations import Network
+from edgedistill.errors import ModelError
+from edgedistill.optimize.float16 import to_bf16, to_fp16
+from edgedistill.optimize.passes.graph import fold, load
+from edgedistill.optimize.quantization.int8 import to_int8
+from edgedistill.optimize.quantization.symmetric import to_w8a16
+
+_FIXED = """
+<ir_version: 10, opset_import: ["" : 20]>
+g (float[4, 1, 6] x) => (float[4, K] y)
+<int64[2] form = {4, 6}, int64[1] axis = {1}>
+{
+  flat = Reshape(x, form)
+  y = Neg(flat)
+}
+"""
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Return a model, or the text of one, as a network."""
+
+    def call(model):
+        path = tmp_path / "model.onnx"
+        proto = parser.parse_model(model) if isinstance(model, str) else model
+        path.write_bytes(proto.SerializeToString())
+        return Network(path)
+
+    return call
+
+
+def _names(layers):
+    return [layer.name for layer in layers]
+
+
+def test_layers_come_in_order_with_node_operator_and_shape(student):
+    """Of a network as it was exported; nothing that is a constant."""
+    network = Network(student("fcn"))
+
+    layers = network.layers(2, (1, 60))
+
+    assert [x.operator for x in layers] == [*["Conv", "Relu"] * 3, "ReduceMean", "Gemm"]
+    assert layers[0].shape == (2, 16, 60)
+    assert all(layer.read == layer.name for layer in layers)
+    assert layers[0].node.startswith("node_Conv")
+    assert layers[-1].name == network.output == "logits"
+
+
+def test_shapes_that_no_inference_tells_are_measured(student):
+    """An exported LSTM reshapes by arithmetic on its batch size."""
+    layers = Network(student("lstm")).layers(2, (1, 60))
+
+    assert all(all(size > 0 for size in layer.shape) for layer in layers)
+    assert layers[-1].shape == (2, 2)
+
+
+def test_values_are_those_of_the_whole(student, series):
+    """Every layer run alone on what stands before it gives what the whole run gave."""
+    network = Network(student("lite"))
+    names = _names(network.layers(2, (1, 60)))
+    feeds = {network.input: series}
+
+    whole = dict(zip(names, network.reader(names)(feeds), strict=True)) | feeds
+
+    for name in names:
+        sources = network.sources(name, names)
+        (alone,) = network.reader([name], names)({source: whole[source] for source in sources})
+        np.testing.assert_array_equal(alone, whole[name])
+    np.testing.assert_allclose(whole["logits"], network.logits(series), rtol=1e-5, atol=1e-6)
+
+
+def test_half_precision_is_rounded_at_every_layer(student, series, opened):
+    """Other than in a session on a CPU: what readers get are values that float16 holds."""
+    network = opened(to_fp16(fold(load(student("fcn"))), series))
+    layers = network.layers(2, (1, 60))
+
+    values = network.reader([layer.read for layer in layers])({network.input: series})
+
+    assert network.precision == "fp16"
+    assert "logits" in _names(layers)
+    assert "logits_half" not in _names(layers)
+    for value in values:
+        assert value.dtype == np.float32
+        np.testing.assert_array_equal(value, value.astype(np.float16).astype(np.float32))
+
+
+def test_a_quantized_value_is_what_its_readers_get(student, series, opened):
+    """Rounded, and cut at zero where the quantizer took a Relu's place."""
+    network = opened(to_int8(fold(load(student("fcn"))), series))
+    layers = {layer.name: layer for layer in network.layers(2, (1, 60))}
+    relu = layers["relu"]
+    held = network.held(relu.read)
+
+    (value,) = network.reader([relu.read])({network.input: series})
+
+    assert network.precision == "int8"
+    assert relu.operator == "Conv"
+    assert relu.read != "relu"
+    assert held is not None
+    assert held.low == 0
+    assert held.high == pytest.approx(255 * held.step)
+    assert 0 <= value.min() <= value.max() <= held.high * (1 + 1e-6)
+    np.testing.assert_allclose(value / held.step, np.round(value / held.step), atol=1e-3)
+    assert layers["logits"].operator == "Gemm"
+    assert network.held("relu") is None
+
+
+def test_a_dynamic_lstm_is_int8(student, series, opened):
+    """Though no node before it says so; its layers have shapes and can be read."""
+    network = opened(to_int8(fold(load(student("lstm"))), series))
+
+    operators = [layer.operator for layer in network.layers(2, (1, 60))]
+
+    assert network.precision == "int8"
+    assert "DynamicQuantizeLSTM" in operators
+
+
+def test_brain_floats_are_rounded_too(student, series, opened):
+    """Though ONNX Runtime has no such convolution on a CPU."""
+    network = opened(to_bf16(fold(load(student("fcn")))))
+    layers = network.layers(2, (1, 60))
+
+    values = network.reader([layer.read for layer in layers])({network.input: series})
+
+    assert network.precision == "bf16"
+    assert [layer.operator for layer in layers[:2]] == ["Conv", "Relu"]
+    for value in values:
+        assert not (value.view(np.uint32) & 0xFFFF).any()  # the half that a bfloat16 lacks
+
+
+def test_eight_bit_weights_count_as_int8(student, series, opened):
+    """Whatever else is in 16 bits."""
+    network = opened(to_w8a16(fold(load(student("lstm"))), series))
+
+    assert network.precision == "int8"
+
+
+def test_a_fixed_batch_is_filled_up(opened, rng):
+    """Answers are those of the series that were asked about."""
+    network = opened(_FIXED)
+    series = rng.normal(size=(6, 1, 6)).astype(np.float32)
+
+    logits = network.logits(series)
+
+    assert network.batch == 4
+    np.testing.assert_array_equal(logits, -series[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("taken", "seen"),
+    [
+        ("float[N, T] x", r"%x\[FLOAT, NxT\]"),
+        ("float16[N, 1, T] x", r"%x\[FLOAT16, Nx1xT\]"),
+        ("float[N, 1, T] x, float[N] z", r"%x\[FLOAT, Nx1xT\], %z\[FLOAT, N\]"),
+    ],
+)
+def test_what_takes_no_series_is_refused(opened, taken, seen):
+    """The message names what it takes."""
+    text = f"""<ir_version: 10, opset_import: ["" : 20]> g ({taken}) => (y) {{ y = Neg(x) }}"""
+    model = parser.parse_model(text)
+    model.graph.output[0].type.CopyFrom(model.graph.input[0].type)
+
+    with pytest.raises(ModelError, match=rf"takes {seen}\. Models that are compared"):
+        opened(model)
+
+
+def test_a_file_that_is_missing_or_cut_short(tmp_path, student):
+    """As wherever a model is read."""
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(student("fcn").read_bytes()[:1000])
+
+    with pytest.raises(ModelError, match="There is no model file"):
+        Network(tmp_path / "none.onnx")
+    with pytest.raises(ModelError, match="cut short"):
+        Network(cut)
+
+
+def test_series_that_do_not_fit(student):
+    """ONNX Runtime's reason and the file's name."""
+    with pytest.raises(ModelError, match=r"cannot run the model on series"):
+        Network(student("fcn")).logits(np.zeros((2, 3, 60), np.float32))
+
+
+def test_the_file_stays_as_it_is(student):
+    """Reading layers changes nothing of the model."""
+    network = Network(student("fcn"))
+    before = onnx.load(student("fcn"))
+
+    network.layers(2, (1, 60))
+
+    assert network.logits(np.zeros((3, 1, 60), np.float32)).shape == (3, 2)
+    assert onnx.load(student("fcn")) == before

@@ -1,0 +1,218 @@
+"""What a board lacks is found, with the commands that fit that board; what it has is left alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edgedistill.deployment.doctor.diagnosis import diagnose
+from edgedistill.device import doctor
+from edgedistill.errors import ConfigError, MachineError, UsageError
+
+
+def _finding(diagnosis, what):
+    (found,) = [each for each in diagnosis.findings if each.what == what]
+    return found
+
+
+def test_boards_that_lack_nothing_are_well(pi, orin):
+    """Every finding is ok, and the family is recognized."""
+    for facts, name in ((pi(), "aarch64"), (orin(), "jetson-orin-nano")):
+        found = diagnose(facts)
+
+        assert [each for each in found.findings if each.outcome != "ok"] == []
+        assert (found.outcome, found.target.name) == ("ok", name)
+
+
+def test_the_samples_are_what_the_device_tells(pi, orin, tmp_path):
+    """Facts of the tests have the names that the device side gives them."""
+    real = doctor.facts(tmp_path)
+
+    for sample in (pi(), orin()):
+        assert sample.keys() == real.keys()
+        for name in ("python", "packages", "memory_mib", "cgroup", "disk", "clock"):
+            assert sample[name].keys() == real[name].keys()
+
+
+def test_a_diagnosis_can_be_written_as_json(orin):
+    """Nothing of it is lost, and nothing in it is no JSON."""
+    found = diagnose(orin(ssh_keygen=None)).to_dict()
+
+    assert json.loads(json.dumps(found))["outcome"] == "missing"
+    assert found["target"] == "jetson-orin-nano"
+    assert found["facts"]["jetson_linux"] == "36.4.3"
+
+
+CASES = {
+    "another processor": (
+        {"machine": "x86_64"},
+        ("machine", "missing", "another family"),
+    ),
+    "an old C library": ({"glibc": "2.17"}, ("machine", "missing", "glibc 2.17")),
+    "another C library": ({"glibc": ""}, ("machine", "missing", "glibc absent")),
+    "an emulator": ({"emulated": True}, ("machine", "warn", "emulated")),
+    "an old Python": ({"python__version": "3.9.2"}, ("Python", "missing", "--python")),
+    "no NumPy": (
+        {"packages__numpy": {"version": None, "works": False, "error": "No module"}},
+        ("NumPy", "missing", "none, No module"),
+    ),
+    "an old ONNX Runtime": (
+        {"packages__onnxruntime__version": "1.16.0"},
+        ("ONNX Runtime", "missing", "1.16.0"),
+    ),
+    "an ONNX Runtime that dies": (
+        {
+            "packages__onnxruntime__works": False,
+            "packages__onnxruntime__error": "it ended the process (SIGILL)",
+        },
+        ("ONNX Runtime", "missing", "SIGILL"),
+    ),
+    "no ssh-keygen": ({"ssh_keygen": None}, ("ssh-keygen", "missing", "openssh-client")),
+    "little memory": ({"memory_mib__total": 128}, ("memory", "warn", "128 MiB")),
+    "a tight container": (
+        {"cgroup__memory_mib": 64},
+        ("memory", "warn", "64 MiB, the container's limit"),
+    ),
+    "a full disk": ({"disk__free_mib": 10}, ("disk", "warn", "prune")),
+    "a folder of root's": (
+        {"disk__writable": False},
+        ("disk", "missing", "sudo mkdir -p /home/pi/edgedistill && sudo chown $USER"),
+    ),
+    "a clock that nobody keeps": (
+        {"clock__synchronized": False},
+        ("clock", "warn", "nothing keeps it right"),
+    ),
+    "a clock of the past": ({"clock__seconds": 0}, ("clock", "warn", "1970-01-01")),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_pi_lacks_is_found(pi, case):
+    """One thing is wrong, and that thing alone is told."""
+    changes, (what, outcome, told) = CASES[case]
+
+    found = diagnose(pi(**changes), target="aarch64")
+
+    bad = [each for each in found.findings if each.outcome != "ok"]
+    assert [(each.what, each.outcome) for each in bad] == [(what, outcome)]
+    text = " ".join((bad[0].seen, bad[0].needed, bad[0].advice, *bad[0].commands))
+    assert told in text
+    assert found.outcome == outcome
+
+
+JETSON_CASES = {
+    "no TensorRT, but ONNX Runtime": (
+        {"packages__tensorrt__works": False, "packages__tensorrt__version": None},
+        ("TensorRT", "warn", "python3-libnvinfer"),
+    ),
+    "bindings of another CUDA": (
+        {"packages__cuda_bindings__version": "13.0.1"},
+        ("cuda-bindings", "warn", "cuda-bindings>=12.8,<13"),
+    ),
+    "an old JetPack": ({"jetson_linux": "35.4.1"}, ("JetPack", "warn", "JetPack 6.1 to 7.2")),
+    "no JetPack": ({"jetson_linux": ""}, ("JetPack", "warn", "no /etc/nv_tegra_release")),
+    "no access to the GPU": ({"gpu": None}, ("GPU", "warn", "usermod -aG video")),
+    "another GPU": (
+        {
+            "gpu": {
+                "name": "Thor",
+                "compute_capability": "11.0",
+                "memory_mib": 1,
+                "cuda": "13.0",
+            }
+        },
+        ("GPU", "warn", "Name the board's own family"),
+    ),
+    "no power mode": ({"power_mode": ""}, ("power mode", "warn", "nvpmodel -q")),
+}
+
+
+@pytest.mark.parametrize("case", JETSON_CASES)
+def test_what_a_jetson_lacks_is_found(orin, case):
+    """One thing is wrong, and that thing alone is told."""
+    changes, (what, outcome, told) = JETSON_CASES[case]
+
+    found = diagnose(orin(**changes))
+
+    bad = [each for each in found.findings if each.outcome != "ok"]
+    assert [(each.what, each.outcome) for each in bad] == [(what, outcome)]
+    text = " ".join((bad[0].seen, bad[0].needed, bad[0].advice, *bad[0].commands))
+    assert told in text
+
+
+def test_a_runtime_that_a_model_needs_has_no_stand_in(orin):
+    """ONNX Runtime runs no model that was made for TensorRT."""
+    facts = orin(packages__tensorrt__works=False)
+
+    assert diagnose(facts).outcome == "warn"
+    found = diagnose(facts, runtime="tensorrt")
+
+    assert found.outcome == "missing"
+    assert _finding(found, "TensorRT").outcome == "missing"
+    assert "Python 3.10 alone" in _finding(found, "TensorRT").advice
+    assert not [each for each in found.findings if each.what == "ONNX Runtime"]
+
+
+def test_a_jetson_without_any_runtime_cannot_run(orin):
+    """No stand-in, no warning."""
+    found = diagnose(orin(packages__tensorrt__works=False, packages__onnxruntime__works=False))
+
+    assert _finding(found, "TensorRT").outcome == "missing"
+    assert _finding(found, "ONNX Runtime").outcome == "missing"
+
+
+@pytest.mark.parametrize(
+    ("linux", "told"),
+    [
+        ("36.4.0", "6.1 (Jetson Linux 36.4.0): TensorRT 10.3, CUDA 12.6, Python 3.10"),
+        ("36.4.7", "6.2.1 or newer (Jetson Linux 36.4.7)"),
+        ("39.2.0", "7.2 (Jetson Linux 39.2.0): TensorRT 10.16, CUDA 13.2, Python 3.12"),
+    ],
+)
+def test_jetpack_is_known_by_its_linux(orin, linux, told):
+    """One that is newer than the last of its line counts as that one."""
+    found = diagnose(orin(jetson_linux=linux, packages__cuda_bindings__version="13.0.1"))
+
+    assert told in _finding(found, "JetPack").seen
+
+
+@pytest.mark.parametrize(("linux", "said"), [("36.4.3", False), ("39.2.0", True)])
+def test_missing_accelerators_are_said_where_there_are_any(orin, linux, said):
+    """An Orin NX has deep learning accelerators, which not every TensorRT can use."""
+    facts = orin(jetson_linux=linux, board="NVIDIA Jetson Orin NX Developer Kit")
+
+    found = diagnose(facts)
+
+    assert found.target.name == "jetson-orin-nx"
+    assert ("no DLA" in _finding(found, "JetPack").seen) is said
+
+
+def test_a_clock_may_differ_a_little(pi):
+    """Half a minute is no reason to complain."""
+    facts = pi()
+    now = facts["clock"]["seconds"]
+
+    assert _finding(diagnose(facts, now_s=now + 30), "clock").outcome == "ok"
+    assert "400 s slow" in _finding(diagnose(facts, now_s=now + 400), "clock").seen
+
+
+def test_who_takes_unsigned_bundles_needs_no_ssh_keygen(pi):
+    """It is said all the same."""
+    found = diagnose(pi(ssh_keygen=None), signed=False)
+
+    assert (_finding(found, "ssh-keygen").outcome, found.outcome) == ("warn", "warn")
+
+
+def test_facts_of_another_program_are_refused(pi):
+    """An older program may mean something else by the same name."""
+    with pytest.raises(MachineError, match=r"format 'edgedistill.facts/0'"):
+        diagnose(pi(format="edgedistill.facts/0"))
+
+
+def test_an_unknown_processor_needs_a_name(pi):
+    """No family is guessed."""
+    with pytest.raises(UsageError, match="No target fits a riscv64 machine"):
+        diagnose(pi(machine="riscv64"))
+    with pytest.raises(ConfigError, match="There is no target 'mars'"):
+        diagnose(pi(), target="mars")

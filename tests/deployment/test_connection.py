@@ -1,0 +1,235 @@
+"""A real SSH server on loopback: who is let in, who is refused, what a command leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import errno
+import shutil
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from edgedistill.deployment.connection import Access, connect, explained
+from edgedistill.deployment.hosts import Host, parse
+from edgedistill.errors import IntegrityError, LostConnectionError, MachineError, UsageError
+
+
+@pytest.fixture
+def board(ssh_server):
+    """The server as a board."""
+    return parse(ssh_server.address)
+
+
+@pytest.fixture
+def other_key(tmp_path):
+    """A private key that nobody knows."""
+    path = tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+    return path
+
+
+def _run(host, access, *command, **options):
+    async def work():
+        async with connect(host, access) as connection:
+            return await connection.run(command, **options)
+
+    return asyncio.run(work())
+
+
+def test_a_command_leaves_its_output_and_exit_code(board, access):
+    """Arguments arrive as they are, input too, and both streams come back apart."""
+    told = []
+
+    found = _run(
+        *(board, access, "sh", "-c", 'cat; echo "$1" >&2; exit 7', "sh", "$HOME 'a'  b"),
+        stdin="in\nput",
+        tell=told.append,
+    )
+
+    assert (found.code, found.stdout, found.stderr) == (7, "in\nput", "$HOME 'a'  b\n")
+    assert told == ["$HOME 'a'  b"]
+
+
+def test_a_killed_command_says_so_by_its_code(board, access):
+    """As a shell does: 128 and the signal."""
+    found = _run(board, access, "sh", "-c", "kill -9 $$")
+
+    assert found.code == 128 + signal.SIGKILL
+
+
+def test_a_command_that_hangs_is_given_up(board, access):
+    """The message names the board and the command."""
+    with pytest.raises(MachineError, match=r"sleep 60 did not end within 0.3 s"):
+        _run(board, access, "sleep", "60", timeout_s=0.3)
+
+
+def test_a_cut_connection_is_told_apart(board, access):
+    """The session's own process is killed, which the board cannot announce."""
+    with pytest.raises(LostConnectionError, match="broke off") as caught:
+        _run(board, access, "sh", "-c", "kill -9 $PPID; sleep 5")
+
+    assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize("number", [errno.EHOSTUNREACH, errno.ETIMEDOUT])
+def test_a_network_that_goes_away_is_a_cut(board, number):
+    """The system names it by a number, and it is no error of a file."""
+    with pytest.raises(LostConnectionError, match="broke off"), explained(board):
+        raise OSError(number, "it is so")
+    with pytest.raises(PermissionError), explained(board):
+        raise OSError(errno.EACCES, "it is so")
+
+
+def test_a_board_without_file_transfer_is_told(board, access, ssh_server, other_key):
+    """Its server starts something else in the place of SFTP: here for one key only."""
+    allowed = ssh_server.folder / "authorized_keys"
+    public = other_key.with_name("other.pub").read_text()
+    allowed.write_text(f'{allowed.read_text()}command="/bin/false" {public}')
+
+    async def work():
+        forced = dataclasses.replace(access, identity=other_key)
+        async with connect(board, forced) as connection, connection.sftp():
+            pass
+
+    with pytest.raises(MachineError, match="has no SFTP server") as caught:
+        asyncio.run(work())
+
+    assert not isinstance(caught.value, LostConnectionError)
+
+
+def test_the_ssh_configuration_is_honored(ssh_server):
+    """An alias brings address, port, user, key and known hosts."""
+    found = _run(parse("board"), Access(config=ssh_server.config), "id", "-un")
+
+    assert found.stdout.strip() == ssh_server.user
+
+
+def test_a_jump_host_is_gone_through(ssh_server, tmp_path):
+    """The board is reached from the jump host, whose key is checked as well."""
+    config = tmp_path / "config"
+    behind = ssh_server.config.read_text().replace("Host board", "Host behind\n  ProxyJump board")
+    config.write_text(ssh_server.config.read_text() + behind)
+
+    found = _run(parse("behind"), Access(config=config), "echo", "here")
+
+    assert found.stdout == "here\n"
+
+
+def test_an_unknown_jump_host_is_refused(ssh_server, tmp_path):
+    """Its name and its fingerprint are in the message."""
+    config = tmp_path / "config"
+    stranger = ssh_server.config.read_text().replace("Host board", "Host stranger")
+    stranger = stranger.replace(str(ssh_server.known_hosts), "/dev/null")
+    behind = ssh_server.config.read_text().replace(
+        "Host board", "Host behind\n  ProxyJump stranger"
+    )
+    config.write_text(stranger + behind)
+
+    with pytest.raises(MachineError, match="The host key of stranger is not known"):
+        _run(parse("behind"), Access(config=config), "true")
+
+
+@pytest.mark.parametrize("content", ["", "elsewhere ssh-ed25519 AAAA\n"])
+def test_an_unknown_host_key_is_refused_and_shown(board, access, ssh_server, tmp_path, content):
+    """The fingerprint is the one that the board's owner sees, with the command that adds it."""
+    known = tmp_path / "known_hosts"
+    known.write_text(content)
+    listed = subprocess.run(
+        ["ssh-keygen", "-lf", ssh_server.host_key], capture_output=True, text=True, check=True
+    )
+    fingerprint = listed.stdout.split()[1]
+
+    with pytest.raises(MachineError, match="is not known: ED25519 SHA256:") as caught:
+        _run(board, dataclasses.replace(access, known_hosts=known), "true")
+
+    assert fingerprint in str(caught.value)
+    assert f"ssh-keyscan -p {ssh_server.port} 127.0.0.1 >> {known}" in str(caught.value)
+
+
+def test_switching_the_check_off_in_the_configuration_refuses(ssh_server, tmp_path):
+    """`UserKnownHostsFile none` trusts nobody; it does not trust everybody."""
+    config = tmp_path / "config"
+    config.write_text(
+        ssh_server.config.read_text().replace(str(ssh_server.known_hosts), "none")
+        + "  StrictHostKeyChecking no\n"
+    )
+
+    with pytest.raises(MachineError, match="is not known"):
+        _run(parse("board"), Access(config=config), "true")
+
+
+def test_a_changed_host_key_is_refused_loudly(board, access, ssh_server, other_key, tmp_path):
+    """Exit code 6, both fingerprints, and how to forget the old key."""
+    known = tmp_path / "known_hosts"
+    public = other_key.with_name("other.pub").read_text()
+    known.write_text(f"[127.0.0.1]:{ssh_server.port} {public}")
+
+    with pytest.raises(IntegrityError, match="HAS CHANGED") as caught:
+        _run(board, dataclasses.replace(access, known_hosts=known), "true")
+
+    assert str(caught.value).count("SHA256:") == 2
+    assert f"ssh-keygen -R '[127.0.0.1]:{ssh_server.port}'" in str(caught.value)
+
+
+def test_a_hashed_known_host_is_known(board, access, ssh_server, tmp_path):
+    """As Debian writes its known hosts."""
+    known = tmp_path / "known_hosts"
+    shutil.copyfile(ssh_server.known_hosts, known)
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", known], check=True, capture_output=True)
+
+    assert _run(board, dataclasses.replace(access, known_hosts=known), "true").code == 0
+
+
+def test_a_wrong_key_is_refused(board, access, other_key, ssh_server):
+    """The message has the user and the ways to bring a key."""
+    with pytest.raises(MachineError, match=f"refused the login as {ssh_server.user}.*ssh-copy-id"):
+        _run(board, dataclasses.replace(access, identity=other_key), "true")
+
+
+def test_nobody_listens(access):
+    """A port that was just free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    with pytest.raises(MachineError, match="refused the connection"):
+        _run(parse(f"127.0.0.1:{port}"), access, "true")
+
+
+def test_a_server_that_says_nothing_is_given_up(access):
+    """It takes the connection and stays silent."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host = parse(f"127.0.0.1:{silent.getsockname()[1]}")
+
+        with pytest.raises(MachineError, match="did not answer in time"):
+            _run(host, dataclasses.replace(access, timeout_s=0.3), "true")
+
+
+def test_a_name_that_is_none(access):
+    """The resolver's own words are in the message."""
+    with pytest.raises(MachineError, match=r"There is no host nowhere\.invalid"):
+        _run(Host(name="x", address="nowhere.invalid"), access, "true")
+
+
+def test_a_missing_file_of_known_hosts(board, access, tmp_path):
+    """A named file that is not there is not taken for an empty one."""
+    with pytest.raises(MachineError, match="no file of known hosts"):
+        _run(board, dataclasses.replace(access, known_hosts=tmp_path / "none"), "true")
+
+
+def test_a_missing_identity(board, access, tmp_path):
+    """The message names the file."""
+    with pytest.raises(UsageError, match=r"cannot be set up: .*missing"):
+        _run(board, dataclasses.replace(access, identity=tmp_path / "missing"), "true")
+
+
+def test_a_broken_configuration(board, tmp_path):
+    """The message has the line."""
+    config = tmp_path / "config"
+    config.write_text("Port many\n")
+
+    with pytest.raises(UsageError, match=r"cannot be set up: .*Invalid"):
+        _run(parse("board"), Access(config=config), "true")

@@ -1,0 +1,89 @@
+"""One deployment at a time, and no lock outlives the one who holds it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+
+import pytest
+
+from edgedistill.deployment import lock as module
+from edgedistill.deployment.connection import connect
+from edgedistill.deployment.lock import BUSY, reserved
+from edgedistill.errors import LostConnectionError, MachineError
+
+
+def _connected(board):
+    return connect(board.host, board.access)
+
+
+async def _is_free(board) -> bool:
+    try:
+        async with _connected(board) as connection, reserved(connection, str(board.root)):
+            return True
+    except MachineError as error:
+        if not str(error).startswith(BUSY):
+            raise
+        return False
+
+
+def test_the_second_waits_a_little_and_is_refused_by_the_holders_name(board):
+    """Afterwards the board is free at once; nothing but the lock's file is left."""
+
+    async def work():
+        async with _connected(board) as connection, reserved(connection, str(board.root)):
+            with pytest.raises(MachineError, match=r"is under way \(process \d+ there\)"):
+                async with _connected(board) as other, reserved(other, str(board.root)):
+                    pass
+        started = time.monotonic()
+        assert await _is_free(board)
+        return time.monotonic() - started
+
+    assert asyncio.run(work()) < 3
+    assert [path.name for path in board.root.iterdir()] == ["deploying"]
+
+
+def test_a_killed_session_lets_go(board):
+    """As when the workstation dies: the server's process is gone, and so is the lock."""
+
+    async def work():
+        with suppress(LostConnectionError):
+            async with _connected(board) as connection, reserved(connection, str(board.root)):
+                await connection.run(["sh", "-c", "kill -9 $PPID; sleep 5"])
+        return await _is_free(board)
+
+    assert asyncio.run(work())
+
+
+def test_a_beat_keeps_it_and_silence_gives_it_up(board, monkeypatch):
+    """A line that is dead without a word does not keep the board."""
+    monkeypatch.setattr(module, "_SILENCE_S", 1)
+
+    async def held(beat_s):
+        monkeypatch.setattr(module, "_BEAT_S", beat_s)
+        async with _connected(board) as connection, reserved(connection, str(board.root)):
+            await asyncio.sleep(1.5)
+            return not await _is_free(board)
+
+    assert asyncio.run(held(0.2))
+    assert not asyncio.run(held(60))
+
+
+def test_a_board_without_flock_is_deployed_to(board, monkeypatch):
+    """There the device program's own lock is the only one."""
+    monkeypatch.setattr(module, "_HOLD", f"command() {{ false; }}; {module._HOLD}")
+
+    async def work():
+        async with _connected(board) as connection, reserved(connection, str(board.root)):
+            return await _is_free(board)
+
+    assert asyncio.run(work())
+
+
+def test_a_root_that_cannot_be_made_is_explained(board):
+    """With the board's own words."""
+    board.root.write_text("in the way")
+
+    with pytest.raises(MachineError, match=r"cannot be written on .*: .*(exists|directory)"):
+        asyncio.run(_is_free(board))

@@ -1,0 +1,110 @@
+"""What is known of a board before anything is written: its shell, its Python, its disk."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgedistill.deployment import preflight
+from edgedistill.deployment.payload import Parcel, Shipment
+from edgedistill.deployment.preflight import Ground, check_room, probe
+from edgedistill.errors import MachineError
+
+
+def _probe(board, **changes) -> Ground:
+    return replace(board, host=replace(board.host, **changes)).run(probe)
+
+
+def _python(path: Path, script: str) -> str:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_board_tells_what_it_is(board):
+    """Nothing is made there."""
+    found = _probe(board)
+
+    assert found.machine == platform.machine()
+    assert (found.root, found.python) == (str(board.root), sys.executable)
+    assert found.version == ".".join(map(str, sys.version_info[:3]))
+    assert found.free_bytes > 0
+    assert not board.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("named", "below"),
+    [("~/some where", "some where"), ("~", ""), ("edge", "edge"), ("a/b", "a/b")],
+)
+def test_a_root_starts_at_the_home_of_the_board(board, named, below):
+    """The board's shell is told the path as it is; spaces stay in it."""
+    home = Path.home()
+
+    assert Path(_probe(board, root=named).root) == home / below
+
+
+def test_a_python_by_name_is_looked_up_there_and_a_path_starts_at_home(board):
+    """`python3` is a command, `~/x` a file."""
+    assert _probe(board, python="python3").python == "python3"
+    with pytest.raises(MachineError, match=f"as ~/none/python: .*{Path.home()}/none/python"):
+        _probe(board, python="~/none/python")
+
+
+def test_an_old_python_is_refused(board, tmp_path):
+    """The message has both versions."""
+    old = _python(tmp_path / "python", "echo version=3.9.2")
+
+    with pytest.raises(MachineError, match=r"has Python 3\.9\.2 .* 3\.10 or newer is needed"):
+        _probe(board, python=old)
+
+
+def test_a_python_that_does_not_start_is_refused(board, tmp_path):
+    """With the board's own words."""
+    broken = _python(tmp_path / "python", "echo no libpython >&2; exit 1")
+
+    with pytest.raises(MachineError, match=r"no working Python .*: no libpython"):
+        _probe(board, python=broken)
+
+
+def test_a_root_that_cannot_be_written_is_refused(board, shipped):
+    """A file is in the way; even the superuser cannot write below it. It can be asked, though."""
+    board.root.write_text("a file")
+
+    ground = _probe(board, root=f"{board.root}/deeper")
+
+    with pytest.raises(MachineError, match=r"cannot be written on .*sudo mkdir -p"):
+        check_room(board.host, ground, shipped)
+
+
+def test_another_system_is_refused(board, monkeypatch):
+    """Here the shell is told to say so."""
+    monkeypatch.setattr(preflight, "_PROBE", "uname() { echo Darwin; }\n" + preflight._PROBE)
+
+    with pytest.raises(MachineError, match="is no Linux: it says 'Darwin'"):
+        _probe(board)
+
+
+@pytest.fixture
+def shipped(tmp_path) -> Shipment:
+    """Parts of one mebibyte each."""
+    parcel = Parcel(path=tmp_path, sha256="0" * 64, size_bytes=1 << 20)
+    return Shipment(
+        name="tiny", archive=parcel, program=parcel, runtime="onnxruntime", unpacked_bytes=1 << 20
+    )
+
+
+@pytest.mark.parametrize(("runtime", "needed"), [("onnxruntime", 5), ("tensorrt", 69)])
+def test_space_is_counted_generously(board, shipped, runtime, needed):
+    """Archive, bundle twice, program twice; an engine where one is built."""
+    ground = _probe(board)
+    goods = replace(shipped, runtime=runtime)
+
+    check_room(board.host, replace(ground, free_bytes=needed << 20), goods)
+    with pytest.raises(
+        MachineError, match=rf"{needed - 0.1:.1f} MiB free .* needs {needed}\.0 MiB"
+    ):
+        check_room(board.host, replace(ground, free_bytes=int((needed - 0.1) * 2**20)), goods)

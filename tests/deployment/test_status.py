@@ -1,0 +1,71 @@
+"""How a board stands is told also where there is little, or nothing, to tell."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+
+import pytest
+
+from edgedistill.deployment.deploy import deploy
+from edgedistill.deployment.payload import shipment
+from edgedistill.deployment.status import rollback, set_trust, status
+from edgedistill.deployment.steps import Request
+
+
+def _ask(work, board, *arguments):
+    return asyncio.run(work(board.host, board.access, *arguments))
+
+
+def test_an_empty_board_stands_at_nothing(board):
+    """Nothing is made there by asking."""
+    found = _ask(status, board)
+
+    assert (found.code, found.current, found.releases, found.trusts) == (0, None, (), False)
+    assert found.free_bytes > 0
+    assert not board.root.exists()
+
+
+def test_an_empty_board_cannot_return(board):
+    """The message names the folder."""
+    found = _ask(rollback, board)
+
+    assert found.code == 2
+    assert f"has no release in {board.root}" in found.message
+
+
+def test_trust_is_set_and_told(board):
+    """Before anything is deployed."""
+    found = _ask(set_trust, board, "me@example.org ssh-ed25519 AAAA\n")
+
+    assert (found.code, found.trusts) == (0, True)
+
+
+@pytest.mark.parametrize("work", [status, rollback, lambda *a: set_trust(*a, "")])
+def test_a_board_that_is_away_is_told_by_its_error(board, work):
+    """With its exit code, and nothing else known."""
+    away = replace(board, host=replace(board.host, port=1))
+
+    found = _ask(work, away)
+
+    assert (found.code, found.current, found.trusts) == (5, None, None)
+    assert "refused the connection" in found.message
+
+
+def test_one_release_has_nothing_to_return_to_and_a_left_over_switch_is_told(board, bundles):
+    """As the board's own program says; JSON can hold all of it."""
+    with shipment(bundles["unsigned"], unsigned=True) as shipped:
+        request = Request(unsigned=True, runs=20)
+        done = asyncio.run(deploy(shipped, board.host, board.access, request, lambda _: None))
+
+    back = _ask(rollback, board)
+    (board.root / "switching.json").write_text(json.dumps({"from": None, "to": done.release}))
+    found = _ask(status, board)
+
+    assert (back.code, board.current) == (2, done.release), back.message
+    assert "no previous release" in back.message
+    assert (found.current, found.previous, found.switching) == (done.release, None, True)
+    assert (found.signer, found.verdict) == (None, "kept")
+    assert found.program
+    assert json.loads(json.dumps(found.to_dict()))["releases"] == [done.release]

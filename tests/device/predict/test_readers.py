@@ -1,0 +1,109 @@
+"""Files and pipes give the same items, and no more is read than is needed."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from edgedistill.device.predict import readers as reading
+from edgedistill.device.predict.inputs import Item
+from edgedistill.device.predict.readers import series_items, window_items
+from edgedistill.device.predict.windows import Windows
+from edgedistill.errors import DataError
+
+
+def _stream(content: bytes) -> io.BufferedReader:
+    return io.BufferedReader(io.BytesIO(content))
+
+
+def _npz(x: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, x=x)
+    return stream.getvalue()
+
+
+def test_lines_with_a_bad_one():
+    """A bad line has its number; the others are read."""
+    items = list(series_items(_stream(b"1,2\n\nx,1\n[3, 4]"), 1))
+
+    assert [item.place["line"] for item in items] == [1, 3, 4]
+    assert [item.error is None for item in items] == [True, False, True]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n"])
+def test_nothing(content):
+    """Nothing comes of nothing."""
+    assert list(series_items(_stream(content), 1)) == []
+
+
+def test_npz_is_told_by_its_first_bytes(rng):
+    """The name does not matter."""
+    x = rng.normal(size=(3, 1, 5))
+
+    items = list(series_items(_stream(_npz(x)), 1))
+
+    np.testing.assert_array_equal([item.series for item in items], x)
+
+
+def _piped(content: bytes, first: int) -> io.BufferedReader:
+    """Return a pipe into which the first bytes come alone."""
+    out, into = os.pipe()
+
+    def write() -> None:
+        with os.fdopen(into, "wb", buffering=0) as sink:
+            sink.write(content[:first])
+            sink.write(content[first:])
+
+    threading.Thread(target=write, daemon=True).start()
+    return os.fdopen(out, "rb")
+
+
+@pytest.mark.parametrize("first", [1, 1_000])
+def test_npz_through_a_pipe(first, rng):
+    """A pipe cannot be read twice, so it is copied; one byte at first does not mislead."""
+    x = rng.normal(size=(300, 1, 5))
+
+    with _piped(_npz(x), first) as stream:
+        items = list(series_items(stream, 1))
+
+    np.testing.assert_array_equal([item.series for item in items], x)
+
+
+def test_npz_through_a_pipe_is_bounded(monkeypatch, rng):
+    """A pipe can go on for ever."""
+    monkeypatch.setattr(reading, "MAX_PIPED_BYTES", 1_000)
+
+    with (
+        _piped(_npz(rng.normal(size=(300, 5))), 10) as stream,
+        pytest.raises(DataError, match="more than 1000 bytes"),
+    ):
+        list(series_items(stream, 1))
+
+
+def test_a_line_is_read_as_soon_as_it_is_there():
+    """The next is not waited for: a sensor may send one an hour."""
+    out, into = os.pipe()
+    with os.fdopen(out, "rb") as stream, os.fdopen(into, "wb", buffering=0) as sink:
+        items = series_items(stream, 1)
+        sink.write(b"1,2\n")
+
+        first = next(items)
+
+    np.testing.assert_array_equal(first.series, [[1, 2]])
+
+
+def test_windows_with_a_bad_line():
+    """It is an error and a missing step: the next window starts where it would have."""
+    content = b"x\n1\n2\nbad\n4\n5\n6\n7"
+
+    items = list(window_items(_stream(content), 1, Windows(1, 3, 3)))
+
+    assert [dict(item.place) for item in items] == [{"line": 4}, {"start": 0}, {"start": 3}]
+    assert items[0].error is not None
+    np.testing.assert_array_equal(items[1].series, [[1, 2, np.nan]])
+    np.testing.assert_array_equal(items[2].series, [[4, 5, 6]])
+    assert all(isinstance(item, Item) for item in items)

@@ -1,0 +1,302 @@
+"""Several clients on a socket: each gets its own answers, in order, and nobody can hold up all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgedistill.bundle.reader import open_bundle
+from edgedistill.device.predict import socket_server as serving
+from edgedistill.device.predict.predictor import Answer, Predictor
+from edgedistill.device.predict.service import Service
+from edgedistill.device.predict.socket_server import serve, to_address
+from edgedistill.device.runtime import start
+from edgedistill.errors import MachineError, UsageError
+
+GOOD = b"1," * 23 + b"2\n"
+
+
+@contextmanager
+def _serving(
+    service: Service, bundle: Path, address: str, *, saliency: bool = False, **options: object
+) -> Iterator[tuple[str, Service]]:
+    """Serve in a thread; yield the address and the service."""
+    ready, told = threading.Event(), []
+
+    def tell(where: str) -> None:
+        told.append(where.removeprefix("Listening at ").removesuffix("."))
+        ready.set()
+
+    with open_bundle(bundle) as opened:
+        predictor = Predictor(opened, start(opened.model()), saliency=saliency)
+        thread = threading.Thread(
+            target=serve,
+            args=(to_address(address), predictor, service),
+            kwargs={"tell": tell, **options},
+        )
+        thread.start()
+        try:
+            assert ready.wait(20)
+            yield told[0], service
+        finally:
+            service.end()
+            thread.join(20)
+            assert not thread.is_alive()
+
+
+@pytest.fixture
+def serves(threaded_service: Service) -> Callable[..., AbstractContextManager]:
+    """Serve a bundle at an address."""
+    return partial(_serving, threaded_service)
+
+
+def _connected(address: str) -> socket.socket:
+    where = to_address(address)
+    if where.path is None:
+        return socket.create_connection((where.host, where.port), timeout=20)
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(20)
+    try:
+        client.connect(str(where.path))
+    except OSError:
+        client.close()
+        raise
+    return client
+
+
+def _ask(address: str, content: bytes) -> list[dict]:
+    """Send everything, hang up one way, and return all answers."""
+    with _connected(address) as client:
+        client.sendall(content)
+        client.shutdown(socket.SHUT_WR)
+        return [json.loads(line) for line in client.makefile()]
+
+
+@pytest.mark.parametrize("kind", ["unix", "127.0.0.1", "[::1]"])
+def test_a_line_in_a_line_out(kind, italy, serves, tmp_path):
+    """In the order they came, bad ones too, and the last without a line end."""
+    address = f"unix:{tmp_path}/s" if kind == "unix" else f"{kind}:0"
+
+    with serves(italy, address) as (where, _):
+        answers = _ask(where, GOOD + b"what\n" + b'{"id": "x", "series": [1, 2, 3]}')
+
+    assert [answer["line"] for answer in answers] == [1, 2, 3]
+    assert ["error" in answer for answer in answers] == [False, True, False]
+    assert answers[2]["id"] == "x"
+
+
+def test_an_answer_comes_at_once(italy, serves, tmp_path):
+    """The client need not hang up, or send more."""
+    with serves(italy, f"unix:{tmp_path}/s") as (where, _), _connected(where) as client:
+        answers = client.makefile()
+        for _ in range(3):
+            client.sendall(GOOD)
+
+            assert "class" in json.loads(answers.readline())
+
+
+def test_saliency_begins_with_the_plan(italy, serves, tmp_path):
+    """Each client is told once."""
+    with serves(italy, f"unix:{tmp_path}/s", saliency=True) as (where, _):
+        plan, answer = _ask(where, GOOD)
+
+    assert len(plan["plan"]["starts"]) == len(answer["saliency"])
+
+
+def test_many_clients_get_their_own_answers(italy, serves, tmp_path):
+    """Eight at a time, each with ids of its own."""
+    found: dict[int, list[str]] = {}
+
+    def ask(where: str, number: int) -> None:
+        lines = (json.dumps({"id": f"{number}-{k}", "series": [k, 1, 2]}) for k in range(40))
+        found[number] = [a["id"] for a in _ask(where, "\n".join(lines).encode())]
+
+    with serves(italy, f"unix:{tmp_path}/s") as (where, _):
+        threads = [threading.Thread(target=ask, args=(where, number)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    assert found == {number: [f"{number}-{k}" for k in range(40)] for number in range(8)}
+
+
+def test_a_client_that_does_not_read_holds_up_nobody(italy, serves, tmp_path):
+    """It waits for itself, and the memory of its answers is bounded."""
+    heard: list[Answer] = []
+
+    with (
+        serves(italy, f"unix:{tmp_path}/s", observe=heard.append) as (where, _),
+        _connected(where) as deaf,
+    ):
+        deaf.settimeout(1)
+        with pytest.raises(TimeoutError):  # in the end nobody takes what it sends
+            deaf.sendall(GOOD * 1_000_000)
+        quick = _ask(where, GOOD)
+        answered = len(heard)
+        time.sleep(0.3)
+
+        assert len(quick) == 1
+        assert len(heard) - answered < 10, "the deaf client's lines are still being answered"
+
+
+def test_one_client_too_many_is_told_so(italy, serves, tmp_path):
+    """And can come back when another has left."""
+    with serves(italy, f"unix:{tmp_path}/s", max_clients=1) as (where, _):
+        with _connected(where) as first:
+            first.sendall(GOOD)
+            first.makefile().readline()
+            with _connected(where) as second:
+                refused = json.loads(second.makefile().readline())
+        time.sleep(0.1)
+        (accepted,) = _ask(where, GOOD)
+
+    assert "Come back later" in refused["error"]
+    assert "class" in accepted
+
+
+def test_stopping_answers_what_was_sent(italy, serves, tmp_path):
+    """Then it hangs up; half a line is no line."""
+    with serves(italy, f"unix:{tmp_path}/s") as (where, service):
+        with _connected(where) as client:
+            client.sendall(GOOD * 30 + b"1,2")
+            answers = client.makefile()
+            first = answers.readline()
+            service.stop()
+            rest = answers.readlines()
+
+        assert len([first, *rest]) == 30
+        assert all("class" in json.loads(line) for line in rest)
+    assert not Path(where.removeprefix("unix:")).exists()
+
+
+def test_socket_left_by_a_killed_service_is_replaced(italy, serves, tmp_path):
+    """A socket that is served is not; and it is not for everybody."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+
+    with serves(italy, f"unix:{path}") as (where, _):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+        with pytest.raises(MachineError, match="another process listens there"):
+            serving._listen(to_address(where))
+        assert len(_ask(where, GOOD)) == 1
+
+
+def test_taken_addresses(tmp_path):
+    """The message names the address."""
+    (tmp_path / "file").write_text("")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        with pytest.raises(MachineError, match=f"127.0.0.1:{port}: Address already in use"):
+            serving._listen(to_address(f"127.0.0.1:{port}"))
+    with pytest.raises(MachineError, match="file: Address already in use"):
+        serving._listen(to_address(f"unix:{tmp_path / 'file'}"))
+
+
+@pytest.mark.parametrize(
+    "text", ["unix:/no/such/folder/s", "unix:/" + "x" * 200, f"{'x' * 100}.invalid:1"]
+)
+def test_addresses_that_cannot_be(text):
+    """A folder that is not there, a path that is too long, a name that no host can have."""
+    with pytest.raises(MachineError, match="Choose another address"):
+        serving._listen(to_address(text))
+
+
+@pytest.mark.parametrize("text", ["", "unix:", "host", "host:", "host:x", "host:70000", ":80"])
+def test_what_is_no_address(text):
+    """The message shows both kinds."""
+    with pytest.raises(UsageError, match="unix:PATH, or HOST:PORT"):
+        to_address(text)
+
+
+def _device(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "edgedistill.device", *map(str, arguments)]
+
+
+def _install(root: Path, bundle: Path) -> str:
+    """Install a bundle as a release and return its name."""
+    command = _device("releases", "--root", root, "install", bundle, "--unsigned", "--json")
+    done = subprocess.run(command, check=True, capture_output=True)
+    return json.loads(done.stdout)["name"]
+
+
+def _switch(root: Path, name: str) -> None:
+    (root / ".next").symlink_to(f"releases/{name}")
+    (root / ".next").replace(root / "current")
+
+
+def _states(systemd: socket.socket) -> list[bytes]:
+    """Return what was told since, equal things in a row once."""
+    heard: list[bytes] = []
+    systemd.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            state = systemd.recv(100)
+            heard += [state] if heard[-1:] != [state] else []
+    return heard
+
+
+def _until(check: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_switch_renews_the_service_and_sigterm_ends_it(world, tmp_path):
+    """The same process goes on with the new release, and systemd hears of each state."""
+    root, address = tmp_path / "root", f"unix:{tmp_path}/s"
+    old = _install(root, world.write(tmp_path / "old.zip"))
+    new = _install(root, world.write(tmp_path / "new.zip", class_names=("cold", "warm")))
+    _switch(root, old)
+    lines = (json.dumps({"series": row[0].tolist()}) for row in np.asarray(world.series[:1]))
+    question = "\n".join(lines).encode()
+
+    def classes() -> set[str]:
+        try:
+            return set(_ask(address, question)[0]["probabilities"])
+        except (OSError, IndexError):  # between the two
+            return set()
+
+    systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    systemd.bind(str(tmp_path / "notify"))
+    systemd.settimeout(20)
+    process = subprocess.Popen(
+        _device("predict", root / "current", "--listen", address),
+        env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")},
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert systemd.recv(100) == b"READY=1"
+        _until(lambda: classes() == {"winter", "summer"})
+        _switch(root, new)
+        _until(lambda: classes() == {"cold", "warm"})
+        states = _states(systemd)
+        os.kill(process.pid, signal.SIGTERM)
+        _, errors = process.communicate(timeout=20)
+        ended = _states(systemd)
+    finally:
+        process.kill()
+        systemd.close()
+
+    assert process.returncode == 0, errors
+    assert b"Traceback" not in errors
+    assert states[:2] == [b"WATCHDOG=1", b"STATUS=Starting the new release"]
+    assert states[2] == b"READY=1"
+    assert b"STOPPING=1" in ended

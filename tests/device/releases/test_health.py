@@ -1,0 +1,123 @@
+"""The health check: a release that answers as the student did, and those that do not."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgedistill.device.releases import health
+from edgedistill.device.releases.health import check, failure
+from edgedistill.device.releases.layout import Release, Target
+from edgedistill.errors import IntegrityError, MachineError, VerificationError
+
+
+@pytest.fixture
+def wrong(world, tmp_path, write_onnx, rng):
+    """A bundle, as a folder, whose model is another than the one that was recorded."""
+
+    def make(precision="fp32"):
+        path = write_onnx(tmp_path / "other.onnx", world.student.noisy(5, rng))
+        return world.write(tmp_path / precision, {precision: path})
+
+    return make
+
+
+def test_student_is_healthy(italy):
+    """It answers as it did where it was made."""
+    check(Target(bundle=italy))
+
+
+def test_model_that_answers_otherwise_is_not(wrong):
+    """How far it is off stands in the message."""
+    with pytest.raises(VerificationError, match=r"a logit is off by .* at most 0\.0001 is allowed"):
+        check(Target(bundle=wrong()))
+
+
+def test_what_int8_loses_is_not_judged_here(wrong):
+    """The contract has judged it, by more than one series."""
+    check(Target(bundle=wrong("int8")))
+
+
+def test_model_without_finite_answers_is_not_healthy(world, tmp_path, write_onnx):
+    """Whatever its precision."""
+    broken = replace(world.student, bias=np.array([np.nan, 0], np.float32))
+    path = write_onnx(tmp_path / "nan.onnx", broken)
+    bundle = world.write(tmp_path / "b", {"int8": path})
+
+    with pytest.raises(VerificationError, match=r"answers a series with .*nan.*finite logits"):
+        check(Target(bundle=bundle))
+
+
+def test_settings_of_the_release_apply(italy):
+    """A provider that is not here is found before anybody waits for an answer."""
+    with pytest.raises(MachineError, match="NoSuchProvider"):
+        check(Target(bundle=italy, provider="NoSuchProvider"))
+
+
+@pytest.fixture
+def release(world, tmp_path):
+    """The folder of a release without a program."""
+    folder = tmp_path / "releases" / "gun-1"
+    folder.mkdir(parents=True)
+    world.write(folder / "bundle")
+    found = Release(
+        name="gun-1",
+        bundle="Gun",
+        model=None,
+        threads=None,
+        provider=None,
+        installed="",
+        sha256="",
+        signer=None,
+        program=None,
+    )
+    (folder / "release.json").write_text(json.dumps(found.to_dict()))
+    return folder
+
+
+def test_healthy_release_has_no_failure(release):
+    """Asked in a process of its own, by the package that is installed."""
+    assert failure(release) is None
+
+
+def test_failure_says_what_the_check_said(release):
+    """The message of its error."""
+    (release / "bundle" / "golden.npz").write_bytes(b"")
+
+    reason = failure(release)
+
+    assert reason.startswith("golden.npz in ")
+    assert "was changed" in reason
+    with pytest.raises(IntegrityError, match="was changed"):
+        check(Target(bundle=release / "bundle"))
+
+
+def _program(release, code):
+    with zipfile.ZipFile(release / "edgedistill-device.pyz", "w") as archive:
+        archive.writestr("__main__.py", code)
+
+
+def test_program_of_the_release_is_asked(release):
+    """With what any version of it understands."""
+    _program(release, "import sys; sys.exit(f'error: asked {sys.argv[1:]}')")
+
+    assert failure(release) == f"asked ['releases', 'check', '{release}']"
+
+
+def test_program_that_dies_is_a_failure(release):
+    """A runtime may take its process with it."""
+    _program(release, "import os; os.kill(os.getpid(), 11)")
+
+    assert failure(release) == "its program ended with -11"
+
+
+def test_program_that_hangs_is_a_failure(release, monkeypatch):
+    """It is given up after a while."""
+    monkeypatch.setattr(health, "TIMEOUT_S", 1)
+    _program(release, "import time; time.sleep(60)")
+
+    assert failure(release) == "it gave no answer in 1 s"

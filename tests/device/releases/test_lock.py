@@ -1,0 +1,92 @@
+"""The lock: one holder at a time, and none once its process is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from edgedistill.device.releases.lock import locked
+from edgedistill.errors import MachineError
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from edgedistill.device.releases.lock import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that holds the lock."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, tmp_path / "root" / "lock"], stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def test_second_is_told_who_holds_it(tmp_path, holder):
+    """At once, with the number of the process."""
+    with (
+        pytest.raises(MachineError, match=rf"is changing .*root \(process {holder.pid}\)\. Wait"),
+        locked(tmp_path / "root" / "lock"),
+    ):
+        pytest.fail("the block must not run")
+
+
+def test_killed_holder_holds_nothing(tmp_path, holder):
+    """The system lets go of the lock, whatever the file says."""
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+
+    with locked(tmp_path / "root" / "lock"):
+        assert (tmp_path / "root" / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_lock_is_free_afterwards(tmp_path):
+    """Also after an error; within one process it is exclusive too."""
+    path = tmp_path / "lock"
+
+    with (
+        locked(path),
+        pytest.raises(MachineError, match=rf"process {os.getpid()}"),
+        locked(path),
+    ):
+        pytest.fail("the block must not run")
+    with pytest.raises(ZeroDivisionError), locked(path):
+        _ = 1 / 0
+    with locked(path):
+        pass
+
+
+def test_holder_who_could_not_write_its_number_is_unknown(tmp_path, full_disk):
+    """A full disk does not keep anybody from going back to another release."""
+    (full_disk / "lock").touch()
+
+    with (
+        locked(full_disk / "lock"),
+        pytest.raises(MachineError, match="process unknown"),
+        locked(full_disk / "lock"),
+    ):
+        pytest.fail("the block must not run")
+
+
+def test_root_that_cannot_be_made_is_explained(tmp_path):
+    """A file is in the way."""
+    (tmp_path / "root").touch()
+
+    with (
+        pytest.raises(MachineError, match=r"Cannot write .*root"),
+        locked(tmp_path / "root" / "lock"),
+    ):
+        pytest.fail("the block must not run")

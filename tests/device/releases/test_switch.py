@@ -1,0 +1,310 @@
+"""Switching: whatever happens, a release that runs is current, and everybody is told."""
+
+from __future__ import annotations
+
+import zipfile
+
+import pytest
+
+from edgedistill.bundle.reader import open_bundle
+from edgedistill.device.releases import health
+from edgedistill.device.releases.installation import Request, install
+from edgedistill.device.releases.layout import Root, linked
+from edgedistill.device.releases.switch import changing, rollback, settle, switch
+from edgedistill.device.validate import validate
+from edgedistill.errors import ContractError, IntegrityError, MachineError, UsageError
+from edgedistill.io import files
+from edgedistill.report import to_json
+
+
+@pytest.fixture(scope="module")
+def report(italy):
+    """What a validation of the bundle writes."""
+    with open_bundle(italy) as bundle:
+        return to_json(validate(bundle, runs=5).report())
+
+
+@pytest.fixture
+def root(tmp_path, italy, report):
+    """Three validated releases, none of them current; a link to the bundle's folder each."""
+    found = Root(tmp_path / "root")
+    for name in ("a", "b", "c"):
+        install(found, italy, Request(name=name))
+        files.write_json(found.folder(name) / "report.json", report)
+    return found
+
+
+@pytest.fixture
+def sick(monkeypatch):
+    """Names of releases that are not healthy; the others are, without being asked."""
+    names = set()
+
+    def failure(release):
+        return "it coughs" if release.resolve().name in names else None
+
+    monkeypatch.setattr(health, "failure", failure)
+    return names
+
+
+def _state(root):
+    return linked(root.current), linked(root.previous), root.journal.exists()
+
+
+def test_first_switch_has_nothing_to_return_to(root, sick):
+    """There is a current release, and no previous one."""
+    found = switch(root, "a")
+
+    assert (found.outcome, found.current) == ("confirmed", "a")
+    assert _state(root) == ("a", None, False)
+
+
+def test_switch_remembers_what_was_before(root, sick):
+    """Only the last one."""
+    for name in ("a", "b", "c"):
+        switch(root, name)
+
+    assert _state(root) == ("c", "b", False)
+
+
+def test_switch_to_what_runs_changes_nothing(root, sick):
+    """A second deployment of the same bundle."""
+    switch(root, "a")
+    switch(root, "b")
+
+    assert switch(root, "b").outcome == "unchanged"
+    assert _state(root) == ("b", "a", False)
+
+
+def test_sick_release_is_left_again(root, sick):
+    """The message says why, and what runs now; the previous one is still the one before that."""
+    switch(root, "a")
+    switch(root, "b")
+    sick.add("c")
+
+    with pytest.raises(ContractError, match=r"c is not healthy here: it coughs\. So b is current"):
+        switch(root, "c")
+
+    assert _state(root) == ("b", "a", False)
+
+
+def test_first_release_that_is_sick_leaves_none(root, sick):
+    """As before."""
+    sick.add("a")
+
+    with pytest.raises(ContractError, match="So no release is current, as before"):
+        switch(root, "a")
+
+    assert _state(root) == (None, None, False)
+
+
+def test_interrupted_health_check_returns_too(root, sick, monkeypatch):
+    """Ctrl-C, or a disk that refuses, in the middle of it."""
+    switch(root, "a")
+
+    def interrupted(release):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(health, "failure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        switch(root, "b")
+
+    assert _state(root) == ("a", None, False)
+
+
+def test_rollback_undoes_the_last_switch(root, sick):
+    """And itself, if it is done twice."""
+    switch(root, "a")
+    switch(root, "b")
+
+    assert rollback(root).current == "a"
+    assert _state(root) == ("a", "b", False)
+    assert rollback(root).current == "b"
+    assert _state(root) == ("b", "a", False)
+
+
+def test_rollback_needs_no_report(root, sick):
+    """What ran before may run again; going back must not depend on more than it needs."""
+    switch(root, "a")
+    switch(root, "b")
+    (root.folder("a") / "report.json").unlink()
+
+    assert rollback(root).current == "a"
+
+
+def test_rollback_without_a_previous_release(root, sick):
+    """There is nothing to return to."""
+    switch(root, "a")
+
+    with pytest.raises(UsageError, match=r"There is no previous release in .*root to return to"):
+        rollback(root)
+
+    assert _state(root) == ("a", None, False)
+
+
+def test_release_must_have_kept_its_contract_here(root, sick, report):
+    """Not validated, broken, unusable: each is another message; --force overrules the first two."""
+    path = root.folder("a") / "report.json"
+
+    path.unlink()
+    with pytest.raises(UsageError, match=r"a was not validated here.*`validate .*/a`.*--force"):
+        switch(root, "a")
+    files.write_json(path, {**report, "verdict": "broken"})
+    with pytest.raises(ContractError, match=r"a breaks its contract here, as .*report\.json says"):
+        switch(root, "a")
+    path.write_text("{}")
+    with pytest.raises(IntegrityError):
+        switch(root, "a")
+    assert _state(root) == (None, None, False)
+
+    assert switch(root, "a", force=True).current == "a"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": "edgedistill.report/1"}'])
+def test_report_that_is_unusable_is_refused(root, sick, text):
+    """A file that somebody cut off or wrote by hand."""
+    (root.folder("a") / "report.json").write_text(text)
+
+    with pytest.raises(IntegrityError, match=r"report\.json is unusable: .*Validate a again"):
+        switch(root, "a")
+
+
+def test_absent_release_is_not_switched_to(root, sick):
+    """Those that are there are named."""
+    with pytest.raises(UsageError, match="There are: a, b, c"):
+        switch(root, "d")
+
+
+# What a crash leaves
+
+
+@pytest.mark.parametrize("before", ["a", None])
+def test_switch_that_had_not_begun_is_forgotten(root, sick, before):
+    """The journal stood, the link had not been turned: the old release runs on, unasked."""
+    if before:
+        switch(root, before)
+        sick.add(before)
+    files.write_json(root.journal, {"from": before, "to": "b"})
+
+    assert settle(root).outcome == "unchanged"
+    assert _state(root) == (before, None, False)
+
+
+def test_switch_that_was_not_confirmed_is(root, sick):
+    """The link had been turned and the release is healthy."""
+    switch(root, "a")
+    files.write_json(root.journal, {"from": "a", "to": "b"})
+    root.current.unlink()
+    root.current.symlink_to("releases/b")
+
+    found = settle(root)
+
+    assert (found.outcome, found.current) == ("confirmed", "b")
+    assert _state(root) == ("b", "a", False)
+
+
+@pytest.mark.parametrize("before", ["a", None])
+def test_switch_that_was_not_confirmed_is_taken_back(root, sick, before):
+    """The link had been turned and the release is not healthy: who comes later goes back."""
+    files.write_json(root.journal, {"from": before, "to": "b"})
+    root.current.symlink_to("releases/b")
+    sick.add("b")
+
+    with changing(root) as found:
+        assert (found.outcome, found.current, found.failed) == ("returned", before, "b")
+        assert found.reason == "it coughs"
+    assert _state(root) == (before, None, False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", "null", '{"from": "a", "to": null}', '{"from": "../a", "to": "b"}'),
+        '{"from": 1, "to": "b"}',
+    ],
+)
+def test_damaged_journal_stops_everything(root, sick, text):
+    """Which release should run is for a person to say; the message says how."""
+    root.journal.write_text(text)
+
+    with pytest.raises(IntegrityError, match=r"switching\.json is damaged: .*releases list"):
+        settle(root)
+
+
+def test_two_at_once(root, sick):
+    """The second is told to wait."""
+    with (
+        changing(root),
+        pytest.raises(MachineError, match="Another command is changing"),
+        changing(root),
+    ):
+        pytest.fail("the block must not run")
+
+
+def test_full_disk_stops_a_switch_before_it_begins(root, full_disk, sick):
+    """What ran goes on running."""
+    (full_disk / "filler").unlink()
+    small = Root(full_disk / "root")
+    for name in ("a", "b"):
+        small.folder(name).mkdir(parents=True)
+        record = (root.folder(name) / "release.json").read_bytes()
+        (small.folder(name) / "release.json").write_bytes(record)
+    switch(small, "a", force=True)
+    with pytest.raises(OSError, match="No space"), (full_disk / "filler").open("wb") as filler:
+        filler.write(bytes(1 << 20))
+
+    with pytest.raises(MachineError, match=r"disk is full while writing .*switching\.json"):
+        switch(small, "b", force=True)
+
+    assert _state(small) == ("a", None, False)
+
+
+@pytest.mark.parametrize("healthy", [True, False])
+def test_switch_killed_at_any_step(kills, root, sick, tmp_path, healthy):
+    """Current is the old or the new release, and whoever comes next ends it."""
+    switch(root, "a")
+    steps = kills(root.path, ["releases", "switch", "b", "--root", "{root}"])
+    assert len(steps) >= 8
+    if not healthy:
+        sick.add("b")
+
+    for number, step in enumerate(steps):
+        found = Root(tmp_path / "kills" / str(number))
+        assert linked(found.current) in {"a", "b"}, step
+        pending = found.journal.exists()
+        settle(found)
+        current = linked(found.current)
+        assert not found.journal.exists()
+        assert current == "a" or healthy or not pending, step
+        switch(found, "c")
+        assert _state(found) == ("c", current, False), step
+
+
+def test_switch_to_a_sick_release_killed_at_any_step(kills, root, sick, tmp_path):
+    """On the way there or back: in the end the old one is current."""
+    switch(root, "a")
+    sick.add("b")
+    (root.folder("b") / "sick").touch()
+    steps = kills(root.path, ["releases", "switch", "b", "--root", "{root}"], code=4)
+    assert len(steps) >= 12
+
+    for number, step in enumerate(steps):
+        found = Root(tmp_path / "kills" / str(number))
+        assert linked(found.current) in {"a", "b"}, step
+        settle(found)
+        assert _state(found) == ("a", None, False), step
+
+
+def test_real_release_is_switched_to_and_left(tmp_path, italy, report):
+    """With the real check by a program of its own: one that answers, one that does not."""
+    root = Root(tmp_path / "root")
+    for name, code in (("good", "pass"), ("bad", "import sys; sys.exit('error: no runtime')")):
+        with zipfile.ZipFile(tmp_path / f"{name}.pyz", "w") as program:
+            program.writestr("__main__.py", code)
+        install(root, italy, Request(name=name, program=tmp_path / f"{name}.pyz"))
+        files.write_json(root.folder(name) / "report.json", report)
+
+    switch(root, "good")
+    with pytest.raises(ContractError, match="bad is not healthy here: no runtime"):
+        switch(root, "bad")
+
+    assert _state(root) == ("good", None, False)

@@ -1,0 +1,84 @@
+"""Alignment of layers, against a slow definition of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgedistill.distillation.objectives import DT2W, Answer
+
+GAMMA = 1.2
+
+
+def slow_soft_dtw(first: np.ndarray, second: np.ndarray) -> float:
+    """Soft-DTW of (C', S) and (C', L), by its recursion."""
+
+    def value(i: int, j: int) -> float:
+        if i < 0 or j < 0:
+            return 0.0 if i == j else np.inf
+        if (i, j) not in known:
+            before = [value(i - 1, j - 1), value(i - 1, j), value(i, j - 1)]
+            least = min(before) if i or j else 0.0
+            soft = least - GAMMA * np.log(sum(np.exp((least - b) / GAMMA) for b in before))
+            known[i, j] = ((first[:, i] - second[:, j]) ** 2).sum() + soft
+        return known[i, j]
+
+    known: dict[tuple[int, int], float] = {}
+    return value(first.shape[1] - 1, second.shape[1] - 1)
+
+
+@pytest.mark.parametrize("rows", [(3,), (0, 9, 4)], ids=str)
+@pytest.mark.parametrize("steps", [1, 8, 64])
+def test_it_agrees_with_a_slow_definition(world, pair, told, rows, steps):
+    """Averaged down to 8 steps and to 1; 64 leave the 16 as they are."""
+    objective = DT2W(pair, gamma=GAMMA, steps=steps)
+    batch = world.batch(*rows)
+    said = told(world.student, objective, batch)
+
+    loss = objective(batch, said)
+
+    kept = min(steps, 16)
+    student, teacher = (
+        output.detach().numpy().astype(np.float64).reshape(len(rows), -1, kept, 16 // kept).mean(3)
+        for output in (said.features["1"], world.teacher[:2](batch.series))
+    )
+    weight, bias = (p.detach().numpy() for p in objective.projection.parameters())
+    student = np.einsum("dc,nct->ndt", weight[:, :, 0], student) + bias[:, None]
+    values = [slow_soft_dtw(a, b) for a, b in zip(student, teacher, strict=True)]
+    assert loss.item() == pytest.approx(np.mean(values) / kept, rel=1e-4)
+
+
+def test_equal_widths_need_no_projection(world, pair):
+    objective = DT2W(replace(pair, student_channels=16), gamma=GAMMA, steps=64)
+
+    assert isinstance(objective.projection, nn.Identity)
+    assert list(objective.parameters()) == []
+
+
+def test_the_same_a_little_later_costs_little(world, pair, told):
+    """Less than what is as far away and does not follow the same course."""
+    objective = DT2W(replace(pair, student_channels=16), gamma=0.05, steps=64)
+    batch = world.batch(*range(16))
+    said = told(world.teacher, objective, batch)
+    output = said.features["1"]
+    reverse = Answer(said.logits, features={"1": output.flip(2)})
+    later = Answer(said.logits, features={"1": torch.cat([output[..., :1], output[..., :-1]], 2)})
+
+    itself, shifted, flipped = (objective(batch, a).item() for a in (said, later, reverse))
+
+    assert itself < shifted < flipped
+    assert shifted - itself < 0.2 * (flipped - itself)
+
+
+def test_gradient_reaches_student_and_projection(world, pair, told):
+    objective, batch = DT2W(pair, gamma=GAMMA, steps=64), world.batch(0, 1, 2)
+
+    objective(batch, told(world.student, objective, batch)).backward()
+
+    assert world.student[0].weight.grad.abs().sum() > 0
+    assert all(p.grad.abs().sum() > 0 for p in objective.parameters())
+    assert all(p.grad is None for p in world.teacher.parameters())

@@ -1,0 +1,83 @@
+"""Windows of several widths at once against one width at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from edgedistill.attribution import perturb
+from edgedistill.distillation.objectives import TSD, Answer, Scales
+from edgedistill.distillation.objectives.multi_width import shared
+from edgedistill.teachers import TorchTeacher
+from edgedistill.teachers.window_cache import BankPlan, open_bank, write_bank
+from edgedistill.training.multi_output_student import Questions
+
+WIDTHS, NUMBERS = (5, 12, 2), (4, 3, 3)
+ROWS = (0, 4, 9, 13, 2)
+
+
+@pytest.fixture(params=["asked", "bank"])
+def parts(request, world, tmp_path) -> list[TSD]:
+    """The published objective at three widths, of a teacher who is asked or of its banks."""
+    made = []
+    for width, number in zip(WIDTHS, NUMBERS, strict=True):
+        teacher = world.ask
+        if request.param == "bank":
+            known = {"series": world.series, "labels": world.labels, "trained": 16}
+            folder = tmp_path / str(width)
+            folder.mkdir()
+            plan = BankPlan(**known, width=width, number=2 * number)
+            write_bank(folder, TorchTeacher(world.teacher, classes=4), plan)
+            teacher = open_bank(folder)
+        settings = {"windows": number, "width": width, "temperature": 8.0}
+        made.append(TSD(teacher, world.series, world.labels, **settings))
+    return made
+
+
+def _said(network, objective, batch):
+    """What a network says of the windows, by the loop's own way."""
+    windows = objective.windows(batch)
+    logits, (changes,), _, _ = Questions(network)(batch.series, [windows])
+    return Answer(logits, windows, changes)
+
+
+def test_changes_are_those_of_written_out_copies_width_by_width(world, parts):
+    batch = world.batch(*ROWS, step=3)
+
+    said = _said(world.student, Scales(parts, NUMBERS), batch)
+
+    copies = []
+    for part in parts:
+        windows = part.windows(batch)
+        copies.append(perturb(batch.series, windows.starts, windows.patches))
+    perturbed = world.student(torch.cat(copies, dim=1).flatten(0, 1)).reshape(5, 10, 4)
+    torch.testing.assert_close(said.changes, perturbed - said.logits[:, None])
+
+
+def test_the_loss_is_the_mean_over_widths_by_their_windows(world, parts):
+    """Each width is normalized by itself, because it is an objective by itself."""
+    batch, scales = world.batch(*ROWS, step=3), Scales(parts, NUMBERS)
+
+    loss = scales(batch, _said(world.student, scales, batch))
+    loss.backward()
+
+    alone = [part(batch, _said(world.student, part, batch)).item() for part in parts]
+    assert len({round(each, 6) for each in alone}) == 3
+    expected = sum(n * each for n, each in zip(NUMBERS, alone, strict=True)) / sum(NUMBERS)
+    assert loss.item() == pytest.approx(expected, rel=1e-4)
+    assert world.student[0].weight.grad.abs().sum() > 0
+
+
+def test_the_teacher_has_no_loss(world, parts):
+    batch, scales = world.batch(*ROWS), Scales(parts, NUMBERS)
+
+    assert scales(batch, _said(world.teacher, scales, batch)).item() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("windows", "widths", "expected"), [(50, 1, [50]), (50, 3, [18, 16, 16]), (2, 2, [1, 1])]
+)
+def test_windows_are_shared_evenly(windows, widths, expected):
+    assert shared(windows, widths) == expected
+    assert np.sum(expected) == windows

@@ -1,0 +1,55 @@
+"""What goes wrong in one piece of work is told, and its working folder is let go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgedistill.errors import DataError
+from edgedistill.experiment.jobs import Failure, attempt, release
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """Give this process back the threads that work takes from it."""
+    import numba
+    import torch
+
+    before = torch.get_num_threads(), numba.get_num_threads()
+    yield
+    torch.set_num_threads(before[0])
+    numba.set_num_threads(before[1])
+
+
+def refuse(what: str) -> None:
+    raise DataError(f"There is no {what}. Bring some.")
+
+
+def test_work_that_succeeds_is_handed_on():
+    assert attempt(str, 1) == "1"
+
+
+def test_our_errors_are_told_as_they_are():
+    assert attempt(refuse, "data") == Failure("There is no data. Bring some.")
+
+
+def test_other_errors_are_told_with_their_name():
+    found = attempt(int, "x")
+
+    assert isinstance(found, Failure)
+    assert found.message.startswith("ValueError: invalid literal")
+
+
+def test_a_working_folder_goes_only_when_nothing_is_in_it(tmp_path):
+    kept, empty = tmp_path / "kept", tmp_path / "empty"
+    for folder in (kept, empty):
+        (folder / ".work").mkdir(parents=True)
+        (folder / ".work" / "in-use").touch()
+    (kept / ".work" / "bank").touch()
+
+    for folder in (kept, empty, Path(tmp_path / "never")):
+        release(folder)
+
+    assert [p.name for p in (kept / ".work").iterdir()] == ["bank"]
+    assert not (empty / ".work").exists()

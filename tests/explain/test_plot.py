@@ -1,0 +1,115 @@
+"""A figure shows every model, in the report's colors, and says what it does not show."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from importlib import resources
+
+import numpy as np
+import pytest
+
+from edgedistill.explain import explain, open_subject
+from edgedistill.explain import plot as drawing
+
+
+@pytest.fixture(scope="module")
+def account(run, recipe):
+    return explain(open_subject(run, 2, recipe=recipe), "occlusion", lambda *_: None)
+
+
+def _colors(picture):
+    """Return the colors of a PNG, (pixels, 3), 0 to 255."""
+    import io
+
+    from matplotlib.image import imread
+
+    return (imread(io.BytesIO(picture))[..., :3] * 255).round().astype(int).reshape(-1, 3)
+
+
+def _has(picture, color):
+    wanted = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+    return bool((_colors(picture) == wanted).all(axis=1).any())
+
+
+def test_a_png_shows_both_models_on_paper(account):
+    """In the page's light colors; equal accounts give equal bytes."""
+    picture = drawing.png(account)
+
+    assert picture.startswith(b"\x89PNG")
+    for color in (drawing.LIGHT.teacher, drawing.LIGHT.student, drawing.LIGHT.paper):
+        assert _has(picture, color)
+    assert drawing.png(account) == picture
+
+
+def test_a_model_alone_has_no_other_color(account):
+    """So the test above can fail."""
+    alone = replace(account, told=account.told[1:], pearson=None)
+
+    picture = drawing.png(alone)
+
+    assert not _has(picture, drawing.LIGHT.teacher)
+    assert _has(picture, drawing.LIGHT.student)
+    assert drawing.png(account) != picture
+
+
+def test_light_colors_are_those_of_the_page():
+    """The report's style sheet names them first for light paper."""
+    css = resources.files("edgedistill.report").joinpath("report.css").read_text("utf-8")
+
+    for role in ("ink", "muted", "rule", "teacher", "student", "paper"):
+        found = re.search(rf"--{role}: (#\w+);", css)
+        assert found is not None
+        assert getattr(drawing.LIGHT, role) == found[1]
+
+
+def test_a_figure_of_the_page_is_whole_and_has_its_colors(account):
+    """Well-formed, with the page's variables and no stand-in left."""
+    figure = drawing.svg(account)
+
+    ET.fromstring(figure.replace("xlink:href", "href"))
+    for role in ("ink", "muted", "teacher", "student"):
+        assert f"var(--{role})" in figure
+    assert not re.search(r"#0[1-7]0[1-7]0[1-7]", figure)
+
+
+def test_channels_that_are_not_drawn_are_told(account):
+    """Six channels are more than can be told apart."""
+    subject = account.subject
+    many = replace(subject, series=np.repeat(subject.series, 6, axis=1))
+
+    assert not any("channels;" in s for s in drawing.sentences(account))
+    told = drawing.sentences(replace(account, subject=many))
+    assert "Drawn are the first 4 of 6 channels; the scores are of all." in told
+    assert drawing.png(replace(account, subject=many)).startswith(b"\x89PNG")
+
+
+def test_sentences_say_who_says_what(account):
+    """The series, its class, both predictions, the explained class, and how alike the maps are."""
+    title, *rest = drawing.sentences(account)
+
+    names = account.subject.class_names
+    said = names[account.told[0].prediction]
+    assert title.startswith(f"Test series 2 of ItalyPowerDemand, of class {account.subject.label}")
+    assert f"the teacher says {said} (" in title
+    assert f"supports class {said}, which the teacher predicts" in rest[0]
+    assert rest[1].startswith("Pearson of the two maps: ")
+    assert rest[2].endswith("are covered by the mean of their channel.")
+
+
+def test_gradients_are_called_what_they_are(run, recipe):
+    """They have no KL, and are not taken for occlusion."""
+    subject = open_subject(run, 2, recipe=recipe)
+
+    account = explain(subject, "integrated-gradients", lambda *_: None)
+
+    assert any("another quantity than occlusion" in s for s in drawing.sentences(account))
+    assert ">KL<" not in drawing.svg(account)
+
+
+def test_flat_maps_are_drawn(account):
+    """A model that reacts to nothing has a map too."""
+    flat = [replace(t, map=np.zeros_like(t.map), kl=np.zeros_like(t.scores)) for t in account.told]
+
+    assert drawing.png(replace(account, told=tuple(flat))).startswith(b"\x89PNG")

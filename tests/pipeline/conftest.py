@@ -1,0 +1,67 @@
+"""One tiny run on real series, whose stage folders the tests look into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgedistill.data import Prepared
+from edgedistill.pipeline.stages.data import prepare_data
+from edgedistill.pipeline.stages.evaluate import Outcome, measure_all
+from edgedistill.pipeline.stages.export import ONNX, export_student, make_variants
+from edgedistill.pipeline.stages.student import make_student
+from edgedistill.pipeline.stages.teacher import make_teacher
+from edgedistill.recipe import recipe as config
+from edgedistill.recipe.recipe import Recipe
+
+TINY = """
+data: {train: ItalyPowerDemand, limit_per_class: 15}
+teacher:
+  width: 9
+  training: {epochs: 20, learning_rate: 0.02, batch_size: 8, accelerator: cpu}
+student:
+  width: 8
+  objectives:
+    - {name: cross_entropy, weight: 0.1}
+    - {name: kd}
+    - {name: tsd_maps, weight: [1.0, 3.0], start: 0.5}
+  training: {epochs: 2, batch_size: 8, accelerator: cpu}
+optimize: {precisions: [fp32, int8], runs: 10}
+golden: 8
+contract:
+  max_accuracy_drop: 1
+  min_agreement: 0
+  max_kl: 50
+  min_saliency_pearson: -1
+  min_saliency_spearman: -1
+"""
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Recipe:
+    return config.parse(TINY)
+
+
+@pytest.fixture(scope="session")
+def data(recipe) -> Prepared:
+    return prepare_data(recipe)
+
+
+@pytest.fixture(scope="session")
+def stages(recipe, data, tmp_path_factory) -> Path:
+    """A folder with the filled folders teacher, student, model and variants."""
+    root = tmp_path_factory.mktemp("stages")
+    for name in ("teacher", "student", "model", "variants", "work"):
+        (root / name).mkdir()
+    make_teacher(recipe, data, root / "teacher", root / "work")
+    make_student(recipe, data, root / "teacher", root / "student", root / "work")
+    export_student(data, root / "student", root / "model")
+    make_variants(recipe, data, root / "model" / ONNX, root / "variants")
+    return root
+
+
+@pytest.fixture(scope="session")
+def outcome(recipe, data, stages) -> Outcome:
+    """What was measured; its contract is kept."""
+    return measure_all(recipe, data, stages / "teacher", stages / "student", stages / "variants")

@@ -1,0 +1,140 @@
+"""Only an outcome that kept its contract becomes a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from edgedistill.bundle.drift_reference import features
+from edgedistill.bundle.golden import choose_golden
+from edgedistill.bundle.reader import open_bundle
+from edgedistill.device.runtime import start
+from edgedistill.device.validate import validate
+from edgedistill.errors import ContractError
+from edgedistill.evaluation import metrics
+from edgedistill.evaluation.contract import Contract, judge
+from edgedistill.pipeline.stages.bundle import _reference, write_bundle
+from edgedistill.pipeline.stages.evaluate import clause_values
+from edgedistill.runtimes.session_settings import SessionSettings
+from edgedistill.saliency.occlusion import explain
+
+
+def test_a_bundle_holds_what_a_board_needs(outcome, tmp_path):
+    write_bundle(outcome, tmp_path / "bundle.zip")
+
+    with open_bundle(tmp_path / "bundle.zip") as bundle:
+        assert bundle.chosen == "ort-int8"
+        assert [model.name for model in bundle.models] == ["ort-fp32", "ort-int8"]
+        assert bundle.class_names == outcome.data.class_names
+        assert bundle.plan == outcome.plan
+        golden = bundle.golden()
+        seeds = bundle.manifest["provenance"]["seeds"]
+    assert len(golden.series) == outcome.recipe.golden
+    assert seeds == {"recipe": outcome.recipe.seed}
+
+
+def test_models_are_tuned_where_the_recipe_asks_for_it(outcome, tmp_path):
+    """Every model of ONNX Runtime carries what was found for it; without, none does."""
+    section = outcome.recipe.optimize.model_copy(update={"tune": True})
+    recipe = outcome.recipe.model_copy(update={"optimize": section})
+
+    write_bundle(outcome, tmp_path / "plain.zip")
+    write_bundle(replace(outcome, recipe=recipe), tmp_path / "tuned.zip")
+
+    with open_bundle(tmp_path / "plain.zip") as bundle:
+        assert all(model.session is None for model in bundle.models)
+    with open_bundle(tmp_path / "tuned.zip") as bundle:
+        assert all(isinstance(model.session, SessionSettings) for model in bundle.models)
+        assert validate(bundle, runs=10).environment["session"] == str(bundle.model().session)
+
+
+def test_the_golden_series_are_held_out(outcome, tmp_path):
+    """Each is a test series, with the answers of teacher and FP32 student for it."""
+    write_bundle(outcome, tmp_path / "bundle.zip")
+    with open_bundle(tmp_path / "bundle.zip") as bundle:
+        golden = bundle.golden()
+
+    x, teacher = outcome.data.test.x, outcome.knowledge.splits["test"]
+    student = outcome.student.measured.said
+    for index, series in enumerate(golden.series):
+        row = int(np.flatnonzero((x == series).all(axis=(1, 2)))[0])
+        assert golden.labels[index] == outcome.data.test.y[row]
+        np.testing.assert_array_equal(golden.teacher.signed[index], teacher.signed[row])
+        np.testing.assert_array_equal(golden.student.logits[index], student.logits[row])
+
+
+def test_a_bundle_holds_what_drift_is_measured_from(outcome, tmp_path):
+    """The chosen model on test series; each map explains the class that it predicts."""
+    drift = replace(outcome.recipe.drift, min_maps=7)
+    told = replace(outcome, recipe=outcome.recipe.model_copy(update={"drift": drift}))
+
+    write_bundle(told, tmp_path / "bundle.zip")
+
+    x = outcome.data.test.x[:500]
+    with open_bundle(tmp_path / "bundle.zip") as bundle:
+        found, limits = bundle.reference()
+        said = explain(start(bundle.model()).logits, x, bundle.plan)
+    assert limits == drift
+    assert len(found.logits) == len(x)
+    order = np.lexsort(found.logits.T), np.lexsort(said.logits.T)
+    np.testing.assert_allclose(found.logits[order[0]], said.logits[order[1]], rtol=1e-5)
+    np.testing.assert_allclose(found.signed[order[0]], said.signed[order[1]], atol=1e-5)
+    np.testing.assert_array_equal(np.sort(found.features, 0), np.sort(features(x), 0))
+
+
+def test_few_test_series_make_no_reference(outcome, tmp_path):
+    """The bundle is made all the same, and cannot be asked for drift."""
+    test = outcome.data.test
+    few = replace(test, x=test.x[:19], y=test.y[:19])
+
+    assert _reference(replace(outcome, data=replace(outcome.data, test=few))) is None
+    assert _reference(outcome) is not None
+
+
+@pytest.mark.parametrize("how", ["nothing chosen", "broken on the test split"])
+def test_a_broken_contract_is_not_bundled(outcome, tmp_path, how):
+    if how == "nothing chosen":
+        broken = replace(outcome, chosen=None)
+    else:
+        values = clause_values(outcome.variants[outcome.judged])
+        broken = replace(outcome, clauses=judge(Contract(max_kl=-1.0), values))
+
+    with pytest.raises(ContractError, match="Nothing is bundled, because the contract is broken"):
+        write_bundle(broken, tmp_path / "bundle.zip")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def under(outcome, *, golden: int, max_kl: float):
+    """Return the outcome with another golden set and contract, which it is said to keep."""
+    nothing = dict.fromkeys((field.name for field in fields(Contract)), None)
+    changed = {"golden": golden, "contract": Contract(**{**nothing, "max_kl": max_kl})}
+    return replace(outcome, recipe=outcome.recipe.model_copy(update=changed))
+
+
+def test_more_series_travel_where_a_few_would_break_the_contract(outcome, tmp_path):
+    """A mean over few series may break a threshold that the mean over all keeps."""
+    teacher, said = outcome.knowledge.splits["test"], outcome.said
+    kl = metrics.kl_divergence(teacher.logits, said.logits)
+    order = (
+        outcome.data.test.y,
+        metrics.agrees(teacher.logits, said.logits),
+        metrics.pearson(teacher.signed, said.signed),
+    )
+    threshold = kl.mean() * 1.0001
+    few = next(n for n in range(1, 15) if kl[choose_golden(*order, n)].mean() > threshold)
+
+    write_bundle(under(outcome, golden=few, max_kl=threshold), tmp_path / "bundle.zip")
+
+    with open_bundle(tmp_path / "bundle.zip") as bundle:
+        assert len(bundle.golden().series) > few
+        assert validate(bundle, runs=10).verdict == "kept"
+
+
+def test_a_bundle_that_no_board_would_find_kept_is_not_left(outcome, tmp_path):
+    with pytest.raises(ContractError, match="its bundle does not when it is validated"):
+        write_bundle(under(outcome, golden=8, max_kl=-1.0), tmp_path / "bundle.zip")
+
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,206 @@
+"""A student that predicts its teacher's map, by recipe: trained, resumed, kept, exported."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from edgedistill.attribution import correlation
+from edgedistill.distillation.objectives import Term, normalized_map
+from edgedistill.errors import ConfigError
+from edgedistill.io.files import read_json
+from edgedistill.models import Explained
+from edgedistill.pipeline import networks
+from edgedistill.pipeline.objectives.builders import objective
+from edgedistill.pipeline.objectives.context import Lesson
+from edgedistill.pipeline.progress import silent
+from edgedistill.pipeline.stages.export import (
+    EXPLANATION,
+    EXPORT_FACTS,
+    ONNX,
+    export_student,
+    make_variants,
+    open_variants,
+)
+from edgedistill.pipeline.stages.student import TRIALS, make_student
+from edgedistill.pipeline.stages.teacher import open_knowledge, plan_of, training_data
+from edgedistill.recipe import recipe as config
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.training.config import Records
+from edgedistill.training.fit import fit
+
+TSD = "{name: tsd, windows: 4, width: 6, bank: 4}"
+TERMS = f"[{{name: cross_entropy}}, {{name: xdistillation}}, {TSD}]"
+
+
+def explained(recipe: Recipe, *settings: str, terms: str = TERMS) -> Recipe:
+    return config.parse(config.dump(recipe), [f"student.objectives={terms}", *settings])
+
+
+def distilled(recipe: Recipe, data, stages: Path, folder: Path) -> Path:
+    """Return the folder of a student."""
+    for name in ("out", "work"):
+        (folder / name).mkdir()
+    make_student(recipe, data, stages / "teacher", folder / "out", folder / "work")
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def student(recipe, data, stages, tmp_path_factory) -> Path:
+    """The folder of a student that learned for two epochs."""
+    return distilled(explained(recipe), data, stages, tmp_path_factory.mktemp("explained"))
+
+
+def test_it_distills_by_recipe(student):
+    """Beside cross-entropy and TSD, by its name alone; the folder holds all of it."""
+    model, facts = networks.open_network(student)
+
+    weights = read_json(student / TRIALS)["trials"][0]["weights"]
+    assert weights == {"cross_entropy": 1, "xdistillation": 1, "tsd": 1}
+    assert isinstance(model, Explained)
+    assert facts["spec"]["explained"] is True
+    losses = [epoch["train_loss"] for epoch in facts["history"]]
+    assert len(losses) == 2
+    assert np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("family", ["lstm", "inception"])
+def test_any_family_and_other_layers(recipe, data, stages, tmp_path, family):
+    """Objectives of layers and embeddings go along."""
+    terms = "[{name: xdistillation, weight: 2}, {name: at}, {name: rkd}, {name: sskd}]"
+    settings = [f"student.family={family}", "student.width=3", "student.depth=2"]
+    changed = explained(recipe, *settings, "student.training.epochs=1", terms=terms)
+
+    _, facts = networks.open_network(distilled(changed, data, stages, tmp_path))
+
+    assert np.isfinite(facts["history"][0]["validation_loss"])
+
+
+def test_only_the_objective_makes_a_student_explained(recipe, data):
+    """The same seed begins with the same network."""
+    plain = networks.fresh(recipe.student, data, seed=3)
+    model = networks.fresh(explained(recipe).student, data, seed=3)
+
+    assert not isinstance(plain, Explained)
+    assert isinstance(model, Explained)
+    shared = model.network.state_dict()
+    assert all(torch.equal(value, plain.state_dict()[name]) for name, value in shared.items())
+    assert not recipe.teacher.explained
+
+
+def test_what_was_saved_is_opened(recipe, data, tmp_path):
+    section, series = explained(recipe).student, torch.from_numpy(data.test.x)
+    model = networks.fresh(section, data, seed=0).eval()
+
+    networks.save(model, section, data, [], tmp_path)
+    opened, _ = networks.open_network(tmp_path)
+
+    with torch.no_grad():
+        pairs = zip(opened.explain(series), model.explain(series), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def lesson_of(recipe: Recipe, data, stages: Path, home: Path) -> Lesson:
+    knowledge, _ = open_knowledge(stages / "teacher")
+    model = networks.fresh(recipe.student, data, seed=recipe.seed)
+    return Lesson(recipe, data, stages / "teacher", knowledge, model, home, silent)
+
+
+def test_it_learns_the_map(recipe, data, stages, tmp_path):
+    """Of series that it was not trained on, and better than the map of any other series."""
+    changed = explained(recipe, terms="[{name: cross_entropy}, {name: xdistillation}]")
+    lesson = lesson_of(changed, data, stages, tmp_path)
+    terms = [Term(objective=objective(s, lesson)) for s in changed.student.objectives]
+    settings = replace(recipe.student.training, epochs=60, learning_rate=0.01, select="last")
+    taught = normalized_map(lesson.knowledge.splits["test"], plan_of(recipe, data.test.x.shape[2]))
+
+    fit(lesson.student, terms, training_data(data), settings, seed=0)
+
+    with torch.no_grad():
+        predicted = lesson.student.explain(torch.from_numpy(data.test.x))[1]
+    match, other = (float(correlation(m, taught).mean()) for m in (predicted, predicted.roll(1, 0)))
+    assert match > 0.3
+    assert match > other + 0.15
+
+
+class Killed(Exception):
+    """Stands for whatever ends a run from outside."""
+
+
+def test_a_resumed_run_ends_the_same(recipe, data, stages, tmp_path):
+    """Bit for bit, what predicts the map included."""
+    changed = explained(recipe, "student.training.epochs=4")
+
+    def run(folder: str, **options) -> nn.Module:
+        lesson = lesson_of(changed, data, stages, tmp_path)
+        terms = [Term(objective=objective(s, lesson)) for s in changed.student.objectives]
+        records, known = Records(checkpoint=tmp_path / folder), training_data(data)
+        settings = changed.student.training
+        fit(lesson.student, terms, known, settings, seed=0, records=records, **options)
+        return lesson.student
+
+    def stop(epoch) -> None:
+        if epoch.epoch == 3:
+            raise Killed
+
+    whole = run("whole")
+    with pytest.raises(Killed):
+        run("killed", on_epoch=stop)
+    assert (tmp_path / "killed").exists()
+    resumed = run("killed")
+
+    pairs = zip(whole.state_dict().items(), resumed.state_dict().items(), strict=True)
+    assert all(name == other and torch.equal(a, b) for (name, a), (other, b) in pairs)
+
+
+def test_logits_alone_are_exported_as_before(recipe, data, student, tmp_path):
+    """And every variant is made of them; what predicts the map stays at home."""
+    export_student(data, student, tmp_path)
+    make_variants(recipe, data, tmp_path / ONNX, tmp_path)
+
+    session = onnxruntime.InferenceSession(str(tmp_path / ONNX))
+    assert [o.name for o in session.get_outputs()] == ["logits"]
+    assert not (tmp_path / EXPLANATION).exists()
+    assert {model.precision for model in open_variants(tmp_path)} == {"fp32", "int8"}
+    parameters = sum(p.numel() for p in networks.open_network(student)[0].parameters())
+    weights = onnx.load(tmp_path / ONNX).graph.initializer
+    assert sum(int(np.prod(w.dims)) for w in weights) < parameters - 900  # the decoder's
+
+
+def test_with_saliency_the_predicted_map_is_a_file_too(recipe, data, student, tmp_path):
+    plan = plan_of(recipe, data.train.x.shape[2])
+
+    export_student(data, student, tmp_path, plan=plan)
+
+    session = onnxruntime.InferenceSession(str(tmp_path / EXPLANATION))
+    logits, predicted = session.run(None, {"series": data.test.x})
+    model, _ = networks.open_network(student)
+    with torch.no_grad():
+        expected = model.explain(torch.from_numpy(data.test.x))
+    np.testing.assert_allclose(logits, expected[0].numpy(), atol=1e-5)
+    np.testing.assert_allclose(predicted, expected[1].numpy(), atol=1e-5)
+    facts = json.loads((tmp_path / EXPORT_FACTS).read_text())
+    assert facts[EXPLANATION]["size_bytes"] == (tmp_path / EXPLANATION).stat().st_size
+
+
+def test_it_cannot_join_later(recipe):
+    """Nothing else trains what predicts the map."""
+    with pytest.raises(ConfigError, match=r"start is 0\.5\. Input should be less than or equal to"):
+        explained(recipe, terms="[{name: xdistillation, start: 0.5}]")
+
+
+def test_a_teacher_without_maps_is_refused(recipe, data, stages, tmp_path):
+    changed = explained(recipe)
+    lesson = lesson_of(changed, data, stages, tmp_path)
+    mute = replace(lesson, knowledge=replace(lesson.knowledge, maps=False))
+
+    with pytest.raises(ConfigError, match="xdistillation asks the teacher about perturbed series"):
+        objective(changed.student.objectives[1], mute)

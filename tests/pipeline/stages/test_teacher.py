@@ -1,0 +1,108 @@
+"""The teacher stage: trained or brought, asked once."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from edgedistill.errors import DataError
+from edgedistill.pipeline.stages.teacher import (
+    FACTS,
+    make_teacher,
+    open_knowledge,
+    open_teacher,
+    plan_of,
+    training_data,
+)
+from edgedistill.recipe import recipe as config
+from edgedistill.saliency.occlusion import explain
+from edgedistill.saliency.perturbation import default_plan
+from edgedistill.teachers.outputs import SPLITS
+
+
+def plan(*settings: str):
+    return plan_of(config.parse("", settings), 96)
+
+
+def test_the_plan_of_a_recipe():
+    """What the recipe leaves open is the default; a width alone brings its own stride."""
+    assert plan() == default_plan(96)
+    assert plan("saliency.width=8") == default_plan(96, width=8)
+    chosen = plan("saliency.width=8", "saliency.stride=8", "saliency.baseline=zero")
+    assert (chosen.width, chosen.stride, chosen.baseline) == (8, 8, "zero")
+    assert plan("saliency.temperature=2").temperature == 2
+
+
+def test_a_window_longer_than_the_series():
+    with pytest.raises(DataError, match="A window of 97 steps does not fit a series of 96"):
+        plan("saliency.width=97")
+
+
+def test_training_knows_no_test_series(data):
+    table = training_data(data)
+
+    series = table.series.numpy()
+    np.testing.assert_array_equal(series[table.train], data.train.x)
+    np.testing.assert_array_equal(series[table.validation], data.validation.x)
+    np.testing.assert_array_equal(table.labels[table.validation], data.validation.y)
+    assert len(series) == len(data.train.x) + len(data.validation.x)
+
+
+def test_the_teacher_of_a_folder_is_the_one_that_was_asked(recipe, data, stages):
+    """So that its kept answers are its answers."""
+    knowledge, facts = open_knowledge(stages / "teacher")
+    teacher = open_teacher(recipe, data, stages / "teacher")
+
+    assert facts["source"] is None
+    for name in SPLITS:
+        said = explain(teacher.logits, getattr(data, name).x, plan_of(recipe, 24))
+        np.testing.assert_allclose(knowledge.splits[name].logits, said.logits, atol=1e-5)
+        np.testing.assert_allclose(knowledge.splits[name].signed, said.signed, atol=1e-5)
+
+
+def test_the_ceiling_is_another_teacher(data, stages):
+    """One correlation a test series; it is no copy of the first."""
+    _, facts = open_knowledge(stages / "teacher")
+
+    assert len(facts["ceiling"]) == len(data.test.y)
+    assert -1 <= min(facts["ceiling"]) <= max(facts["ceiling"]) <= 1
+    assert np.mean(facts["ceiling"]) < 0.999
+
+
+def test_a_brought_teacher_is_asked_but_not_kept(recipe, data, stages, tmp_path):
+    source = stages / "model" / "student.onnx"
+    brought = config.parse(config.dump(recipe), [f"teacher.source={source}"])
+
+    make_teacher(brought, data, tmp_path, tmp_path / "work")
+
+    assert {path.name for path in tmp_path.iterdir()} == {"knowledge.npz", FACTS}
+    facts = json.loads((tmp_path / FACTS).read_text())
+    assert facts["source"] == str(source)
+    assert "ceiling" not in facts
+    teacher = open_teacher(brought, data, tmp_path)
+    knowledge, _ = open_knowledge(tmp_path)
+    np.testing.assert_allclose(
+        knowledge.splits["test"].logits, teacher.logits(data.test.x), atol=1e-6
+    )
+
+
+def test_a_folder_without_a_teacher(recipe, data, tmp_path):
+    with pytest.raises(DataError, match=r"teacher\.json"):
+        open_teacher(recipe, data, tmp_path)
+    with pytest.raises(DataError, match=r"knowledge\.npz does not hold a teacher's answers"):
+        open_knowledge(tmp_path)
+
+
+def test_a_trained_teacher_repeats_itself(recipe, data, stages, tmp_path):
+    """The same recipe gives the same bits, so a stage made anew fits those made from the old."""
+    for name in ("out", "work"):
+        (tmp_path / name).mkdir()
+    alone = config.parse(config.dump(recipe), ["references.ceiling=false"])
+
+    make_teacher(alone, data, tmp_path / "out", tmp_path / "work")
+
+    assert "ceiling" not in open_knowledge(tmp_path / "out")[1]
+    weights = "weights.safetensors"
+    assert (tmp_path / "out" / weights).read_bytes() == (stages / "teacher" / weights).read_bytes()

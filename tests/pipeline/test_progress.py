@@ -1,0 +1,20 @@
+"""Progress is told epoch by epoch."""
+
+from __future__ import annotations
+
+from edgedistill.pipeline.progress import epochs, silent
+from edgedistill.training.config import Epoch
+
+
+def test_every_epoch_is_told():
+    heard = []
+    tell = epochs(lambda *told: heard.append(told), "distill", 9)
+
+    for number in (1, 2):
+        tell(Epoch(number, 0.5, 0.5, 0.5, 0.5))
+
+    assert heard == [("distill", 1, 9), ("distill", 2, 9)]
+
+
+def test_nobody_has_to_listen():
+    silent("distill", 1, 9)

@@ -1,0 +1,168 @@
+"""What a variant is worth, and which one is taken."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from edgedistill.data import Prepared, load, prepare
+from edgedistill.errors import UsageError
+from edgedistill.evaluation import metrics
+from edgedistill.evaluation.contract import Contract
+from edgedistill.evaluation.metrics import Estimate
+from edgedistill.pipeline.scoring import Measured, choose, judged_here, measure, weigh
+from edgedistill.saliency import occlusion
+from edgedistill.saliency.occlusion import Explanation
+from edgedistill.saliency.perturbation import default_plan
+
+NOTHING = dict.fromkeys((field.name for field in fields(Contract)), None)
+AGREEING = Contract(**{**NOTHING, "min_agreement": 0.9})
+
+
+def said(logits: np.ndarray) -> Explanation:
+    """Answers without maps."""
+    return Explanation(logits, *np.zeros((2, len(logits), 3), dtype=np.float32))
+
+
+def exactly(value: float) -> Estimate:
+    return Estimate(value, value, value)
+
+
+def variant(agreement: float, size: int, latency: float) -> dict[str, Estimate]:
+    return {
+        "agreement": exactly(agreement),
+        "size_bytes": exactly(size),
+        "latency_p50_ms": exactly(latency),
+    }
+
+
+VARIANTS = {
+    "fp32": variant(0.99, 4000, 0.20),
+    "fp16": variant(0.95, 2000, 0.30),
+    "int8": variant(0.80, 1000, 0.10),
+}
+
+
+@pytest.mark.parametrize(("prefer", "taken"), [("size", "fp16"), ("latency", "fp32")])
+def test_the_smallest_or_fastest_that_keeps_the_contract(prefer, taken):
+    """INT8 is smallest and fastest, but breaks it."""
+    assert choose(VARIANTS, AGREEING, prefer) == taken
+
+
+@pytest.mark.parametrize("prefer", ["size", "latency"])
+def test_a_contract_without_clauses_takes_the_best(prefer):
+    assert choose(VARIANTS, Contract(**NOTHING), prefer) == "int8"
+
+
+@pytest.mark.parametrize(("prefer", "taken"), [("size", "small"), ("latency", "timed")])
+def test_what_was_not_timed_comes_last_where_time_counts(prefer, taken):
+    """And where only such variants are left, the smallest is taken."""
+    untimed = {"small": variant(1.0, 500, 0.0), "large": variant(1.0, 900, 0.0)}
+    for values in untimed.values():
+        del values["latency_p50_ms"]
+
+    assert choose({**untimed, "timed": VARIANTS["fp32"]}, AGREEING, prefer) == taken
+    assert choose(untimed, AGREEING, prefer) == "small"
+
+
+def test_the_clause_on_latency_waits_for_the_board():
+    """A variant that was not timed is judged by the other clauses, a timed one by all."""
+    terms = replace(AGREEING, max_latency_p95_ms=0.1)
+    timed = VARIANTS["fp32"] | {"latency_p95_ms": exactly(0.2)}
+    untimed = {name: VARIANTS["fp32"][name] for name in ("agreement", "size_bytes")}
+
+    assert judged_here(terms, timed) == terms
+    assert judged_here(terms, untimed) == AGREEING
+    assert choose({"timed": timed}, terms, "size") is None
+    assert choose({"untimed": untimed}, terms, "size") == "untimed"
+
+
+def test_none_keeps_the_contract():
+    impossible = Contract(**{**NOTHING, "min_agreement": 1.0})
+
+    assert choose(VARIANTS, impossible, "size") is None
+
+
+@pytest.mark.parametrize("prefer", ["size", "latency"])
+def test_the_other_measure_breaks_ties(prefer):
+    equal = {
+        "slow": variant(1, 1000, 0.3),
+        "fast": variant(1, 1000, 0.1),
+        "big": variant(1, 9000, 0.1),
+    }
+
+    assert choose(equal, AGREEING, prefer) == "fast"
+
+
+def test_a_clause_that_was_not_measured():
+    with pytest.raises(UsageError, match=r"set contract\.max_accuracy_drop to null"):
+        choose(VARIANTS, Contract(), "size")
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_auc_is_that_of_scikit_learn(rng, classes):
+    """The macro average, one class against the rest."""
+    labels = rng.integers(classes, size=80)
+    logits = rng.normal(size=(80, classes)) + 1.5 * np.eye(classes)[labels]
+    scores, truth = metrics.softmax(logits), np.eye(classes, dtype=int)[labels]
+
+    found = weigh(said(logits), labels, said(logits)).estimates
+
+    expected = average_precision_score(truth, scores, average="macro")
+    assert found["auc_prc"].value == pytest.approx(expected)
+    expected = roc_auc_score(truth, scores, average="macro")
+    assert found["roc_auc"].value == pytest.approx(expected)
+    for name in ("auc_prc", "roc_auc"):
+        assert found[name].low < found[name].value < found[name].high
+
+
+def test_auc_of_the_classes_that_are_there(rng):
+    """A class without a held-out series cannot be scored, and spoils no average."""
+    labels = rng.integers(2, size=60)  # of three classes
+    logits = rng.normal(size=(60, 3)) + np.eye(3)[labels]
+    scores = metrics.softmax(logits)
+
+    found = weigh(said(logits), labels, said(logits)).estimates
+
+    expected = np.mean([roc_auc_score(labels == k, scores[:, k]) for k in (0, 1)])
+    assert found["roc_auc"].value == pytest.approx(expected)
+
+
+@pytest.fixture(scope="module")
+def data() -> Prepared:
+    source = load("ItalyPowerDemand")
+    return prepare(source, length=None, sizing="resample", normalization="series", seed=0)
+
+
+def lines(weight: float):
+    """A model of two lines; at a negative weight its slope is turned round."""
+    slope = np.linspace(-weight, 1, 24, dtype=np.float32)
+    return lambda x: np.stack([x[:, 0] @ slope, -x[:, 0] @ slope], axis=1)
+
+
+def measured(data: Prepared, model: float) -> Measured:
+    plan = default_plan(24)
+    teacher = occlusion.explain(lines(1.0), data.validation.x, plan)
+    return measure(lines(model), data.validation, teacher, plan)
+
+
+def test_a_copy_of_the_teacher_measures_perfect(data):
+    estimates = measured(data, 1.0).estimates
+
+    perfect = {"agreement": 1, "kl": 0, "accuracy_drop": 0, "saliency_pearson": 1}
+    assert {name: estimates[name].value for name in perfect} == pytest.approx(perfect)
+    labels = data.validation.y
+    hits = lines(1.0)(data.validation.x).argmax(axis=1) == labels
+    assert estimates["accuracy"].value == pytest.approx(hits.mean())
+    assert 0 <= estimates["ece"].value <= 1
+
+
+def test_another_model_measures_less(data):
+    near, far = measured(data, 0.9).estimates, measured(data, -3.0).estimates
+
+    for name in ("agreement", "saliency_pearson", "saliency_spearman"):
+        assert far[name].value < near[name].value
+    assert far["kl"].value > near["kl"].value

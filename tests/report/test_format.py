@@ -1,0 +1,113 @@
+"""Numbers and outcomes read the same everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgedistill.evaluation.contract import Clause
+from edgedistill.evaluation.metrics import Estimate
+from edgedistill.report import Latency, Metrics
+from edgedistill.report import format as wording
+
+
+@pytest.mark.parametrize(
+    ("write", "value", "text"),
+    [
+        (wording.size, 999, "999 B"),
+        (wording.size, 1_000, "1.00 kB"),
+        (wording.size, 3.2e9, "3.20 GB"),
+        (wording.milliseconds, 0.5, "500 µs"),
+        (wording.milliseconds, 12.34, "12.3 ms"),
+        (wording.milliseconds, 12_340, "12.3 s"),
+        (wording.percent, 1.0, "100.0 %"),
+        (wording.points, -0.00001, "0.0 pp"),
+        (wording.decimals, -0.5, "−0.500"),
+        (wording.count, 2_100_000, "2,100,000"),
+    ],
+)
+def test_numbers_have_units(write, value, text):
+    """Three digits, a unit, a true minus sign."""
+    assert write(value) == text
+
+
+def test_interval_keeps_units_that_differ():
+    """A shared unit is written once, two units are both written."""
+    assert wording.interval(Estimate(1, 900, 1200), wording.size) == "900 B to 1.20 kB"
+    assert wording.interval(Estimate(1, 100, 200), wording.size) == "100 to 200 B"
+
+
+@pytest.mark.parametrize(
+    ("passed", "decided", "text"),
+    [
+        (True, True, "kept"),
+        (False, True, "broken"),
+        (True, False, "kept, undecided"),
+        (False, False, "broken, undecided"),
+    ],
+)
+def test_outcome_says_when_it_is_undecided(passed, decided, text):
+    """A threshold inside its interval is no decision."""
+    clause = Clause("agreement", ">=", 0.9, Estimate(0.9, 0.8, 1.0), passed, decided)
+
+    assert wording.outcome(clause) == text
+
+
+def test_unknown_clause_is_still_readable():
+    """A clause that has no words of its own is named after its key."""
+    clause = Clause("energy_mj", "<=", 2.0, Estimate(1.5, 1.0, 1.8), True, True)
+
+    assert wording.clause_label(clause) == "Energy mj"
+    assert wording.threshold(clause) == "≤ 2.000"
+
+
+def test_headline_tells_gains_and_agreement(full_report):
+    """Kept: how much smaller, how much faster, how often the same class."""
+    assert wording.headline(full_report) == (
+        "int8 is 560× smaller and 34.5× faster than the teacher. "
+        "It names the teacher's class for 90.0 % of 150 test series."
+    )
+
+
+def test_headline_does_not_hide_a_loss(full_report):
+    """A variant that is slower is called slower."""
+    model = full_report.subject()
+    slow = replace(model, latency_ms=Latency(p50=2.62, p95=3, p99=4))
+
+    text = wording.headline(replace(full_report, candidates=(slow,)))
+
+    assert "2.00× slower than the teacher" in text
+
+
+def test_what_was_emulated_is_named(full_report):
+    """A model for TensorRT has no latency where it cannot run; on a board it has one."""
+    model = full_report.candidates[0]
+    emulated = replace(model, name="trt-fp16", runtime="tensorrt", latency_ms=None)
+    on_a_board = replace(emulated, latency_ms=model.latency_ms)
+
+    assert wording.emulation((model, on_a_board)) == ""
+    assert wording.emulation((model, emulated)) == (
+        "Emulated on a CPU: trt-fp16. Their answers carry the device's rounding; their latency is "
+        "for the board to measure."
+    )
+
+
+def test_headline_without_a_teacher(full_report):
+    """A board knows no teacher: only agreement is told, or that the contract holds."""
+    alone = replace(full_report, teacher=None, data=None)
+    bare = replace(alone.subject(), metrics=Metrics())
+
+    assert wording.headline(alone) == "int8 names the teacher's class for 90.0 % of the series."
+    assert wording.headline(replace(alone, candidates=(bare,))) == "int8 keeps the contract."
+    assert wording.headline(replace(alone, chosen=None)) == "Every clause of the contract holds."
+
+
+def test_headline_of_a_broken_contract(board_report):
+    """Broken: how many clauses of one model, or that none of several keeps it."""
+    other = replace(board_report.candidates[0], name="fp16")
+
+    several = replace(board_report, candidates=(*board_report.candidates, other))
+
+    assert wording.headline(board_report) == "int8 breaks 1 of the contract's 2 clauses."
+    assert wording.headline(several) == "No variant keeps the contract."

@@ -1,0 +1,108 @@
+"""Small bundles with real models: two that keep their contract, one that breaks it on the board."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from edgedistill.bundle import reader as bundle
+from edgedistill.bundle import writer as packing
+from edgedistill.bundle.golden import Golden
+from edgedistill.evaluation.contract import Contract
+from edgedistill.io import archives, files
+from edgedistill.preprocessing.transforms import fit
+from edgedistill.runtimes.onnxruntime import OrtRuntime
+from edgedistill.saliency import occlusion
+from edgedistill.saliency.perturbation import default_plan
+
+LENGTH, SERIES, CLASSES = 48, 24, 3
+_FILTERS, _WIDTH = 64, 9
+_CLASS_NAMES = ("rest", "walk", "run")
+
+
+def write(path: Path, name: str, seed: int) -> Path:
+    """Write a bundle (zip) whose teacher is its own student: it keeps any contract.
+
+    Args:
+        path: of the new zip.
+        name: of the bundle, for people.
+        seed: other seeds give other weights, and so other answers.
+    """
+    model = _network(path.with_suffix(f".{seed}.onnx"), seed)
+    recorded = list(np.random.default_rng(0).normal(size=(SERIES, 1, LENGTH)).cumsum(axis=2))
+    preprocessing = fit(recorded, length=None, sizing="resample", normalization="series")
+    series = preprocessing.apply(recorded)
+    plan = default_plan(LENGTH)
+    said = occlusion.explain(OrtRuntime(model).logits, series, plan)
+    packing.write(
+        path,
+        name=name,
+        created="2026-01-02T03:04:05+00:00",
+        class_names=_CLASS_NAMES,
+        preprocessing=preprocessing,
+        plan=plan,
+        contract=Contract(),
+        chosen="student-fp32",
+        models=[
+            bundle.Model(
+                name="student-fp32",
+                path=model,
+                runtime="onnxruntime",
+                precision="fp32",
+                parameters=1_000,
+            )
+        ],
+        golden=Golden(series=series, labels=said.logits.argmax(axis=1), teacher=said, student=said),
+        provenance=bundle.Provenance(
+            recipe={"seed": seed}, versions={"numpy": np.__version__}, seeds={}, data="0"
+        ),
+    )
+    return path
+
+
+def write_broken(path: Path, sound: Path, seed: int) -> Path:
+    """Write a sound bundle with another model in its place, and every hash made to fit.
+
+    Nothing about it can be told from its bytes: only running it shows what it is.
+    """
+    root = path.with_suffix("")
+    archives.unpack(sound, root)
+    facts = files.read_json(root / bundle.MANIFEST)
+    (entry,) = facts["models"]
+    model = root / entry["file"]
+    model.write_bytes(_network(path.with_suffix(".onnx"), seed).read_bytes())
+    size = model.stat().st_size
+    facts["files"][entry["file"]] = {"sha256": files.sha256(model), "size_bytes": size}
+    entry["size_bytes"] = size
+    (root / bundle.MANIFEST).write_text(json.dumps(facts))
+    archives.pack(root, path)
+    return path
+
+
+def _network(path: Path, seed: int) -> Path:
+    """Write a convolution, ReLU, the mean over time and a linear head, with drawn weights."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        "w": rng.normal(size=(_FILTERS, 1, _WIDTH)),
+        "h": rng.normal(size=(CLASSES, _FILTERS)),
+        "b": rng.normal(size=CLASSES),
+    }
+    pads = [_WIDTH // 2, _WIDTH // 2]
+    nodes = [
+        helper.make_node("Conv", ["series", "w"], ["c"], pads=pads),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "h", "b"], ["logits"], transB=1),
+    ]
+    series = helper.make_tensor_value_info("series", TensorProto.FLOAT, ["N", 1, LENGTH])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", CLASSES])
+    tensors = [numpy_helper.from_array(a.astype(np.float32), n) for n, a in weights.items()]
+    graph = helper.make_graph(nodes, "small", [series], [logits], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path

@@ -1,0 +1,196 @@
+"""Engines found, built, refused and run; running is done by a stand-in, see fake_gpu.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import numpy as np
+import pytest
+
+from edgedistill.errors import IntegrityError, MachineError, ModelError, ShapeError
+from edgedistill.io import files
+from edgedistill.runtimes.tensorrt import library as tensorrt_library
+from edgedistill.runtimes.tensorrt.builder import BuildOptions
+from edgedistill.runtimes.tensorrt.engines import Engine, Engines, Place
+from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime, prepare
+
+HERE = Place("tensorrt", "10.3.0", "Orin", "8.7")
+SHAPE, CLASSES = (2, 5), 3
+
+
+def _answer(series):
+    """Logits that tell the series apart, (N, C, T) -> (N, K)."""
+    return series.sum(axis=(1, 2))[:, None] * np.arange(1, CLASSES + 1, dtype=np.float32)
+
+
+@pytest.fixture
+def engine(tmp_path):
+    """An engine of this place, as it lies in a cache."""
+    plan = tmp_path / "engine.plan"
+    plan.write_bytes(b"a plan")
+    return Engine(
+        plan=plan,
+        sha256=files.sha256(plan),
+        model="student.onnx",
+        model_sha256="0" * 64,
+        place=HERE,
+        options=BuildOptions(max_batch=4),
+        gpu_fallback=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("batches", "count", "calls"),
+    [
+        ((1, 4), 10, [4, 4, 2]),
+        ((1, 4), 1, [1]),
+        ((1, 4), 0, []),
+        ((4, 4), 6, [4, 4]),
+        ((1, 1), 3, [1, 1, 1]),
+    ],
+    ids=["three calls", "one series", "none", "fixed batch", "one at a time"],
+)
+def test_answers_any_number_of_series(fake_tensorrt, engine, rng, batches, count, calls):
+    """Calls hold what the engine can take, short ones are filled up, and no answer is lost."""
+    fake = fake_tensorrt(_answer, batches=batches, shape=SHAPE, classes=CLASSES)
+    series = rng.normal(size=(count, *SHAPE)).astype(np.float32)
+
+    logits = TensorRtRuntime(engine).logits(series)
+
+    np.testing.assert_array_equal(logits, _answer(series))
+    assert logits.dtype == np.float32
+    assert fake.calls == calls
+
+
+def test_takes_series_that_are_no_plain_memory(fake_tensorrt, engine, rng):
+    """A transposed float64 view is made contiguous before its address is used."""
+    fake_tensorrt(_answer, batches=(1, 4), shape=SHAPE, classes=CLASSES)
+    series = rng.normal(size=(4, *reversed(SHAPE))).transpose(0, 2, 1)
+
+    logits = TensorRtRuntime(engine).logits(series)
+
+    np.testing.assert_allclose(logits, _answer(series.astype("f4")), rtol=1e-5, atol=1e-5)
+
+
+def test_tells_how_it_runs(fake_tensorrt, engine):
+    """A report says which TensorRT and which GPU it was."""
+    fake_tensorrt(_answer, batches=(1, 4), shape=SHAPE, classes=CLASSES)
+
+    assert TensorRtRuntime(engine).describe() == {
+        "runtime": "tensorrt 10.3.0",
+        "library": "tensorrt",
+        "gpu": "Orin, compute capability 8.7",
+        "engine": "GPU, level 3, batch 1 to 4",
+    }
+
+
+def test_layers_with_and_without_times(fake_tensorrt, engine, rng):
+    """The inspector gives precisions, and the profiler the mean time of a call."""
+    fake = fake_tensorrt(_answer, batches=(1, 4), shape=SHAPE, classes=CLASSES)
+    runtime = TensorRtRuntime(engine)
+
+    (untimed,) = runtime.layers()
+    (measured,) = runtime.layers(rng.normal(size=(1, *SHAPE)).astype(np.float32))
+
+    assert (untimed.name, untimed.precision, untimed.ms) == ("conv", "int8", None)
+    assert measured.ms == pytest.approx(0.25)
+    assert len(fake.calls) == 100  # half of them to warm up
+
+
+def test_dla_and_version_compatible_engines_are_loaded_as_such(fake_tensorrt, engine):
+    """The runtime is told the core, and to trust the code in a version-compatible plan."""
+    fake_tensorrt(_answer, batches=(1, 1), shape=SHAPE, classes=CLASSES)
+    options = BuildOptions(dla_core=1, version_compatible=True)
+    runtime = TensorRtRuntime(dataclasses.replace(engine, options=options))
+    (made,) = tensorrt_library.load().trt.Runtime.made
+
+    assert (made.DLA_core, made.engine_host_code_allowed) == (1, True)
+    assert runtime.describe()["engine"] == "DLA core 1, level 3, batch 1 to 1"
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 6), (3, 1, 5), (2, 5)], ids=str)
+def test_wrong_series_are_a_shape_error(fake_tensorrt, engine, shape):
+    """The message names both shapes."""
+    fake_tensorrt(_answer, batches=(1, 4), shape=SHAPE, classes=CLASSES)
+    runtime = TensorRtRuntime(engine)
+
+    with pytest.raises(ShapeError, match=r"Got series of shape .* takes \(N, 2, 5\)"):
+        runtime.logits(np.zeros(shape, dtype=np.float32))
+
+
+def test_failing_call_is_a_model_error(fake_tensorrt, engine):
+    """TensorRT's own words are passed on."""
+    fake = fake_tensorrt(_answer, batches=(1, 4), shape=SHAPE, classes=CLASSES)
+    runtime = TensorRtRuntime(engine)
+    fake.fails = True
+    tensorrt_library.load().log.log(1, "out of scratch memory")
+
+    with pytest.raises(ModelError, match=r"cannot run student.onnx: out of scratch memory"):
+        runtime.logits(np.zeros((1, *SHAPE), dtype=np.float32))
+
+
+def test_engine_that_cannot_be_loaded_is_a_model_error(fake_tensorrt, engine):
+    """TensorRT gives no engine and no exception; that does not pass for one."""
+    fake_tensorrt(None)
+
+    with pytest.raises(ModelError, match=r"cannot load .*though version and GPU fit: no reason"):
+        TensorRtRuntime(engine)
+
+
+def test_engine_of_another_version_is_never_loaded(fake_tensorrt, engine):
+    """It is refused before TensorRT sees it, with both versions."""
+    fake_tensorrt(_answer, batches=(1, 4), shape=SHAPE, classes=CLASSES)
+    place = dataclasses.replace(HERE, version="10.13.0")
+
+    with pytest.raises(IntegrityError, match=r"built by tensorrt 10.13.0 on GPU Orin.*this is te"):
+        TensorRtRuntime(dataclasses.replace(engine, place=place))
+
+    assert tensorrt_library.load().trt.Runtime.made == []
+
+
+def test_builds_once(world, tmp_path, rtx):
+    """The second time the engine is found, with the same bytes."""
+    model, engines = world.folder / "student.onnx", Engines(cache=tmp_path)
+
+    first = prepare(model, engines, compute_capability="8.6")
+    second = prepare(model, engines, compute_capability="8.6")
+
+    assert first.how == "built: there was none in the cache with these options"
+    assert second.how == "found in the cache"
+    assert second.engine == first.engine
+
+
+def test_other_place_is_built_anew_and_told(world, tmp_path, rtx):
+    """An engine for another GPU is not taken, and the report says whose it is."""
+    model, engines = world.folder / "student.onnx", Engines(cache=tmp_path)
+    prepare(model, engines, compute_capability="8.6")
+
+    found = prepare(model, engines, compute_capability="8.9")
+
+    assert "the cache has one of tensorrt_rtx" in found.how
+    assert "capability 8.6; this is tensorrt_rtx" in found.how
+    assert found.engine.place.compute_capability == "8.9"
+
+
+def test_damaged_engine_is_built_anew_and_told(world, tmp_path, rtx):
+    """A cache can always be made again, so damage in it stops nobody."""
+    model, engines = world.folder / "student.onnx", Engines(cache=tmp_path)
+    engine = prepare(model, engines, compute_capability="8.6").engine
+    whole = engine.plan.read_bytes()
+    engine.plan.write_bytes(whole[:-1])
+
+    found = prepare(model, engines, compute_capability="8.6")
+
+    assert "is not the plan that engine.json beside it describes" in found.how
+    assert found.engine.plan.stat().st_size == len(whole)
+
+
+def test_no_gpu_is_a_machine_error(world, tmp_path, rtx, monkeypatch):
+    """Without a GPU nothing is built for one."""
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+
+    with pytest.raises(MachineError, match="cuda-python cannot be loaded"):
+        prepare(world.folder / "student.onnx", Engines(cache=tmp_path))
+
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,167 @@
+"""ONNX Runtime as a runtime: right logits, or a message that helps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgedistill.errors import MachineError, ModelError, ShapeError
+from edgedistill.runtimes.onnxruntime import OrtRuntime
+from edgedistill.runtimes.session_settings import SessionSettings
+
+
+def test_logits_are_the_networks_own(world):
+    """The session gives what the same network gives in NumPy, for any batch size."""
+    runtime = OrtRuntime(world.folder / "student.onnx")
+    weights = world.student
+
+    for count in (1, 7, 48):
+        expected = weights.features(world.series[:count]) @ weights.head.T + weights.bias
+
+        actual = runtime.logits(world.series[:count])
+
+        assert actual.dtype == np.float32
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_describes_how_it_runs(world):
+    """Version, provider and settings are told."""
+    settings = SessionSettings(threads=2, memory_arena=False)
+
+    facts = OrtRuntime(world.folder / "student.onnx", settings=settings).describe()
+
+    assert facts["runtime"].startswith("onnxruntime 1.")
+    assert facts["providers"] == "CPUExecutionProvider"
+    assert facts["session"] == str(settings)
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.0], ids=["truncated", "empty"])
+def test_damaged_file_is_a_model_error(world, tmp_path, kept):
+    """Half a model names the file."""
+    whole = (world.folder / "student.onnx").read_bytes()
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(whole[: int(kept * len(whole))])
+
+    with pytest.raises(ModelError, match=r"damaged.onnx is no ONNX file.*Copy or export"):
+        OrtRuntime(damaged)
+
+
+def test_missing_file_is_a_model_error(tmp_path):
+    """A path without a file names the file."""
+    with pytest.raises(ModelError, match=r"absent.onnx"):
+        OrtRuntime(tmp_path / "absent.onnx")
+
+
+def test_missing_onnxruntime_says_what_installs_it(world, monkeypatch):
+    """Without the package the message has the command."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+
+    with pytest.raises(MachineError, match="python -m pip install onnxruntime"):
+        OrtRuntime(world.folder / "student.onnx")
+
+
+def test_tells_nobody_and_leaves_no_trace(italy, tmp_path):
+    """ONNX Runtime's telemetry is off: no device id, no session file, no cache."""
+    environment = {name: os.environ[name] for name in ("PATH",)}
+    environment |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "edgedistill.device", "benchmark", italy, "--runs", "3"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+
+    assert ran.returncode == 0, ran.stderr
+    assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 25), (3, 2, 24), (3, 24)], ids=str)
+def test_wrong_series_are_a_shape_error(world, shape):
+    """The message names both shapes."""
+    runtime = OrtRuntime(world.folder / "student.onnx")
+
+    with pytest.raises(ShapeError, match=r"Got series of shape .* takes \('N', 1, 24\)"):
+        runtime.logits(np.zeros(shape, dtype=np.float32))
+
+
+def _identity(path, kind, shape):
+    tensor = [helper.make_tensor_value_info(name, kind, shape) for name in ("series", "logits")]
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["series"], ["logits"])], "g", tensor[:1], tensor[1:]
+    )
+    opset = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
+    return path
+
+
+@pytest.mark.parametrize("name", [b"series", b"logits"])
+def test_a_name_that_is_no_text_is_a_model_error(world, tmp_path, name):
+    """ONNX Runtime loads such a model, and Python cannot say how its tensor is called."""
+    path = tmp_path / "odd.onnx"
+    content = (world.folder / "student.onnx").read_bytes()
+    path.write_bytes(content.replace(name, b"\xff" * len(name)))
+
+    with pytest.raises(ModelError, match=r"cannot run odd.onnx: 'utf-8' codec can't decode"):
+        OrtRuntime(path)
+
+
+def test_a_model_without_an_input_is_a_model_error(tmp_path):
+    """One that always says the same can be loaded, and cannot be asked."""
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 2])
+    value = numpy_helper.from_array(np.zeros((1, 2), np.float32))
+    graph = helper.make_graph(
+        [helper.make_node("Constant", [], ["logits"], value=value)], "g", [], [logits]
+    )
+    opset = [helper.make_opsetid("", 20)]
+    path = tmp_path / "constant.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
+
+    with pytest.raises(ModelError, match=r"The input of constant.onnx is not there; one float32"):
+        OrtRuntime(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "what"),
+    [
+        (TensorProto.DOUBLE, ["N", 1, 24], "input"),
+        (TensorProto.FLOAT, ["N", 24], "input"),
+        (TensorProto.FLOAT, [1, 1, 24], "input"),
+        (TensorProto.FLOAT, ["N", 1, 24], "output"),
+    ],
+    ids=["float64", "rank 2", "fixed batch", "output of rank 3"],
+)
+def test_wrong_interface_is_a_model_error(tmp_path, kind, shape, what):
+    """A model that does not take (N, C, T) and give (N, K), N free, is refused with its shapes."""
+    path = _identity(tmp_path / "other.onnx", kind, shape)
+
+    with pytest.raises(ModelError, match=rf"The {what} of other.onnx is .* with free N is needed"):
+        OrtRuntime(path)
+
+
+def test_failure_while_running_is_a_model_error(tmp_path):
+    """A model that loads but cannot compute is explained too."""
+    nodes = [
+        helper.make_node("Constant", [], ["to"], value_ints=[-1, 5]),
+        helper.make_node("Reshape", ["series", "to"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("series", TensorProto.FLOAT, ["N", 1, 24])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 5])],
+    )
+    path = tmp_path / "odd.onnx"
+    opset = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), path)
+    runtime = OrtRuntime(path)
+
+    with pytest.raises(ModelError, match=r"cannot run odd.onnx: .*Reshape"):
+        runtime.logits(np.zeros((2, 1, 24), dtype=np.float32))

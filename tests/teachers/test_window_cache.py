@@ -1,0 +1,271 @@
+"""The bank of a teacher's answers against asking it about copies that are written out."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from aeon.datasets import load_basic_motions
+
+from edgedistill.errors import ConfigError, DataError, ModelError
+from edgedistill.io.files import fingerprint
+from edgedistill.models import ModelSpec, build
+from edgedistill.teachers import TorchTeacher
+from edgedistill.teachers import window_cache as bank_module
+from edgedistill.teachers.window_cache import Bank, BankPlan, open_bank, windows_within, write_bank
+
+CLASSES, LENGTH, TRAINED, WIDTH, NUMBER = 4, 25, 24, 6, 7
+BYTES_OF_A_WINDOW = 4 + 4 + 4 * CLASSES
+
+
+class BlackBox:
+    """The same network as something that only gives logits."""
+
+    can_explain = True
+    name = "black box"
+    classes = CLASSES
+
+    def __init__(self, teacher: TorchTeacher) -> None:
+        self.logits = teacher.logits
+
+
+@pytest.fixture(scope="module")
+def plan() -> BankPlan:
+    """Forty series of four motions, 24 of them for training."""
+    series, names = load_basic_motions(split="train")
+    labels = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    order = np.random.default_rng(0).permutation(len(labels))
+    part = np.ascontiguousarray(series[order][:, :2, ::4] / 3, dtype=np.float32)
+    return BankPlan(series=part, labels=labels[order], trained=TRAINED, width=WIDTH, number=NUMBER)
+
+
+@pytest.fixture(scope="module", params=["fcn", "lstm"])
+def teacher(request) -> TorchTeacher:
+    """A network that is followed, and one that is run whole; with statistics of batch norm."""
+    torch.manual_seed(0)
+    model = build(
+        ModelSpec(family=request.param, width=6), channels=2, classes=CLASSES, length=LENGTH
+    )
+    model(torch.randn(64, 2, LENGTH))
+    return TorchTeacher(model, classes=CLASSES)
+
+
+@pytest.fixture
+def written(plan, tmp_path) -> Callable[..., Bank]:
+    def make(teacher, changed: BankPlan = plan) -> Bank:
+        write_bank(tmp_path, teacher, changed)
+        return open_bank(tmp_path)
+
+    return make
+
+
+@pytest.mark.parametrize("kind", [lambda teacher: teacher, BlackBox], ids=["followed", "copies"])
+@pytest.mark.parametrize("number", [NUMBER, 600], ids=["several series a call", "one series"])
+def test_answers_are_those_about_written_out_copies(plan, teacher, written, kind, number):
+    """A copy at a time, whichever way the teacher is asked."""
+    some = replace(plan, series=plan.series[:30], labels=plan.labels[:30], number=number)
+
+    bank = written(kind(teacher), some)
+
+    assert bank.logits.shape == (30, number, CLASSES)
+    for row, window in ((0, 0), (1, number - 1), (13, 3), (29, number // 2)):
+        copy = some.series[row].copy()
+        for t in range(bank.starts[row, window], bank.starts[row, window] + WIDTH):
+            copy[:, t] = some.series[bank.donors[row, window]][:, t]
+        expected = teacher.logits(copy[None])[0]
+        np.testing.assert_allclose(bank.logits[row, window], expected, atol=1e-5)
+    np.testing.assert_allclose(bank.clean, teacher.logits(some.series), atol=1e-6)
+
+
+def test_donors_are_training_series_of_other_classes(plan, teacher, written):
+    """Of validation series, too; what those hold is never shown to a student."""
+    bank = written(teacher)
+
+    assert bank.donors.max() < TRAINED
+    assert (plan.labels[bank.donors] != plan.labels[:, None]).all()
+    assert {int(bank.starts.min()), int(bank.starts.max())} == {0, LENGTH - WIDTH}
+    assert all(len(set(row)) == NUMBER for row in bank.starts.tolist())
+
+
+def test_arrays_are_mapped_and_whole_when_pickled(teacher, written):
+    """A process that helps to train gets the same answers."""
+    bank = written(teacher)
+
+    again = pickle.loads(pickle.dumps(bank))
+
+    assert isinstance(bank.logits, np.memmap)
+    np.testing.assert_array_equal(again.logits, bank.logits)
+    assert again.width == WIDTH
+
+
+def test_a_step_draws_without_replacement(teacher, written, rng):
+    bank = written(teacher)
+
+    rows, picks = bank.pick(np.array([5, 3]), 4, rng)
+
+    assert rows.tolist() == [[5], [3]]
+    assert picks.shape == (2, 4)
+    assert all(len(set(row)) == 4 for row in picks.tolist())
+    assert all(sorted(row) == list(range(NUMBER)) for row in bank.pick(rows[:, 0], 7, rng)[1])
+
+
+def test_equal_plans_draw_equal_windows_and_others_do_not(plan):
+    rows = slice(0, 3)
+    first = plan.draw(rows)
+
+    again = replace(plan).draw(rows)
+    other = replace(plan, seed=1).draw(rows)
+
+    for one, same, different in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(one, same)
+        assert (one != different).any()
+
+
+def test_the_key_tells_plans_apart(plan):
+    """Everything that the answers depend on, and nothing of a student."""
+    louder = plan.series * 2
+    swapped = np.roll(plan.labels, 1)
+    changes = [
+        *({"series": louder}, {"labels": swapped}, {"trained": 23}),
+        *({"width": 5}, {"number": 8}, {"seed": 1}),
+    ]
+
+    keys = {replace(plan, **change).key() for change in changes}
+
+    assert plan.key() == replace(plan).key()
+    assert len(keys | {plan.key()}) == len(changes) + 1
+
+
+def test_the_key_of_windows_drawn_alike_stays_what_it_was(plan):
+    """Banks on disk that were made before starts could have chances are found again."""
+    hashes = [hashlib.sha256(part.tobytes()).hexdigest() for part in (plan.series, plan.labels)]
+
+    expected = fingerprint([*hashes, plan.series.shape, TRAINED, WIDTH, NUMBER, 0])
+
+    assert plan.key() == expected
+
+
+def test_windows_are_drawn_by_their_chances(plan, teacher, written):
+    """Where a chance is 0 no window begins; donors are of other classes as ever."""
+    chances = np.zeros((40, LENGTH - WIDTH + 1))
+    chances[np.arange(40), np.arange(40) % 20] = 0.5
+    chances[:, 19] += 0.5
+
+    bank = written(teacher, replace(plan, chances=chances))
+
+    for row in range(40):
+        assert set(bank.starts[row].tolist()) <= {row % 20, 19}
+    assert (plan.labels[bank.donors] != plan.labels[:, None]).all()
+    assert replace(plan, chances=chances).key() != plan.key()
+    assert replace(plan, chances=chances).key() != replace(plan, chances=chances[::-1]).key()
+
+
+def test_the_bound_on_disk_is_kept(plan, teacher, written, tmp_path):
+    """Not a byte over in its arrays, and one window a series more would not fit."""
+    limit = 0.01  # MiB
+    bound = limit * 1024**2
+
+    number = windows_within(limit, asked=1000, least=2, series=40, classes=CLASSES)
+    written(teacher, replace(plan, number=number))
+
+    size = sum(path.stat().st_size for path in tmp_path.glob("*.npy"))
+    assert size <= bound < size + 40 * BYTES_OF_A_WINDOW
+    assert windows_within(256, asked=1000, least=2, series=40, classes=CLASSES) == 1000
+
+
+def test_a_bound_below_a_step_is_refused():
+    """Both numbers are named, and what is named as enough is enough."""
+    with pytest.raises(
+        ConfigError, match=r"bank_mib is 0\.01, but 50 windows of each of 40 .* take 0\.05 MiB"
+    ):
+        windows_within(0.01, asked=800, least=50, series=40, classes=CLASSES)
+    assert windows_within(0.05, asked=800, least=50, series=40, classes=CLASSES) >= 50
+
+
+def test_progress_is_told_in_series(plan, teacher, tmp_path):
+    heard = []
+
+    write_bank(tmp_path, teacher, replace(plan, number=100), lambda *told: heard.append(told))
+
+    assert heard == [(5, 40), (10, 40), (15, 40), (20, 40), (25, 40), (30, 40), (35, 40), (40, 40)]
+
+
+def test_answers_that_are_no_numbers_are_refused(plan, tmp_path):
+    """Also of a network whose changes are followed, which nobody else looks at."""
+
+    class Broken(TorchTeacher):
+        def changes(self, x, starts, patches):
+            return super().changes(x, starts, patches) + np.float32(np.nan)
+
+    model = build(ModelSpec(family="fcn", width=2), channels=2, classes=CLASSES, length=LENGTH)
+
+    with pytest.raises(ModelError, match="NaN or infinite logits for 280 of 280 series"):
+        write_bank(tmp_path, Broken(model, classes=CLASSES), plan)
+
+
+def test_a_window_longer_than_the_series_is_refused(plan, teacher, tmp_path):
+    with pytest.raises(DataError, match="window of 26 steps does not fit a series of 25"):
+        write_bank(tmp_path, teacher, replace(plan, width=26))
+
+
+def _truncate(folder: Path) -> None:
+    path = folder / "logits.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _remove(folder: Path) -> None:
+    (folder / "donors.npy").unlink()
+
+
+def _objects(folder: Path) -> None:
+    np.save(folder / "starts.npy", np.array([[None]]), allow_pickle=True)
+
+
+def _doubles(folder: Path) -> None:
+    np.save(folder / "clean.npy", np.load(folder / "clean.npy").astype(np.float64))
+
+
+def _other_rows(folder: Path) -> None:
+    np.save(folder / "clean.npy", np.load(folder / "clean.npy")[1:])
+
+
+def _other_windows(folder: Path) -> None:
+    np.save(folder / "starts.npy", np.load(folder / "starts.npy")[:, 1:])
+
+
+def _facts(folder: Path) -> None:
+    (folder / "bank.json").write_text("[]")
+
+
+DAMAGE = [_truncate, _remove, _objects, _doubles, _other_rows, _other_windows, _facts]
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
+def test_what_is_no_bank_is_refused(plan, teacher, tmp_path, damage):
+    """Nothing is unpickled, and nothing is drawn from files that do not fit together."""
+    write_bank(tmp_path, teacher, plan)
+    open_bank(tmp_path)
+    damage(tmp_path)
+
+    with pytest.raises(DataError, match="does not hold a bank of a teacher's answers"):
+        open_bank(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is full")
+def test_a_full_disk_is_an_error_and_no_crash(tmp_path):
+    """Rows go through the file, so that the system can refuse them."""
+    shape = (1, 10_000)
+    with (
+        pytest.raises(OSError, match="No space") as told,
+        bank_module._grown(Path("/dev/full"), np.dtype(np.float32), shape) as add,
+    ):
+        add(np.zeros(shape, np.float32))
+
+    assert told.value.errno == errno.ENOSPC

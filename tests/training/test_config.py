@@ -1,0 +1,30 @@
+"""What a training is: settings that make no sense are refused before anything is trained."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from edgedistill.errors import ConfigError
+from edgedistill.training.config import FitConfig
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"devices": 0}, "devices must be at least 1, got 0"),
+        ({"patience": 0}, "patience must be at least 1, got 0"),
+        ({"learning_rate": 0.0}, "learning_rate must be a finite number above 0, got 0.0"),
+        ({"learning_rate": math.nan}, "learning_rate must be a finite number above 0, got nan"),
+        ({"clip": -1.0}, "clip must be a finite number above 0, got -1.0"),
+        ({"weight_decay": -1.0}, "weight_decay must be a finite 0 or more, got -1.0"),
+        ({"freeze_norm_from": 1.5}, "freeze_norm_from must lie between 0 and 1, got 1.5"),
+    ],
+    ids=str,
+)
+def test_settings_that_make_no_sense(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        FitConfig(**settings)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgedistill.experiment.statistics import ALPHA, LOWER_IS_BETTER, Comparison
-from edgedistill.explain.plot import LIGHT, PAGE, Palette
-from edgedistill.report.svg import set_style
+from edgedistill.report.svg import LIGHT, PAGE, Palette, set_style
 from edgedistill.report.svg import svg as draw_svg
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import textwrap
 import warnings
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from edgedistill.explain.attribution import Account, Told
 from edgedistill.report import figures
 from edgedistill.report.format import decimals, percent
-from edgedistill.report.svg import INK, MUTED, RULE, STUDENT, TEACHER, set_style
+from edgedistill.report.svg import LIGHT, PAGE, Palette, set_style
 from edgedistill.report.svg import svg as draw_svg
 
 if TYPE_CHECKING:
@@ -42,26 +41,6 @@ _METHODS = {
     "gradient-input": "Gradient times input, which is another quantity than occlusion",
     "integrated-gradients": "Integrated gradients, which are another quantity than occlusion",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Palette:
-    """A color a role."""
-
-    ink: str
-    muted: str
-    rule: str
-    teacher: str
-    student: str
-    paper: str = "none"
-
-    def of(self, told: Told) -> str:
-        """Return a model's color; one alone has the student's."""
-        return self.teacher if told.who == "teacher" else self.student
-
-
-PAGE = Palette(INK, MUTED, RULE, TEACHER, STUDENT)  # stand-ins that become CSS variables
-LIGHT = Palette("#1c1d1f", "#5d6066", "#d9d8d2", "#1d5fa6", "#bd4a0c", "#fcfcfa")
 
 
 def sentences(account: Account) -> list[str]:
@@ -154,7 +133,7 @@ def _draw(figure: Figure, account: Account, colors: Palette) -> None:
 def _draw_series(axes: Axes, account: Account, colors: Palette) -> None:
     channels = account.subject.series[0][:MOST_CHANNELS]
     for told in account.told:
-        figures.shade(axes, figures.strongest(told.map.astype(np.float64)), colors.of(told))
+        figures.shade(axes, figures.strongest(told.map.astype(np.float64)), colors.of(told.who))
     for channel, faint in zip(channels, np.linspace(1, 0.4, len(channels)), strict=True):
         axes.plot(channel, color=colors.ink, linewidth=1.3, alpha=float(faint))
     axes.set_ylabel("series")
@@ -166,7 +145,7 @@ def _draw_map(axes: Axes, told: Told, lowest: float, colors: Palette) -> None:
     values, steps, color = (
         figures.unit(told.map.tolist()),
         np.arange(len(told.map)),
-        colors.of(told),
+        colors.of(told.who),
     )
     for where, fill in ((values > 0, color), (values < 0, colors.muted)):
         axes.fill_between(
@@ -186,11 +165,11 @@ def _draw_kl(axes: Axes, told: Told, account: Account, colors: Palette) -> None:
         scores,
         plan.starts - 0.5,
         plan.starts + plan.width - 0.5,
-        color=colors.of(told),
+        color=colors.of(told.who),
         linewidth=1.5,
     )
     peak = float(scores.max())
     room = 0.15 * (peak if peak > 0 else 1)
     axes.set_ylim(-room, peak + room)
     axes.set_yticks([])
-    axes.set_ylabel("KL", color=colors.of(told))
+    axes.set_ylabel("KL", color=colors.of(told.who))

@@ -10,6 +10,7 @@ import io
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +26,26 @@ _VARIABLES = {
     STUDENT: "var(--student)",
 }
 WIDE, NARROW = 380.0, 340.0  # CSS pixels at scale 1: half and a third of the page, or a phone
+
+
+@dataclass(frozen=True, slots=True)
+class Palette:
+    """A color a role."""
+
+    ink: str
+    muted: str
+    rule: str
+    teacher: str
+    student: str
+    paper: str = "none"
+
+    def of(self, role: str) -> str:
+        """Return a model's color; one that is no teacher has the student's."""
+        return self.teacher if role == "teacher" else self.student
+
+
+PAGE = Palette(INK, MUTED, RULE, TEACHER, STUDENT)  # stand-ins that become CSS variables
+LIGHT = Palette("#1c1d1f", "#5d6066", "#d9d8d2", "#1d5fa6", "#bd4a0c", "#fcfcfa")
 
 
 def svg(name: str, draw: Callable[[Figure], None], *, width: float, height: float) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from edgedistill.explain import explain, open_subject
 from edgedistill.explain import plot as drawing
+from edgedistill.report.svg import LIGHT
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def test_a_png_shows_both_models_on_paper(account):
     picture = drawing.png(account)
 
     assert picture.startswith(b"\x89PNG")
-    for color in (drawing.LIGHT.teacher, drawing.LIGHT.student, drawing.LIGHT.paper):
+    for color in (LIGHT.teacher, LIGHT.student, LIGHT.paper):
         assert _has(picture, color)
     assert drawing.png(account) == picture
 
@@ -49,8 +50,8 @@ def test_a_model_alone_has_no_other_color(account):
 
     picture = drawing.png(alone)
 
-    assert not _has(picture, drawing.LIGHT.teacher)
-    assert _has(picture, drawing.LIGHT.student)
+    assert not _has(picture, LIGHT.teacher)
+    assert _has(picture, LIGHT.student)
     assert drawing.png(account) != picture
 
 
@@ -61,7 +62,7 @@ def test_light_colors_are_those_of_the_page():
     for role in ("ink", "muted", "rule", "teacher", "student", "paper"):
         found = re.search(rf"--{role}: (#\w+);", css)
         assert found is not None
-        assert getattr(drawing.LIGHT, role) == found[1]
+        assert getattr(LIGHT, role) == found[1]
 
 
 def test_a_figure_of_the_page_is_whole_and_has_its_colors(account):

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from edgedistill.distillation.features import TeacherFeatures
-from edgedistill.training.config import TrainingData
+from edgedistill.distillation.training_data import TrainingData
 
 _BATCH = 256  # series at once
 _ITERATIONS = 1000  # at most; a linear head on a few hundred features needs far fewer

@@ -1,4 +1,4 @@
-"""What a training is: its settings, its series, its learning curves, and where it leaves them."""
+"""What a training is: its settings, its learning curves, and where it leaves them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
-
-from torch import Tensor
 
 from edgedistill.errors import ConfigError
 from edgedistill.training.devices import Precision
@@ -53,16 +51,6 @@ class FitConfig:
             raise ConfigError(
                 f"freeze_norm_from must lie between 0 and 1, got {self.freeze_norm_from}."
             )
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingData:
-    """All series that training may see, and which of them only judge."""
-
-    series: Tensor  # (M, C, T)
-    labels: Tensor  # (M,)
-    train: Tensor  # rows that are learned from
-    validation: Tensor  # rows that choose weights and hyper-parameters
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgedistill.distillation.objectives import Term
+from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import fingerprint
 from edgedistill.training import checkpoints, devices
-from edgedistill.training.config import Epoch, FitConfig, Records, TrainingData
+from edgedistill.training.config import Epoch, FitConfig, Records
 from edgedistill.training.loop import Loop
 from edgedistill.training.pruning import Pruner
 

@@ -19,9 +19,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from edgedistill.distillation.objectives import Answer, Batch, Seen, Term
+from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ModelError
 from edgedistill.training import checkpoints
-from edgedistill.training.config import Epoch, FitConfig, TrainingData
+from edgedistill.training.config import Epoch, FitConfig
 from edgedistill.training.multi_output_student import Questions
 from edgedistill.training.pruning import Pruner
 

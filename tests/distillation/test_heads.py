@@ -11,8 +11,8 @@ from torch import nn
 
 from edgedistill.distillation.features import TeacherFeatures, sizes
 from edgedistill.distillation.heads import head_logits, spread
+from edgedistill.distillation.training_data import TrainingData
 from edgedistill.models import ModelSpec, build
-from edgedistill.training.config import TrainingData
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,10 @@ from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from edgedistill.distillation.objectives import TSD, CrossEntropy, Objective, Term
+from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ConfigError, MachineError, ModelError
 from edgedistill.models import ModelSpec, build
-from edgedistill.training.config import Epoch, FitConfig, Records, TrainingData
+from edgedistill.training.config import Epoch, FitConfig, Records
 from edgedistill.training.fit import fit
 
 CONFIG = FitConfig(epochs=6, batch_size=8, learning_rate=0.02, accelerator="cpu")

@@ -8,8 +8,9 @@ from torch.nn import functional
 
 from edgedistill.distillation.features import EMBEDDING, recording
 from edgedistill.distillation.objectives import CrossEntropy, Objective, Term, Windows
+from edgedistill.distillation.training_data import TrainingData
 from edgedistill.models import ModelSpec, build
-from edgedistill.training.config import FitConfig, TrainingData
+from edgedistill.training.config import FitConfig
 from edgedistill.training.fit import fit
 from edgedistill.training.multi_output_student import Questions
 

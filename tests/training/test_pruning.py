@@ -14,10 +14,11 @@ from torch import nn
 from torch.nn import functional
 
 from edgedistill.distillation.objectives import TSD, CrossEntropy, Term
+from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ConfigError, ModelError
 from edgedistill.models import ModelSpec, build
 from edgedistill.models.fcn import FCN
-from edgedistill.training.config import Epoch, FitConfig, Records, TrainingData
+from edgedistill.training.config import Epoch, FitConfig, Records
 from edgedistill.training.fit import fit
 from edgedistill.training.pruning import Layer, Pruner, layers, remaining, sliced
 

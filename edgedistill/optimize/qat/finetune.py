@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 import onnx
 
 from edgedistill.distillation.objectives import Term
+from edgedistill.distillation.training_data import TrainingData
 from edgedistill.optimize.execution import Floats
 from edgedistill.optimize.qat.model import Twin
 from edgedistill.optimize.quantization.calibration import Method, Observe, observe, ranges
-from edgedistill.training.config import Epoch, FitConfig, Records, TrainingData
+from edgedistill.training.config import Epoch, FitConfig, Records
 from edgedistill.training.fit import fit
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from edgedistill.data import Prepared
 from edgedistill.distillation.objectives import CrossEntropy, Term
+from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ModelError
 from edgedistill.evaluation.metrics import pearson
 from edgedistill.io.files import read_json, write_json
@@ -24,7 +25,7 @@ from edgedistill.saliency.perturbation import PerturbationPlan, default_plan
 from edgedistill.teachers import Teacher, TorchTeacher
 from edgedistill.teachers import load as load_teacher
 from edgedistill.teachers.outputs import Knowledge, ask, explain_like
-from edgedistill.training.config import Records, TrainingData
+from edgedistill.training.config import Records
 from edgedistill.training.fit import fit
 
 KNOWLEDGE, FACTS = "knowledge.npz", "teacher.json"

@@ -9,6 +9,7 @@ from aeon.datasets import load_gunpoint
 from torch.nn import functional
 
 from edgedistill.distillation.objectives import KD, Term, TSDMaps
+from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ModelError
 from edgedistill.evaluation.metrics import kl_divergence, pearson
 from edgedistill.export.export import export
@@ -19,7 +20,7 @@ from edgedistill.optimize.qat.finetune import recover
 from edgedistill.optimize.quantization.int8 import to_int8
 from edgedistill.saliency.occlusion import explain
 from edgedistill.saliency.perturbation import default_plan
-from edgedistill.training.config import FitConfig, TrainingData
+from edgedistill.training.config import FitConfig
 
 CONFIG = FitConfig(
     epochs=25, batch_size=8, learning_rate=0.003, select="objective", accelerator="cpu"

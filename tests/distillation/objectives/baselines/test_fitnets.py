@@ -12,7 +12,8 @@ from torch import nn
 
 from edgedistill.distillation.features import TeacherFeatures
 from edgedistill.distillation.objectives import CrossEntropy, FitNets, Term
-from edgedistill.training.config import FitConfig, TrainingData
+from edgedistill.distillation.training_data import TrainingData
+from edgedistill.training.config import FitConfig
 from edgedistill.training.fit import fit
 
 

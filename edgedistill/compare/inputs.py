@@ -16,10 +16,9 @@ from edgedistill.compare.comparison import Side
 from edgedistill.compare.tolerance import precision_in
 from edgedistill.device.runtime import start
 from edgedistill.errors import UsageError
-from edgedistill.explain.inputs import RECIPE, fitting, recorded_plan
-from edgedistill.explain.models import network_of
 from edgedistill.export.export import export
 from edgedistill.pipeline import networks
+from edgedistill.pipeline.artifacts import RECIPE, fitting, network_of, recorded_plan
 from edgedistill.pipeline.stages.data import prepare_data, read_source
 from edgedistill.pipeline.stages.teacher import plan_of
 from edgedistill.recipe.recipe import Recipe

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgedistill.bundle.reader import MANIFEST, Bundle, open_bundle
 from edgedistill.data import Prepared
-from edgedistill.errors import ShapeError, UsageError
+from edgedistill.errors import UsageError
 from edgedistill.explain.models import (
     LOGITS_ALONE,
     Recorded,
@@ -15,10 +15,10 @@ from edgedistill.explain.models import (
     Who,
     asked,
     named_teacher,
-    network_of,
 )
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
+from edgedistill.pipeline.artifacts import RECIPE, fitting, network_of, recorded_plan
 from edgedistill.pipeline.stages.data import prepare_data, read_source
 from edgedistill.pipeline.stages.evaluate import start_here
 from edgedistill.pipeline.stages.student import TRIALS
@@ -29,7 +29,6 @@ from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import Baseline, Floats, PerturbationPlan
 from edgedistill.teachers import OnnxTeacher
 
-RECIPE = "recipe.yaml"  # of a run
 _NO_DATA = "Name the data whose test series are explained, such as --data GunPoint."
 _ONLY_GOLDEN = (
     "The bundle holds its teacher's maps of golden series under its own plan only, so the student "
@@ -133,28 +132,6 @@ def open_subject(
         voices=(voice,) if own is None else (own, voice),
         notes=notes,
     )
-
-
-def recorded_plan(*places: Path) -> PerturbationPlan | None:
-    """Return the plan of the first run, or folder of a teacher, that was asked under one."""
-    for folder in (folder for place in places for folder in (place / "teacher", place)):
-        if (folder / TEACHER_FACTS).is_file():
-            return PerturbationPlan.from_dict(read_json(folder / TEACHER_FACTS)["plan"])
-    return None
-
-
-def fitting(plan: PerturbationPlan, length: int) -> PerturbationPlan:
-    """Return a plan if it is of series of this length, in steps; else refuse it.
-
-    Raises:
-        ShapeError: it is of another.
-    """
-    if plan.length != length:
-        raise ShapeError(
-            f"The plan is of series of {plan.length} steps; these have {length}. Name the data of "
-            f"the run, or set their length: --set data.length={plan.length}."
-        )
-    return plan
 
 
 def _opened(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from edgedistill.errors import ShapeError, UsageError
-from edgedistill.pipeline import networks
+from edgedistill.errors import UsageError
+from edgedistill.pipeline.artifacts import network_of
 from edgedistill.saliency.occlusion import Explanation, Predict
 from edgedistill.saliency.perturbation import Floats
 from edgedistill.teachers import Teacher, TorchTeacher, load
@@ -53,9 +52,7 @@ def named_teacher(
         DataError: it cannot be used, or not for these series.
     """
     if Path(spec).is_dir():
-        module, facts = networks.open_network(Path(spec))
-        _check_shape(Path(spec), facts, series.shape[1], series.shape[2], len(names))
-        return asked("teacher", TorchTeacher(module, classes=len(names), name=spec))
+        return asked("teacher", network_of(Path(spec), names, series, name=spec))
     found = load(
         spec,
         class_names=names,
@@ -68,35 +65,7 @@ def named_teacher(
     return asked("teacher", found)
 
 
-def network_of(folder: Path, names: tuple[str, ...], series: Floats) -> TorchTeacher:
-    """Return the network in a folder that `train` or `distill` wrote.
-
-    Args:
-        folder: of the stage.
-        names: of the classes.
-        series: that it will be asked about, (N, C, T).
-
-    Raises:
-        ModelError: there is none.
-        ShapeError: it is made for other series.
-    """
-    module, facts = networks.open_network(folder)
-    _check_shape(folder, facts, series.shape[1], series.shape[2], len(names))
-    return TorchTeacher(module, classes=len(names), name=folder.name)
-
-
 def asked(who: Who, teacher: Teacher) -> Voice:
     """Return a teacher, or a student in the same clothes, as a voice."""
     network = teacher if isinstance(teacher, TorchTeacher) else None
     return Voice(who=who, name=teacher.name, logits=teacher.logits, network=network)
-
-
-def _check_shape(path: Path, facts: Mapping[str, Any], channels: int, length: int, k: int) -> None:
-    """A convolutional network would answer for another length too, and mean nothing by it."""
-    made = facts["channels"], facts["length"], facts["classes"]
-    if made != (channels, length, k):
-        raise ShapeError(
-            f"The network in {path} is made for {made[0]} channels, {made[1]} steps and {made[2]} "
-            f"classes; these series have {channels}, {length} and {k}. Name the data it was "
-            "trained on, and repeat the settings it was trained with (--set)."
-        )

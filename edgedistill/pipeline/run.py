@@ -16,6 +16,7 @@ from edgedistill import __version__
 from edgedistill.data import Prepared
 from edgedistill.io.files import fingerprint, read_json, sha256, write_text
 from edgedistill.pipeline import networks
+from edgedistill.pipeline.artifacts import RECIPE
 from edgedistill.pipeline.extra_teachers import files
 from edgedistill.pipeline.progress import Progress, silent
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
@@ -58,7 +59,7 @@ def compress(recipe: Recipe, out: Path, tell: Progress = silent) -> Result:
         EdgeDistillError: a stage failed; what was whole before is whole still.
     """
     data = prepare_data(recipe)
-    write_text(out / "recipe.yaml", config.dump(recipe))
+    write_text(out / RECIPE, config.dump(recipe))
     run = _Run(out, [__version__, data.fingerprint, recipe.seed])
     values = recipe.to_dict()
     teacher, student, model, variants, result = (

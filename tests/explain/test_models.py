@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from edgedistill.errors import ModelError, ShapeError, UsageError
-from edgedistill.explain.models import asked, named_teacher, network_of
+from edgedistill.explain.models import asked, named_teacher
+from edgedistill.pipeline.artifacts import network_of
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.recipe import recipe as config
 

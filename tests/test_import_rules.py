@@ -52,6 +52,14 @@ def test_every_module_imports_from_below_only():
             "edgedistill.io is not allowed to import edgedistill.evaluation",
         ),
         (
+            *("edgedistill/optimize/execution.py", "from edgedistill.recipe import schema"),
+            "edgedistill.optimize is not allowed to import edgedistill.recipe",
+        ),
+        (
+            *("edgedistill/training/fit.py", "from edgedistill.pipeline import stage_folder"),
+            "edgedistill.training is not allowed to import edgedistill.pipeline",
+        ),
+        (
             *("kernels/edgedistill_kernels/reference.py", "import edgedistill"),
             "edgedistill_kernels is not allowed to import edgedistill",
         ),

@@ -1,1 +1,1 @@
-"""From a teacher to a student, and from a student to typed variants."""
+"""What a student learns from a teacher: objectives, and what they look at in both."""

@@ -140,6 +140,23 @@ def correlation(first: Tensor, second: Tensor, *, epsilon: float = 1e-8) -> Tens
     return (a * b).sum(dim=-1) / norm
 
 
+def plackett_luce(student: Tensor, teacher: Tensor, places: int) -> Tensor:
+    """Return how unlikely the student's scores find the first places of the teacher's order.
+
+    Args:
+        student: scores of windows, (N, W).
+        teacher: (N, W).
+        places: whose order counts.
+
+    Returns:
+        Nats a place, a scalar.
+    """
+    order = teacher.argsort(dim=1, descending=True, stable=True)
+    scores = student.gather(1, order)
+    left = scores.flip(1).logcumsumexp(dim=1).flip(1)  # of all that are not placed yet
+    return (left - scores)[:, :places].mean()
+
+
 def _is_for_kernel(series: Tensor, starts: Tensor, patches: Tensor) -> bool:
     """Return whether there is enough to copy, and no gradient to pass on."""
     learns = torch.is_grad_enabled() and (series.requires_grad or patches.requires_grad)

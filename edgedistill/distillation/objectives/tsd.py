@@ -13,8 +13,7 @@ from edgedistill_kernels.reference import Form
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.attribution import normalize, window_saliency
-from edgedistill.distillation.objectives.baselines.ranking import plackett_luce
+from edgedistill.attribution import normalize, plackett_luce, window_saliency
 from edgedistill.distillation.objectives.cutmix_windows import Ask, OpposingObjective, Said
 from edgedistill.distillation.objectives.objective import Answer, Batch
 from edgedistill.saliency.perturbation import Floats, Ints

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from edgedistill.attribution import plackett_luce
 from edgedistill.distillation.objectives.maps import MapObjective
 from edgedistill.distillation.objectives.objective import Answer, Batch
 from edgedistill.saliency.occlusion import Explanation
@@ -40,20 +41,3 @@ class Ranking(MapObjective):
         """Return the loss, a scalar; nats a place."""
         student, teacher = self.maps(batch, answer)
         return plackett_luce(student, teacher, self._places)
-
-
-def plackett_luce(student: Tensor, teacher: Tensor, places: int) -> Tensor:
-    """Return how unlikely the student's scores find the first places of the teacher's order.
-
-    Args:
-        student: scores of windows, (N, W).
-        teacher: (N, W).
-        places: whose order counts.
-
-    Returns:
-        Nats a place, a scalar.
-    """
-    order = teacher.argsort(dim=1, descending=True, stable=True)
-    scores = student.gather(1, order)
-    left = scores.flip(1).logcumsumexp(dim=1).flip(1)  # of all that are not placed yet
-    return (left - scores)[:, :places].mean()

@@ -31,6 +31,7 @@ _CHOSEN = re.compile(r"/(examples|history|curves|ceiling)/|ceiling_|_p$|mean_ran
 _STRINGS = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?Z?"), "<date>"),
     (re.compile(r"events\.out\.tfevents\.[\w.-]+"), "<events>"),
+    (re.compile(r"\b[0-9a-f]{12,}-[0-9a-f]{6}\b"), "<hash>-<manner>"),  # of a second release
     (re.compile(r"\b[0-9a-f]{12,}\b"), "<hash>"),
     (re.compile(r"\b\d+\.\d+\.\d+([.+]\w+)*"), "<version>"),
 )

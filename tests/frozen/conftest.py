@@ -70,7 +70,7 @@ seeds: [1, 2]
 @pytest.fixture(scope="session")
 def schema_of_recipe() -> dict[str, Any]:
     """The recipe's JSON schema: the one thing that neither a command nor a file gives."""
-    from edgedistill.config import Recipe
+    from edgedistill.recipe.recipe import Recipe
 
     return Recipe.model_json_schema()
 

@@ -56,8 +56,8 @@ def test_template_of_the_recipe(invoke, home, frozen):
 
 
 def test_schema_of_a_bundle(package, frozen):
-    """Wherever in the package it lies."""
-    (path,) = package.rglob("bundle.schema.json")
+    """What a manifest may hold."""
+    path = package / "bundle" / "schema.json"
 
     frozen("bundle-schema", json.loads(path.read_text("utf-8")))
 

@@ -10,7 +10,7 @@ import click
 from edgedistill.cli.recipe_options import data_options, recipe_of
 
 if TYPE_CHECKING:
-    from edgedistill.explain import Account
+    from edgedistill.explain import ExplanationReport
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _WINDOWS = 5  # of each model that are listed
@@ -48,7 +48,7 @@ def explain(model: Path, as_json: bool, png: Path | None, html: Path | None, **a
     """
     from edgedistill.cli.output import print_json
 
-    account = _account(model, **asked)
+    account = _explain(model, **asked)
     _write(account, png, html)
     if as_json:
         print_json({"model": str(model), **account.to_json(_WINDOWS)})
@@ -56,7 +56,7 @@ def explain(model: Path, as_json: bool, png: Path | None, html: Path | None, **a
         _print(account)
 
 
-def _account(
+def _explain(
     model: Path,
     *,
     data: str | None,
@@ -69,23 +69,23 @@ def _account(
     width: int | None,
     stride: int | None,
     baseline: Any,
-) -> Account:
+) -> ExplanationReport:
     from edgedistill import explain as explaining
     from edgedistill.cli.output import progress
 
-    subject = explaining.open_subject(
+    subject = explaining.open_input(
         model,
         index,
         recipe=recipe_of([model], data, test, settings),
         teacher=teacher,
         trust=trust,
-        windows=explaining.Windows(width=width, stride=stride, baseline=baseline),
+        windows=explaining.PlanOverrides(width=width, stride=stride, baseline=baseline),
     )
     with progress() as tell:
         return explaining.explain(subject, method, tell)
 
 
-def _write(account: Account, png: Path | None, html: Path | None) -> None:
+def _write(report: ExplanationReport, png: Path | None, html: Path | None) -> None:
     """Write what is asked for; all is drawn before the first file is touched."""
     from edgedistill.io.files import whole_file, write_text
 
@@ -93,11 +93,11 @@ def _write(account: Account, png: Path | None, html: Path | None) -> None:
     if html is not None:
         from edgedistill.explain.page import render
 
-        page = render(account, _WINDOWS)
+        page = render(report, _WINDOWS)
     if png is not None:
         from edgedistill.explain import plot as drawing
 
-        picture = drawing.png(account)
+        picture = drawing.png(report)
     if html is not None and page is not None:
         write_text(html, page)
         click.echo(f"Wrote {html}.", err=True)
@@ -107,26 +107,26 @@ def _write(account: Account, png: Path | None, html: Path | None) -> None:
         click.echo(f"Wrote {png}.", err=True)
 
 
-def _print(account: Account) -> None:
+def _print(report: ExplanationReport) -> None:
     from edgedistill.cli.output import print_rows
-    from edgedistill.explain.plot import sentences
+    from edgedistill.explain.plot import captions
     from edgedistill.report.format import decimals, percent
 
-    names, plan = account.subject.class_names, account.subject.plan
+    names, plan = report.input.class_names, report.input.plan
     print_rows(
-        f"{account.subject.origin}, of class {account.subject.label}",
-        ("", "predicts", "probability", f"logit of {names[account.target]}"),
+        f"{report.input.origin}, of class {report.input.label}",
+        ("", "predicts", "probability", f"logit of {names[report.target]}"),
         [
             (
-                f"{told.who} ({told.name})",
+                f"{told.role} ({told.name})",
                 names[told.prediction],
                 percent(told.probability),
-                decimals(float(told.logits[account.target])),
+                decimals(float(told.logits[report.target])),
             )
-            for told in account.told
+            for told in report.attributions
         ],
     )
-    for told in account.told:
+    for told in report.attributions:
         kl = [] if told.kl is None else ["KL"]
         rows = [
             (
@@ -134,8 +134,8 @@ def _print(account: Account) -> None:
                 decimals(float(told.scores[w])),
                 *([] if told.kl is None else [decimals(float(told.kl[w]))]),
             )
-            for w in account.windows(told, _WINDOWS)
+            for w in report.windows(told, _WINDOWS)
         ]
-        print_rows(f"Strongest windows, {told.who}", ("steps", "score", *kl), rows)
-    for sentence in sentences(account)[1:]:
+        print_rows(f"Strongest windows, {told.role}", ("steps", "score", *kl), rows)
+    for sentence in captions(report)[1:]:
         click.echo(sentence)

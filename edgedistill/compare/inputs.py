@@ -18,7 +18,7 @@ from edgedistill.device.runtime import start
 from edgedistill.errors import UsageError
 from edgedistill.export.export import export
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.artifacts import RECIPE, fitting, network_of, recorded_plan
+from edgedistill.pipeline.artifacts import RECIPE, check_plan_length, network_of, recorded_plan
 from edgedistill.pipeline.stages.data import prepare_data, read_source
 from edgedistill.pipeline.stages.teacher import plan_of
 from edgedistill.recipe.recipe import Recipe
@@ -131,7 +131,7 @@ def _ground(opened: tuple[Bundle | Path, ...], recipe: Recipe | None, count: int
         series=series,
         origin=f"{len(series)} test series of {data.name}",
         class_names=data.class_names,
-        plan=fitting(recorded or plan_of(recipe, length), length),
+        plan=check_plan_length(recorded or plan_of(recipe, length), length),
     )
 
 

@@ -3,19 +3,19 @@
 `inputs` opens what a person names, `attribution` asks, `plot` and `page` show.
 """
 
-from edgedistill.explain.attribution import METHODS, Account, Method, Told, explain
-from edgedistill.explain.inputs import Subject, Windows, open_subject
-from edgedistill.explain.models import Recorded, Voice
+from edgedistill.explain.attribution import METHODS, Attribution, ExplanationReport, Method, explain
+from edgedistill.explain.inputs import ExplanationInput, PlanOverrides, open_input
+from edgedistill.explain.models import ExplainedModel, RecordedExplanation
 
 __all__ = [
     "METHODS",
-    "Account",
+    "Attribution",
+    "ExplainedModel",
+    "ExplanationInput",
+    "ExplanationReport",
     "Method",
-    "Recorded",
-    "Subject",
-    "Told",
-    "Voice",
-    "Windows",
+    "PlanOverrides",
+    "RecordedExplanation",
     "explain",
-    "open_subject",
+    "open_input",
 ]

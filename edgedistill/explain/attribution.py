@@ -12,8 +12,8 @@ import torch
 from edgedistill.attribution.gradients import completeness_gap, gradient_input, integrated_gradients
 from edgedistill.errors import UsageError
 from edgedistill.evaluation import metrics
-from edgedistill.explain.inputs import Subject
-from edgedistill.explain.models import Recorded, Voice, Who
+from edgedistill.explain.inputs import ExplanationInput
+from edgedistill.explain.models import ExplainedModel, RecordedExplanation, Role
 from edgedistill.saliency.occlusion import Explanation, time_map
 from edgedistill.saliency.occlusion import explain as occlude
 from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan
@@ -25,10 +25,10 @@ Progress = Callable[[str, int, int], None]  # what is being done, windows done, 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Attribution:
     """What one model says, and why."""
 
-    who: Who
+    role: Role
     name: str
     logits: Floats  # (K,)
     map: Floats  # signed, (T,): positive supports the explained class; in centered logits
@@ -48,23 +48,23 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class ExplanationReport:
     """One series with what its models say of it."""
 
-    subject: Subject
+    input: ExplanationInput
     method: Method
     target: int  # the explained class: the teacher's, or of a model alone its own
-    told: tuple[Told, ...]  # in the order of the voices
+    attributions: tuple[Attribution, ...]  # in the order of the voices
     pearson: float | None  # of two models' maps: over windows, or over values of gradients
 
-    def windows(self, told: Told, count: int) -> list[int]:
+    def windows(self, attribution: Attribution, count: int) -> list[int]:
         """Return the windows that matter most to a model, strongest first."""
-        order: list[int] = np.argsort(-np.abs(told.scores), kind="stable")[:count].tolist()
+        order: list[int] = np.argsort(-np.abs(attribution.scores), kind="stable")[:count].tolist()
         return order
 
     def to_json(self, count: int) -> dict[str, Any]:
         """Return the account, with each model's `count` strongest windows, as JSON-able values."""
-        subject = self.subject
+        subject = self.input
         return {
             "series": subject.origin,
             "index": subject.index,
@@ -74,127 +74,131 @@ class Account:
             "plan": subject.plan.to_dict(),
             "pearson": self.pearson,
             "notes": list(subject.notes),
-            "models": [self._told_json(told, count) for told in self.told],
+            "models": [self._attribution_json(told, count) for told in self.attributions],
         }
 
-    def _told_json(self, told: Told, count: int) -> dict[str, Any]:
-        names, plan = self.subject.class_names, self.subject.plan
+    def _attribution_json(self, attribution: Attribution, count: int) -> dict[str, Any]:
+        names, plan = self.input.class_names, self.input.plan
         return {
-            "who": told.who,
-            "name": told.name,
-            "prediction": names[told.prediction],
-            "probability": told.probability,
-            "logits": dict(zip(names, told.logits.tolist(), strict=True)),
-            "map": _summary(told.map),
-            "kl": None if told.kl is None else _summary(told.kl),
-            "completeness_gap": told.gap,
+            "who": attribution.role,
+            "name": attribution.name,
+            "prediction": names[attribution.prediction],
+            "probability": attribution.probability,
+            "logits": dict(zip(names, attribution.logits.tolist(), strict=True)),
+            "map": _summary(attribution.map),
+            "kl": None if attribution.kl is None else _summary(attribution.kl),
+            "completeness_gap": attribution.gap,
             "windows": [
                 {
                     "first_step": int(plan.starts[w]),
                     "last_step": int(plan.starts[w]) + plan.width - 1,
-                    "score": float(told.scores[w]),
-                    "kl": None if told.kl is None else float(told.kl[w]),
+                    "score": float(attribution.scores[w]),
+                    "kl": None if attribution.kl is None else float(attribution.kl[w]),
                 }
-                for w in self.windows(told, count)
+                for w in self.windows(attribution, count)
             ],
         }
 
 
-def explain(subject: Subject, method: Method, tell: Progress) -> Account:
+def explain(input_: ExplanationInput, method: Method, tell: Progress) -> ExplanationReport:
     """Ask every model of a subject for its answer and its reasons.
 
     Raises:
         UsageError: gradients of what has none, or integrated gradients from a local mean.
         EdgeDistillError: a model that cannot be used.
     """
-    told: list[Told] = []
+    attributions: list[Attribution] = []
     targets: Ints | None = None
-    for voice in subject.voices:
-        told.append(_asked(voice, subject, method, targets, tell))
+    for model in input_.models:
+        attributions.append(_attribute(model, input_, method, targets, tell))
         if targets is None:
-            targets = np.array([told[0].prediction])
-    return Account(
-        subject=subject,
+            targets = np.array([attributions[0].prediction])
+    return ExplanationReport(
+        input=input_,
         method=method,
-        target=told[0].prediction,
-        told=tuple(told),
-        pearson=_match(told, method) if len(told) == 2 else None,
+        target=attributions[0].prediction,
+        attributions=tuple(attributions),
+        pearson=_match(attributions, method) if len(attributions) == 2 else None,
     )
 
 
-def _match(told: list[Told], method: Method) -> float:
-    first, second = (t.scores if method == "occlusion" else t.map for t in told)
+def _match(attributions: list[Attribution], method: Method) -> float:
+    first, second = (t.scores if method == "occlusion" else t.map for t in attributions)
     return float(metrics.pearson(first[None], second[None])[0])
 
 
-def _asked(
-    voice: Voice | Recorded,
-    subject: Subject,
+def _attribute(
+    model: ExplainedModel | RecordedExplanation,
+    input_: ExplanationInput,
     method: Method,
     targets: Ints | None,
     tell: Progress,
-) -> Told:
+) -> Attribution:
     if method == "occlusion":
-        if isinstance(voice, Recorded):
-            return _of_windows(voice, voice.said, subject.plan)
-        said = _occluded(voice, subject, targets, tell)
-        return _of_windows(voice, said, subject.plan)
-    network = voice.network if isinstance(voice, Voice) else None
+        if isinstance(model, RecordedExplanation):
+            return _from_windows(model, model.explanation, input_.plan)
+        said = _occluded(model, input_, targets, tell)
+        return _from_windows(model, said, input_.plan)
+    network = model.network if isinstance(model, ExplainedModel) else None
     if network is None:
         raise UsageError(
-            f"--method {method} needs gradients, and the {voice.who} ({voice.name}) is no torch "
+            f"--method {method} needs gradients, and the {model.role} ({model.name}) is no torch "
             "module. Take --method occlusion."
         )
-    return _by_gradients(network, voice, subject, method, targets)
+    return _from_gradients(network, model, input_, method, targets)
 
 
-def _occluded(voice: Voice, subject: Subject, targets: Ints | None, tell: Progress) -> Explanation:
+def _occluded(
+    model: ExplainedModel, input_: ExplanationInput, targets: Ints | None, tell: Progress
+) -> Explanation:
     return occlude(
-        voice.logits,
-        subject.series,
-        subject.plan,
+        model.logits,
+        input_.series,
+        input_.plan,
         targets=targets,
-        changes=None if voice.network is None else voice.network.changes,
+        changes=None if model.network is None else model.network.changes,
         batch=None,
-        tell=lambda done, total: tell(f"ask the {voice.who}", done, total),
+        tell=lambda done, total: tell(f"ask the {model.role}", done, total),
     )
 
 
-def _of_windows(voice: Voice | Recorded, said: Explanation, plan: PerturbationPlan) -> Told:
-    return Told(
-        who=voice.who,
-        name=voice.name,
-        logits=said.logits[0],
-        map=time_map(said.signed, plan)[0],
-        scores=said.signed[0],
-        kl=said.kl[0],
+def _from_windows(
+    model: ExplainedModel | RecordedExplanation, explanation: Explanation, plan: PerturbationPlan
+) -> Attribution:
+    return Attribution(
+        role=model.role,
+        name=model.name,
+        logits=explanation.logits[0],
+        map=time_map(explanation.signed, plan)[0],
+        scores=explanation.signed[0],
+        kl=explanation.kl[0],
     )
 
 
-def _by_gradients(
+def _from_gradients(
     network: TorchTeacher,
-    voice: Voice | Recorded,
-    subject: Subject,
+    model: ExplainedModel | RecordedExplanation,
+    input_: ExplanationInput,
     method: Method,
     targets: Ints | None,
-) -> Told:
-    logits = network.logits(subject.series)
+) -> Attribution:
+    logits = network.logits(input_.series)
     first = next(network.module.parameters(), torch.empty(0))
-    series = torch.from_numpy(subject.series).to(first)
+    series = torch.from_numpy(input_.series).to(first)
     classes = torch.from_numpy(logits.argmax(axis=1) if targets is None else targets)
     classes, gap = classes.to(first.device), None
     if method == "gradient-input":
         found = gradient_input(network.module, series, classes)
     else:
-        baseline = _baseline(series, subject.plan)
+        baseline = _baseline(series, input_.plan)
         found = integrated_gradients(network.module, series, classes, baseline)
         gap = float(completeness_gap(network.module, series, classes, baseline, found))
     values: Floats = found.sum(dim=1)[0].float().cpu().numpy()
     sums = np.concatenate([[0], np.cumsum(values, dtype=np.float64)])
-    starts, width = subject.plan.starts, subject.plan.width
-    return Told(
-        who=voice.who,
-        name=voice.name,
+    starts, width = input_.plan.starts, input_.plan.width
+    return Attribution(
+        role=model.role,
+        name=model.name,
         logits=logits[0],
         map=values,
         scores=(sums[starts + width] - sums[starts]).astype(np.float32),

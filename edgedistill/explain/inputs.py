@@ -9,16 +9,16 @@ from edgedistill.bundle.reader import MANIFEST, Bundle, open_bundle
 from edgedistill.data import Prepared
 from edgedistill.errors import UsageError
 from edgedistill.explain.models import (
-    LOGITS_ALONE,
-    Recorded,
-    Voice,
-    Who,
-    asked,
+    LOGITS_ONLY,
+    ExplainedModel,
+    RecordedExplanation,
+    Role,
+    explained_model,
     named_teacher,
 )
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.artifacts import RECIPE, fitting, network_of, recorded_plan
+from edgedistill.pipeline.artifacts import RECIPE, check_plan_length, network_of, recorded_plan
 from edgedistill.pipeline.stages.data import prepare_data, read_source
 from edgedistill.pipeline.stages.evaluate import start_here
 from edgedistill.pipeline.stages.student import TRIALS
@@ -37,14 +37,14 @@ _ONLY_GOLDEN = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Windows:
+class PlanOverrides:
     """What a person wants otherwise than the plan has it; None leaves it."""
 
     width: int | None = None
     stride: int | None = None  # None beside a width: half of it
     baseline: Baseline | None = None
 
-    def of(self, plan: PerturbationPlan) -> PerturbationPlan:
+    def apply(self, plan: PerturbationPlan) -> PerturbationPlan:
         """Return the plan with these changes."""
         usual = plan.stride if self.width is None else max(1, self.width // 2)
         return replace(
@@ -56,7 +56,7 @@ class Windows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class ExplanationInput:
     """One series, who is asked about it, and how."""
 
     series: Floats  # (1, C, T), preprocessed
@@ -65,7 +65,7 @@ class Subject:
     label: str
     class_names: tuple[str, ...]
     plan: PerturbationPlan
-    voices: tuple[Voice | Recorded, ...]  # the teacher first, if it is there
+    models: tuple[ExplainedModel | RecordedExplanation, ...]  # the teacher first, if it is there
     notes: tuple[str, ...] = ()
 
 
@@ -78,15 +78,15 @@ class _Series:
     label: str
 
 
-def open_subject(
+def open_input(
     path: Path,
     index: int,
     *,
     recipe: Recipe | None = None,
     teacher: str | None = None,
     trust: bool = False,
-    windows: Windows | None = None,
-) -> Subject:
+    windows: PlanOverrides | None = None,
+) -> ExplanationInput:
     """Open a model, its teacher if there is one, and a series for them.
 
     Args:
@@ -104,80 +104,84 @@ def open_subject(
         DataError: data or a model that cannot be used, or that do not fit each other.
         IntegrityError: a bundle that cannot be trusted.
     """
-    windows = windows or Windows()
+    windows = windows or PlanOverrides()
     if not path.exists():
         raise UsageError(f"There is no {path}. Check the path.")
     if path.suffix.lower() == ".zip" or (path / MANIFEST).is_file():
         with open_bundle(path) as bundle:
-            return _of_bundle(bundle, index, recipe, teacher, trust, windows)
+            return _bundle_input(bundle, index, recipe, teacher, trust, windows)
     if recipe is None:
         raise UsageError(_NO_DATA)
     data = prepare_data(recipe)
     recorded = recorded_plan(path, *([] if teacher is None else [Path(teacher)]))
-    plan = windows.of(recorded or plan_of(recipe, data.train.x.shape[2]))
-    voice, own, notes = _opened(path, recipe, data, brought=teacher is not None)
+    plan = windows.apply(recorded or plan_of(recipe, data.train.x.shape[2]))
+    voice, own, notes = _open_models(path, recipe, data, has_own_teacher=teacher is not None)
     if teacher is not None:
         weights = recipe.teacher.weights
         own = named_teacher(teacher, data.class_names, data.train.x, weights, trust)
-        if voice.who == "model":
-            voice = replace(voice, who="student")
+        if voice.role == "model":
+            voice = replace(voice, role="student")
     chosen = _test_series(data, index)
-    return Subject(
+    return ExplanationInput(
         series=chosen.series,
         index=index,
         origin=chosen.origin,
         label=chosen.label,
         class_names=data.class_names,
-        plan=fitting(plan, data.train.x.shape[2]),
-        voices=(voice,) if own is None else (own, voice),
+        plan=check_plan_length(plan, data.train.x.shape[2]),
+        models=(voice,) if own is None else (own, voice),
         notes=notes,
     )
 
 
-def _opened(
-    path: Path, recipe: Recipe, data: Prepared, *, brought: bool
-) -> tuple[Voice, Voice | None, tuple[str, ...]]:
+def _open_models(
+    path: Path, recipe: Recipe, data: Prepared, *, has_own_teacher: bool
+) -> tuple[ExplainedModel, ExplainedModel | None, tuple[str, ...]]:
     """Return the model of a file or folder, the teacher of a run, and what is to be said."""
     own = data.class_names, data.train.x
     if path.suffix.lower() == ".onnx":
         found = OnnxTeacher(path, classes=len(data.class_names))
-        return Voice(who="model", name=path.name, logits=found.logits), None, ()
+        return ExplainedModel(role="model", name=path.name, logits=found.logits), None, ()
     if (path / RECIPE).is_file():
-        voice = asked("student", network_of(path / "student", *own))
-        if brought:
+        voice = explained_model("student", network_of(path / "student", *own))
+        if has_own_teacher:
             return voice, None, ()
         teacher = open_teacher(recipe, data, path / "teacher")
         if not teacher.can_explain:
-            return voice, None, (f"The teacher {LOGITS_ALONE} The student stands alone.",)
-        return voice, asked("teacher", teacher), ()
+            return voice, None, (f"The teacher {LOGITS_ONLY} The student stands alone.",)
+        return voice, explained_model("teacher", teacher), ()
     if (path / TEACHER_FACTS).is_file():
         name = read_json(path / TEACHER_FACTS)["name"]
         if not (path / networks.FACTS).is_file():
             raise UsageError(
                 f"{path} holds the answers of {name}, which was brought. Explain that model itself."
             )
-        return asked("student" if brought else "teacher", network_of(path, *own)), None, ()
+        return (
+            explained_model("student" if has_own_teacher else "teacher", network_of(path, *own)),
+            None,
+            (),
+        )
     if (path / networks.FACTS).is_file():
-        who: Who = "student" if (path / TRIALS).is_file() else "model"
-        return asked(who, network_of(path, *own)), None, ()
+        who: Role = "student" if (path / TRIALS).is_file() else "model"
+        return explained_model(who, network_of(path, *own)), None, ()
     raise UsageError(
         f"{path} is nothing that can be explained. Name an .onnx file, the folder of a run, a "
         "folder that `train` or `distill` wrote, or a bundle (a folder or a .zip)."
     )
 
 
-def _of_bundle(
+def _bundle_input(
     bundle: Bundle,
     index: int,
     recipe: Recipe | None,
     teacher: str | None,
     trust: bool,
-    windows: Windows,
-) -> Subject:
-    plan, names, model = windows.of(bundle.plan), bundle.class_names, bundle.model()
+    windows: PlanOverrides,
+) -> ExplanationInput:
+    plan, names, model = windows.apply(bundle.plan), bundle.class_names, bundle.model()
     chosen = _golden(bundle, index) if recipe is None else _raw_series(recipe, bundle, index)
-    student = Voice(who="student", name=model.name, logits=start_here(model).logits)
-    voices: tuple[Voice | Recorded, ...] = (student,)
+    student = ExplainedModel(role="student", name=model.name, logits=start_here(model).logits)
+    voices: tuple[ExplainedModel | RecordedExplanation, ...] = (student,)
     notes: tuple[str, ...] = ()
     if teacher is not None:
         weights = None if recipe is None else recipe.teacher.weights
@@ -186,14 +190,14 @@ def _of_bundle(
         voices = (_recorded_teacher(bundle, index), student)
     else:
         notes = (_ONLY_GOLDEN,)
-    return Subject(
+    return ExplanationInput(
         series=chosen.series,
         index=index,
         origin=chosen.origin,
         label=chosen.label,
         class_names=names,
         plan=plan,
-        voices=voices,
+        models=voices,
         notes=notes,
     )
 
@@ -208,10 +212,10 @@ def _golden(bundle: Bundle, index: int) -> _Series:
     )
 
 
-def _recorded_teacher(bundle: Bundle, index: int) -> Recorded:
+def _recorded_teacher(bundle: Bundle, index: int) -> RecordedExplanation:
     said, own = bundle.golden().teacher, slice(index, index + 1)
     found = Explanation(said.logits[own], said.kl[own], said.signed[own])
-    return Recorded(who="teacher", name="recorded in the bundle", said=found)
+    return RecordedExplanation(role="teacher", name="recorded in the bundle", explanation=found)
 
 
 def _raw_series(recipe: Recipe, bundle: Bundle, index: int) -> _Series:

@@ -12,32 +12,32 @@ from edgedistill.saliency.occlusion import Explanation, Predict
 from edgedistill.saliency.perturbation import Floats
 from edgedistill.teachers import Teacher, TorchTeacher, load
 
-Who = Literal["teacher", "student", "model"]
-LOGITS_ALONE = "is a file of logits, which cannot be asked about perturbed series."
+Role = Literal["teacher", "student", "model"]
+LOGITS_ONLY = "is a file of logits, which cannot be asked about perturbed series."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Voice:
+class ExplainedModel:
     """A model that can be asked."""
 
-    who: Who
+    role: Role
     name: str
     logits: Predict
     network: TorchTeacher | None = None  # where there are gradients, and a faster way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class RecordedExplanation:
     """What a teacher said that is not here."""
 
-    who: Who
+    role: Role
     name: str
-    said: Explanation  # of the one series, under the subject's plan
+    explanation: Explanation  # of the one series, under the subject's plan
 
 
 def named_teacher(
     spec: str, names: tuple[str, ...], series: Floats, weights: str | None, trust: bool
-) -> Voice:
+) -> ExplainedModel:
     """Return the teacher that a person names: as `train` takes it, or what `train` wrote.
 
     Args:
@@ -52,7 +52,7 @@ def named_teacher(
         DataError: it cannot be used, or not for these series.
     """
     if Path(spec).is_dir():
-        return asked("teacher", network_of(Path(spec), names, series, name=spec))
+        return explained_model("teacher", network_of(Path(spec), names, series, name=spec))
     found = load(
         spec,
         class_names=names,
@@ -61,11 +61,11 @@ def named_teacher(
         trust=trust,
     )
     if not found.can_explain:
-        raise UsageError(f"{spec} {LOGITS_ALONE} Name the model that gave them.")
-    return asked("teacher", found)
+        raise UsageError(f"{spec} {LOGITS_ONLY} Name the model that gave them.")
+    return explained_model("teacher", found)
 
 
-def asked(who: Who, teacher: Teacher) -> Voice:
+def explained_model(role: Role, teacher: Teacher) -> ExplainedModel:
     """Return a teacher, or a student in the same clothes, as a voice."""
     network = teacher if isinstance(teacher, TorchTeacher) else None
-    return Voice(who=who, name=teacher.name, logits=teacher.logits, network=network)
+    return ExplainedModel(role=role, name=teacher.name, logits=teacher.logits, network=network)

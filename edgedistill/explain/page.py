@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from edgedistill.explain import plot as drawing
-from edgedistill.explain.attribution import Account
+from edgedistill.explain.attribution import ExplanationReport
 from edgedistill.report import format as wording
 from edgedistill.report import html
 
 _TEMPLATE = "page.html.j2"
 
 
-def render(account: Account, windows: int) -> str:
+def render(report: ExplanationReport, windows: int) -> str:
     """Return the page of an account with each model's strongest windows; equal for equal ones."""
-    sentences = drawing.sentences(account)
-    (figure,) = html.drawn((drawing.svg(account), "Series and scores", " ".join(sentences[1:])))
+    sentences = drawing.captions(report)
+    (figure,) = html.drawn((drawing.svg(report), "Series and scores", " ".join(sentences[1:])))
     return html.template(_TEMPLATE, "edgedistill.explain").render(
-        account=account,
-        subject=account.subject,
+        report=report,
+        input=report.input,
         lead=sentences[0],
         figure=figure,
         windows=windows,

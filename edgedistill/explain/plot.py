@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgedistill.explain.attribution import Account, Told
+from edgedistill.explain.attribution import Attribution, ExplanationReport
 from edgedistill.report import figures
 from edgedistill.report.format import decimals, percent
 from edgedistill.report.svg import LIGHT, PAGE, Palette, set_style
@@ -43,24 +43,25 @@ _METHODS = {
 }
 
 
-def sentences(account: Account) -> list[str]:
+def captions(report: ExplanationReport) -> list[str]:
     """Return what the figure shows in words, a sentence each."""
-    subject, names = account.subject, account.subject.class_names
+    subject, names = report.input, report.input.class_names
     said = [
-        f"the {t.who} says {names[t.prediction]} ({percent(t.probability)})" for t in account.told
+        f"the {t.role} says {names[t.prediction]} ({percent(t.probability)})"
+        for t in report.attributions
     ]
     title = f"{subject.origin[0].upper()}{subject.origin[1:]}, of class {subject.label}: "
     found = [title + ", ".join(said) + "."]
-    why = f"A positive score supports class {names[account.target]}"
-    found.append(f"{why}, which the {account.told[0].who} predicts.")
-    if account.pearson is not None:
-        found.append(f"Pearson of the two maps: {decimals(account.pearson)}.")
+    why = f"A positive score supports class {names[report.target]}"
+    found.append(f"{why}, which the {report.attributions[0].role} predicts.")
+    if report.pearson is not None:
+        found.append(f"Pearson of the two maps: {decimals(report.pearson)}.")
     plan = subject.plan
-    if account.method == "occlusion":
+    if report.method == "occlusion":
         steps = f"{plan.width} steps, {plan.stride} apart"
         found.append(f"Windows of {steps}, are covered by {_COVERS[plan.baseline]}.")
     else:
-        found.append(f"{_METHODS[account.method]}.")
+        found.append(f"{_METHODS[report.method]}.")
     channels = subject.series.shape[1]
     if channels > MOST_CHANNELS:
         found.append(
@@ -69,25 +70,25 @@ def sentences(account: Account) -> list[str]:
     return [*found, *subject.notes]
 
 
-def svg(account: Account) -> str:
+def svg(report: ExplanationReport) -> str:
     """Return the figure for a page."""
     return draw_svg(
         "explanation",
-        lambda figure: _draw(figure, account, PAGE),
+        lambda figure: _draw(figure, report, PAGE),
         width=_WIDTH,
-        height=_height(account),
+        height=_height(report),
     )
 
 
-def png(account: Account) -> bytes:
+def png(report: ExplanationReport) -> bytes:
     """Return the figure with its words, for where there is no page around it."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    title, *rest = sentences(account)
+    title, *rest = captions(report)
     below = " ".join([*rest, _READING])
     words = [*textwrap.wrap(title, _LINE_LETTERS), *textwrap.wrap(below, _LINE_LETTERS)]
-    height = _height(account) + _LINE * len(words) + 8
+    height = _height(report) + _LINE * len(words) + 8
     stream = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         # A class may be named in letters that Matplotlib's own font lacks.
@@ -97,55 +98,57 @@ def png(account: Account) -> bytes:
         set_style("png", muted=LIGHT.muted, rule=LIGHT.rule)
         figure = Figure(figsize=(_WIDTH / 72, height / 72), layout="constrained")
         figure.suptitle("\n".join(words), x=0.01, ha="left", fontsize=11, color=LIGHT.ink)
-        _draw(figure, account, LIGHT)
+        _draw(figure, report, LIGHT)
         figure.savefig(
             stream, format="png", dpi=_DPI, facecolor=LIGHT.paper, metadata={"Software": None}
         )
     return stream.getvalue()
 
 
-def _height(account: Account) -> float:
-    return _SERIES + _REST + sum(_MAP + (_KL if t.kl is not None else 0) for t in account.told)
+def _height(report: ExplanationReport) -> float:
+    return (
+        _SERIES + _REST + sum(_MAP + (_KL if t.kl is not None else 0) for t in report.attributions)
+    )
 
 
-def _draw(figure: Figure, account: Account, colors: Palette) -> None:
+def _draw(figure: Figure, report: ExplanationReport, colors: Palette) -> None:
     heights: list[float] = [_SERIES]
-    for told in account.told:
+    for told in report.attributions:
         heights += [_MAP] if told.kl is None else [_MAP, _KL]
     axes = figure.subplots(len(heights), sharex=True, height_ratios=heights).tolist()
-    _draw_series(axes[0], account, colors)
+    _draw_series(axes[0], report, colors)
     rest = iter(axes[1:])
-    lowest = min(float(figures.unit(told.map.tolist()).min()) for told in account.told)
-    for told in account.told:
+    lowest = min(float(figures.unit(told.map.tolist()).min()) for told in report.attributions)
+    for told in report.attributions:
         _draw_map(next(rest), told, min(0.0, lowest), colors)
         if told.kl is not None:
-            _draw_kl(next(rest), told, account, colors)
+            _draw_kl(next(rest), told, report, colors)
     for each in axes:
         each.set_facecolor("none")
     for upper in axes[:-1]:
         upper.tick_params(axis="x", length=0)
         upper.spines["bottom"].set_visible(False)
     axes[-1].set_xlabel("time step")
-    axes[-1].set_xlim(-0.5, account.subject.plan.length - 0.5)
+    axes[-1].set_xlim(-0.5, report.input.plan.length - 0.5)
     figure.align_ylabels(axes)
 
 
-def _draw_series(axes: Axes, account: Account, colors: Palette) -> None:
-    channels = account.subject.series[0][:MOST_CHANNELS]
-    for told in account.told:
-        figures.shade(axes, figures.strongest(told.map.astype(np.float64)), colors.of(told.who))
+def _draw_series(axes: Axes, report: ExplanationReport, colors: Palette) -> None:
+    channels = report.input.series[0][:MOST_CHANNELS]
+    for told in report.attributions:
+        figures.shade(axes, figures.strongest(told.map.astype(np.float64)), colors.of(told.role))
     for channel, faint in zip(channels, np.linspace(1, 0.4, len(channels)), strict=True):
         axes.plot(channel, color=colors.ink, linewidth=1.3, alpha=float(faint))
     axes.set_ylabel("series")
     axes.locator_params(axis="y", nbins=3)
 
 
-def _draw_map(axes: Axes, told: Told, lowest: float, colors: Palette) -> None:
+def _draw_map(axes: Axes, attribution: Attribution, lowest: float, colors: Palette) -> None:
     """Draw a signed map scaled to its strongest step, what speaks against the class in gray."""
     values, steps, color = (
-        figures.unit(told.map.tolist()),
-        np.arange(len(told.map)),
-        colors.of(told.who),
+        figures.unit(attribution.map.tolist()),
+        np.arange(len(attribution.map)),
+        colors.of(attribution.role),
     )
     for where, fill in ((values > 0, color), (values < 0, colors.muted)):
         axes.fill_between(
@@ -155,21 +158,23 @@ def _draw_map(axes: Axes, told: Told, lowest: float, colors: Palette) -> None:
     axes.plot(steps, values, color=color, linewidth=1.5)
     axes.set_ylim(lowest - 0.1, 1.1)  # the same for both, so that they compare
     axes.set_yticks([])
-    axes.set_ylabel(told.who, color=color)
+    axes.set_ylabel(attribution.role, color=color)
 
 
-def _draw_kl(axes: Axes, told: Told, account: Account, colors: Palette) -> None:
+def _draw_kl(
+    axes: Axes, attribution: Attribution, report: ExplanationReport, colors: Palette
+) -> None:
     """Draw each window's KL as a line as wide as the window."""
-    plan, scores = account.subject.plan, np.asarray(told.kl)
+    plan, scores = report.input.plan, np.asarray(attribution.kl)
     axes.hlines(
         scores,
         plan.starts - 0.5,
         plan.starts + plan.width - 0.5,
-        color=colors.of(told.who),
+        color=colors.of(attribution.role),
         linewidth=1.5,
     )
     peak = float(scores.max())
     room = 0.15 * (peak if peak > 0 else 1)
     axes.set_ylim(-room, peak + room)
     axes.set_yticks([])
-    axes.set_ylabel("KL", color=colors.of(told.who))
+    axes.set_ylabel("KL", color=colors.of(attribution.role))

@@ -16,15 +16,15 @@ from edgedistill.teachers import TorchTeacher
 RECIPE = "recipe.yaml"  # of a run
 
 
-def recorded_plan(*places: Path) -> PerturbationPlan | None:
+def recorded_plan(*folders: Path) -> PerturbationPlan | None:
     """Return the plan of the first run, or folder of a teacher, that was asked under one."""
-    for folder in (folder for place in places for folder in (place / "teacher", place)):
+    for folder in (folder for place in folders for folder in (place / "teacher", place)):
         if (folder / TEACHER_FACTS).is_file():
             return PerturbationPlan.from_dict(read_json(folder / TEACHER_FACTS)["plan"])
     return None
 
 
-def fitting(plan: PerturbationPlan, length: int) -> PerturbationPlan:
+def check_plan_length(plan: PerturbationPlan, length: int) -> PerturbationPlan:
     """Return a plan if it is of series of this length, in steps; else refuse it.
 
     Raises:

@@ -12,18 +12,18 @@ import torch
 from edgedistill.attribution.gradients import gradient_input, integrated_gradients
 from edgedistill.errors import UsageError
 from edgedistill.evaluation import metrics
-from edgedistill.explain import Windows, explain, open_subject
+from edgedistill.explain import PlanOverrides, explain, open_input
 from edgedistill.saliency import occlusion
 
 
 @pytest.fixture(scope="module")
 def subject(run, recipe):
-    return open_subject(run, 2, recipe=recipe)
+    return open_input(run, 2, recipe=recipe)
 
 
 @pytest.fixture
 def bundled(run):
-    return open_subject(run / "result" / "bundle.zip", 2)
+    return open_input(run / "result" / "bundle.zip", 2)
 
 
 def _silent(what, done, total):
@@ -36,10 +36,10 @@ def test_occlusion_agrees_with_asking_about_every_copy(subject):
 
     teacher, student = (
         occlusion.explain(voice.logits, subject.series, subject.plan, targets=targets)
-        for voice, targets in zip(subject.voices, (None, np.array([account.target])), strict=True)
+        for voice, targets in zip(subject.models, (None, np.array([account.target])), strict=True)
     )
     assert account.target == teacher.logits.argmax()
-    for told, said in zip(account.told, (teacher, student), strict=True):
+    for told, said in zip(account.attributions, (teacher, student), strict=True):
         np.testing.assert_allclose(told.scores, said.signed[0], rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose(told.kl, said.kl[0], rtol=1e-2, atol=1e-5)
         np.testing.assert_allclose(
@@ -54,10 +54,10 @@ def test_recorded_maps_are_taken_as_they_are(bundled):
     """The model of the bundle is asked about the class that its teacher named."""
     account = explain(bundled, "occlusion", _silent)
 
-    teacher = bundled.voices[0].said
-    np.testing.assert_array_equal(account.told[0].scores, teacher.signed[0])
+    teacher = bundled.models[0].explanation
+    np.testing.assert_array_equal(account.attributions[0].scores, teacher.signed[0])
     assert account.target == teacher.logits.argmax()
-    assert account.told[1].kl is not None
+    assert account.attributions[1].kl is not None
 
 
 @pytest.mark.parametrize("method", ["gradient-input", "integrated-gradients"])
@@ -67,7 +67,7 @@ def test_gradients_are_those_of_the_module(subject, method):
 
     series = torch.from_numpy(subject.series)
     targets = torch.tensor([account.target])
-    for told, voice in zip(account.told, subject.voices, strict=True):
+    for told, voice in zip(account.attributions, subject.models, strict=True):
         module = voice.network.module
         if method == "gradient-input":
             expected = gradient_input(module, series, targets)
@@ -80,7 +80,7 @@ def test_gradients_are_those_of_the_module(subject, method):
         np.testing.assert_allclose(told.scores, windows, rtol=1e-4, atol=1e-6)
         assert told.kl is None
         assert (told.gap is None) == (method == "gradient-input")
-    first, second = account.told
+    first, second = account.attributions
     assert account.pearson == pytest.approx(metrics.pearson(first.map[None], second.map[None])[0])
 
 
@@ -88,9 +88,9 @@ def test_integrated_gradients_start_from_the_baseline_of_the_plan(run, recipe):
     """Zero, or the mean of each channel; a local mean is none for the whole series."""
 
     def ask(baseline):
-        asked = open_subject(run, 2, recipe=recipe, windows=Windows(baseline=baseline))
+        asked = open_input(run, 2, recipe=recipe, windows=PlanOverrides(baseline=baseline))
         shifted = replace(asked, series=asked.series + 1)  # normalized, it has a mean of zero
-        return explain(shifted, "integrated-gradients", _silent).told[0].map
+        return explain(shifted, "integrated-gradients", _silent).attributions[0].map
 
     assert np.abs(ask("zero") - ask("mean")).max() > 1e-4
     with pytest.raises(UsageError, match="Take --baseline mean or zero"):
@@ -99,17 +99,17 @@ def test_integrated_gradients_start_from_the_baseline_of_the_plan(run, recipe):
 
 def test_a_model_alone_is_held_against_nothing(run, recipe):
     """It explains its own class."""
-    alone = open_subject(run / "model" / "student.onnx", 0, recipe=recipe)
+    alone = open_input(run / "model" / "student.onnx", 0, recipe=recipe)
 
     account = explain(alone, "occlusion", _silent)
 
     assert account.pearson is None
-    assert account.target == account.told[0].prediction
+    assert account.target == account.attributions[0].prediction
 
 
 def test_models_without_gradients_are_refused(run, recipe, bundled):
     """An ONNX file, and a teacher that is only recorded; the message says what to take."""
-    alone = open_subject(run / "model" / "student.onnx", 0, recipe=recipe)
+    alone = open_input(run / "model" / "student.onnx", 0, recipe=recipe)
 
     with pytest.raises(UsageError, match=r"the model \(student\.onnx\) is no torch module"):
         explain(alone, "gradient-input", _silent)
@@ -131,7 +131,7 @@ def test_progress_is_told_for_each_model(subject):
 def test_strongest_windows_come_first(subject):
     """By size, whatever the sign."""
     account = explain(subject, "occlusion", _silent)
-    told = account.told[0]
+    told = account.attributions[0]
 
     order = account.windows(told, 3)
 
@@ -147,7 +147,7 @@ def test_json_says_what_the_account_holds(subject, method):
 
     values = json.loads(json.dumps(account.to_json(2), allow_nan=False))
 
-    told, window = account.told[1], account.windows(account.told[1], 1)[0]
+    told, window = account.attributions[1], account.windows(account.attributions[1], 1)[0]
     student = values["models"][1]
     assert values["explained_class"] == subject.class_names[account.target]
     assert student["map"]["count"] == subject.plan.length

@@ -9,7 +9,7 @@ import pytest
 
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.errors import ShapeError, UsageError
-from edgedistill.explain import Recorded, Voice, Windows, open_subject
+from edgedistill.explain import ExplainedModel, PlanOverrides, RecordedExplanation, open_input
 from edgedistill.io.archives import unpack
 from edgedistill.io.files import read_json, write_json
 from edgedistill.pipeline.stages.data import prepare_data
@@ -23,15 +23,15 @@ def data(recipe):
 
 
 def _whos(subject):
-    return [voice.who for voice in subject.voices]
+    return [voice.role for voice in subject.models]
 
 
 def test_a_run_brings_teacher_student_and_plan(run, recipe, data):
     """Both are networks with gradients; the series is of the test split."""
-    subject = open_subject(run, 3, recipe=recipe)
+    subject = open_input(run, 3, recipe=recipe)
 
     assert _whos(subject) == ["teacher", "student"]
-    assert all(isinstance(v, Voice) and v.network is not None for v in subject.voices)
+    assert all(isinstance(v, ExplainedModel) and v.network is not None for v in subject.models)
     np.testing.assert_array_equal(subject.series, data.test.x[3:4])
     assert subject.label == data.class_names[data.test.y[3]]
     assert subject.origin == "test series 3 of ItalyPowerDemand"
@@ -44,33 +44,33 @@ def test_a_run_brings_teacher_student_and_plan(run, recipe, data):
 )
 def test_a_part_of_a_run_stands_alone(run, recipe, place, whos):
     """The teacher's folder, the student's, an exported file."""
-    assert _whos(open_subject(run / place, 0, recipe=recipe)) == whos
+    assert _whos(open_input(run / place, 0, recipe=recipe)) == whos
 
 
 @pytest.mark.parametrize("place", ["student", "model/student.onnx", "teacher", "."])
 @pytest.mark.parametrize("teacher", ["teacher", "variants/ort-fp32.onnx"])
 def test_a_teacher_stands_first(run, recipe, place, teacher):
     """A folder that `train` wrote, or anything that `train` takes; whatever it is held against."""
-    subject = open_subject(run / place, 0, recipe=recipe, teacher=str(run / teacher))
+    subject = open_input(run / place, 0, recipe=recipe, teacher=str(run / teacher))
 
     assert _whos(subject) == ["teacher", "student"]
-    assert teacher.rpartition("/")[2] in subject.voices[0].name
+    assert teacher.rpartition("/")[2] in subject.models[0].name
 
 
 def test_a_bundle_brings_golden_series_and_what_was_said_of_them(run):
     """The teacher is recorded; only the model is asked."""
     path = run / "result" / "bundle.zip"
 
-    subject = open_subject(path, 5)
+    subject = open_input(path, 5)
 
     with open_bundle(path) as bundle:
         golden = bundle.golden()
         assert subject.plan == bundle.plan
-    teacher, student = subject.voices
-    assert isinstance(teacher, Recorded)
-    np.testing.assert_array_equal(teacher.said.signed, golden.teacher.signed[5:6])
+    teacher, student = subject.models
+    assert isinstance(teacher, RecordedExplanation)
+    np.testing.assert_array_equal(teacher.explanation.signed, golden.teacher.signed[5:6])
     np.testing.assert_array_equal(subject.series, golden.series[5:6])
-    assert isinstance(student, Voice)
+    assert isinstance(student, ExplainedModel)
     np.testing.assert_allclose(
         student.logits(subject.series), golden.student.logits[5:6], rtol=1e-4, atol=1e-4
     )
@@ -80,12 +80,12 @@ def test_an_unpacked_bundle_is_a_bundle(run, tmp_path):
     """A folder with a manifest."""
     unpack(run / "result" / "bundle.zip", tmp_path / "bundle")
 
-    assert _whos(open_subject(tmp_path / "bundle", 0)) == ["teacher", "student"]
+    assert _whos(open_input(tmp_path / "bundle", 0)) == ["teacher", "student"]
 
 
 def test_a_bundle_prepares_other_series_itself(run, recipe, data):
     """With data, the index counts their test series, and nobody recorded a teacher's maps."""
-    subject = open_subject(run / "result" / "bundle.zip", 3, recipe=recipe)
+    subject = open_input(run / "result" / "bundle.zip", 3, recipe=recipe)
 
     np.testing.assert_allclose(subject.series, data.test.x[3:4], rtol=1e-6)
     assert subject.label == data.class_names[data.test.y[3]]
@@ -95,7 +95,7 @@ def test_a_bundle_prepares_other_series_itself(run, recipe, data):
 
 def test_recorded_maps_are_not_held_against_another_plan(run):
     """Their windows are others."""
-    subject = open_subject(run / "result" / "bundle.zip", 0, windows=Windows(width=5))
+    subject = open_input(run / "result" / "bundle.zip", 0, windows=PlanOverrides(width=5))
 
     assert _whos(subject) == ["student"]
     assert subject.plan.width == 5
@@ -104,12 +104,15 @@ def test_recorded_maps_are_not_held_against_another_plan(run):
 
 def test_a_teacher_beside_a_bundle_is_asked(run):
     """Instead of the recorded one, so under any plan."""
-    subject = open_subject(
-        run / "result" / "bundle.zip", 0, teacher=str(run / "teacher"), windows=Windows(width=5)
+    subject = open_input(
+        run / "result" / "bundle.zip",
+        0,
+        teacher=str(run / "teacher"),
+        windows=PlanOverrides(width=5),
     )
 
     assert _whos(subject) == ["teacher", "student"]
-    assert isinstance(subject.voices[0], Voice)
+    assert isinstance(subject.models[0], ExplainedModel)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +128,7 @@ def test_a_teacher_beside_a_bundle_is_asked(run):
 )
 def test_windows_change_what_is_named(asked, expected):
     """Without a stride, windows of another width overlap by half."""
-    plan = Windows(**asked).of(default_plan(96))
+    plan = PlanOverrides(**asked).apply(default_plan(96))
 
     assert (plan.width, plan.stride, plan.baseline) == expected
 
@@ -142,7 +145,7 @@ def test_a_teacher_that_is_a_file_of_logits_leaves_the_student_alone(run, recipe
     write_json(folder / "teacher" / "teacher.json", {**facts, "source": str(source)})
     teacher = recipe.teacher.model_copy(update={"source": str(source)})
 
-    subject = open_subject(folder, 0, recipe=recipe.model_copy(update={"teacher": teacher}))
+    subject = open_input(folder, 0, recipe=recipe.model_copy(update={"teacher": teacher}))
 
     assert _whos(subject) == ["student"]
     assert "file of logits" in subject.notes[0]
@@ -157,26 +160,26 @@ def test_a_brought_teacher_is_not_in_its_folder(run, recipe, tmp_path):
     )
 
     with pytest.raises(UsageError, match=r"answers of x\.onnx, which was brought"):
-        open_subject(folder, 0, recipe=recipe)
+        open_input(folder, 0, recipe=recipe)
 
 
 @pytest.mark.parametrize("index", [-1, 8])
 def test_a_series_that_is_not_there_is_told(run, recipe, index):
     """With how many there are, from 0."""
     with pytest.raises(UsageError, match=rf"no series {index}: 8 golden .* Choose 0 to 7"):
-        open_subject(run / "result" / "bundle.zip", index)
+        open_input(run / "result" / "bundle.zip", index)
     with pytest.raises(UsageError, match="no series 999: 30 test series in ItalyPowerDemand"):
-        open_subject(run, 999, recipe=recipe)
+        open_input(run, 999, recipe=recipe)
 
 
 def test_what_is_no_model_is_told(run, recipe, tmp_path):
     """A path that leads nowhere, a folder of another stage, and a missing --data."""
     with pytest.raises(UsageError, match=r"There is no .*none\.onnx"):
-        open_subject(tmp_path / "none.onnx", 0, recipe=recipe)
+        open_input(tmp_path / "none.onnx", 0, recipe=recipe)
     with pytest.raises(UsageError, match=r"model is nothing that can be explained"):
-        open_subject(run / "model", 0, recipe=recipe)
+        open_input(run / "model", 0, recipe=recipe)
     with pytest.raises(UsageError, match="Name the data whose test series"):
-        open_subject(run / "student", 0)
+        open_input(run / "student", 0)
 
 
 def test_a_plan_of_other_series_is_refused(run, tmp_path):
@@ -188,4 +191,4 @@ def test_a_plan_of_other_series_is_refused(run, tmp_path):
         write_json(tmp_path / "run" / name / "model.json", {**facts, "length": 30})
 
     with pytest.raises(ShapeError, match=r"plan is of series of 24 steps; these have 30"):
-        open_subject(tmp_path / "run", 0, recipe=longer)
+        open_input(tmp_path / "run", 0, recipe=longer)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgedistill.errors import ModelError, ShapeError, UsageError
-from edgedistill.explain.models import asked, named_teacher
+from edgedistill.explain.models import explained_model, named_teacher
 from edgedistill.pipeline.artifacts import network_of
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.recipe import recipe as config
@@ -24,9 +24,9 @@ def _named(spec, data, **changes):
 
 def test_a_network_answers_and_has_gradients(run, data):
     """Under the name of its folder."""
-    voice = asked("student", network_of(run / "student", data.class_names, data.test.x))
+    voice = explained_model("student", network_of(run / "student", data.class_names, data.test.x))
 
-    assert (voice.who, voice.name) == ("student", "student")
+    assert (voice.role, voice.name) == ("student", "student")
     assert voice.network is not None
     assert voice.logits(data.test.x).shape == (len(data.test.x), 2)
 
@@ -35,7 +35,7 @@ def test_a_folder_and_a_file_name_a_teacher(run, data):
     """Only the folder's network has gradients."""
     folder, file = (_named(run / place, data) for place in ("teacher", "model/student.onnx"))
 
-    assert (folder.who, file.who) == ("teacher", "teacher")
+    assert (folder.role, file.role) == ("teacher", "teacher")
     assert folder.network is not None
     assert file.network is None
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgedistill.explain import explain, open_subject
+from edgedistill.explain import explain, open_input
 from edgedistill.explain.page import render
 from edgedistill.report import format as wording
 
@@ -16,7 +16,7 @@ EVIL = "<script>alert('x')</script>"
 
 @pytest.fixture(scope="module")
 def account(run, recipe):
-    return explain(open_subject(run, 2, recipe=recipe), "occlusion", lambda *_: None)
+    return explain(open_input(run, 2, recipe=recipe), "occlusion", lambda *_: None)
 
 
 def test_page_holds_figure_and_windows(account):
@@ -25,10 +25,10 @@ def test_page_holds_figure_and_windows(account):
 
     assert page.count("<svg") == 1
     assert page.count('<tr><th scope="row">') == 6
-    for told in account.told:
+    for told in account.attributions:
         strongest = account.windows(told, 1)[0]
         assert wording.decimals(float(told.scores[strongest])) in page
-        assert f"{told.who.capitalize()}: " in page
+        assert f"{told.role.capitalize()}: " in page
     assert render(account, 3) == page
 
 
@@ -41,9 +41,9 @@ def test_page_fetches_nothing(account):
 
 def test_names_are_text(account):
     """A class may be called anything."""
-    subject = replace(account.subject, class_names=(EVIL, EVIL), label=EVIL, origin=EVIL)
+    subject = replace(account.input, class_names=(EVIL, EVIL), label=EVIL, origin=EVIL)
 
-    page = render(replace(account, subject=subject), 3)
+    page = render(replace(account, input=subject), 3)
 
     assert "<script" not in page
     assert "&lt;script&gt;" in page
@@ -51,7 +51,7 @@ def test_names_are_text(account):
 
 def test_gradients_have_no_kl(run, recipe):
     """Neither a column nor an explanation of it."""
-    subject = open_subject(run, 2, recipe=recipe)
+    subject = open_input(run, 2, recipe=recipe)
 
     page = render(explain(subject, "gradient-input", lambda *_: None), 3)
 

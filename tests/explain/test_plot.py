@@ -10,14 +10,14 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from edgedistill.explain import explain, open_subject
+from edgedistill.explain import explain, open_input
 from edgedistill.explain import plot as drawing
 from edgedistill.report.svg import LIGHT
 
 
 @pytest.fixture(scope="module")
 def account(run, recipe):
-    return explain(open_subject(run, 2, recipe=recipe), "occlusion", lambda *_: None)
+    return explain(open_input(run, 2, recipe=recipe), "occlusion", lambda *_: None)
 
 
 def _colors(picture):
@@ -46,7 +46,7 @@ def test_a_png_shows_both_models_on_paper(account):
 
 def test_a_model_alone_has_no_other_color(account):
     """So the test above can fail."""
-    alone = replace(account, told=account.told[1:], pearson=None)
+    alone = replace(account, attributions=account.attributions[1:], pearson=None)
 
     picture = drawing.png(alone)
 
@@ -77,22 +77,22 @@ def test_a_figure_of_the_page_is_whole_and_has_its_colors(account):
 
 def test_channels_that_are_not_drawn_are_told(account):
     """Six channels are more than can be told apart."""
-    subject = account.subject
+    subject = account.input
     many = replace(subject, series=np.repeat(subject.series, 6, axis=1))
 
-    assert not any("channels;" in s for s in drawing.sentences(account))
-    told = drawing.sentences(replace(account, subject=many))
+    assert not any("channels;" in s for s in drawing.captions(account))
+    told = drawing.captions(replace(account, input=many))
     assert "Drawn are the first 4 of 6 channels; the scores are of all." in told
-    assert drawing.png(replace(account, subject=many)).startswith(b"\x89PNG")
+    assert drawing.png(replace(account, input=many)).startswith(b"\x89PNG")
 
 
 def test_sentences_say_who_says_what(account):
     """The series, its class, both predictions, the explained class, and how alike the maps are."""
-    title, *rest = drawing.sentences(account)
+    title, *rest = drawing.captions(account)
 
-    names = account.subject.class_names
-    said = names[account.told[0].prediction]
-    assert title.startswith(f"Test series 2 of ItalyPowerDemand, of class {account.subject.label}")
+    names = account.input.class_names
+    said = names[account.attributions[0].prediction]
+    assert title.startswith(f"Test series 2 of ItalyPowerDemand, of class {account.input.label}")
     assert f"the teacher says {said} (" in title
     assert f"supports class {said}, which the teacher predicts" in rest[0]
     assert rest[1].startswith("Pearson of the two maps: ")
@@ -101,16 +101,19 @@ def test_sentences_say_who_says_what(account):
 
 def test_gradients_are_called_what_they_are(run, recipe):
     """They have no KL, and are not taken for occlusion."""
-    subject = open_subject(run, 2, recipe=recipe)
+    subject = open_input(run, 2, recipe=recipe)
 
     account = explain(subject, "integrated-gradients", lambda *_: None)
 
-    assert any("another quantity than occlusion" in s for s in drawing.sentences(account))
+    assert any("another quantity than occlusion" in s for s in drawing.captions(account))
     assert ">KL<" not in drawing.svg(account)
 
 
 def test_flat_maps_are_drawn(account):
     """A model that reacts to nothing has a map too."""
-    flat = [replace(t, map=np.zeros_like(t.map), kl=np.zeros_like(t.scores)) for t in account.told]
+    flat = [
+        replace(t, map=np.zeros_like(t.map), kl=np.zeros_like(t.scores))
+        for t in account.attributions
+    ]
 
-    assert drawing.png(replace(account, told=tuple(flat))).startswith(b"\x89PNG")
+    assert drawing.png(replace(account, attributions=tuple(flat))).startswith(b"\x89PNG")

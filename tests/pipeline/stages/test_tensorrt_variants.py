@@ -10,7 +10,7 @@ import pytest
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.errors import ContractError
 from edgedistill.evaluation.contract import Contract
-from edgedistill.explain.inputs import open_subject
+from edgedistill.explain.inputs import open_input
 from edgedistill.optimize.emulation import Emulation
 from edgedistill.pipeline.stages.bundle import write_bundle
 from edgedistill.pipeline.stages.evaluate import Outcome, measure_all
@@ -96,7 +96,7 @@ def test_the_bundle_holds_them(outcome, tmp_path):
         assert {m.runtime for m in bundle.models} == {"tensorrt", "onnxruntime"}
         assert bundle.contract.max_latency_p95_ms == 1000
         golden = bundle.golden().series[0]
-    student = open_subject(path, 0).voices[-1]  # what `explain` asks, here by emulation
+    student = open_input(path, 0).models[-1]  # what `explain` asks, here by emulation
     expected = outcome.variants["trt-bf16"].measured.said.logits
     row = np.flatnonzero((outcome.data.test.x == golden).all(axis=(1, 2)))[0]
     np.testing.assert_allclose(student.logits(golden[None])[0], expected[row], atol=1e-5)

@@ -50,7 +50,7 @@ def compare(a: Path, b: Path, as_json: bool, **asked: Any) -> int:
     from edgedistill.cli.output import print_json
     from edgedistill.errors import VerificationError
 
-    origin, found = _compared(a, b, **asked)
+    origin, found = _compare(a, b, **asked)
     if as_json:
         print_json({"a": str(a), "b": str(b), "origin": origin, **found.to_json()})
     else:
@@ -58,7 +58,7 @@ def compare(a: Path, b: Path, as_json: bool, **asked: Any) -> int:
     return 0 if found.alike else VerificationError.exit_code
 
 
-def _compared(
+def _compare(
     a: Path,
     b: Path,
     *,
@@ -74,11 +74,11 @@ def _compared(
     """Return what the models were asked about, and what was found."""
     from edgedistill.cli.output import progress
     from edgedistill.compare import comparison
-    from edgedistill.compare.inputs import open_opponents
+    from edgedistill.compare.inputs import open_comparison
 
     recipe = recipe_of([a, b], data, test, settings)
     with (
-        open_opponents(a, b, models=(model_a, model_b), recipe=recipe, count=series) as opened,
+        open_comparison(a, b, models=(model_a, model_b), recipe=recipe, count=series) as opened,
         progress() as tell,
     ):
         found = comparison.compare(
@@ -93,30 +93,30 @@ def _compared(
     return opened.origin, found
 
 
-def _print(origin: str, found: Comparison) -> None:
+def _print(origin: str, comparison: Comparison) -> None:
     from edgedistill.cli.output import print_rows
 
     print_rows(
         f"B against A on {origin}",
-        ("", "measured", "95 % interval", f"allowed in {found.precision.upper()}"),
-        _measures(found),
+        ("", "measured", "95 % interval", f"allowed in {comparison.precision.upper()}"),
+        _measures(comparison),
     )
-    if found.layers:
+    if comparison.layers:
         print_rows(
             "Layers, in the order of A",
             ("node", "operator", "relative error", "added here", ""),
-            [_layer(layer) for layer in found.layers],
+            [_layer(layer) for layer in comparison.layers],
         )
-    for sentence in _sentences(found):
+    for sentence in _notes(comparison):
         click.echo(sentence)
-    verdict = "alike" if found.alike else f"they diverge: {'; '.join(found.reasons)}"
+    verdict = "alike" if comparison.alike else f"they diverge: {'; '.join(comparison.reasons)}"
     click.echo(f"\nverdict: {verdict}")
 
 
-def _measures(found: Comparison) -> list[tuple[str, str, str, str]]:
+def _measures(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     from edgedistill.report.format import decimals, percent
 
-    outputs, allowed = found.outputs, found.tolerance
+    outputs, allowed = comparison.outputs, comparison.tolerance
     logits = "" if allowed.logits is None else f"{allowed.logits:g} at most"
     agreement = "" if allowed.agreement is None else f"{percent(allowed.agreement)} at least"
     saliency = "" if allowed.saliency is None else f"{allowed.saliency:g} at least"
@@ -144,21 +144,21 @@ def _layer(layer: LayerError) -> tuple[str, ...]:
     return layer.node, layer.operator, f"{layer.error:.2g}", added, ": ".join(words)
 
 
-def _sentences(found: Comparison) -> list[str]:
-    said = list(found.notes)
-    first = found.first
+def _notes(comparison: Comparison) -> list[str]:
+    said = list(comparison.notes)
+    first = comparison.first
     if first is not None:
         said.append(
-            f"The first layer beyond {found.tolerance.layers:g} is {first.node} "
+            f"The first layer beyond {comparison.tolerance.layers:g} is {first.node} "
             f"({first.operator}), with {first.error:.2g}."
         )
-    elif found.layers:
-        rest = "No other" if any(layer.other for layer in found.layers) else "No"
-        said.append(f"{rest} layer is beyond {found.tolerance.layers:g}.")
-    worst = [f"{layer.node} ({layer.added:.2g})" for layer in found.worst(_WORST)]
+    elif comparison.layers:
+        rest = "No other" if any(layer.other for layer in comparison.layers) else "No"
+        said.append(f"{rest} layer is beyond {comparison.tolerance.layers:g}.")
+    worst = [f"{layer.node} ({layer.added:.2g})" for layer in comparison.worst(_WORST)]
     if worst:
         said.append(f"Most error is added by {', '.join(worst)}.")
-    for letter, names in zip("AB", found.alone, strict=True):
+    for letter, names in zip("AB", comparison.alone, strict=True):
         if names:
             more = ", …" if len(names) > _ALONE else ""
             said.append(

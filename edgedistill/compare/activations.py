@@ -17,7 +17,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from edgedistill.compare.subgraph import between, part, reads
+from edgedistill.compare.subgraph import node_inputs, nodes_between, subgraph
 from edgedistill.errors import ModelError
 from edgedistill.optimize.emulation import emulated
 from edgedistill.optimize.execution import REFUSALS, Floats, runner
@@ -104,23 +104,23 @@ class Network:
             plumbing = self._makers[name].op_type in _PLUMBING
             if (plumbing and name != self.output) or (read == self.output != name):
                 continue
-            shape = self._measured(name, batch, length) if shape is None else shape
+            shape = self._measured_shape(name, batch, length) if shape is None else shape
             node = self._names.get(maker.output[0]) or maker.output[0]
             found.append(
                 Layer(name=name, read=read, node=node, operator=maker.op_type, shape=shape)
             )
         return found
 
-    def sources(self, value: str, known: Collection[str]) -> set[str]:
+    def sources(self, value: str, available: Collection[str]) -> set[str]:
         """Return the nearest of the known values, the input among them, that one is made from."""
-        return between(self._model, {*known, self.input} - {value}, [value])[0]
+        return nodes_between(self._model, {*available, self.input} - {value}, [value])[0]
 
-    def reader(self, values: Sequence[str], known: Collection[str] = ()) -> Reader:
+    def reader(self, values: Sequence[str], available: Collection[str] = ()) -> Reader:
         """Return what computes some values from others that are given.
 
         Args:
             values: to compute.
-            known: values to start from instead of the series, where they lead there.
+            available: values to start from instead of the series, where they lead there.
 
         Returns:
             A function of the given values by name, the series as those of the model's input, to
@@ -129,12 +129,12 @@ class Network:
         Raises:
             ModelError: ONNX Runtime cannot run this part; also when the function is called.
         """
-        starts, nodes = between(self._model, {*known, self.input} - set(values), values)
-        session = _session(part(self._model, sorted(starts), nodes, values), self.name)
+        starts, nodes = nodes_between(self._model, {*available, self.input} - set(values), values)
+        session = _session(subgraph(self._model, sorted(starts), nodes, values), self.name)
 
         def read(feeds: Feeds) -> list[Floats]:
             given = zip(session.get_inputs(), sorted(starts), strict=True)
-            with _explained(self.name):
+            with _translate_errors(self.name):
                 found: list[Floats] = session.run(
                     None, {place.name: feeds[name] for place, name in given}
                 )
@@ -142,7 +142,7 @@ class Network:
 
         return read
 
-    def held(self, value: str) -> Range | None:
+    def quantizer_range(self, value: str) -> Range | None:
         """Return what the quantizer in front of a value can hold; None without one scale for it."""
         node = self._makers.get(value)
         if node is None or node.op_type != "DequantizeLinear" or len(node.input) < 3:
@@ -163,7 +163,7 @@ class Network:
         whole.CopyFrom(self._model)
         reached = {self.input}
         for node in whole.graph.node:
-            if reached & set(reads(node)):
+            if reached & set(node_inputs(node)):
                 reached.update(filter(None, node.output))
         names = [n for node in whole.graph.node for n in node.output if n in reached]
         del whole.graph.output[:]
@@ -178,7 +178,7 @@ class Network:
                 found[value.name] = tuple(value.shape) if known else None
         return found
 
-    def _measured(self, value: str, batch: int, shape: tuple[int, int]) -> tuple[int, ...]:
+    def _measured_shape(self, value: str, batch: int, shape: tuple[int, int]) -> tuple[int, ...]:
         """Return the shape of a value by computing it."""
         blank = np.zeros((batch, *shape), dtype=np.float32)
         return self.reader([value])({self.input: blank})[0].shape
@@ -192,7 +192,7 @@ class Network:
 
     def _read_of(self, value: str) -> str:
         """Return what all readers of a value get, if that is one cast or quantized form of it."""
-        readers = [node for node in self._model.graph.node if value in reads(node)]
+        readers = [node for node in self._model.graph.node if value in node_inputs(node)]
         if value == self.output or len(readers) != 1:
             return value
         if readers[0].op_type in ("Cast", "Identity"):
@@ -200,7 +200,7 @@ class Network:
         if readers[0].op_type != "QuantizeLinear":
             return value
         whole = readers[0].output[0]
-        return next((n.output[0] for n in self._model.graph.node if whole in reads(n)), value)
+        return next((n.output[0] for n in self._model.graph.node if whole in node_inputs(n)), value)
 
 
 def _halves(model: onnx.ModelProto) -> list[str]:
@@ -226,12 +226,12 @@ def _session(model: onnx.ModelProto, name: str) -> onnxruntime.InferenceSession:
     options.log_severity_level = _SILENT
     options.enable_cpu_mem_arena = False
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    with _explained(name):
+    with _translate_errors(name):
         return exact_session(model, options)
 
 
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
+def _translate_errors(name: str) -> Iterator[None]:
     try:
         yield
     except REFUSALS as error:

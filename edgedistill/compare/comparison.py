@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgedistill.compare.activations import Network
-from edgedistill.compare.layer_errors import Bench, LayerError
+from edgedistill.compare.layer_errors import LayerComparer, LayerError
 from edgedistill.compare.pairing import How, Pairing, pair
 from edgedistill.compare.tolerance import PRECISIONS, TOLERANCES, Tolerance
 from edgedistill.errors import ModelError, ShapeError
@@ -36,7 +36,7 @@ _BY_ORDER = "The two share no names of layers, so these were paired in their ord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Side:
+class ComparedModel:
     """One of the two models."""
 
     name: str
@@ -102,8 +102,8 @@ def _silent(what: str, done: int, total: int) -> None:
 
 
 def compare(
-    first: Side,
-    second: Side,
+    first: ComparedModel,
+    second: ComparedModel,
     series: Floats,
     plan: PerturbationPlan,
     *,
@@ -145,20 +145,20 @@ def compare(
         paired_by=pairing.how,
         layers=layers,
         alone=pairing.alone,
-        reasons=_broken(outputs, layers, allowed),
+        reasons=_violations(outputs, layers, allowed),
         notes=notes,
     )
 
 
 def _outputs(
-    first: Side,
-    second: Side,
+    first: ComparedModel,
+    second: ComparedModel,
     series: Floats,
     plan: PerturbationPlan,
     memory_bytes: int,
     tell: Tell,
 ) -> Outputs:
-    one, other = _answers(first, series), _answers(second, series)
+    one, other = _logits(first, series), _logits(second, series)
     if one.shape != other.shape:
         raise ShapeError(
             f"{first.name} gives logits of shape {one.shape}, {second.name} of {other.shape}. "
@@ -201,18 +201,18 @@ def _outputs(
     )
 
 
-def _answers(side: Side, series: Floats) -> Floats:
+def _logits(model: ComparedModel, series: Floats) -> Floats:
     """Return logits, (N, K), asked for in small batches: series may be long."""
     starts = range(0, len(series), _BATCH)
-    found: Floats = np.concatenate([side.logits(series[i : i + _BATCH]) for i in starts])
+    found: Floats = np.concatenate([model.logits(series[i : i + _BATCH]) for i in starts])
     return found
 
 
 def _layers(
-    first: Side,
-    second: Side,
+    first: ComparedModel,
+    second: ComparedModel,
     series: Floats,
-    allowed: Tolerance,
+    tolerance: Tolerance,
     memory_bytes: int,
     tell: Tell,
 ) -> tuple[Pairing, tuple[LayerError, ...], tuple[str, ...]]:
@@ -230,7 +230,7 @@ def _layers(
         return pairing, (), (_UNPAIRED,)
     if pairing.batch is not None and len(series) < pairing.batch:
         return pairing, (), (_FEW_SERIES.format(pairing.batch, len(series)),)
-    bench = Bench(
+    bench = LayerComparer(
         first=first.network,
         second=second.network,
         pairing=pairing,
@@ -239,26 +239,33 @@ def _layers(
         tell=partial(tell, "compare layers"),
     )
     notes = (_BY_ORDER,) if pairing.how == "order" else ()
-    return pairing, bench.weigh(allowed.layers), notes
+    return pairing, bench.layer_errors(tolerance.layers), notes
 
 
-def _broken(outputs: Outputs, layers: Sequence[LayerError], allowed: Tolerance) -> tuple[str, ...]:
+def _violations(
+    outputs: Outputs, layers: Sequence[LayerError], tolerance: Tolerance
+) -> tuple[str, ...]:
     """Return why the two are not alike, in words."""
     found = []
-    if allowed.logits is not None and not outputs.logit_error <= allowed.logits:
+    if tolerance.logits is not None and not outputs.logit_error <= tolerance.logits:
         found.append(
-            f"a logit differs by {outputs.logit_error:.3g} of the largest; {allowed.logits:g} is "
+            f"a logit differs by {outputs.logit_error:.3g} of the largest; {tolerance.logits:g} is "
             "allowed"
         )
-    if allowed.agreement is not None and outputs.agreement.value < allowed.agreement:
+    if tolerance.agreement is not None and outputs.agreement.value < tolerance.agreement:
         found.append(
             f"they name the same class for {outputs.agreement.value:.1%} of the series; "
-            f"{allowed.agreement:.0%} is needed"
+            f"{tolerance.agreement:.0%} is needed"
         )
     pearson = outputs.saliency_pearson
-    if allowed.saliency is not None and pearson is not None and pearson.value < allowed.saliency:
+    if (
+        tolerance.saliency is not None
+        and pearson is not None
+        and pearson.value < tolerance.saliency
+    ):
         found.append(
-            f"their saliency maps correlate by {pearson.value:.3f}; {allowed.saliency:g} is needed"
+            f"their saliency maps correlate by {pearson.value:.3f}; {tolerance.saliency:g} is "
+            "needed"
         )
     if not np.isfinite(outputs.logit_error):
         found.append("B gives logits that are infinite or NaN")
@@ -266,11 +273,11 @@ def _broken(outputs: Outputs, layers: Sequence[LayerError], allowed: Tolerance) 
     return tuple(found)
 
 
-def _check_shape(side: Side, series: Floats) -> None:
-    wanted = side.network.shape if side.network is not None else series.shape[1:]
+def _check_shape(model: ComparedModel, series: Floats) -> None:
+    wanted = model.network.shape if model.network is not None else series.shape[1:]
     if any(size not in (None, have) for size, have in zip(wanted, series.shape[1:], strict=True)):
         raise ShapeError(
-            f"{side.name} takes series of (C, T) {wanted}; these are {series.shape[1:]}. Compare "
+            f"{model.name} takes series of (C, T) {wanted}; these are {series.shape[1:]}. Compare "
             "models of the same series, and name the data that they were made for."
         )
 

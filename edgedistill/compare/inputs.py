@@ -12,7 +12,7 @@ import numpy as np
 
 from edgedistill.bundle.reader import MANIFEST, Bundle, open_bundle
 from edgedistill.compare.activations import Network
-from edgedistill.compare.comparison import Side
+from edgedistill.compare.comparison import ComparedModel
 from edgedistill.compare.tolerance import precision_in
 from edgedistill.device.runtime import start
 from edgedistill.errors import UsageError
@@ -37,18 +37,18 @@ _NO_DATA = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opponents:
+class ComparisonInput:
     """Two models, and what they are asked about."""
 
-    first: Side
-    second: Side
+    first: ComparedModel
+    second: ComparedModel
     series: Floats  # (N, C, T), preprocessed
     origin: str  # such as "30 test series of ItalyPowerDemand"
     plan: PerturbationPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ground:
+class _SharedInput:
     """What both models are asked about."""
 
     series: Floats
@@ -58,14 +58,14 @@ class _Ground:
 
 
 @contextmanager
-def open_opponents(
+def open_comparison(
     first: Path,
     second: Path,
     *,
     models: tuple[str | None, str | None] = (None, None),
     recipe: Recipe | None = None,
     count: int = SERIES,
-) -> Iterator[Opponents]:
+) -> Iterator[ComparisonInput]:
     """Open two models and series for them; what had to be unpacked or exported goes afterwards.
 
     Args:
@@ -89,17 +89,17 @@ def open_opponents(
         for path, found, model in zip((first, second), opened, models, strict=True):
             if model is not None and not isinstance(found, Bundle):
                 raise UsageError(f"{path} is no bundle, so it has no model {model!r} to choose.")
-        ground = _ground(opened, recipe, count)
+        ground = _shared_input(opened, recipe, count)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgedistill-")))
         sides = tuple(
-            _of_bundle(path, found, model)
+            _bundle_model(path, found, model)
             if isinstance(found, Bundle)
-            else _side(found, ground, scratch / f"{letter}.onnx")
+            else _compared_model(found, ground, scratch / f"{letter}.onnx")
             for path, found, model, letter in zip(
                 (first, second), opened, models, "ab", strict=True
             )
         )
-        yield Opponents(
+        yield ComparisonInput(
             first=sides[0],
             second=sides[1],
             series=ground.series,
@@ -116,18 +116,20 @@ def _unpacked(path: Path, stack: ExitStack) -> Bundle | Path:
     return path
 
 
-def _ground(opened: tuple[Bundle | Path, ...], recipe: Recipe | None, count: int) -> _Ground:
+def _shared_input(
+    bundles: tuple[Bundle | Path, ...], recipe: Recipe | None, count: int
+) -> _SharedInput:
     """Return the series of the first bundle, as it prepares them, or else of the recipe."""
-    bundle = next((found for found in opened if isinstance(found, Bundle)), None)
+    bundle = next((found for found in bundles if isinstance(found, Bundle)), None)
     if bundle is not None:
-        return _of_own(bundle, recipe, count)
+        return _own_series(bundle, recipe, count)
     if recipe is None:
         raise UsageError(_NO_DATA)
     data = prepare_data(recipe)
     length = data.test.x.shape[2]
-    recorded = recorded_plan(*(found for found in opened if isinstance(found, Path)))
-    series = data.test.x[_spread(len(data.test.x), count)]
-    return _Ground(
+    recorded = recorded_plan(*(found for found in bundles if isinstance(found, Path)))
+    series = data.test.x[_evenly_spaced(len(data.test.x), count)]
+    return _SharedInput(
         series=series,
         origin=f"{len(series)} test series of {data.name}",
         class_names=data.class_names,
@@ -135,18 +137,18 @@ def _ground(opened: tuple[Bundle | Path, ...], recipe: Recipe | None, count: int
     )
 
 
-def _of_own(bundle: Bundle, recipe: Recipe | None, count: int) -> _Ground:
+def _own_series(bundle: Bundle, recipe: Recipe | None, count: int) -> _SharedInput:
     if recipe is None:
         series = bundle.golden().series
-        series = series[_spread(len(series), count)]
+        series = series[_evenly_spaced(len(series), count)]
         origin = f"golden series of {bundle.name}"
     else:
         source = read_source(recipe)
         raw, split = (source.train, "") if source.test is None else (source.test, "test ")
-        rows = _spread(len(raw.labels), count)
+        rows = _evenly_spaced(len(raw.labels), count)
         series = bundle.preprocessing.apply([raw.series[row] for row in rows])
         origin = f"{split}series of {source.name}"
-    return _Ground(
+    return _SharedInput(
         series=series,
         origin=f"{len(series)} {origin}",
         class_names=bundle.class_names,
@@ -154,12 +156,12 @@ def _of_own(bundle: Bundle, recipe: Recipe | None, count: int) -> _Ground:
     )
 
 
-def _of_bundle(path: Path, bundle: Bundle, name: str | None) -> Side:
+def _bundle_model(path: Path, bundle: Bundle, name: str | None) -> ComparedModel:
     """Return a model as ONNX Runtime runs it here; one for TensorRT as its device rounds."""
     model = bundle.model(name)
     network = Network(model.path) if model.path.suffix == ".onnx" else None
     emulate = network is not None and model.runtime != OrtRuntime.name
-    return Side(
+    return ComparedModel(
         name=f"{path}, {model.name}",
         logits=network.logits if network is not None and emulate else start(model).logits,
         network=network,
@@ -167,11 +169,13 @@ def _of_bundle(path: Path, bundle: Bundle, name: str | None) -> Side:
     )
 
 
-def _side(path: Path, ground: _Ground, scratch: Path) -> Side:
+def _compared_model(path: Path, shared: _SharedInput, scratch: Path) -> ComparedModel:
     """Return the model of a file or folder; `scratch` takes the export of a torch module."""
     if path.suffix.lower() == ".onnx":
         file = Network(path)
-        return Side(name=str(path), logits=file.logits, network=file, precision=file.precision)
+        return ComparedModel(
+            name=str(path), logits=file.logits, network=file, precision=file.precision
+        )
     if path.suffix.lower() == Path(engines.PLAN).suffix:
         return _engine(path)
     folder = path / "student" if (path / RECIPE).is_file() else path
@@ -181,23 +185,23 @@ def _side(path: Path, ground: _Ground, scratch: Path) -> Side:
             "folder with a network that `train` or `distill` wrote, a bundle (a folder or a .zip), "
             "or an engine.plan that a board built."
         )
-    network = network_of(folder, ground.class_names, ground.series)
-    export(network.module, scratch, ground.series[:_EXPORT_SERIES])
-    return Side(
+    network = network_of(folder, shared.class_names, shared.series)
+    export(network.module, scratch, shared.series[:_EXPORT_SERIES])
+    return ComparedModel(
         name=str(path), logits=network.logits, changes=network.changes, network=Network(scratch)
     )
 
 
-def _engine(path: Path) -> Side:
+def _engine(path: Path) -> ComparedModel:
     """Return an engine, in the precision that stands in the name of the file it was built from."""
     engine = engines.read(path)
-    return Side(
+    return ComparedModel(
         name=str(path),
         logits=TensorRtRuntime(engine).logits,
         precision=precision_in(engine.model),
     )
 
 
-def _spread(total: int, count: int) -> list[int]:
+def _evenly_spaced(total: int, count: int) -> list[int]:
     """Return at most `count` of `total` indices, evenly apart: sets are often sorted by class."""
     return [int(row) for row in np.linspace(0, total - 1, min(count, total))]

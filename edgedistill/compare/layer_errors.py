@@ -33,7 +33,7 @@ class Sums:
 
     values: int = 0
     squared: float = 0.0  # of the first model
-    missed: float = 0.0  # of the differences
+    squared_error: float = 0.0  # of the differences
     infinite: int = 0  # values that are not finite in the second model, and are in the first
     outside: int = 0  # values of the first model beyond what the second can hold
     low: float = math.inf  # of the first model
@@ -45,27 +45,29 @@ class Sums:
         if self.infinite:
             return math.inf
         if self.squared == 0:
-            return math.inf if self.missed else 0.0
-        return math.sqrt(self.missed / self.squared)
+            return math.inf if self.squared_error else 0.0
+        return math.sqrt(self.squared_error / self.squared)
 
-    def add(self, first: Floats, second: Floats, held: Range | None = None) -> None:
+    def add(self, first: Floats, second: Floats, quantizer_range: Range | None = None) -> None:
         """Add the values of some series, and hold the first's against what the second can hold."""
         a, b = first.reshape(-1), second.reshape(-1)
         for start in range(0, a.size, _BLOCK):
-            self._add(a[start : start + _BLOCK], b[start : start + _BLOCK], held)
+            self._add(a[start : start + _BLOCK], b[start : start + _BLOCK], quantizer_range)
 
-    def _add(self, first: Floats, second: Floats, held: Range | None) -> None:
+    def _add(self, first: Floats, second: Floats, quantizer_range: Range | None) -> None:
         usable = np.isfinite(first) & np.isfinite(second)
         a, b = first[usable].astype(np.float64), second[usable].astype(np.float64)
         self.values += first.size
         difference = b - a
         self.squared += float(a @ a)
-        self.missed += float(difference @ difference)
+        self.squared_error += float(difference @ difference)
         self.infinite += int((np.isfinite(first) & ~np.isfinite(second)).sum())
         self.low = min(self.low, float(a.min(initial=math.inf)))
         self.high = max(self.high, float(a.max(initial=-math.inf)))
-        if held is not None:
-            beyond = (a < held.low - held.step / 2) | (a > held.high + held.step / 2)
+        if quantizer_range is not None:
+            beyond = (a < quantizer_range.low - quantizer_range.step / 2) | (
+                a > quantizer_range.high + quantizer_range.step / 2
+            )
             self.outside += int(beyond.sum())
 
 
@@ -94,7 +96,7 @@ class _Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
+class LayerComparer:
     """Two models, series for them, and what may be held."""
 
     first: Network
@@ -104,7 +106,7 @@ class Bench:
     memory_bytes: int
     tell: Tell  # hears how many layers are done
 
-    def weigh(self, tolerance: float) -> tuple[LayerError, ...]:
+    def layer_errors(self, tolerance: float) -> tuple[LayerError, ...]:
         """Return how far each layer is off, what it adds, and why if that can be read off.
 
         Args:
@@ -114,9 +116,9 @@ class Bench:
             ConfigError: the bound does not hold one layer, and what it reads, on one batch.
             ModelError: a model cannot be run.
         """
-        sums = self.accumulated()
+        sums = self.accumulated_errors()
         beyond = {name for name, found in sums.items() if found.error > tolerance}
-        added = self._added_by_true_names(beyond, tolerance)
+        added = self._added_errors_by_value(beyond, tolerance)
         return tuple(
             LayerError(
                 node=pair.first.node,
@@ -127,12 +129,12 @@ class Bench:
                 added=added[name].error if name in added else None,
                 beyond=name in beyond,
                 other=name not in added,
-                reason=_reason(found, self.second.held(pair.second.read)),
+                reason=_reason(found, self.second.quantizer_range(pair.second.read)),
             )
             for pair, (name, found) in zip(self.pairing.pairs, sums.items(), strict=True)
         )
 
-    def accumulated(self) -> dict[str, Sums]:
+    def accumulated_errors(self) -> dict[str, Sums]:
         """Return how far each layer is off when both models start from the series."""
         pairs = self.pairing.pairs
         steps = [
@@ -151,7 +153,7 @@ class Bench:
                 self._add_both(group, one, other, part, found)
         return found
 
-    def added(self, pairs: Sequence[Pair]) -> dict[str, Sums]:
+    def added_errors(self, pairs: Sequence[Pair]) -> dict[str, Sums]:
         """Return how far each layer of the second is off on what the first computed before it.
 
         Args:
@@ -170,7 +172,7 @@ class Bench:
                 del values  # before those of the next chunk are computed
         return found
 
-    def _added_by_true_names(self, beyond: set[str], tolerance: float) -> dict[str, Sums]:
+    def _added_errors_by_value(self, beyond: set[str], tolerance: float) -> dict[str, Sums]:
         """Return what layers add, without those whose name stands for another value.
 
         Such as a concatenation, before or behind the batch norm that was folded into what it
@@ -179,7 +181,7 @@ class Bench:
         """
         kept = list(self.pairing.pairs)
         while True:
-            added = self.added(kept)
+            added = self.added_errors(kept)
             broken = {name for name, found in added.items() if found.error > tolerance} - beyond
             read_by = readers(kept, self.second)
             other = {name for name in beyond & set(read_by) if broken & set(read_by[name])}
@@ -187,10 +189,10 @@ class Bench:
                 return added
             kept = [pair for pair in kept if pair.first.name not in other]
 
-    def _step(self, pair: Pair, known: Mapping[str, Pair]) -> _Step:
+    def _step(self, pair: Pair, available: Mapping[str, Pair]) -> _Step:
         """Return what comparing a layer on the first model's values holds."""
-        sources = sorted(self.second.sources(pair.second.read, known))
-        before = tuple(known[name] for name in sources if name in known)
+        sources = sorted(self.second.sources(pair.second.read, available))
+        before = tuple(available[name] for name in sources if name in available)
         costs = {(FIRST, p.first.read): p.size for p in (pair, *before)}
         return _Step(pair, before, {**costs, (SECOND, pair.second.read): pair.size})
 
@@ -199,12 +201,12 @@ class Bench:
     ) -> None:
         values = one({self.first.input: part}), other({self.second.input: part})
         for step, a, b in zip(group, *values, strict=True):
-            to[step.pair.first.name].add(a, b, self.second.held(step.pair.second.read))
+            to[step.pair.first.name].add(a, b, self.second.quantizer_range(step.pair.second.read))
 
     def _add_own(
         self, step: _Step, read: Reader, values: Feeds, part: Floats, to: dict[str, Sums]
     ) -> None:
-        feeds = {pair.second.read: pair.fitted(values[pair.first.read]) for pair in step.before}
+        feeds = {pair.second.read: pair.match_axes(values[pair.first.read]) for pair in step.before}
         (own,) = read({**feeds, self.second.input: part})
         to[step.pair.first.name].add(values[step.pair.first.read], own)
 
@@ -246,17 +248,17 @@ def _bytes(steps: Sequence[_Step]) -> int:
     return ITEM_BYTES * sum(together.values())
 
 
-def _reason(found: Sums, held: Range | None) -> str | None:
+def _reason(sums: Sums, quantizer_range: Range | None) -> str | None:
     """Return why a layer differs, if its values tell."""
-    if found.infinite:
-        return f"{found.infinite} of {found.values} values are infinite or NaN in B alone"
-    if held is None or not found.values:
+    if sums.infinite:
+        return f"{sums.infinite} of {sums.values} values are infinite or NaN in B alone"
+    if quantizer_range is None or not sums.values:
         return None
-    share, steps = found.outside / found.values, (found.high - found.low) / held.step
+    share, steps = sums.outside / sums.values, (sums.high - sums.low) / quantizer_range.step
     if share > _OUTSIDE:
         return (
-            f"{share:.1%} of A's values lie beyond {held.low:.3g} to {held.high:.3g}, all that B's "
-            "8 bits hold"
+            f"{share:.1%} of A's values lie beyond {quantizer_range.low:.3g} to "
+            f"{quantizer_range.high:.3g}, all that B's 8 bits hold"
         )
     if 0 < steps < _FEW_STEPS:
         return f"A's values span {steps:.1f} steps of B's 8 bits, which have 255"

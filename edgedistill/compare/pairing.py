@@ -23,7 +23,7 @@ class Pair:
     second: Layer
     size: int  # values a series
 
-    def fitted(self, value: Floats) -> Floats:
+    def match_axes(self, value: Floats) -> Floats:
         """Return a value of the first with the axes of one step that the second has."""
         long = iter(
             size for size, usual in zip(value.shape, self.first.shape, strict=True) if usual != 1

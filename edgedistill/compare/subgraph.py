@@ -8,13 +8,16 @@ import onnx
 from onnx import TensorProto, helper
 
 
-def reads(node: onnx.NodeProto) -> list[str]:
+def node_inputs(node: onnx.NodeProto) -> list[str]:
     """Return the names of all that a node reads, the graphs inside it included."""
     inner = [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
-    return [*filter(None, node.input), *(n for g in inner for one in g.node for n in reads(one))]
+    return [
+        *filter(None, node.input),
+        *(n for g in inner for one in g.node for n in node_inputs(one)),
+    ]
 
 
-def between(
+def nodes_between(
     model: onnx.ModelProto, starts: Collection[str], values: Sequence[str]
 ) -> tuple[set[str], list[onnx.NodeProto]]:
     """Return which of the starts lead to some values, and the nodes between, in their order."""
@@ -23,7 +26,7 @@ def between(
     while ahead:
         name = ahead.pop()
         if name not in starts and name in makers:
-            new = set(reads(makers[name])) - seen
+            new = set(node_inputs(makers[name])) - seen
             seen |= new
             ahead += new
     used = seen & set(starts)
@@ -31,7 +34,7 @@ def between(
     return used, [node for node in model.graph.node if needed & set(node.output)]
 
 
-def part(
+def subgraph(
     model: onnx.ModelProto,
     starts: Sequence[str],
     nodes: Sequence[onnx.NodeProto],
@@ -45,7 +48,7 @@ def part(
         nodes: in the order of the graph.
         values: names of values; the outputs, in this order.
     """
-    needed = {*values, *(name for node in nodes for name in reads(node))}
+    needed = {*values, *(name for node in nodes for name in node_inputs(node))}
     result = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
     result.graph.name = "part"
     result.graph.node.extend(nodes)

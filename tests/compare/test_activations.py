@@ -98,7 +98,7 @@ def test_a_quantized_value_is_what_its_readers_get(student, series, opened):
     network = opened(to_int8(fold(load(student("fcn"))), series))
     layers = {layer.name: layer for layer in network.layers(2, (1, 60))}
     relu = layers["relu"]
-    held = network.held(relu.read)
+    held = network.quantizer_range(relu.read)
 
     (value,) = network.reader([relu.read])({network.input: series})
 
@@ -111,7 +111,7 @@ def test_a_quantized_value_is_what_its_readers_get(student, series, opened):
     assert 0 <= value.min() <= value.max() <= held.high * (1 + 1e-6)
     np.testing.assert_allclose(value / held.step, np.round(value / held.step), atol=1e-3)
     assert layers["logits"].operator == "Gemm"
-    assert network.held("relu") is None
+    assert network.quantizer_range("relu") is None
 
 
 def test_a_dynamic_lstm_is_int8(student, series, opened):

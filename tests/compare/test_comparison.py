@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from edgedistill.compare.activations import Network
-from edgedistill.compare.comparison import Side, compare
+from edgedistill.compare.comparison import ComparedModel, compare
 from edgedistill.compare.tolerance import TOLERANCES, Tolerance
 from edgedistill.errors import ModelError, ShapeError
 from edgedistill.evaluation import metrics
@@ -41,7 +41,9 @@ g (float[N, 1, 4] series) => (float[N, 4] logits)
 
 def side(path):
     network = Network(path)
-    return Side(name=path.name, logits=network.logits, network=network, precision=network.precision)
+    return ComparedModel(
+        name=path.name, logits=network.logits, network=network, precision=network.precision
+    )
 
 
 @pytest.fixture
@@ -191,7 +193,7 @@ def test_overflow_of_half_precision_is_told(opened, rng):
 def test_logits_that_are_not_finite(student, series):
     """In the second they are a finding, in the first there is nothing to compare with."""
     sound = side(student("fcn"))
-    broken = Side(name="broken", logits=lambda x: np.full((len(x), 2), np.nan, np.float32))
+    broken = ComparedModel(name="broken", logits=lambda x: np.full((len(x), 2), np.nan, np.float32))
 
     found = compare(sound, broken, series, PLAN)
 
@@ -231,7 +233,7 @@ def test_models_of_other_structure_have_outputs_alone(student, series):
 def test_a_model_without_layers_has_outputs_alone(student, series):
     """As an engine."""
     first = side(student("fcn"))
-    engine = Side(name="engine.plan", logits=first.logits)
+    engine = ComparedModel(name="engine.plan", logits=first.logits)
 
     found = compare(first, engine, series, PLAN)
 
@@ -275,7 +277,7 @@ def test_other_series_are_refused(student, series):
 def test_other_classes_are_refused(student, series):
     """With the shapes of both."""
     first = side(student("fcn"))
-    three = Side(name="three", logits=lambda x: np.zeros((len(x), 3), np.float32))
+    three = ComparedModel(name="three", logits=lambda x: np.zeros((len(x), 3), np.float32))
 
     with pytest.raises(ShapeError, match=r"fcn\.onnx gives .* \(40, 2\), three of \(40, 3\)"):
         compare(first, three, series, PLAN)

@@ -10,7 +10,7 @@ import pytest
 
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.compare.comparison import compare
-from edgedistill.compare.inputs import open_opponents
+from edgedistill.compare.inputs import open_comparison
 from edgedistill.errors import IntegrityError, MachineError, ModelError, ShapeError, UsageError
 from edgedistill.io.files import read_json
 from edgedistill.pipeline.stages.data import prepare_data
@@ -26,7 +26,7 @@ def data(recipe):
 @pytest.mark.parametrize("first", [".", "student", "teacher", "variants/ort-fp32.onnx"])
 def test_files_and_folders_are_opened_with_layers(run, recipe, data, first):
     """A run stands for its student; torch networks are exported for their layers."""
-    with open_opponents(run / first, run / "model" / "student.onnx", recipe=recipe) as found:
+    with open_comparison(run / first, run / "model" / "student.onnx", recipe=recipe) as found:
         pair = found.first, found.second
 
         assert all(side.network is not None for side in pair)
@@ -43,13 +43,13 @@ def test_the_plan_of_a_run_is_taken(run, recipe):
     """Its teacher was asked under it."""
     plan = read_json(run / "teacher" / "teacher.json")["plan"]
 
-    with open_opponents(run, run / "model" / "student.onnx", recipe=recipe) as found:
+    with open_comparison(run, run / "model" / "student.onnx", recipe=recipe) as found:
         assert found.plan.to_dict() == plan
 
 
 def test_an_exported_student_is_alike(run, recipe):
     """Torch against the file, through all that a comparison does."""
-    with open_opponents(run, run / "model" / "student.onnx", recipe=recipe) as found:
+    with open_comparison(run, run / "model" / "student.onnx", recipe=recipe) as found:
         result = compare(found.first, found.second, found.series, found.plan)
 
     assert result.alike
@@ -61,7 +61,7 @@ def test_a_bundle_brings_golden_series(run):
     """Its chosen model, or the one that is named; no data are needed."""
     path = run / "result" / "bundle.zip"
 
-    with open_opponents(path, path, models=(None, "ort-fp32")) as found:
+    with open_comparison(path, path, models=(None, "ort-fp32")) as found:
         result = compare(found.first, found.second, found.series, found.plan)
 
     with open_bundle(path) as bundle:
@@ -75,7 +75,7 @@ def test_a_bundle_brings_golden_series(run):
 
 def test_a_bundle_prepares_other_series_itself(run, recipe, data):
     """And the other model, whatever it is, is asked about the same."""
-    with open_opponents(run / "student", run / "result" / "bundle.zip", recipe=recipe) as found:
+    with open_comparison(run / "student", run / "result" / "bundle.zip", recipe=recipe) as found:
         assert found.origin == "30 test series of ItalyPowerDemand"
 
     np.testing.assert_allclose(found.series, data.test.x, rtol=1e-6)
@@ -85,7 +85,7 @@ def test_few_series_are_taken_from_everywhere(run, recipe, data):
     """Sets are often sorted by class."""
     onnx = run / "model" / "student.onnx"
 
-    with open_opponents(onnx, onnx, recipe=recipe, count=3) as found:
+    with open_comparison(onnx, onnx, recipe=recipe, count=3) as found:
         assert found.origin == "3 test series of ItalyPowerDemand"
 
     np.testing.assert_array_equal(found.series, data.test.x[[0, 14, 29]])
@@ -110,7 +110,7 @@ def test_what_cannot_be_opened(run, recipe, tmp_path, first, options, error, say
 
     with (
         pytest.raises(error, match=says),
-        open_opponents(path, run / "model" / "student.onnx", recipe=recipe, **options),
+        open_comparison(path, run / "model" / "student.onnx", recipe=recipe, **options),
     ):
         pass
 
@@ -119,7 +119,7 @@ def test_files_need_data(run):
     """Random series would show nothing."""
     path = run / "model" / "student.onnx"
 
-    with pytest.raises(UsageError, match="Name the data whose"), open_opponents(path, path):
+    with pytest.raises(UsageError, match="Name the data whose"), open_comparison(path, path):
         pass
 
 
@@ -130,11 +130,11 @@ def test_models_of_other_series_are_refused(run):
 
     with (
         pytest.raises(ShapeError, match=r"1 channels, 24 steps and 2 classes; .* 1, 20 and 2"),
-        open_opponents(run / "student", path, recipe=recipe),
+        open_comparison(run / "student", path, recipe=recipe),
     ):
         pass
     with (
-        open_opponents(path, path, recipe=recipe) as found,
+        open_comparison(path, path, recipe=recipe) as found,
         pytest.raises(ShapeError, match=r"takes series of \(C, T\) \(1, 24\); these are \(1, 20\)"),
     ):
         compare(found.first, found.second, found.series, found.plan)
@@ -145,7 +145,7 @@ def test_a_bundle_that_was_changed_is_not_opened(run, recipe, tmp_path):
     path = tmp_path / "bundle.zip"
     path.write_bytes((run / "result" / "bundle.zip").read_bytes()[:800])
 
-    with pytest.raises(IntegrityError), open_opponents(path, run, recipe=recipe):
+    with pytest.raises(IntegrityError), open_comparison(path, run, recipe=recipe):
         pass
 
 
@@ -170,7 +170,7 @@ def test_an_engine_needs_its_board(run, recipe, tmp_path):
 
     with (
         pytest.raises((MachineError, IntegrityError)),
-        open_opponents(run, tmp_path / PLAN, recipe=recipe),
+        open_comparison(run, tmp_path / PLAN, recipe=recipe),
     ):
         pass
 
@@ -185,6 +185,6 @@ def test_a_model_for_tensorrt_is_asked_as_its_device_rounds(run, recipe, tmp_pat
         model["runtime"] = "tensorrt"
     (folder / "manifest.json").write_text(json.dumps(facts))
 
-    with open_opponents(run, folder, recipe=recipe) as found:
+    with open_comparison(run, folder, recipe=recipe) as found:
         assert found.second.network is not None
         assert found.second.logits == found.second.network.logits

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from edgedistill.compare import activations
 from edgedistill.compare.activations import Network, Range
-from edgedistill.compare.layer_errors import Bench, Sums
+from edgedistill.compare.layer_errors import LayerComparer, Sums
 from edgedistill.compare.pairing import pair
 from edgedistill.errors import ConfigError
 from edgedistill.optimize.passes.graph import fold, load
@@ -44,7 +44,7 @@ def _silent(*told):
 
 
 def _bench(first, second, series, memory_bytes=_PLENTY, tell=_silent):
-    return Bench(
+    return LayerComparer(
         first=first,
         second=second,
         pairing=pair(first, second, series.shape[1:]),
@@ -102,7 +102,7 @@ def test_errors_are_those_of_the_definition(student, changed, series):
     bench = _bench(first, second, series)
     one, other = _all(first, series), _all(second, series)
 
-    accumulated, added = bench.accumulated(), bench.added(bench.pairing.pairs)
+    accumulated, added = bench.accumulated_errors(), bench.added_errors(bench.pairing.pairs)
 
     for name in one:
         expected = np.linalg.norm(other[name] - one[name]) / np.linalg.norm(one[name])
@@ -116,12 +116,12 @@ def test_errors_are_those_of_the_definition(student, changed, series):
 def test_passes_and_chunks_change_nothing(student, changed, series, memory_bytes):
     """What does not fit at once is the same in parts."""
     first, second = Network(student("fcn")), changed()
-    whole = _bench(first, second, series).weigh(1e-5)
+    whole = _bench(first, second, series).layer_errors(1e-5)
     told = []
 
     parts = _bench(
         first, second, series, memory_bytes, lambda done, total: told.append((done, total))
-    ).weigh(1e-5)
+    ).layer_errors(1e-5)
 
     assert len(told) > 4  # several groups in each pass
     assert told[-1] == (8, 8)
@@ -163,7 +163,7 @@ def test_what_is_held_stays_within_the_bound(student, changed, series, memory_by
     first, second = Network(student("fcn")), changed()
     monkeypatch.setattr(activations, "_session", counted)
 
-    _bench(first, second, long, memory_bytes).weigh(1e-5)
+    _bench(first, second, long, memory_bytes).layer_errors(1e-5)
 
     gc.collect()
     assert 0.2 * memory_bytes < peak <= memory_bytes
@@ -182,7 +182,7 @@ def test_a_bound_that_holds_no_layer_is_refused(student, changed, series):
     bench = _bench(Network(student("fcn")), changed(), series, 5_000)
 
     with pytest.raises(ConfigError, match=r"5000 bytes .* node_Conv_\d+ for 1 series, 7680 bytes"):
-        bench.weigh(1e-5)
+        bench.layer_errors(1e-5)
 
 
 def test_a_name_with_another_meaning_is_no_fault(student, series, tmp_path):
@@ -190,7 +190,7 @@ def test_a_name_with_another_meaning_is_no_fault(student, series, tmp_path):
     path = tmp_path / "folded.onnx"
     path.write_bytes(fold(load(student("lite"))).SerializeToString())
 
-    found = _bench(Network(student("lite")), Network(path), series).weigh(1e-5)
+    found = _bench(Network(student("lite")), Network(path), series).layer_errors(1e-5)
 
     (other,) = [layer for layer in found if layer.other]
     assert (other.operator, other.beyond, other.added) == ("Concat", True, None)

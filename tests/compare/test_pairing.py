@@ -115,7 +115,7 @@ def test_a_lifted_layer_is_the_same(opened, rng):
 
     assert _names(found) == [("a", "a"), ("b", "b"), ("y", "y")]
     assert found.alone == ((), ("image", "line"))
-    np.testing.assert_array_equal(found.pairs[0].fitted(value), value[:, :, None])
+    np.testing.assert_array_equal(found.pairs[0].match_axes(value), value[:, :, None])
 
 
 def test_readers_are_the_nearest_paired_layers(student, series, opened):

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 from onnx import parser
 
-from edgedistill.compare.subgraph import between, part, reads
+from edgedistill.compare.subgraph import node_inputs, nodes_between, subgraph
 
 _BRANCHES = """
 <ir_version: 10, opset_import: ["" : 20]>
@@ -42,21 +42,21 @@ def test_only_what_lies_between_is_taken():
     """What a start hides is not there; a start that nothing needs is told."""
     model = parser.parse_model(_BRANCHES)
 
-    starts, nodes = between(model, {"a", "x", "y"}, ["b"])
+    starts, nodes = nodes_between(model, {"a", "x", "y"}, ["b"])
 
     assert starts == {"a"}
     assert [node.output[0] for node in nodes] == ["b"]
-    assert between(model, {"x"}, ["c"])[0] == {"x"}
-    assert [n.output[0] for n in between(model, {"x"}, ["c"])[1]] == ["a", "c"]
+    assert nodes_between(model, {"x"}, ["c"])[0] == {"x"}
+    assert [n.output[0] for n in nodes_between(model, {"x"}, ["c"])[1]] == ["a", "c"]
 
 
 def test_a_part_computes_what_the_whole_does(rng):
     """From a value in the middle to two others, with the constants that it needs alone."""
     model = parser.parse_model(_BRANCHES)
-    starts, nodes = between(model, {"a"}, ["b", "y"])
+    starts, nodes = nodes_between(model, {"a"}, ["b", "y"])
     a = rng.normal(size=(2, 1, 3)).astype(np.float32)
 
-    piece = part(model, sorted(starts), nodes, ["b", "y"])
+    piece = subgraph(model, sorted(starts), nodes, ["b", "y"])
     b, y = _run(piece, a)
 
     assert [i.name for i in piece.graph.initializer] == ["three"]
@@ -68,5 +68,5 @@ def test_graphs_inside_nodes_are_looked_into():
     """What a branch reads from outside is read by its node."""
     model = parser.parse_model(_LOOK_INSIDE)
 
-    assert {"a", "x", "choice"} <= set(reads(model.graph.node[1]))
-    assert len(between(model, {"x", "choice"}, ["y"])[1]) == 2
+    assert {"a", "x", "choice"} <= set(node_inputs(model.graph.node[1]))
+    assert len(nodes_between(model, {"x", "choice"}, ["y"])[1]) == 2

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from edgedistill.attribution.incremental.propagation import Asked, record
 from edgedistill.device.telemetry import environment
 from edgedistill.distillation.objectives import KD, TSD
-from edgedistill.distillation.objectives.objective import Answer, Batch, Objective
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 from edgedistill.io.files import write_json
 from edgedistill.models import ModelSpec, build
 from edgedistill.teachers import TorchTeacher
@@ -137,11 +137,11 @@ class _Steps:
         self._optimizer.zero_grad()
         windows = objective.windows(batch)
         if windows is None:
-            answer = Answer(self._student(batch.series))
+            answer = StudentOutputs(self._student(batch.series))
         else:
             asked = Asked(self._student, batch.series, method=method, graph=self._graph)
             changes = asked.changes(windows.starts, windows.patches).changes
-            answer = Answer(asked.logits, windows, changes)
+            answer = StudentOutputs(asked.logits, windows, changes)
         objective(batch, answer).backward()
         self._optimizer.step()
 

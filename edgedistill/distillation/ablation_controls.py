@@ -14,7 +14,7 @@ from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import Floats, Ints
 
 
-def shuffled(teacher: Explanation, groups: Sequence[Ints], *, seed: int) -> Explanation:
+def shuffled_maps(teacher: Explanation, groups: Sequence[Ints], *, seed: int) -> Explanation:
     """Return an explanation whose signed maps are those of other series.
 
     The maps stay real maps of this teacher, only not of the series they stand for. Answers,
@@ -34,7 +34,7 @@ def shuffled(teacher: Explanation, groups: Sequence[Ints], *, seed: int) -> Expl
     return replace(teacher, signed=signed)
 
 
-def stretched(logits: Floats, teacher: Floats) -> Floats:
+def match_logit_scale(logits: Floats, teacher: Floats) -> Floats:
     """Return an untrained network's logits as far apart as the teacher's.
 
     As they are they hardly differ, neither from series to series nor from class to class: a

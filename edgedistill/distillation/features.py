@@ -24,7 +24,7 @@ Features = Mapping[str, Tensor]
 
 
 @contextmanager
-def recording(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+def record_features(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
     """Yield what is filled, layer by layer, when the module runs; its first run counts.
 
     Args:
@@ -39,12 +39,16 @@ def recording(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Ten
     try:
         for name in names:
             if name == EMBEDDING:
-                handles.append(_head(module).register_forward_pre_hook(_note_input(found)))
+                handles.append(_head(module).register_forward_pre_hook(_record_input(found)))
             elif name == EXPLANATION:
-                student = _explained(module)
-                handles.append(student.encoder[-1].register_forward_hook(_explain(found, student)))
+                student = _self_explaining(module)
+                handles.append(
+                    student.encoder[-1].register_forward_hook(_record_explanation(found, student))
+                )
             else:
-                handles.append(_layer(module, name).register_forward_hook(_note(found, name)))
+                handles.append(
+                    _layer(module, name).register_forward_hook(_record_output(found, name))
+                )
         yield found
     finally:
         for handle in handles:
@@ -52,7 +56,7 @@ def recording(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Ten
 
 
 @torch.no_grad()
-def sizes(module: nn.Module, series: Tensor) -> dict[str, int]:
+def layer_channels(module: nn.Module, series: Tensor) -> dict[str, int]:
     """Return the channels of every layer with an output over time, in the order they run.
 
     What predicts an explanation is left out: it is nothing to compare with a teacher's layers.
@@ -65,7 +69,7 @@ def sizes(module: nn.Module, series: Tensor) -> dict[str, int]:
     if isinstance(module, Explained):
         leaves = [name for name in leaves if name.startswith("network.")]
     training = module.training
-    with recording(module.eval(), leaves) as found:
+    with record_features(module.eval(), leaves) as found:
         module(series)
     module.train(training)
     return {name: value.shape[1] for name, value in found.items() if value.ndim == 3}
@@ -75,22 +79,22 @@ def sizes(module: nn.Module, series: Tensor) -> dict[str, int]:
 def embedding_size(module: nn.Module, series: Tensor) -> int:
     """Return the length of the vector that the last linear layer reads."""
     training = module.training
-    with recording(module.eval(), [EMBEDDING]) as found:
+    with record_features(module.eval(), [EMBEDDING]) as found:
         module(series)
     module.train(training)
     return found[EMBEDDING].shape[1]
 
 
-def usual_layers(found: Mapping[str, int]) -> tuple[str, str]:
+def default_layers(channels: Mapping[str, int]) -> tuple[str, str]:
     """Return a layer half way through a network, and its last one over time.
 
     Args:
-        found: what `sizes` returned.
+        channels: what `layer_channels` returned.
 
     Raises:
         ConfigError: no layer has an output over time.
     """
-    names = list(found)
+    names = list(channels)
     if not names:
         raise ConfigError(
             "The network has no layer with an output over time, (N, C, T). Choose an objective "
@@ -113,7 +117,7 @@ class TeacherFeatures:
     def __call__(self, series: Tensor) -> dict[str, Tensor]:
         """Return the layers' outputs for series, (N, C, T)."""
         self._module.to(series.device).eval()
-        with recording(self._module, self._names) as found:
+        with record_features(self._module, self._names) as found:
             self._module(series)
         return found
 
@@ -129,35 +133,35 @@ class Pair:
     features: TeacherFeatures
 
 
-def _note(found: dict[str, Tensor], name: str) -> Any:
+def _record_output(features: dict[str, Tensor], name: str) -> Any:
     def hook(module: nn.Module, inputs: Any, output: Any) -> None:
         del inputs
         if isinstance(module, nn.RNNBase):
             output = output[0].transpose(1, 2)  # (N, T, H) -> (N, H, T)
         if isinstance(output, Tensor):
-            found.setdefault(name, output)
+            features.setdefault(name, output)
 
     return hook
 
 
-def _note_input(found: dict[str, Tensor]) -> Any:
+def _record_input(features: dict[str, Tensor]) -> Any:
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         del module
-        found.setdefault(EMBEDDING, inputs[0])
+        features.setdefault(EMBEDDING, inputs[0])
 
     return hook
 
 
-def _explain(found: dict[str, Tensor], student: Explained) -> Any:
+def _record_explanation(features: dict[str, Tensor], student: Explained) -> Any:
     def hook(module: nn.Module, inputs: Any, code: Tensor) -> None:
         del module, inputs
-        if EXPLANATION not in found:  # perturbed copies, which may follow, need none
-            found[EXPLANATION] = student.explanation(code)
+        if EXPLANATION not in features:  # perturbed copies, which may follow, need none
+            features[EXPLANATION] = student.explanation(code)
 
     return hook
 
 
-def _explained(module: nn.Module) -> Explained:
+def _self_explaining(module: nn.Module) -> Explained:
     if not isinstance(module, Explained):
         raise ConfigError(
             f"{type(module).__name__} predicts no explanation. Build the student with "

@@ -19,14 +19,14 @@ _BATCH = 256  # series at once
 _ITERATIONS = 1000  # at most; a linear head on a few hundred features needs far fewer
 
 
-def spread(layers: Sequence[str], count: int) -> list[str]:
+def evenly_spaced_layers(layers: Sequence[str], count: int) -> list[str]:
     """Return layers that part a network evenly, its end left out.
 
     Args:
         layers: in the order they run, one at least.
         count: how many, as far as there are layers.
 
-    >>> spread(["conv", "norm", "relu", "conv2", "norm2", "relu2"], 1)
+    >>> evenly_spaced_layers(["conv", "norm", "relu", "conv2", "norm2", "relu2"], 1)
     ['relu']
     """
     at = [-(-(index + 1) * len(layers) // (count + 1)) - 1 for index in range(count)]
@@ -54,11 +54,11 @@ def head_logits(teacher: TeacherFeatures, layers: Sequence[str], data: TrainingD
     found = []
     for name in layers:
         features = torch.cat([part[name] for part in parts]).double().numpy()  # (M, C')
-        found.append(_trained(features, data.labels.numpy(), data.train.numpy()))
+        found.append(_train_head(features, data.labels.numpy(), data.train.numpy()))
     return torch.from_numpy(np.stack(found))
 
 
-def _trained(features: Floats, labels: Ints, train: Ints) -> Floats:
+def _train_head(features: Floats, labels: Ints, train: Ints) -> Floats:
     """Return the logits, (M, K), of a head that learned from some rows of (M, C')."""
     head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_ITERATIONS))
     head.fit(features[train], labels[train])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edgedistill.distillation.features import recording
+from edgedistill.distillation.features import record_features
 from edgedistill.errors import ConfigError
 from edgedistill.models.fcn import FCN
 from edgedistill.models.inception import Inception
@@ -16,17 +16,23 @@ from edgedistill.models.resnet import ResNet
 class Branch(nn.Module):
     """Map what a teacher's stage gives, (N, C', T), to logits, (N, K), through a student's rest."""
 
-    def __init__(self, channels: int, wanted: int, rest: nn.Module, head: nn.Module) -> None:
+    def __init__(
+        self, channels: int, student_channels: int, rest: nn.Module, head: nn.Module
+    ) -> None:
         """Put an adapter in front of the rest of a student.
 
         Args:
             channels: of the teacher's stage.
-            wanted: channels that the rest reads.
+            student_channels: channels that the rest reads.
             rest: the student's stages after the one that is replaced.
             head: of the student.
         """
         super().__init__()
-        adapter = [nn.Conv1d(channels, wanted, 1, bias=False), nn.BatchNorm1d(wanted), nn.ReLU()]
+        adapter = [
+            nn.Conv1d(channels, student_channels, 1, bias=False),
+            nn.BatchNorm1d(student_channels),
+            nn.ReLU(),
+        ]
         self.path = nn.Sequential(*adapter, rest)
         self.head = head
 
@@ -97,7 +103,7 @@ def branch_layers(teacher: nn.Module, student: nn.Module) -> list[str]:
 @torch.no_grad()
 def _channels(network: nn.Module, name: str, series: Tensor) -> int:
     training = network.training
-    with recording(network.eval(), [name]) as found:
+    with record_features(network.eval(), [name]) as found:
         network(series)
     network.train(training)
     return found[name].shape[1]

@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import nn
 
-from edgedistill.distillation.objectives import Term
+from edgedistill.distillation.objectives import WeightedObjective
 from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import fingerprint
@@ -30,7 +30,7 @@ from edgedistill.training.pruning import Pruner
 
 def fit(
     model: nn.Module,
-    terms: Sequence[Term],
+    terms: Sequence[WeightedObjective],
     data: TrainingData,
     config: FitConfig,
     *,
@@ -98,7 +98,7 @@ def _run(
     fabric: Fabric,
     *,
     model: nn.Module,
-    terms: list[Term],
+    terms: list[WeightedObjective],
     data: TrainingData,
     config: FitConfig,
     seed: int,
@@ -144,7 +144,7 @@ def _curves(epoch: Epoch) -> dict[str, float]:
 
 def _key(
     model: nn.Module,
-    terms: list[Term],
+    terms: list[WeightedObjective],
     data: TrainingData,
     config: FitConfig,
     seed: int,

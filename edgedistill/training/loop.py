@@ -18,7 +18,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from edgedistill.distillation.objectives import Answer, Batch, Seen, Term
+from edgedistill.distillation.objectives import (
+    Batch,
+    StudentOutputs,
+    ViewOutputs,
+    WeightedObjective,
+)
 from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ModelError
 from edgedistill.training import checkpoints
@@ -46,7 +51,7 @@ class Loop:
         self,
         fabric: Fabric,
         model: nn.Module,
-        terms: list[Term],
+        terms: list[WeightedObjective],
         data: TrainingData,
         config: FitConfig,
         seed: int,
@@ -102,7 +107,7 @@ class Loop:
 
     def judge(self, epoch: Epoch, progress: Progress) -> None:
         """Keep the weights if they are the best so far by the rule of the configuration."""
-        joined = max(term.joined for term in self.terms)
+        joined = max(term.ramp_end for term in self.terms)
         narrow = 0.0 if self.pruner is None else self.pruner.until
         if self._share(epoch.epoch) < max(joined, narrow):
             progress.best_epoch = epoch.epoch  # patience runs only once every term has joined
@@ -153,7 +158,7 @@ class Loop:
             weights=state["weights"],
         )
 
-    def _step(self, batch: Batch, active: list[Term]) -> float:
+    def _step(self, batch: Batch, active: list[WeightedObjective]) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(batch.step)
         self.optimizer.zero_grad()
@@ -180,7 +185,9 @@ class Loop:
                     self.fabric.all_reduce(parameter.grad, reduce_op="mean")
                 )
 
-    def _loss(self, batch: Batch, terms: list[Term], share: float = 1.0) -> tuple[Tensor, Tensor]:
+    def _loss(
+        self, batch: Batch, terms: list[WeightedObjective], share: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """Return the loss, weighted as after a share of training, and the clean logits.
 
         One clean pass serves all terms.
@@ -189,12 +196,12 @@ class Loop:
         views = [term.objective.views(batch) for term in terms]
         logits, changes, features, told = self.model(batch.series, asked, self.layers, views)
         seen = [
-            None if view is None else Seen(view, *said)
+            None if view is None else ViewOutputs(view, *said)
             for view, said in zip(views, told, strict=True)
         ]
         losses = [
             term.weight_at(share)
-            * term.objective(batch, Answer(logits, windows, change, features, other))
+            * term.objective(batch, StudentOutputs(logits, windows, change, features, other))
             for term, windows, change, other in zip(terms, asked, changes, seen, strict=True)
         ]
         return torch.stack(losses).sum(), logits

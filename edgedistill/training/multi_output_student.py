@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.attribution.incremental.propagation import Asked, record
-from edgedistill.distillation.features import Features, recording
+from edgedistill.distillation.features import Features, record_features
 from edgedistill.distillation.objectives import Windows
 
 View = tuple[Tensor, Features]  # logits and outputs of layers
@@ -49,7 +49,7 @@ class Questions(nn.Module):
     def _clean(
         self, series: Tensor, asked: Sequence[Windows | None], layers: Sequence[str]
     ) -> tuple[Tensor, list[Tensor | None], Features]:
-        with recording(self.student, layers) as found:
+        with record_features(self.student, layers) as found:
             if not any(asked):
                 return self.student(series).float(), [None] * len(asked), found
             known = Asked(self.student, series, graph=self._graph[0])
@@ -59,7 +59,7 @@ class Questions(nn.Module):
         return known.logits.float(), changes, found
 
     def _view(self, views: Tensor, layers: Sequence[str]) -> View:
-        with recording(self.student, layers) as found:
+        with record_features(self.student, layers) as found:
             logits = self.student(views.flatten(0, 1)).float()
         split = partial(_split, views=views)
         return split(logits), {name: split(value) for name, value in found.items()}

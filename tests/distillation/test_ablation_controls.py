@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgedistill.distillation.ablation_controls import shuffled, stretched
+from edgedistill.distillation.ablation_controls import match_logit_scale, shuffled_maps
 from edgedistill.saliency.occlusion import Explanation
 
 
@@ -16,7 +16,7 @@ def test_every_map_goes_to_another_series_of_its_group(rng):
     known = _explanation(rng)
     groups = [np.arange(14), np.arange(14, 20)]
 
-    mixed = shuffled(known, groups, seed=3)
+    mixed = shuffled_maps(known, groups, seed=3)
 
     for rows in groups:
         before = {row.tobytes() for row in known.signed[rows]}
@@ -30,7 +30,7 @@ def test_the_seed_decides_the_order(rng):
     known = _explanation(rng)
     groups = [np.arange(20)]
 
-    first, again, other = (shuffled(known, groups, seed=seed).signed for seed in (1, 1, 2))
+    first, again, other = (shuffled_maps(known, groups, seed=seed).signed for seed in (1, 1, 2))
 
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -39,7 +39,7 @@ def test_the_seed_decides_the_order(rng):
 def test_a_series_alone_keeps_its_map(rng):
     known = _explanation(rng)
 
-    mixed = shuffled(known, [np.array([4]), np.array([], dtype=np.int64)], seed=0)
+    mixed = shuffled_maps(known, [np.array([4]), np.array([], dtype=np.int64)], seed=0)
 
     np.testing.assert_array_equal(mixed.signed, known.signed)
 
@@ -53,7 +53,7 @@ def test_stretched_logits_are_as_far_apart_as_the_teachers(rng):
     random = (0.01 * rng.normal(size=(20, 3)) + [1, 2, 5]).astype(np.float32)
     teacher = (7 * rng.normal(size=(20, 3)) + 4).astype(np.float32)
 
-    found = stretched(random, teacher)
+    found = match_logit_scale(random, teacher)
 
     assert found.dtype == np.float32
     spread = _around_means(teacher).std()
@@ -64,4 +64,6 @@ def test_stretched_logits_are_as_far_apart_as_the_teachers(rng):
 
 
 def test_a_network_that_always_says_the_same_stays_silent():
-    assert (stretched(np.full((4, 2), 3, np.float32), np.eye(4, 2, dtype=np.float32)) == 0).all()
+    assert (
+        match_logit_scale(np.full((4, 2), 3, np.float32), np.eye(4, 2, dtype=np.float32)) == 0
+    ).all()

@@ -9,10 +9,10 @@ from torch import nn
 from edgedistill.distillation.features import (
     EMBEDDING,
     TeacherFeatures,
+    default_layers,
     embedding_size,
-    recording,
-    sizes,
-    usual_layers,
+    layer_channels,
+    record_features,
 )
 from edgedistill.distillation.objectives import Windows
 from edgedistill.errors import ConfigError
@@ -31,8 +31,8 @@ def network(family: str) -> nn.Module:
 def test_every_family_has_layers_and_an_embedding(family):
     model, series = network(family), torch.randn(2, 2, LENGTH)
 
-    found = sizes(model, series)
-    hint, last = usual_layers(found)
+    found = layer_channels(model, series)
+    hint, last = default_layers(found)
 
     names = list(found)
     assert names.index(hint) <= names.index(last) == len(names) - 1
@@ -43,7 +43,7 @@ def test_every_family_has_layers_and_an_embedding(family):
 def test_recorded_are_the_outputs_themselves():
     model, series = network("fcn").eval(), torch.randn(2, 2, LENGTH)
 
-    with recording(model, ["blocks.1", EMBEDDING]) as found:
+    with record_features(model, ["blocks.1", EMBEDDING]) as found:
         logits = model(series)
 
     torch.testing.assert_close(found["blocks.1"], model.blocks[:2](series))
@@ -55,7 +55,7 @@ def test_the_first_run_counts_and_then_nobody_listens():
     model = network("fcn").eval()
     series, other = torch.randn(2, 2, LENGTH), torch.randn(5, 2, LENGTH)
 
-    with recording(model, ["blocks.1"]) as found:
+    with record_features(model, ["blocks.1"]) as found:
         model(series)
         model(other)
     kept = found["blocks.1"]
@@ -70,12 +70,12 @@ def test_a_student_tells_its_layers_beside_its_answers(family):
     """Followed or run whole: layers give what they give for the series themselves."""
     model, series = network(family), torch.randn(3, 2, LENGTH)
     model.eval()
-    _, last = usual_layers(sizes(model, series))
+    _, last = default_layers(layer_channels(model, series))
     windows = Windows(torch.tensor([[0, 5]]), torch.zeros(3, 2, 2, 4))
 
     logits, changes, found, _ = Questions(model)(series, [windows, None], [last, EMBEDDING])
 
-    with recording(model, [last, EMBEDDING]) as expected:
+    with record_features(model, [last, EMBEDDING]) as expected:
         torch.testing.assert_close(logits, model(series))
     torch.testing.assert_close(dict(found), expected)
     assert [None if c is None else c.shape for c in changes] == [(3, 2, 3), None]
@@ -95,7 +95,7 @@ def test_a_teacher_is_frozen():
 def test_a_name_that_is_no_layer():
     with (
         pytest.raises(ConfigError, match=r"no layer 'blocks.99'.*blocks.1"),
-        recording(network("fcn"), ["blocks.99"]),
+        record_features(network("fcn"), ["blocks.99"]),
     ):
         pass
 
@@ -103,7 +103,10 @@ def test_a_name_that_is_no_layer():
 def test_a_network_without_a_linear_layer_or_layers_over_time():
     bare = nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten())
 
-    with pytest.raises(ConfigError, match="has no linear layer"), recording(bare, [EMBEDDING]):
+    with (
+        pytest.raises(ConfigError, match="has no linear layer"),
+        record_features(bare, [EMBEDDING]),
+    ):
         pass
     with pytest.raises(ConfigError, match="no layer with an output over time"):
-        usual_layers({})
+        default_layers({})

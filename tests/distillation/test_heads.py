@@ -9,8 +9,8 @@ from aeon.datasets import load_basic_motions
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from edgedistill.distillation.features import TeacherFeatures, sizes
-from edgedistill.distillation.heads import head_logits, spread
+from edgedistill.distillation.features import TeacherFeatures, layer_channels
+from edgedistill.distillation.heads import evenly_spaced_layers, head_logits
 from edgedistill.distillation.training_data import TrainingData
 from edgedistill.models import ModelSpec, build
 
@@ -59,7 +59,7 @@ def test_a_head_is_a_logistic_regression_on_the_mean_over_time(motions, classes)
 
 def test_heads_learn(motions):
     """On a network that never did: its random features tell motions apart."""
-    layers = list(sizes(network(4), motions.series[:2]))
+    layers = list(layer_channels(network(4), motions.series[:2]))
 
     logits = head_logits(TeacherFeatures(network(4), layers), layers, motions)
 
@@ -89,4 +89,4 @@ def test_layers_part_the_network_evenly(number, count, expected):
     """The third of nine, the sixth; never one twice."""
     names = [f"layer{index}" for index in range(number)]
 
-    assert spread(names, count) == [names[index] for index in expected]
+    assert evenly_spaced_layers(names, count) == [names[index] for index in expected]

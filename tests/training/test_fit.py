@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from edgedistill.distillation.objectives import TSD, CrossEntropy, Objective, Term
+from edgedistill.distillation.objectives import TSD, CrossEntropy, Objective, WeightedObjective
 from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ConfigError, MachineError, ModelError
 from edgedistill.models import ModelSpec, build
@@ -56,12 +56,12 @@ def network(seed: int = 0) -> nn.Module:
         return build(ModelSpec(family="fcn", width=2), channels=1, classes=CLASSES, length=24)
 
 
-def entropy(weight: float = 1.0, start: float = 0.0, ramp: float = 0.0) -> Term:
-    return Term(objective=CrossEntropy(), weight=weight, start=start, ramp=ramp)
+def entropy(weight: float = 1.0, start: float = 0.0, ramp: float = 0.0) -> WeightedObjective:
+    return WeightedObjective(objective=CrossEntropy(), weight=weight, start=start, ramp=ramp)
 
 
 def train(
-    data: TrainingData, config: FitConfig, *terms: Term, seed: int = 0
+    data: TrainingData, config: FitConfig, *terms: WeightedObjective, seed: int = 0
 ) -> tuple[list[Epoch], nn.Module]:
     """Train a fresh network, by default on cross-entropy alone."""
     model = network()
@@ -80,7 +80,7 @@ def same_weights(first: nn.Module, second: nn.Module) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-def worsening(start: float, ramp: float = 0.0) -> Term:
+def worsening(start: float, ramp: float = 0.0) -> WeightedObjective:
     """A term that drives the cross-entropy up as soon as it joins."""
     return entropy(weight=-20.0, start=start, ramp=ramp)
 
@@ -205,7 +205,7 @@ def test_the_last_epoch_has_every_term(data, epochs):
 
 def test_a_weight_grows_linearly_over_its_ramp(data):
     """Step by step from 0, over a share of the epochs that follow its start; judged in full."""
-    term = Term(objective=Level(), weight=3.0, start=0.25, ramp=0.5)
+    term = WeightedObjective(objective=Level(), weight=3.0, start=0.25, ramp=0.5)
     epochs, steps = 8, TRAINED // CONFIG.batch_size
 
     history, _ = train(data, replace(CONFIG, epochs=epochs), term, entropy(weight=0.0))
@@ -221,7 +221,7 @@ def test_a_weight_grows_linearly_over_its_ramp(data):
 
 def test_a_ramp_of_a_last_epoch_counts_in_full(data):
     """So that a short run ends with weights that saw every term."""
-    term = Term(objective=Level(), start=1 / 3, ramp=2 / 3)
+    term = WeightedObjective(objective=Level(), start=1 / 3, ramp=2 / 3)
 
     history, _ = train(data, replace(CONFIG, epochs=3), entropy(weight=0.0), term)
 
@@ -253,7 +253,7 @@ def test_patience_waits_for_the_end_of_a_ramp(data):
 def test_a_ramp_without_an_end_is_refused(ramp):
     with pytest.raises(ConfigError, match=r"ramp is .* beside a start of 0\.5.* at most 0\.5"):
         entropy(start=0.5, ramp=ramp)
-    assert entropy(start=1 / 3, ramp=2 / 3).joined <= 1
+    assert entropy(start=1 / 3, ramp=2 / 3).ramp_end <= 1
 
 
 def test_patience_stops(data):
@@ -344,7 +344,7 @@ class Poison(Objective):
 
 @pytest.mark.parametrize(("training", "what"), [(True, "training"), (False, "validation")])
 def test_a_loss_that_is_no_number_is_refused(data, training, what):
-    term = Term(objective=Poison(training=training))
+    term = WeightedObjective(objective=Poison(training=training))
 
     with pytest.raises(ModelError, match=f"{what} loss became nan in epoch 1. Lower learning_rate"):
         train(data, CONFIG, term)
@@ -536,7 +536,7 @@ def goes_on(folder: Path) -> None:
     assert same_weights(whole, resumed)
 
 
-def saliency_terms(data: TrainingData) -> list[Term]:
+def saliency_terms(data: TrainingData) -> list[WeightedObjective]:
     """Terms with random draws, which a resumed run must draw again."""
     bank, labels = (part[data.train].numpy() for part in (data.series, data.labels))
     teacher = network(seed=9).eval()
@@ -546,7 +546,7 @@ def saliency_terms(data: TrainingData) -> list[Term]:
             return teacher(torch.from_numpy(series)).numpy()
 
     tsd = TSD(ask, bank, labels, windows=3, width=4, temperature=8.0)
-    return [entropy(), Term(objective=tsd, start=0.5)]
+    return [entropy(), WeightedObjective(objective=tsd, start=0.5)]
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from edgedistill.distillation.features import EMBEDDING, recording
-from edgedistill.distillation.objectives import CrossEntropy, Objective, Term, Windows
+from edgedistill.distillation.features import EMBEDDING, record_features
+from edgedistill.distillation.objectives import CrossEntropy, Objective, WeightedObjective, Windows
 from edgedistill.distillation.training_data import TrainingData
 from edgedistill.models import ModelSpec, build
 from edgedistill.training.config import FitConfig
@@ -33,11 +33,11 @@ def test_views_are_answered_beside_everything_else(student, with_windows):
 
     assert told[0] is None
     assert (changes[0] is None) != with_windows
-    with recording(student, ["blocks.1", EMBEDDING]) as clean:
+    with record_features(student, ["blocks.1", EMBEDDING]) as clean:
         torch.testing.assert_close(logits, student(series))
     torch.testing.assert_close(dict(found), clean)
     for v in range(5):
-        with recording(student, ["blocks.1", EMBEDDING]) as expected:
+        with record_features(student, ["blocks.1", EMBEDDING]) as expected:
             torch.testing.assert_close(told[1][0][v], student(views[v]))
         torch.testing.assert_close({k: x[v] for k, x in told[1][1].items()}, expected)
 
@@ -69,7 +69,7 @@ def test_the_loop_hands_views_to_the_objective_that_asked(student):
     rows = torch.arange(12)
     data = TrainingData(series=series, labels=labels, train=rows[:8], validation=rows[8:])
     mirrored = Mirrored()
-    terms = [Term(objective=CrossEntropy()), Term(objective=mirrored)]
+    terms = [WeightedObjective(objective=CrossEntropy()), WeightedObjective(objective=mirrored)]
 
     fit(student, terms, data, FitConfig(epochs=1, batch_size=8, accelerator="cpu"), seed=0)
 

@@ -13,7 +13,7 @@ from aeon.datasets import load_italy_power_demand
 from torch import nn
 from torch.nn import functional
 
-from edgedistill.distillation.objectives import TSD, CrossEntropy, Term
+from edgedistill.distillation.objectives import TSD, CrossEntropy, WeightedObjective
 from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ConfigError, ModelError
 from edgedistill.models import ModelSpec, build
@@ -157,7 +157,14 @@ def test_the_least_important_units_go_first(data, family, depth):
 def trained_narrow(family: str, depth: int, data: TrainingData) -> tuple[nn.Module, nn.Module]:
     """Return a pruned network with statistics and weights of its own, and a small fresh one."""
     model, narrow = network(family, depth, 12), network(family, depth, 7, seed=1)
-    fit(model, [Term(objective=CrossEntropy())], data, CONFIG, seed=0, pruner=pruner(model, narrow))
+    fit(
+        model,
+        [WeightedObjective(objective=CrossEntropy())],
+        data,
+        CONFIG,
+        seed=0,
+        pruner=pruner(model, narrow),
+    )
     return model, narrow
 
 
@@ -209,7 +216,7 @@ def killed_at(epoch: int) -> Callable[[Epoch], None]:
     return stop
 
 
-def terms(data: TrainingData) -> list[Term]:
+def terms(data: TrainingData) -> list[WeightedObjective]:
     """Cross-entropy, and TSD from a teacher that draws windows at every step."""
     bank, labels = (part[data.train].numpy() for part in (data.series, data.labels))
     teacher = network("fcn", 2, 4, seed=9).eval()
@@ -219,7 +226,7 @@ def terms(data: TrainingData) -> list[Term]:
             return teacher(torch.from_numpy(series)).numpy()
 
     tsd = TSD(ask, bank, labels, windows=3, width=4, temperature=8.0)
-    return [Term(objective=CrossEntropy()), Term(objective=tsd)]
+    return [WeightedObjective(objective=CrossEntropy()), WeightedObjective(objective=tsd)]
 
 
 @pytest.mark.parametrize(("family", "depth"), [("fcn", 2), ("lstm", 1)])
@@ -262,7 +269,7 @@ def test_a_checkpoint_of_another_plan_is_not_used(data, tmp_path):
         model = network("fcn", 2, 8)
         narrow = network("fcn", 2, 3)
         plan = None if until is None else pruner(model, narrow, until=until)
-        term = Term(objective=CrossEntropy())
+        term = WeightedObjective(objective=CrossEntropy())
         records = Records(checkpoint=path)
         fit(model, [term], data, CONFIG, seed=0, records=records, on_epoch=on_epoch, pruner=plan)
 
@@ -281,7 +288,7 @@ def test_only_weights_of_the_right_width_are_chosen(data, until):
     """However good the wide ones were: here every epoch is worse than the one before."""
     model = network("fcn", 2, 8)
     narrow = network("fcn", 2, 3)
-    term = Term(objective=CrossEntropy(), weight=-5.0)
+    term = WeightedObjective(objective=CrossEntropy(), weight=-5.0)
 
     history = fit(model, [term], data, CONFIG, seed=0, pruner=pruner(model, narrow, until=until))
 
@@ -293,7 +300,7 @@ def test_only_weights_of_the_right_width_are_chosen(data, until):
 def test_patience_waits_for_the_width(data):
     config = replace(CONFIG, epochs=8, patience=1)
     model = network("fcn", 2, 8)
-    term = Term(objective=CrossEntropy(), weight=-5.0)
+    term = WeightedObjective(objective=CrossEntropy(), weight=-5.0)
 
     history = fit(
         model, [term], data, config, seed=0, pruner=pruner(model, network("fcn", 2, 3), until=0.5)

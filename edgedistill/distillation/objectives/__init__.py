@@ -28,13 +28,13 @@ from edgedistill.distillation.objectives.baselines.xdistillation import (
 from edgedistill.distillation.objectives.cross_entropy import CrossEntropy
 from edgedistill.distillation.objectives.cutmix_kd import CutMixKD
 from edgedistill.distillation.objectives.kd import KD
-from edgedistill.distillation.objectives.multi_width import Scales
+from edgedistill.distillation.objectives.multi_width import MultiWidthObjective
 from edgedistill.distillation.objectives.objective import (
-    Answer,
     Batch,
     Objective,
-    Seen,
-    Term,
+    StudentOutputs,
+    ViewOutputs,
+    WeightedObjective,
     Windows,
     check_ramp,
 )
@@ -54,7 +54,6 @@ __all__ = [
     "SSKD",
     "TSD",
     "VID",
-    "Answer",
     "AttentionTransfer",
     "Batch",
     "CrossEntropy",
@@ -62,13 +61,14 @@ __all__ = [
     "Ensemble",
     "FitNets",
     "MemKD",
+    "MultiWidthObjective",
     "Objective",
     "Ranking",
-    "Scales",
-    "Seen",
     "StudentFriendly",
+    "StudentOutputs",
     "TSDMaps",
-    "Term",
+    "ViewOutputs",
+    "WeightedObjective",
     "Windows",
     "XDistillation",
     "check_ramp",

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.objectives.objective import Answer, Batch, Objective
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 
 
 class CrossEntropy(Objective):
     """The mean cross-entropy with the labels."""
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        return functional.cross_entropy(answer.logits, batch.labels)
+        return functional.cross_entropy(outputs.logits, batch.labels)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from edgedistill.distillation.objectives.cutmix_windows import Ask, OpposingObjective
+from edgedistill.distillation.objectives.cutmix_windows import CutMixWindowObjective, LogitsFn
 from edgedistill.distillation.objectives.kd import softened_kl
-from edgedistill.distillation.objectives.objective import Answer, Batch
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.saliency.perturbation import Floats, Ints
 from edgedistill.teachers.window_cache import Bank
 
 
-class CutMixKD(OpposingObjective):
+class CutMixKD(CutMixWindowObjective):
     """KD's loss on copies with windows of another class, the mean over copies.
 
     TSD compares how far a window moves the classes and forgets where to; here the student copies
@@ -22,7 +22,7 @@ class CutMixKD(OpposingObjective):
 
     def __init__(
         self,
-        teacher: Ask | Bank,
+        teacher: LogitsFn | Bank,
         donors: Floats,
         donor_labels: Ints,
         *,
@@ -35,7 +35,7 @@ class CutMixKD(OpposingObjective):
 
         Args:
             teacher, donors, donor_labels, windows, width, seed: of the windows, as in
-                `OpposingObjective`.
+                `CutMixWindowObjective`.
             temperature: that softens both distributions.
 
         Raises:
@@ -44,7 +44,7 @@ class CutMixKD(OpposingObjective):
         super().__init__(teacher, donors, donor_labels, windows=windows, width=width, seed=seed)
         self._temperature = temperature
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        student, teacher = (said.perturbed.flatten(0, 1) for said in self.said(batch, answer))
+        student, teacher = (said.perturbed.flatten(0, 1) for said in self.logits(batch, outputs))
         return softened_kl(student, teacher, self._temperature)

@@ -10,24 +10,24 @@ import torch
 from torch import Tensor
 
 from edgedistill.attribution import perturb
-from edgedistill.distillation.objectives.objective import Answer, Batch, Objective, Windows
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs, Windows
 from edgedistill.errors import ShapeError
 from edgedistill.saliency import perturbation
 from edgedistill.saliency.perturbation import Floats, Ints
 from edgedistill.teachers.importance import Chances, draw_likely
 from edgedistill.teachers.window_cache import Bank
 
-Ask = Callable[[Floats], Floats]  # (N, C, T) -> logits (N, K)
+LogitsFn = Callable[[Floats], Floats]  # (N, C, T) -> logits (N, K)
 
 
-class Said(NamedTuple):
+class LogitsPair(NamedTuple):
     """Logits of a model for a batch, and for its copies."""
 
     clean: Tensor  # (N, K)
     perturbed: Tensor  # (N, W, K)
 
 
-class OpposingObjective(Objective):
+class CutMixWindowObjective(Objective):
     """A loss of the answers to copies in which a window shows a series of another class.
 
     At every step each series gets W windows, each overwritten with the same stretch of
@@ -38,7 +38,7 @@ class OpposingObjective(Objective):
 
     def __init__(
         self,
-        teacher: Ask | Bank,
+        teacher: LogitsFn | Bank,
         donors: Floats,
         donor_labels: Ints,
         *,
@@ -78,11 +78,11 @@ class OpposingObjective(Objective):
         device = batch.series.device
         return Windows(torch.from_numpy(starts).to(device), torch.from_numpy(patches).to(device))
 
-    def said(self, batch: Batch, answer: Answer) -> tuple[Said, Said]:
+    def logits(self, batch: Batch, outputs: StudentOutputs) -> tuple[LogitsPair, LogitsPair]:
         """Return what student and teacher say of the same series and copies."""
-        windows, changes = answer.perturbed()
-        student = Said(answer.logits, answer.logits[:, None] + changes)
-        return student, self._taught(batch, windows)
+        windows, changes = outputs.perturbed()
+        student = LogitsPair(outputs.logits, outputs.logits[:, None] + changes)
+        return student, self._teacher_logits(batch, windows)
 
     def _draw(self, batch: Batch) -> tuple[Ints, Ints]:
         """Return the starts and donors of a batch's windows, (N, W) each; always the same."""
@@ -101,7 +101,7 @@ class OpposingObjective(Objective):
         donors = perturbation.draw_donors(labels, self._donor_labels, self._windows, rng)
         return starts, donors
 
-    def _taught(self, batch: Batch, windows: Windows) -> Said:
+    def _teacher_logits(self, batch: Batch, windows: Windows) -> LogitsPair:
         """Return the teacher's logits."""
         if isinstance(self._teacher, Bank):
             bank, rows = self._teacher, _rows(batch)
@@ -113,7 +113,9 @@ class OpposingObjective(Objective):
             perturbed = self._teacher(copies.flatten(0, 1).cpu().numpy())
             perturbed = perturbed.reshape(*copies.shape[:2], -1)
         device = batch.series.device
-        return Said(torch.from_numpy(clean).to(device), torch.from_numpy(perturbed).to(device))
+        return LogitsPair(
+            torch.from_numpy(clean).to(device), torch.from_numpy(perturbed).to(device)
+        )
 
     def _rng(self, batch: Batch) -> np.random.Generator:
         return np.random.default_rng((self._seed, batch.step, int(batch.rows[0])))

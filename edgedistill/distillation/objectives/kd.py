@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.objectives.objective import Answer, Batch, Objective
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 
 
 class KD(Objective):
@@ -22,9 +22,9 @@ class KD(Objective):
         self.register_buffer("teacher", teacher, persistent=False)
         self.temperature = temperature
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        return softened_kl(answer.logits, self.teacher[batch.rows], self.temperature)
+        return softened_kl(outputs.logits, self.teacher[batch.rows], self.temperature)
 
 
 def softened_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from edgedistill.attribution import signed_fall
-from edgedistill.distillation.objectives.objective import Answer, Batch, Objective, Windows
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs, Windows
 from edgedistill.errors import ShapeError
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan, fill
@@ -46,9 +46,9 @@ class MapObjective(Objective):
         patches = torch.from_numpy(fill(self._plan, batch.series.cpu().numpy()))
         return Windows(self.starts, patches.to(batch.series.device))
 
-    def maps(self, batch: Batch, answer: Answer) -> tuple[Tensor, Tensor]:
+    def maps(self, batch: Batch, outputs: StudentOutputs) -> tuple[Tensor, Tensor]:
         """Return the signed maps of the student and of the teacher, (N, W) each."""
-        _, changes = answer.perturbed()
+        _, changes = outputs.perturbed()
         return signed_fall(changes, self.targets[batch.rows]), self.teacher_map[batch.rows]
 
 

@@ -9,10 +9,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from edgedistill.distillation.objectives.objective import Answer, Batch, Objective, Windows
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs, Windows
 
 
-class Scales(Objective):
+class MultiWidthObjective(Objective):
     """The weighted mean of objectives that each ask about windows of one width.
 
     A narrow window shows where a short event counts, a wide one what several steps say
@@ -32,17 +32,17 @@ class Scales(Objective):
 
     def windows(self, batch: Batch) -> Windows | None:
         """Return the windows of all parts."""
-        asked = [part.windows(batch) for part in cast("list[Objective]", list(self.parts))]
-        first, *others = [windows for windows in asked if windows is not None]
+        windows = [part.windows(batch) for part in cast("list[Objective]", list(self.parts))]
+        first, *others = [windows for windows in windows if windows is not None]
         return replace(first, others=tuple(others))
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        windows, changes = answer.perturbed()
+        windows, changes = outputs.perturbed()
         numbers = [each.patches.shape[1] for each in windows.widths]
         pieces = torch.split(changes, numbers, dim=1)
         losses = [
-            share * part(batch, replace(answer, windows=replace(each, others=()), changes=piece))
+            share * part(batch, replace(outputs, windows=replace(each, others=()), changes=piece))
             for share, part, each, piece in zip(
                 self._shares, self.parts, windows.widths, pieces, strict=True
             )
@@ -50,10 +50,10 @@ class Scales(Objective):
         return torch.stack(losses).sum()
 
 
-def shared(windows: int, widths: int) -> list[int]:
+def split_windows(windows: int, widths: int) -> list[int]:
     """Return how many of the windows of a step each width gets; the first gets what is left over.
 
-    >>> shared(50, 3)
+    >>> split_windows(50, 3)
     [18, 16, 16]
     """
     each, left = divmod(windows, widths)

@@ -38,23 +38,23 @@ class Windows:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ViewOutputs:
     """What the student says of a batch in other views."""
 
     series: Tensor  # the views, (V, N, C, T)
     logits: Tensor  # (V, N, K)
-    features: Features  # as in `Answer`, with V in front
+    features: Features  # as in `StudentOutputs`, with V in front
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StudentOutputs:
     """What the student says of a batch."""
 
     logits: Tensor  # (N, K)
     windows: Windows | None = None  # what the objective asked besides
     changes: Tensor | None = None  # of the logits by each window, width by width, (N, W, K)
     features: Features = field(default_factory=dict)  # what the layers gave that were asked for
-    seen: Seen | None = None  # of the views that the objective asked about
+    views: ViewOutputs | None = None  # of the views that the objective asked about
 
     def perturbed(self) -> tuple[Windows, Tensor]:
         """Return the windows that were asked about, and how they change the logits, (N, W, K)."""
@@ -62,11 +62,11 @@ class Answer:
             raise TypeError("This objective needs the answers to its windows.")
         return self.windows, self.changes
 
-    def other_views(self) -> Seen:
+    def other_views(self) -> ViewOutputs:
         """Return the views that were asked about, with what the student says of them."""
-        if self.seen is None:
+        if self.views is None:
             raise TypeError("This objective needs the answers to its views.")
-        return self.seen
+        return self.views
 
 
 class Objective(nn.Module):
@@ -89,12 +89,12 @@ class Objective(nn.Module):
         return None
 
     @abstractmethod
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss of the student's answer to a batch, a scalar."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Term:
+class WeightedObjective:
     """An objective with its weight, and the shares of the epochs in which it joins.
 
     It joins after `start`; over the next `ramp` its weight grows linearly from 0 to `weight`.
@@ -109,13 +109,13 @@ class Term:
         check_ramp(self.start, self.ramp)
 
     @property
-    def joined(self) -> float:
+    def ramp_end(self) -> float:
         """Return the share of the epochs after which it counts in full."""
         return min(1.0, self.start + self.ramp)  # 1/3 + 2/3 may round to more
 
     def weight_at(self, share: float) -> float:
         """Return its weight after a share of training, 0 before it joins."""
-        if share >= self.joined:
+        if share >= self.ramp_end:
             return self.weight
         return self.weight * max(0.0, share - self.start) / self.ramp if self.ramp else 0.0
 

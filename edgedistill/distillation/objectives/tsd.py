@@ -14,8 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgedistill.attribution import normalize, plackett_luce, window_saliency
-from edgedistill.distillation.objectives.cutmix_windows import Ask, OpposingObjective, Said
-from edgedistill.distillation.objectives.objective import Answer, Batch
+from edgedistill.distillation.objectives.cutmix_windows import (
+    CutMixWindowObjective,
+    LogitsFn,
+    LogitsPair,
+)
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.saliency.perturbation import Floats, Ints
 from edgedistill.teachers.importance import Chances
 from edgedistill.teachers.window_cache import Bank
@@ -23,7 +27,7 @@ from edgedistill.teachers.window_cache import Bank
 Loss = Literal["smooth_l1", "cosine", "ranking"]
 
 
-class TSD(OpposingObjective):
+class TSD(CutMixWindowObjective):
     """SmoothL1, as published, between the normalized window saliency of student and teacher.
 
     The windows are drawn anew as published, or among those that a bank holds the teacher's
@@ -35,7 +39,7 @@ class TSD(OpposingObjective):
 
     def __init__(
         self,
-        teacher: Ask | Bank,
+        teacher: LogitsFn | Bank,
         donors: Floats,
         donor_labels: Ints,
         *,
@@ -51,7 +55,7 @@ class TSD(OpposingObjective):
 
         Args:
             teacher, donors, donor_labels, windows, width, chances, seed: of the windows, as in
-                `OpposingObjective`.
+                `CutMixWindowObjective`.
             temperature: of both saliencies.
             form: "summed" or "elementwise".
             loss: "smooth_l1", "cosine", or "ranking", which takes the summed form.
@@ -71,14 +75,14 @@ class TSD(OpposingObjective):
         self._temperature, self._form = temperature, form
         self._loss = LOSSES[loss]
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar; the teacher's answers are about the same copies."""
-        student, teacher = self.said(batch, answer)
+        student, teacher = self.logits(batch, outputs)
         return self._loss(self._saliency(student), self._saliency(teacher))
 
-    def _saliency(self, said: Said) -> Tensor:
+    def _saliency(self, logits: LogitsPair) -> Tensor:
         scores = window_saliency(
-            said.clean, said.perturbed, temperature=self._temperature, form=self._form
+            logits.clean, logits.perturbed, temperature=self._temperature, form=self._form
         )
         return normalize(scores)
 

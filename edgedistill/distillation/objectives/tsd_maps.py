@@ -13,7 +13,7 @@ from torch import Tensor
 
 from edgedistill.attribution import correlation, timestep_map
 from edgedistill.distillation.objectives.maps import MapObjective
-from edgedistill.distillation.objectives.objective import Answer, Batch
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan
 
@@ -44,9 +44,9 @@ class TSDMaps(MapObjective):
         super().__init__(teacher, plan)
         self._over = over
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        student, teacher = self.maps(batch, answer)
+        student, teacher = self.maps(batch, outputs)
         if self._over == "timesteps":
             student, teacher = self._spread(student), self._spread(teacher)
         return (1 - correlation(student, teacher)).mean()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import onnx
 
-from edgedistill.distillation.objectives import Term
+from edgedistill.distillation.objectives import WeightedObjective
 from edgedistill.distillation.training_data import TrainingData
 from edgedistill.optimize.execution import Floats
 from edgedistill.optimize.qat.model import Twin
@@ -18,7 +18,7 @@ from edgedistill.training.fit import fit
 def recover(
     model: onnx.ModelProto,
     calibration: Floats,
-    terms: Sequence[Term],
+    terms: Sequence[WeightedObjective],
     data: TrainingData,
     config: FitConfig,
     *,

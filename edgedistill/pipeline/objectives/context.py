@@ -14,9 +14,9 @@ from edgedistill.distillation.features import (
     EMBEDDING,
     Pair,
     TeacherFeatures,
+    default_layers,
     embedding_size,
-    sizes,
-    usual_layers,
+    layer_channels,
 )
 from edgedistill.errors import ConfigError
 from edgedistill.pipeline.progress import Progress
@@ -94,7 +94,10 @@ def layer_pair(term: FeatureTerm, lesson: Lesson, *, hint: bool = False) -> Pair
         ConfigError: the teacher has no layers to compare, or a name is wrong.
     """
     module = lesson.network(str(getattr(term, "name", "")))
-    of_teacher, of_student = sizes(module, lesson.sample), sizes(lesson.student, lesson.sample)
+    of_teacher, of_student = (
+        layer_channels(module, lesson.sample),
+        layer_channels(lesson.student, lesson.sample),
+    )
     usual = 0 if hint else 1
     named = (
         _named(term.student_layer, of_student, "student", usual),
@@ -127,7 +130,7 @@ def embedding_pair(name: str, lesson: Lesson) -> Pair:
 
 def _named(name: str | None, found: dict[str, int], whose: str, usual: int) -> str:
     if name is None:
-        return usual_layers(found)[usual]
+        return default_layers(found)[usual]
     if name not in found:
         raise ConfigError(
             f"The {whose} has no layer {name!r} with an output over time. Choose one of: "

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any
 
 from edgedistill.data import Prepared
-from edgedistill.distillation.objectives import TSD, CutMixKD, Objective, Scales
-from edgedistill.distillation.objectives.cutmix_windows import Ask
-from edgedistill.distillation.objectives.multi_width import shared
+from edgedistill.distillation.objectives import TSD, CutMixKD, MultiWidthObjective, Objective
+from edgedistill.distillation.objectives.cutmix_windows import LogitsFn
+from edgedistill.distillation.objectives.multi_width import split_windows
 from edgedistill.io.files import fingerprint, sha256
 from edgedistill.pipeline.objectives.context import Lesson
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
@@ -23,12 +23,12 @@ WIDTH_SEED = 3000  # added for every further width of `tsd`, or all would draw t
 
 def _tsd(term: TSDTerm, lesson: Lesson) -> Objective:
     lesson.explainable(term.name)
-    numbers = shared(term.windows, len(term.widths))
+    numbers = split_windows(term.windows, len(term.widths))
     parts = [
         _tsd_part(term, lesson, width, number, lesson.recipe.seed + place * WIDTH_SEED)
         for place, (width, number) in enumerate(zip(term.widths, numbers, strict=True))
     ]
-    return parts[0] if len(parts) == 1 else Scales(parts, numbers)
+    return parts[0] if len(parts) == 1 else MultiWidthObjective(parts, numbers)
 
 
 def _tsd_part(term: TSDTerm, lesson: Lesson, width: int, windows: int, seed: int) -> TSD:
@@ -65,7 +65,7 @@ def _cutmix_kd(term: CutMixKDTerm, lesson: Lesson) -> Objective:
 
 def _answering(
     term: OpposingTerm, lesson: Lesson, width: int, windows: int, chances: Chances | None = None
-) -> Bank | Ask:
+) -> Bank | LogitsFn:
     """Return who answers about windows: a bank, or the teacher."""
     if term.bank:
         return _bank(term, lesson, width, windows, chances)

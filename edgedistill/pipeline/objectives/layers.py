@@ -7,8 +7,13 @@ from typing import Any
 
 import torch
 
-from edgedistill.distillation.features import TeacherFeatures, embedding_size, sizes, usual_layers
-from edgedistill.distillation.heads import head_logits, spread
+from edgedistill.distillation.features import (
+    TeacherFeatures,
+    default_layers,
+    embedding_size,
+    layer_channels,
+)
+from edgedistill.distillation.heads import evenly_spaced_layers, head_logits
 from edgedistill.distillation.objectives import (
     DIH,
     DT2W,
@@ -69,9 +74,9 @@ def _sskd(term: SSKDTerm, lesson: Lesson) -> Objective:
 
 def _dih(term: DIHTerm, lesson: Lesson) -> Objective:
     module = lesson.network(term.name)
-    found = sizes(module, lesson.sample)
-    usual_layers(found)  # refuses a network without layers over time, by name
-    layers = spread(list(found), term.heads)
+    found = layer_channels(module, lesson.sample)
+    default_layers(found)  # refuses a network without layers over time, by name
+    layers = evenly_spaced_layers(list(found), term.heads)
     heads = head_logits(TeacherFeatures(module, layers), layers, training_data(lesson.data))
     return DIH(torch.cat([heads, lesson.logits[None]]), temperature=term.temperature)
 

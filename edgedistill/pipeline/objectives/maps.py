@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from edgedistill.distillation.objectives import Objective, TSDMaps
-from edgedistill.distillation.objectives.multi_width import Scales
+from edgedistill.distillation.objectives.multi_width import MultiWidthObjective
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import fingerprint, sha256
 from edgedistill.pipeline.extra_teachers import open_source
@@ -34,7 +34,7 @@ def _tsd_maps(term: TSDMapsTerm, lesson: Lesson) -> Objective:
             maps = [_other_maps(name, who, plan, lesson).signed for name, who in others.items()]
             taught = replace(taught, signed=averaged([taught.signed, *maps]))
         parts.append(TSDMaps(taught, plan, over=term.map))
-    return parts[0] if len(parts) == 1 else Scales(parts, [1.0] * len(parts))
+    return parts[0] if len(parts) == 1 else MultiWidthObjective(parts, [1.0] * len(parts))
 
 
 def _plans(term: TSDMapsTerm, shared: PerturbationPlan) -> list[PerturbationPlan]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from edgedistill.distillation.ablation_controls import shuffled, stretched
+from edgedistill.distillation.ablation_controls import match_logit_scale, shuffled_maps
 from edgedistill.distillation.objectives import (
     DIST,
     DKD,
@@ -81,12 +81,12 @@ def _shuffled_saliency(term: ShuffledSaliencyTerm, lesson: Lesson) -> Objective:
     lesson.explainable(term.name)
     known = training_data(lesson.data)
     groups = [known.train.numpy(), known.validation.numpy()]
-    return TSDMaps(shuffled(lesson.known, groups, seed=lesson.recipe.seed), _plan(lesson))
+    return TSDMaps(shuffled_maps(lesson.known, groups, seed=lesson.recipe.seed), _plan(lesson))
 
 
 def _random_teacher(term: RandomTeacherTerm, lesson: Lesson) -> Objective:
     series = training_data(lesson.data).series.numpy()
-    logits = stretched(_untrained(lesson).logits(series), lesson.known.logits)
+    logits = match_logit_scale(_untrained(lesson).logits(series), lesson.known.logits)
     return KD(torch.from_numpy(logits), temperature=term.temperature)
 
 

@@ -10,7 +10,13 @@ import numpy as np
 import torch
 
 from edgedistill.data import Prepared
-from edgedistill.distillation.objectives import KD, CrossEntropy, Objective, Term, TSDMaps
+from edgedistill.distillation.objectives import (
+    KD,
+    CrossEntropy,
+    Objective,
+    TSDMaps,
+    WeightedObjective,
+)
 from edgedistill.errors import ModelError
 from edgedistill.io.files import whole_file
 from edgedistill.optimize.execution import Floats, logits
@@ -120,7 +126,9 @@ def _known(
     )
 
 
-def _terms(recipe: Recipe, known: Explanation, plan: PerturbationPlan, *, maps: bool) -> list[Term]:
+def _terms(
+    recipe: Recipe, known: Explanation, plan: PerturbationPlan, *, maps: bool
+) -> list[WeightedObjective]:
     """Return the recipe's objectives of answers and maps; what else it has needs torch layers."""
     asked = {term.name: term for term in recipe.student.objectives}
     kd = asked.get("kd")
@@ -132,7 +140,7 @@ def _terms(recipe: Recipe, known: Explanation, plan: PerturbationPlan, *, maps: 
     if maps:
         objectives["tsd_maps"] = TSDMaps(known, plan)
     return [
-        Term(
+        WeightedObjective(
             objective=objective,
             weight=_weight(asked[name].weight) if name in asked else _USUAL[name],
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgedistill import __version__
 from edgedistill.data import Prepared
-from edgedistill.distillation.objectives import Term
+from edgedistill.distillation.objectives import WeightedObjective
 from edgedistill.evaluation import metrics
 from edgedistill.io.files import fingerprint, sha256, write_json
 from edgedistill.pipeline import networks
@@ -108,7 +108,7 @@ def _distill(
     home = folder.parent.parent  # beside the work of students, for all of them
     lesson = Lesson(recipe, data, teacher, knowledge, model, home, tell)
     terms = [
-        Term(
+        WeightedObjective(
             objective=objective(section, lesson),
             weight=weight,
             start=section.start,

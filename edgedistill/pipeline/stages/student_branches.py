@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from edgedistill.data import Prepared
-from edgedistill.distillation.objectives import StudentFriendly, Term
+from edgedistill.distillation.objectives import StudentFriendly, WeightedObjective
 from edgedistill.distillation.student_branches import branch_layers, branches
 from edgedistill.pipeline import networks
 from edgedistill.recipe.recipe import Recipe
@@ -18,7 +18,7 @@ from edgedistill.recipe.schema import ModelSection
 BRANCH_SEED = 3000  # added to the recipe's seed, and one more for each branch
 
 
-def branch_terms(recipe: Recipe, data: Prepared, teacher: nn.Module) -> list[Term]:
+def branch_terms(recipe: Recipe, data: Prepared, teacher: nn.Module) -> list[WeightedObjective]:
     """Return what a teacher learns besides its labels: nothing, unless the recipe asks for it.
 
     Raises:
@@ -43,7 +43,7 @@ def branch_terms(recipe: Recipe, data: Prepared, teacher: nn.Module) -> list[Ter
         kl=section.kl,
         temperature=section.temperature,
     )
-    return [Term(objective=objective)]
+    return [WeightedObjective(objective=objective)]
 
 
 def branch_key(recipe: Recipe) -> list[Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from edgedistill.data import Prepared
-from edgedistill.distillation.objectives import CrossEntropy, Term
+from edgedistill.distillation.objectives import CrossEntropy, WeightedObjective
 from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ModelError
 from edgedistill.evaluation.metrics import pearson
@@ -127,7 +127,7 @@ def _train(
     model: nn.Module = networks.fresh(recipe.teacher, data, seed=seed)
     history = fit(
         model,
-        [Term(objective=CrossEntropy()), *branch_terms(recipe, data, model)],
+        [WeightedObjective(objective=CrossEntropy()), *branch_terms(recipe, data, model)],
         training_data(data),
         config,
         seed=seed,

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from edgedistill.attribution import perturb
 from edgedistill.distillation.features import EMBEDDING, Pair, TeacherFeatures
-from edgedistill.distillation.objectives import Answer, Batch, Objective, Seen, Windows
+from edgedistill.distillation.objectives import (
+    Batch,
+    Objective,
+    StudentOutputs,
+    ViewOutputs,
+    Windows,
+)
 from edgedistill.training.multi_output_student import Questions
 
 
@@ -70,16 +76,18 @@ def copies() -> Callable[[Batch, Windows], Tensor]:
 @pytest.fixture
 def answer(
     copies: Callable[[Batch, Windows], Tensor],
-) -> Callable[[nn.Module, Objective, Batch], Answer]:
+) -> Callable[[nn.Module, Objective, Batch], StudentOutputs]:
     """What a network says when an objective asks, as the training loop asks it."""
 
-    def asked(network: nn.Module, objective: Objective, batch: Batch) -> Answer:
+    def asked(network: nn.Module, objective: Objective, batch: Batch) -> StudentOutputs:
         windows = objective.windows(batch)
         logits = network(batch.series)
         if windows is None:
-            return Answer(logits)
+            return StudentOutputs(logits)
         perturbed = network(copies(batch, windows).flatten(0, 1))
-        return Answer(logits, windows, perturbed.reshape(len(logits), -1, 4) - logits[:, None])
+        return StudentOutputs(
+            logits, windows, perturbed.reshape(len(logits), -1, 4) - logits[:, None]
+        )
 
     return asked
 
@@ -97,16 +105,16 @@ def pair(world: World) -> Pair:
 
 
 @pytest.fixture
-def told() -> Callable[[nn.Module, Objective, Batch], Answer]:
+def told() -> Callable[[nn.Module, Objective, Batch], StudentOutputs]:
     """What a network says when an objective asks for layers and views, by the loop's own way."""
 
-    def asked(network: nn.Module, objective: Objective, batch: Batch) -> Answer:
+    def asked(network: nn.Module, objective: Objective, batch: Batch) -> StudentOutputs:
         views = objective.views(batch)
         logits, _, features, (other,) = Questions(network)(
             batch.series, [None], objective.layers, [views]
         )
-        seen = None if views is None else Seen(views, *other)
-        return Answer(logits, features=features, seen=seen)
+        seen = None if views is None else ViewOutputs(views, *other)
+        return StudentOutputs(logits, features=features, views=seen)
 
     return asked
 

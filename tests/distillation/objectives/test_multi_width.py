@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from edgedistill.attribution import perturb
-from edgedistill.distillation.objectives import TSD, Answer, Scales
-from edgedistill.distillation.objectives.multi_width import shared
+from edgedistill.distillation.objectives import TSD, MultiWidthObjective, StudentOutputs
+from edgedistill.distillation.objectives.multi_width import split_windows
 from edgedistill.teachers import TorchTeacher
 from edgedistill.teachers.window_cache import BankPlan, open_bank, write_bank
 from edgedistill.training.multi_output_student import Questions
@@ -39,13 +39,13 @@ def _said(network, objective, batch):
     """What a network says of the windows, by the loop's own way."""
     windows = objective.windows(batch)
     logits, (changes,), _, _ = Questions(network)(batch.series, [windows])
-    return Answer(logits, windows, changes)
+    return StudentOutputs(logits, windows, changes)
 
 
 def test_changes_are_those_of_written_out_copies_width_by_width(world, parts):
     batch = world.batch(*ROWS, step=3)
 
-    said = _said(world.student, Scales(parts, NUMBERS), batch)
+    said = _said(world.student, MultiWidthObjective(parts, NUMBERS), batch)
 
     copies = []
     for part in parts:
@@ -57,7 +57,7 @@ def test_changes_are_those_of_written_out_copies_width_by_width(world, parts):
 
 def test_the_loss_is_the_mean_over_widths_by_their_windows(world, parts):
     """Each width is normalized by itself, because it is an objective by itself."""
-    batch, scales = world.batch(*ROWS, step=3), Scales(parts, NUMBERS)
+    batch, scales = world.batch(*ROWS, step=3), MultiWidthObjective(parts, NUMBERS)
 
     loss = scales(batch, _said(world.student, scales, batch))
     loss.backward()
@@ -70,7 +70,7 @@ def test_the_loss_is_the_mean_over_widths_by_their_windows(world, parts):
 
 
 def test_the_teacher_has_no_loss(world, parts):
-    batch, scales = world.batch(*ROWS), Scales(parts, NUMBERS)
+    batch, scales = world.batch(*ROWS), MultiWidthObjective(parts, NUMBERS)
 
     assert scales(batch, _said(world.teacher, scales, batch)).item() < 1e-6
 
@@ -79,5 +79,5 @@ def test_the_teacher_has_no_loss(world, parts):
     ("windows", "widths", "expected"), [(50, 1, [50]), (50, 3, [18, 16, 16]), (2, 2, [1, 1])]
 )
 def test_windows_are_shared_evenly(windows, widths, expected):
-    assert shared(windows, widths) == expected
+    assert split_windows(windows, widths) == expected
     assert np.sum(expected) == windows

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from edgedistill.distillation.objectives import TSD, Answer
+from edgedistill.distillation.objectives import TSD, StudentOutputs
 from edgedistill.errors import DataError, ShapeError
 from edgedistill.teachers import TorchTeacher
 from edgedistill.teachers.window_cache import Bank, BankPlan, open_bank, write_bank
@@ -140,7 +140,7 @@ def test_a_loss_of_no_reasons_has_gradients_that_are_numbers(world, answer):
         said = answer(world.teacher, objective, batch)
         deaf = torch.zeros_like(said.changes).requires_grad_()
 
-        objective(batch, Answer(said.logits.detach(), said.windows, deaf)).backward()
+        objective(batch, StudentOutputs(said.logits.detach(), said.windows, deaf)).backward()
 
         assert torch.isfinite(deaf.grad).all()
 
@@ -211,7 +211,7 @@ def test_certainty_alone_costs_little(world, answer):
     objective, batch = _tsd(world), world.batch(0, 5, 10)
     said = answer(world.teacher, objective, batch)
 
-    surer = objective(batch, Answer(said.logits * 3, said.windows, said.changes * 3))
+    surer = objective(batch, StudentOutputs(said.logits * 3, said.windows, said.changes * 3))
 
     assert surer < 0.1 * objective(batch, answer(world.student, objective, batch))
 

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import pearsonr
 
 from edgedistill.attribution import signed_fall
-from edgedistill.distillation.objectives import Answer, TSDMaps
+from edgedistill.distillation.objectives import StudentOutputs, TSDMaps
 from edgedistill.errors import ShapeError
 from edgedistill.saliency import occlusion
 from edgedistill.saliency.perturbation import PerturbationPlan, default_plan
@@ -49,7 +49,7 @@ def test_loss_of_the_teacher_is_zero_at_any_scale(world, answer, objective):
     said = answer(world.teacher, objective, batch)
 
     for scale in (0.1, 1.0, 10.0):
-        scaled = Answer(said.logits * scale, said.windows, said.changes * scale)
+        scaled = StudentOutputs(said.logits * scale, said.windows, said.changes * scale)
         assert objective(batch, scaled).item() == pytest.approx(0, abs=1e-4)
 
 
@@ -58,7 +58,7 @@ def test_loss_of_the_opposite_reasons_is_two(world, answer, objective):
     batch = world.batch(*ROWS)
     said = answer(world.teacher, objective, batch)
 
-    opposite = objective(batch, Answer(-said.logits, said.windows, -said.changes))
+    opposite = objective(batch, StudentOutputs(-said.logits, said.windows, -said.changes))
 
     assert opposite.item() == pytest.approx(2, abs=1e-4)
 
@@ -69,7 +69,7 @@ def test_loss_of_no_reasons_is_one(world, answer, objective):
     said = answer(world.teacher, objective, batch)
     deaf = torch.zeros_like(said.changes).requires_grad_()
 
-    loss = objective(batch, Answer(said.logits, said.windows, deaf))
+    loss = objective(batch, StudentOutputs(said.logits, said.windows, deaf))
     loss.backward()
 
     assert loss.item() == 1

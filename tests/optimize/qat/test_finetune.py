@@ -8,7 +8,7 @@ import torch
 from aeon.datasets import load_gunpoint
 from torch.nn import functional
 
-from edgedistill.distillation.objectives import KD, Term, TSDMaps
+from edgedistill.distillation.objectives import KD, TSDMaps, WeightedObjective
 from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ModelError
 from edgedistill.evaluation.metrics import kl_divergence, pearson
@@ -71,8 +71,10 @@ def learned(model, series, coarse, plan, tmp_path_factory):
         validation=rows[30:],
     )
     terms = [
-        Term(objective=KD(torch.from_numpy(known.logits), temperature=1.0), weight=2.0),
-        Term(objective=TSDMaps(known, plan)),
+        WeightedObjective(
+            objective=KD(torch.from_numpy(known.logits), temperature=1.0), weight=2.0
+        ),
+        WeightedObjective(objective=TSDMaps(known, plan)),
     ]
     return recover(model, coarse, terms, data, CONFIG, seed=0), known
 

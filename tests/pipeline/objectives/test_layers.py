@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgedistill.distillation.objectives import Objective, Term
+from edgedistill.distillation.objectives import Objective, WeightedObjective
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
@@ -82,7 +82,7 @@ def test_any_family_can_be_the_student(recipe, data, stages, tmp_path, name, fam
     other = config.parse(config.dump(recipe), changes)
     lesson = lesson_of(other, data, stages, tmp_path)
     settings = replace(other.student.training, epochs=1)
-    term = Term(objective=made(name, lesson))
+    term = WeightedObjective(objective=made(name, lesson))
 
     history = fit(lesson.student, [term], training_data(data), settings, seed=0)
 
@@ -97,7 +97,9 @@ def test_batches_of_one_and_mixed_precision(lesson, data, name):
         lesson.recipe.student.training, epochs=1, batch_size=1, precision="bf16-mixed"
     )
 
-    history = fit(lesson.student, [Term(objective=made(name, lesson))], few, settings, seed=0)
+    history = fit(
+        lesson.student, [WeightedObjective(objective=made(name, lesson))], few, settings, seed=0
+    )
 
     assert np.isfinite([history[0].train_loss, history[0].validation_loss]).all()
 
@@ -111,7 +113,7 @@ def test_training_changes_the_student_and_what_is_learned_beside_it(lesson, data
     before = [p.clone() for p in trained]
     settings = replace(lesson.recipe.student.training, epochs=1, weight_decay=0.0, select="last")
 
-    fit(lesson.student, [Term(objective=term)], training_data(data), settings, seed=0)
+    fit(lesson.student, [WeightedObjective(objective=term)], training_data(data), settings, seed=0)
 
     assert bool(own) == (name in LEARNING)
     assert all((a != b).any() for a, b in zip(before, trained, strict=True))
@@ -143,7 +145,7 @@ def test_a_resumed_run_ends_the_same(recipe, data, stages, tmp_path, name):
         lesson = lesson_of(recipe, data, stages, tmp_path)
         term = made(name, lesson)
         records = Records(checkpoint=tmp_path / folder)
-        terms = [Term(objective=term)]
+        terms = [WeightedObjective(objective=term)]
         fit(
             lesson.student, terms, training_data(data), settings, seed=0, records=records, **options
         )

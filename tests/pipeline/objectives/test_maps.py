@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgedistill.distillation.objectives import Answer, Batch, Objective, TSDMaps
+from edgedistill.distillation.objectives import Batch, Objective, StudentOutputs, TSDMaps
 from edgedistill.errors import ConfigError, DataError
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import extra_teachers as ensembles
@@ -41,7 +41,7 @@ def made(lesson: Lesson, settings: str) -> Objective:
     return objective(parsed.student.objectives[0], replace(lesson, recipe=parsed))
 
 
-def said_by(lesson: Lesson, asked: Objective, batch: Batch) -> Answer:
+def said_by(lesson: Lesson, asked: Objective, batch: Batch) -> StudentOutputs:
     """What the untrained student says of an objective's windows, a copy at a time."""
     student = lesson.student.eval()
     windows = asked.windows(batch)
@@ -54,7 +54,7 @@ def said_by(lesson: Lesson, asked: Objective, batch: Batch) -> Answer:
                 start = int(part.starts[0, w])
                 copies[:, :, start : start + part.patches.shape[3]] = part.patches[:, w]
                 changes.append(student(copies) - clean)
-    return Answer(clean, windows, torch.stack(changes, dim=1))
+    return StudentOutputs(clean, windows, torch.stack(changes, dim=1))
 
 
 def batch_of(lesson: Lesson, *rows: int) -> Batch:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgedistill.distillation.ablation_controls import stretched
+from edgedistill.distillation.ablation_controls import match_logit_scale
 from edgedistill.distillation.objectives import KD, Ensemble, Objective, TSDMaps
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
@@ -128,7 +128,7 @@ def test_an_ensemble_is_the_teacher_and_its_sources(recipe, data, stages):
         term = f"student.objectives=[{{name: ensemble, {sources}, {settings}}}]"
         parsed = config.parse(config.dump(recipe), [term]).student.objectives[0]
 
-        taught = objective(parsed, lesson).taught
+        taught = objective(parsed, lesson).teacher
 
         expected = Ensemble(
             [lesson.logits, torch.from_numpy(other)],
@@ -136,7 +136,7 @@ def test_an_ensemble_is_the_teacher_and_its_sources(recipe, data, stages):
             temperature=temperature,
             weighting=weighting,
         )
-        torch.testing.assert_close(taught, expected.taught)
+        torch.testing.assert_close(taught, expected.teacher)
 
 
 def test_an_ensemble_without_sources_is_refused(recipe):
@@ -171,7 +171,7 @@ def test_a_random_teacher_is_an_untrained_one(recipe, data, stages):
     answers, maps = (made(f"random_{what}", lesson, stages) for what in ("teacher", "saliency"))
 
     assert isinstance(answers, KD)
-    expected = stretched(said.logits, lesson.known.logits)
+    expected = match_logit_scale(said.logits, lesson.known.logits)
     np.testing.assert_allclose(answers.teacher.numpy(), expected, rtol=1e-2, atol=1e-2)
     np.testing.assert_allclose(maps.teacher_map.numpy(), said.signed, atol=1e-5)
     again = made("random_teacher", lesson, stages)

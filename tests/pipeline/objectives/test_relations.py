@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgedistill.distillation.objectives import CRD, Objective, Term
+from edgedistill.distillation.objectives import CRD, Objective, WeightedObjective
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
@@ -68,7 +68,7 @@ def test_any_family_can_be_the_student(recipe, data, stages, tmp_path, term, fam
     before = [p.clone() for p in lesson.student.parameters()]
     once = replace(other.student.training, epochs=1, select="last")
 
-    terms = [Term(objective=objective(term, lesson))]
+    terms = [WeightedObjective(objective=objective(term, lesson))]
     history = fit(lesson.student, terms, training_data(data), once, seed=0)
 
     assert np.isfinite([history[0].train_loss, history[0].validation_loss]).all()
@@ -107,8 +107,8 @@ def test_a_resumed_run_ends_the_same(recipe, data, stages, tmp_path):
     def run(name: str, **options) -> tuple[nn.Module, Objective]:
         lesson = lesson_of(recipe, data, stages, tmp_path)
         made = objective(CRDTerm(name="crd", negatives=8), lesson)
-        terms = [Term(objective=made, start=0.25)]
-        terms.append(Term(objective=objective(RKDTerm(name="rkd"), lesson)))
+        terms = [WeightedObjective(objective=made, start=0.25)]
+        terms.append(WeightedObjective(objective=objective(RKDTerm(name="rkd"), lesson)))
         records = Records(checkpoint=tmp_path / name)
         table = training_data(data)
         fit(lesson.student, terms, table, settings, seed=0, records=records, **options)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgedistill.distillation.objectives import TSD, Batch, Scales
+from edgedistill.distillation.objectives import TSD, Batch, MultiWidthObjective
 from edgedistill.errors import ConfigError, DataError
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
@@ -75,7 +75,7 @@ def test_every_width_has_its_share_of_windows_and_a_bank(recipe, data, stages, t
     """A bank of one width is the one that this width alone would draw from."""
     scales = made(recipe, data, stages, tmp_path, SETTINGS["widths"])
 
-    assert isinstance(scales, Scales)
+    assert isinstance(scales, MultiWidthObjective)
     assert [(part._width, part._windows) for part in scales.parts] == [(6, 3), (3, 2)]
     assert scales._shares == [0.6, 0.4]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bank-3-8", "bank-6-12"]

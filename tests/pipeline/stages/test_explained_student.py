@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from edgedistill.attribution import correlation
-from edgedistill.distillation.objectives import Term, normalized_map
+from edgedistill.distillation.objectives import WeightedObjective, normalized_map
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
 from edgedistill.models import Explained
@@ -118,7 +118,7 @@ def test_it_learns_the_map(recipe, data, stages, tmp_path):
     """Of series that it was not trained on, and better than the map of any other series."""
     changed = explained(recipe, terms="[{name: cross_entropy}, {name: xdistillation}]")
     lesson = lesson_of(changed, data, stages, tmp_path)
-    terms = [Term(objective=objective(s, lesson)) for s in changed.student.objectives]
+    terms = [WeightedObjective(objective=objective(s, lesson)) for s in changed.student.objectives]
     settings = replace(recipe.student.training, epochs=60, learning_rate=0.01, select="last")
     taught = normalized_map(lesson.knowledge.splits["test"], plan_of(recipe, data.test.x.shape[2]))
 
@@ -141,7 +141,9 @@ def test_a_resumed_run_ends_the_same(recipe, data, stages, tmp_path):
 
     def run(folder: str, **options) -> nn.Module:
         lesson = lesson_of(changed, data, stages, tmp_path)
-        terms = [Term(objective=objective(s, lesson)) for s in changed.student.objectives]
+        terms = [
+            WeightedObjective(objective=objective(s, lesson)) for s in changed.student.objectives
+        ]
         records, known = Records(checkpoint=tmp_path / folder), training_data(data)
         settings = changed.student.training
         fit(lesson.student, terms, known, settings, seed=0, records=records, **options)

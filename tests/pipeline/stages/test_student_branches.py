@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from edgedistill.distillation.objectives import Answer, Batch, StudentFriendly
+from edgedistill.distillation.objectives import Batch, StudentFriendly, StudentOutputs
 from edgedistill.errors import ConfigError
 from edgedistill.experiment.jobs import _teacher_key
 from edgedistill.pipeline import networks
@@ -33,7 +33,7 @@ def test_the_loss_is_cross_entropy_and_divergence_of_each_branch(rng):
     said = [torch.from_numpy(rng.normal(size=(2, 3))) for _ in range(2)]
     branches = {name: torch.nn.Identity() for name in "ab"}
     objective = StudentFriendly(branches, cross_entropy=0.5, kl=3.0, temperature=2.0)
-    answer = Answer(logits, features=dict(zip("ab", said, strict=True)))
+    answer = StudentOutputs(logits, features=dict(zip("ab", said, strict=True)))
 
     found = objective(Batch(torch.arange(2), torch.zeros(2, 1, 4), labels), answer)
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgedistill.distillation.objectives.baselines.layers import LayerObjective
-from edgedistill.distillation.objectives.objective import Answer, Batch
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 
 
 class AttentionTransfer(LayerObjective):
@@ -20,9 +20,9 @@ class AttentionTransfer(LayerObjective):
     Source: Zagoruyko and Komodakis 2017, arXiv:1612.03928, equation 2 with p = 2.
     """
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        student, teacher = self.outputs(batch, answer)
+        student, teacher = self.layer_outputs(batch, outputs)
         return functional.mse_loss(_attention(student), _attention(teacher))
 
 

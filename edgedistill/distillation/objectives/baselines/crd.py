@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from edgedistill.distillation.features import Pair
 from edgedistill.distillation.objectives.baselines.layers import LayerObjective
-from edgedistill.distillation.objectives.objective import Answer, Batch
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.saliency import perturbation
 from edgedistill.saliency.perturbation import Ints
 
@@ -68,37 +68,37 @@ class CRD(LayerObjective):
             self.register_buffer(name, unknown)
         self.register_buffer("levels", torch.full((2,), math.nan))  # until the first step
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar; while training the memory takes up the batch."""
-        raw_student, raw_teacher = self.outputs(batch, answer)
+        raw_student, raw_teacher = self.layer_outputs(batch, outputs)
         student = functional.normalize(self.student(raw_student), dim=1)
         teacher = functional.normalize(self.teacher(raw_teacher), dim=1)
         drawn = self._draw(batch)
-        loss = self._told_apart(0, student, teacher, self.of_teacher[drawn])
-        loss = loss + self._told_apart(1, teacher, student, self.of_student[drawn])
+        loss = self._contrast(0, student, teacher, self.of_teacher[drawn])
+        loss = loss + self._contrast(1, teacher, student, self.of_student[drawn])
         if torch.is_grad_enabled():
-            self._remember(self.of_student, batch.rows, student)
-            self._remember(self.of_teacher, batch.rows, teacher)
+            self._update_memory(self.of_student, batch.rows, student)
+            self._update_memory(self.of_teacher, batch.rows, teacher)
         return loss
 
-    def _told_apart(self, side: int, anchor: Tensor, same: Tensor, others: Tensor) -> Tensor:
+    def _contrast(self, network: int, anchor: Tensor, same: Tensor, others: Tensor) -> Tensor:
         """Return the loss of an anchor (N, F) with its like (N, F) and others (N, Q, F)."""
         near = (anchor * same.detach()).sum(dim=1, keepdim=True) / self._temperature
         far = (others @ anchor[:, :, None]).squeeze(2) / self._temperature
-        level = self._level(side, torch.cat([near, far], dim=1).detach())
+        level = self._level(network, torch.cat([near, far], dim=1).detach())
         shift = math.log(self._negatives) + level
         missed = functional.softplus(shift - near).sum(dim=1)
         mistaken = functional.softplus(far - shift).sum(dim=1)
         return (missed + mistaken).mean()
 
-    def _level(self, side: int, similarities: Tensor) -> Tensor:
+    def _level(self, network: int, similarities: Tensor) -> Tensor:
         """Return the log-mean of the first batch's similarities, which the first step keeps."""
-        known = self.levels[side].clone()  # of the step, however the buffer changes
+        known = self.levels[network].clone()  # of the step, however the buffer changes
         if not known.isnan():
             return known
         level = similarities.flatten().logsumexp(dim=0) - math.log(similarities.numel())
         if torch.is_grad_enabled():
-            self.levels[side] = level
+            self.levels[network] = level
         return level
 
     def _draw(self, batch: Batch) -> Tensor:
@@ -109,6 +109,6 @@ class CRD(LayerObjective):
         return torch.from_numpy(drawn).to(batch.series.device)
 
     @torch.no_grad()
-    def _remember(self, memory: Tensor, rows: Tensor, seen: Tensor) -> None:
-        mixed = self._momentum * memory[rows] + (1 - self._momentum) * seen
+    def _update_memory(self, memory: Tensor, rows: Tensor, embeddings: Tensor) -> None:
+        mixed = self._momentum * memory[rows] + (1 - self._momentum) * embeddings
         memory[rows] = functional.normalize(mixed, dim=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.objectives.objective import Answer, Batch, Objective
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 
 
 class DIH(Objective):
@@ -31,10 +31,10 @@ class DIH(Objective):
         self.register_buffer("cohort", cohort, persistent=False)
         self._temperature = temperature
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
         taught = functional.log_softmax(self.cohort[:, batch.rows] / self._temperature, dim=-1)
-        student = functional.log_softmax(answer.logits / self._temperature, dim=-1)
+        student = functional.log_softmax(outputs.logits / self._temperature, dim=-1)
         divergence = functional.kl_div(
             student.expand_as(taught).flatten(0, 1),
             taught.flatten(0, 1),

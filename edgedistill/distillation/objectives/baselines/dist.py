@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgedistill.attribution import correlation
-from edgedistill.distillation.objectives.objective import Answer, Batch, Objective
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 
 
 class DIST(Objective):
@@ -35,9 +35,9 @@ class DIST(Objective):
         self.register_buffer("teacher", teacher, persistent=False)
         self._beta, self._gamma, self._temperature = beta, gamma, temperature
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        student = functional.softmax(answer.logits / self._temperature, dim=1)
+        student = functional.softmax(outputs.logits / self._temperature, dim=1)
         teacher = functional.softmax(self.teacher[batch.rows] / self._temperature, dim=1)
         classes = (1 - correlation(student, teacher)).mean()
         series = (1 - correlation(student.T, teacher.T)).mean()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.objectives.objective import Answer, Batch, Objective
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 
 
 class DKD(Objective):
@@ -38,9 +38,9 @@ class DKD(Objective):
         self._alpha, self._beta = alpha, beta
         self._temperature, self._warmup = temperature, warmup
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        student = answer.logits / self._temperature
+        student = outputs.logits / self._temperature
         teacher = self.teacher[batch.rows] / self._temperature
         target = _divergence(*(_target_or_not(z, batch.labels) for z in (student, teacher)))
         rest = _divergence(*(_among_the_rest(z, batch.labels) for z in (student, teacher)))

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from edgedistill.distillation.features import Pair
 from edgedistill.distillation.objectives.baselines.layers import LayerObjective
-from edgedistill.distillation.objectives.objective import Answer, Batch
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.distillation.soft_dtw import soft_dtw
 
 
@@ -38,9 +38,9 @@ class DT2W(LayerObjective):
         self.projection: nn.Module = nn.Identity() if same else nn.Conv1d(*widths, 1)
         self._gamma, self._steps = gamma, steps
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        student, teacher = self.outputs(batch, answer)
+        student, teacher = self.layer_outputs(batch, outputs)
         steps = min(self._steps, student.shape[2])
         student, teacher = (
             functional.adaptive_avg_pool1d(output, steps) for output in (student, teacher)

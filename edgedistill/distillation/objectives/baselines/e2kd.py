@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgedistill.distillation.objectives.maps import MapObjective
-from edgedistill.distillation.objectives.objective import Answer, Batch
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 
 
 class E2KD(MapObjective):
@@ -20,7 +20,7 @@ class E2KD(MapObjective):
     Source: Parchami-Araghi et al. 2024, arXiv:2402.03119.
     """
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar between 0 and 2."""
-        student, teacher = self.maps(batch, answer)
+        student, teacher = self.maps(batch, outputs)
         return (1 - functional.cosine_similarity(student, teacher, dim=1)).mean()

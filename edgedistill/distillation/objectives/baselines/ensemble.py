@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.objectives.objective import Answer, Batch, Objective
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 from edgedistill.errors import ShapeError
 
 Weighting = Literal["correctness", "agreement"]
@@ -29,7 +29,7 @@ class Ensemble(Objective):
     Source: Wu et al. 2022, arXiv:2204.00548.
     """
 
-    taught: Tensor
+    teacher: Tensor
 
     def __init__(
         self,
@@ -64,10 +64,10 @@ class Ensemble(Objective):
         self.register_buffer("taught", taught, persistent=False)
         self._temperature = temperature
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        student = functional.log_softmax(answer.logits / self._temperature, dim=1)
-        divergence = functional.kl_div(student, self.taught[batch.rows], reduction="batchmean")
+        student = functional.log_softmax(outputs.logits / self._temperature, dim=1)
+        divergence = functional.kl_div(student, self.teacher[batch.rows], reduction="batchmean")
         return divergence * self._temperature**2
 
 

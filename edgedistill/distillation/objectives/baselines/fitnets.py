@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from edgedistill.distillation.features import Pair
 from edgedistill.distillation.objectives.baselines.layers import LayerObjective
-from edgedistill.distillation.objectives.objective import Answer, Batch
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 
 
 class FitNets(LayerObjective):
@@ -29,7 +29,7 @@ class FitNets(LayerObjective):
         super().__init__(pair)
         self.regressor = nn.Conv1d(pair.student_channels, pair.teacher_channels, 1)
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        student, teacher = self.outputs(batch, answer)
+        student, teacher = self.layer_outputs(batch, outputs)
         return functional.mse_loss(self.regressor(student), teacher)

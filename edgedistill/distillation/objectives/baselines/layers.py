@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgedistill.distillation.features import Pair
-from edgedistill.distillation.objectives.objective import Answer, Batch, Objective
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 
 
 class LayerObjective(Objective):
@@ -18,14 +18,14 @@ class LayerObjective(Objective):
         self._pair = pair
         self.layers = (pair.student,)
 
-    def outputs(self, batch: Batch, answer: Answer) -> tuple[Tensor, Tensor]:
+    def layer_outputs(self, batch: Batch, outputs: StudentOutputs) -> tuple[Tensor, Tensor]:
         """Return what the student's and the teacher's layer gave.
 
         Returns:
             (N, C', T') and (N, C'', T'), the longer averaged down to the shorter; of the
             embedding (N, F) and (N, F').
         """
-        student = answer.features[self._pair.student]
+        student = outputs.features[self._pair.student]
         teacher = self._pair.features(batch.series)[self._pair.teacher].to(student.dtype)
         if student.ndim == 2:
             return student, teacher

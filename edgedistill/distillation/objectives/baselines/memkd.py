@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from edgedistill.distillation.features import Pair
 from edgedistill.distillation.objectives.baselines.layers import LayerObjective
-from edgedistill.distillation.objectives.objective import Answer, Batch
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.errors import ShapeError
 
 _EPSILON = 1e-8  # added to the norm of a state that may be zero
@@ -39,13 +39,13 @@ class MemKD(LayerObjective):
         super().__init__(pair)
         self._number, self._seed = subsequences, seed
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar.
 
         Raises:
             ShapeError: a layer has one step alone.
         """
-        student, teacher = self.outputs(batch, answer)
+        student, teacher = self.layer_outputs(batch, outputs)
         first, last = self._draw(batch, student.shape[2])
         return functional.smooth_l1_loss(
             _change(student, first, last), _change(teacher, first, last)

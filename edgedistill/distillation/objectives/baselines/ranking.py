@@ -6,7 +6,7 @@ from torch import Tensor
 
 from edgedistill.attribution import plackett_luce
 from edgedistill.distillation.objectives.maps import MapObjective
-from edgedistill.distillation.objectives.objective import Answer, Batch
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan
 
@@ -37,7 +37,7 @@ class Ranking(MapObjective):
         super().__init__(teacher, plan)
         self._places = max(1, round(top * len(plan.starts)))
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar; nats a place."""
-        student, teacher = self.maps(batch, answer)
+        student, teacher = self.maps(batch, outputs)
         return plackett_luce(student, teacher, self._places)

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from edgedistill.distillation.features import Pair
 from edgedistill.distillation.objectives.baselines.layers import LayerObjective
-from edgedistill.distillation.objectives.objective import Answer, Batch
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 
 
 class RKD(LayerObjective):
@@ -33,9 +33,9 @@ class RKD(LayerObjective):
         super().__init__(pair)
         self._distance, self._angle = distance, angle
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        student, teacher = self.outputs(batch, answer)
+        student, teacher = self.layer_outputs(batch, outputs)
         distance = functional.smooth_l1_loss(_distances(student), _distances(teacher))
         angle = functional.smooth_l1_loss(_angles(student), _angles(teacher))
         return self._distance * distance + self._angle * angle

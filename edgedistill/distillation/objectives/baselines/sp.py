@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgedistill.distillation.objectives.baselines.layers import LayerObjective
-from edgedistill.distillation.objectives.objective import Answer, Batch
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 
 
 class SP(LayerObjective):
@@ -19,9 +19,9 @@ class SP(LayerObjective):
     Source: Tung and Mori 2019, arXiv:1907.09682.
     """
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        student, teacher = (_similarities(layer) for layer in self.outputs(batch, answer))
+        student, teacher = (_similarities(layer) for layer in self.layer_outputs(batch, outputs))
         return (student - teacher).square().mean()
 
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgedistill.distillation.features import EMBEDDING, recording
-from edgedistill.distillation.objectives.objective import Answer, Batch, Objective
+from edgedistill.distillation.features import EMBEDDING, record_features
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 from edgedistill.distillation.views import VIEWS
 
 
@@ -62,21 +62,21 @@ class SSKD(Objective):
         views = np.stack([view(series, rng) for view in VIEWS])
         return torch.from_numpy(views).to(batch.series.device)
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar; the teacher is asked about the same views."""
-        seen = answer.other_views()
-        student = _similarity(answer.features[EMBEDDING], seen.features[EMBEDDING].flatten(0, 1))
-        _, clean = self._ask(batch.series)
-        logits, other = self._ask(seen.series.flatten(0, 1))
+        seen = outputs.other_views()
+        student = _similarity(outputs.features[EMBEDDING], seen.features[EMBEDDING].flatten(0, 1))
+        _, clean = self._teacher_outputs(batch.series)
+        logits, other = self._teacher_outputs(seen.series.flatten(0, 1))
         classes = _divergence(seen.logits.flatten(0, 1), logits, self._temperature)
         alike = _divergence(student, _similarity(clean, other), self._similarity_temperature)
         return self._views_weight * classes + self._similarity_weight * alike
 
     @torch.no_grad()
-    def _ask(self, series: Tensor) -> tuple[Tensor, Tensor]:
+    def _teacher_outputs(self, series: Tensor) -> tuple[Tensor, Tensor]:
         """Return the teacher's logits and embeddings of series, (N, K) and (N, F)."""
         teacher = self._teacher[0].to(series.device).eval()
-        with recording(teacher, self.layers) as found:
+        with record_features(teacher, self.layers) as found:
             logits = teacher(series)
         return logits, found[EMBEDDING]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgedistill.distillation.objectives.objective import Answer, Batch, Objective
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 
 
 class StudentFriendly(Objective):
@@ -42,15 +42,15 @@ class StudentFriendly(Objective):
         self.branches = nn.ModuleList(branches.values())
         self._weights, self._temperature = (cross_entropy, kl), temperature
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
         # Validation judges by running statistics and leaves them alone.
         self.branches.train(torch.is_grad_enabled())
         labels, divergence = self._weights
-        teacher = functional.log_softmax(answer.logits / self._temperature, dim=-1)
+        teacher = functional.log_softmax(outputs.logits / self._temperature, dim=-1)
         losses = []
         for layer, branch in zip(self.layers, self.branches, strict=True):
-            logits = branch(answer.features[layer])
+            logits = branch(outputs.features[layer])
             said = functional.log_softmax(logits / self._temperature, dim=-1)
             kl = functional.kl_div(teacher, said, log_target=True, reduction="batchmean")
             entropy = functional.cross_entropy(logits, batch.labels)

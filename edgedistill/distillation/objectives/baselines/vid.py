@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from edgedistill.distillation.features import Pair
 from edgedistill.distillation.objectives.baselines.layers import LayerObjective
-from edgedistill.distillation.objectives.objective import Answer, Batch
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 
 _FIRST = 5.0  # variance to begin with: the student's first guesses are poor
 _LEAST = 1e-5  # variance of a channel that is known exactly
@@ -48,9 +48,9 @@ class VID(LayerObjective):
         first = math.log(math.expm1(_FIRST - _LEAST))  # of which the softplus is the variance
         self.raw_variance = nn.Parameter(torch.full((width,), first))
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar in nats; it can be negative."""
-        student, teacher = self.outputs(batch, answer)
+        student, teacher = self.layer_outputs(batch, outputs)
         variance = functional.softplus(self.raw_variance)[:, None] + _LEAST  # (C'', 1)
         gap = (teacher - self.mean(student)).square()  # (N, C'', T')
         loss: Tensor = 0.5 * (gap / variance + variance.log()).mean()

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from edgedistill.distillation.features import EXPLANATION
 from edgedistill.distillation.objectives.maps import check_plan
-from edgedistill.distillation.objectives.objective import Answer, Batch, Objective
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 from edgedistill.saliency.occlusion import Explanation, time_map
 from edgedistill.saliency.perturbation import PerturbationPlan
 
@@ -48,9 +48,9 @@ class XDistillation(Objective):
         check_plan(teacher, plan)
         self.register_buffer("teacher_map", normalized_map(teacher, plan), persistent=False)
 
-    def forward(self, batch: Batch, answer: Answer) -> Tensor:
+    def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        predicted = answer.features[EXPLANATION].float()
+        predicted = outputs.features[EXPLANATION].float()
         return functional.mse_loss(predicted, self.teacher_map[batch.rows])
 
 

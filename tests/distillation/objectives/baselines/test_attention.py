@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgedistill.distillation.objectives import Answer, AttentionTransfer
+from edgedistill.distillation.objectives import AttentionTransfer, StudentOutputs
 
 
 def slow_attention(output: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ def test_a_layer_that_is_quiet_has_a_finite_gradient(world, pair, told):
     said = told(world.student, objective, batch)
     quiet = (said.features["1"] * 0).detach().requires_grad_()
 
-    objective(batch, Answer(said.logits, features={"1": quiet})).backward()
+    objective(batch, StudentOutputs(said.logits, features={"1": quiet})).backward()
 
     assert np.isfinite(quiet.grad.numpy()).all()
 

@@ -8,7 +8,7 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from edgedistill.distillation.objectives import DIH, KD, Answer
+from edgedistill.distillation.objectives import DIH, KD, StudentOutputs
 
 
 @pytest.mark.parametrize("rows", [(3,), (0, 9, 4)], ids=str)
@@ -20,7 +20,7 @@ def test_it_is_the_mean_divergence_from_all_heads(world, answer, rng, rows, clas
     said = answer(world.student, objective, batch)
     logits = said.logits[:, :classes]
 
-    loss = objective(batch, Answer(logits))
+    loss = objective(batch, StudentOutputs(logits))
 
     q = softmax(logits.detach().numpy().astype(np.float64) / 5, axis=1)
     p = softmax(cohort[:, list(rows)].astype(np.float64) / 5, axis=2)

@@ -8,7 +8,7 @@ import torch
 from scipy.special import softmax
 from scipy.stats import pearsonr
 
-from edgedistill.distillation.objectives import DIST, Answer
+from edgedistill.distillation.objectives import DIST, StudentOutputs
 
 ROWS = (3, 11, 0, 7, 14)
 
@@ -54,7 +54,7 @@ def test_the_teacher_itself_has_no_loss_and_the_student_a_gradient(world, answer
 
 def _gradient(objective: DIST, world, *rows: int) -> float:
     logits = torch.tensor([[0.3, -0.2], [0.1, 0.4], [-0.5, 0.2]])[: len(rows)].requires_grad_()
-    objective(world.batch(*rows), Answer(logits)).backward()
+    objective(world.batch(*rows), StudentOutputs(logits)).backward()
     return logits.grad.abs().max().item()
 
 
@@ -70,7 +70,7 @@ def test_one_series_has_no_relations_to_others(rng, world):
     """It costs the same whatever it says, and teaches nothing."""
     objective = _dist(rng.normal(size=(16, 2)).astype(np.float32), beta=0.0)
 
-    loss = objective(world.batch(4), Answer(torch.tensor([[0.3, -0.2]])))
+    loss = objective(world.batch(4), StudentOutputs(torch.tensor([[0.3, -0.2]])))
 
     assert loss.item() == pytest.approx(1)
     assert _gradient(objective, world, 4) == 0

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from edgedistill.distillation.objectives import DKD, KD, Answer
+from edgedistill.distillation.objectives import DKD, KD, StudentOutputs
 
 ROWS = (3, 11, 0, 7)
 USUAL = {"alpha": 1.0, "beta": 8.0, "temperature": 4.0, "warmup": 0}
@@ -73,7 +73,7 @@ def test_two_classes_leave_the_target_alone(rng, world):
     logits = rng.normal(size=(16, 2)).astype(np.float32)
     batch = world.batch(0, 1, 2)
     batch.labels.clamp_(max=1)
-    said = Answer(torch.from_numpy(rng.normal(size=(3, 2)).astype(np.float32)))
+    said = StudentOutputs(torch.from_numpy(rng.normal(size=(3, 2)).astype(np.float32)))
 
     losses = [_dkd(logits, beta=beta)(batch, said).item() for beta in (0.0, 1.0, 8.0)]
 
@@ -102,7 +102,9 @@ def test_a_sure_network_has_a_finite_loss(world):
     batch = world.batch(0)
     batch.labels.zero_()
 
-    loss = _dkd(np.float32([[0.0, 500.0, 100.0, 0.0]]), temperature=1.0)(batch, Answer(logits))
+    loss = _dkd(np.float32([[0.0, 500.0, 100.0, 0.0]]), temperature=1.0)(
+        batch, StudentOutputs(logits)
+    )
     loss.backward()
 
     assert torch.isfinite(loss)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgedistill.distillation.objectives import DT2W, Answer
+from edgedistill.distillation.objectives import DT2W, StudentOutputs
 
 GAMMA = 1.2
 
@@ -65,8 +65,10 @@ def test_the_same_a_little_later_costs_little(world, pair, told):
     batch = world.batch(*range(16))
     said = told(world.teacher, objective, batch)
     output = said.features["1"]
-    reverse = Answer(said.logits, features={"1": output.flip(2)})
-    later = Answer(said.logits, features={"1": torch.cat([output[..., :1], output[..., :-1]], 2)})
+    reverse = StudentOutputs(said.logits, features={"1": output.flip(2)})
+    later = StudentOutputs(
+        said.logits, features={"1": torch.cat([output[..., :1], output[..., :-1]], 2)}
+    )
 
     itself, shifted, flipped = (objective(batch, a).item() for a in (said, later, reverse))
 

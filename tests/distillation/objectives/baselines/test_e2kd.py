@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgedistill.distillation.objectives import E2KD, Answer
+from edgedistill.distillation.objectives import E2KD, StudentOutputs
 from edgedistill.saliency import occlusion
 from edgedistill.saliency.perturbation import default_plan
 
@@ -45,7 +45,7 @@ def test_the_scale_of_a_map_is_free_and_its_sign_is_not(world, answer, objective
     said = answer(world.teacher, objective, batch)
 
     for scale, expected in ((0.1, 0), (1, 0), (10, 0), (-1, 2)):
-        scaled = Answer(said.logits, said.windows, said.changes * scale)
+        scaled = StudentOutputs(said.logits, said.windows, said.changes * scale)
         assert objective(batch, scaled).item() == pytest.approx(expected, abs=1e-4)
 
 

@@ -8,7 +8,7 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from edgedistill.distillation.objectives import KD, Answer, Ensemble
+from edgedistill.distillation.objectives import KD, Ensemble, StudentOutputs
 from edgedistill.errors import ShapeError
 
 ROWS = (3, 11, 0, 7)
@@ -73,7 +73,7 @@ def test_the_teacher_who_is_right_is_heard(world):
     first, second = right.copy(), wrong.copy()
     first[8:], second[8:] = wrong[8:], right[8:]
 
-    taught = _ensemble(world, first, second).taught
+    taught = _ensemble(world, first, second).teacher
 
     expected = torch.softmax(torch.from_numpy(right) / 4, dim=1)
     torch.testing.assert_close(taught, expected, atol=1e-6, rtol=0)
@@ -90,9 +90,9 @@ def test_who_stands_alone_weighs_less(world, rng):
     blind = _ensemble(world, two, two, alone, weighting="agreement")
 
     third = (2 * softened[0] + softened[1]) / 3
-    far = [np.abs(t - softened[0]).sum() for t in (objective.taught.numpy(), third)]
+    far = [np.abs(t - softened[0]).sum() for t in (objective.teacher.numpy(), third)]
     assert far[0] < far[1]
-    assert torch.equal(objective.taught, blind.taught)
+    assert torch.equal(objective.teacher, blind.teacher)
 
 
 def test_teachers_who_rule_classes_out(world):
@@ -101,8 +101,8 @@ def test_teachers_who_rule_classes_out(world):
     for weighting in ("correctness", "agreement"):
         objective = _ensemble(world, sure, -sure, weighting=weighting, temperature=1.0)
 
-        assert torch.isfinite(objective.taught).all()
-        assert torch.isfinite(objective(world.batch(*ROWS), Answer(torch.zeros(4, 4))))
+        assert torch.isfinite(objective.teacher).all()
+        assert torch.isfinite(objective(world.batch(*ROWS), StudentOutputs(torch.zeros(4, 4))))
 
 
 def test_gradient_reaches_the_student_alone(world, answer):

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from edgedistill.distillation.features import TeacherFeatures
-from edgedistill.distillation.objectives import CrossEntropy, FitNets, Term
+from edgedistill.distillation.objectives import CrossEntropy, FitNets, WeightedObjective
 from edgedistill.distillation.training_data import TrainingData
 from edgedistill.training.config import FitConfig
 from edgedistill.training.fit import fit
@@ -94,7 +94,10 @@ def test_two_processes_train_one_regressor(world, pair):
 
     for devices in (1, 2):
         torch.manual_seed(0)
-        terms = [Term(objective=CrossEntropy()), Term(objective=FitNets(pair), weight=10.0)]
+        terms = [
+            WeightedObjective(objective=CrossEntropy()),
+            WeightedObjective(objective=FitNets(pair), weight=10.0),
+        ]
         config = FitConfig(epochs=4, batch_size=4 // devices, devices=devices, accelerator="cpu")
         student = copy.deepcopy(world.student)
         histories.append(fit(student, terms, data, config, seed=0))

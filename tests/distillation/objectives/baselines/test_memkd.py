@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgedistill.distillation.features import TeacherFeatures
-from edgedistill.distillation.objectives import Answer, MemKD
+from edgedistill.distillation.objectives import MemKD, StudentOutputs
 from edgedistill.errors import ShapeError
 
 NUMBER = 7
@@ -49,7 +49,7 @@ def test_the_teacher_itself_has_no_loss_however_loud(world, pair, told):
     objective, batch = MemKD(pair, subsequences=NUMBER, seed=0), world.batch(0, 5)
     said = told(world.teacher, objective, batch)
 
-    louder = Answer(said.logits, features={"1": said.features["1"] * 7})
+    louder = StudentOutputs(said.logits, features={"1": said.features["1"] * 7})
 
     assert objective(batch, said).item() < 1e-12
     assert objective(batch, louder).item() < 1e-10
@@ -83,7 +83,7 @@ def test_a_layer_that_is_quiet_has_a_finite_gradient(world, pair, told):
     said = told(world.student, objective, batch)
     quiet = torch.zeros_like(said.features["1"]).requires_grad_()
 
-    objective(batch, Answer(said.logits, features={"1": quiet})).backward()
+    objective(batch, StudentOutputs(said.logits, features={"1": quiet})).backward()
 
     assert torch.isfinite(quiet.grad).all()
 

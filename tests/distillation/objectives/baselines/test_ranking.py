@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edgedistill.attribution import signed_fall
-from edgedistill.distillation.objectives import Answer, Ranking
+from edgedistill.distillation.objectives import Ranking, StudentOutputs
 from edgedistill.saliency import occlusion
 from edgedistill.saliency.perturbation import default_plan
 
@@ -60,7 +60,7 @@ def test_a_clearer_order_costs_less_and_the_opposite_more(world, teacher, answer
     said = answer(world.teacher, objective, batch)
 
     losses = [
-        objective(batch, Answer(said.logits, said.windows, said.changes * scale)).item()
+        objective(batch, StudentOutputs(said.logits, said.windows, said.changes * scale)).item()
         for scale in (100, 1, 0, -1)
     ]
 
@@ -77,7 +77,7 @@ def test_the_order_of_the_rest_is_free(world, teacher, answer):
     swapped[:, [order[0], order[1]]] = said.changes[:, [order[1], order[0]]]
 
     losses = [
-        objective(batch, Answer(said.logits, said.windows, changes)).item()
+        objective(batch, StudentOutputs(said.logits, said.windows, changes)).item()
         for changes in (said.changes, swapped)
     ]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from edgedistill.distillation.features import EMBEDDING
-from edgedistill.distillation.objectives import RKD, Answer
+from edgedistill.distillation.objectives import RKD, StudentOutputs
 
 ROWS = (3, 11, 0, 7, 14)
 
@@ -66,7 +66,7 @@ def test_only_relations_count(world, embeddings, rng):
     objective, batch = _rkd(embeddings), world.batch(*ROWS)
     turn, _ = np.linalg.qr(rng.normal(size=(20, 16)))
     turned = 3 * _embedded(batch.series, world.teacher) @ turn.T + rng.normal(size=20)
-    said = Answer(torch.zeros(5, 4), features={EMBEDDING: torch.from_numpy(turned).float()})
+    said = StudentOutputs(torch.zeros(5, 4), features={EMBEDDING: torch.from_numpy(turned).float()})
 
     assert objective(batch, said).item() < 1e-5
 
@@ -99,6 +99,8 @@ def test_equal_embeddings_have_an_ordinary_gradient(world, embeddings):
     for dead in (torch.zeros(5, 4), torch.tensor([0.0, 0, 1, 1, 2])[:, None].repeat(1, 4)):
         embedding = dead.clone().requires_grad_()
 
-        objective(batch, Answer(torch.zeros(5, 4), features={EMBEDDING: embedding})).backward()
+        objective(
+            batch, StudentOutputs(torch.zeros(5, 4), features={EMBEDDING: embedding})
+        ).backward()
 
         assert embedding.grad.abs().max() < 1e3

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgedistill.distillation.objectives import SP, Answer
+from edgedistill.distillation.objectives import SP, StudentOutputs
 
 ROWS = (3, 11, 0, 7)
 LAYER = "1"
@@ -37,7 +37,7 @@ def test_a_layer_at_another_scale_costs_nothing(world, pair):
     with torch.no_grad():
         layer = world.teacher[:2](batch.series)
 
-    loss = objective(batch, Answer(torch.zeros(4, 4), features={LAYER: 3 * layer}))
+    loss = objective(batch, StudentOutputs(torch.zeros(4, 4), features={LAYER: 3 * layer}))
 
     assert loss.item() < 1e-10
 

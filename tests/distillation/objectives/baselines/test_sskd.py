@@ -8,7 +8,7 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from edgedistill.distillation.objectives import SSKD, Answer
+from edgedistill.distillation.objectives import SSKD, StudentOutputs
 
 
 def sskd(world, **changes) -> SSKD:
@@ -93,13 +93,13 @@ def test_gradient_reaches_the_student_alone(world, told):
     """Through views and through the series themselves."""
     objective, batch = sskd(world), world.batch(0, 1, 2)
     said = told(world.student, objective, batch)
-    embedding, views = said.features["embedding"], said.seen.features["embedding"]
-    for part in (embedding, views, said.seen.logits):
+    embedding, views = said.features["embedding"], said.views.features["embedding"]
+    for part in (embedding, views, said.views.logits):
         part.retain_grad()
 
     objective(batch, said).backward()
 
-    assert all(part.grad.abs().sum() > 0 for part in (embedding, views, said.seen.logits))
+    assert all(part.grad.abs().sum() > 0 for part in (embedding, views, said.views.logits))
     assert world.student[0].weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in world.teacher.parameters())
     assert list(objective.parameters()) == []
@@ -110,4 +110,4 @@ def test_an_answer_without_views_is_refused(world, told):
     said = told(world.student, objective, batch)
 
     with pytest.raises(TypeError, match="needs the answers to its views"):
-        objective(batch, Answer(said.logits, features=said.features))
+        objective(batch, StudentOutputs(said.logits, features=said.features))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from edgedistill.distillation.objectives import VID, Answer
+from edgedistill.distillation.objectives import VID, StudentOutputs
 
 
 def slow_mean(objective: VID, output: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ def test_learning_it_raises_the_likelihood(world, pair, told):
     """Of the teacher's layer, by the mean and by smaller variances."""
     objective, batch = VID(pair), world.batch(*range(16))
     said = told(world.student, objective, batch)
-    said = Answer(said.logits, features={"1": said.features["1"].detach()})
+    said = StudentOutputs(said.logits, features={"1": said.features["1"].detach()})
     optimizer = torch.optim.Adam(objective.parameters(), lr=0.05)
     first = objective(batch, said).item()
 

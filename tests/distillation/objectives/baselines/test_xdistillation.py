@@ -9,10 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from edgedistill.distillation.features import EMBEDDING, EXPLANATION, recording, sizes
+from edgedistill.distillation.features import (
+    EMBEDDING,
+    EXPLANATION,
+    layer_channels,
+    record_features,
+)
 from edgedistill.distillation.objectives import (
-    Answer,
     Batch,
+    StudentOutputs,
     Windows,
     XDistillation,
     normalized_map,
@@ -41,10 +46,10 @@ def taught(world) -> Explanation:
     return occlusion.explain(world.ask, world.series, PLAN)
 
 
-def asked(network: nn.Module, objective: XDistillation, batch: Batch) -> Answer:
+def asked(network: nn.Module, objective: XDistillation, batch: Batch) -> StudentOutputs:
     """Return what a network says when it is asked as the training loop asks."""
     logits, _, features, _ = Questions(network)(batch.series, [None], objective.layers)
-    return Answer(logits, features=features)
+    return StudentOutputs(logits, features=features)
 
 
 def slow_maps(signed: np.ndarray) -> np.ndarray:
@@ -80,8 +85,10 @@ def test_a_perfect_prediction_costs_nothing_and_none_costs_one(world, taught):
         objective = XDistillation(scaled, PLAN)
         right = objective.teacher_map[batch.rows]
 
-        perfect = objective(batch, Answer(logits, features={EXPLANATION: right}))
-        nothing = objective(batch, Answer(logits, features={EXPLANATION: torch.zeros(3, 20)}))
+        perfect = objective(batch, StudentOutputs(logits, features={EXPLANATION: right}))
+        nothing = objective(
+            batch, StudentOutputs(logits, features={EXPLANATION: torch.zeros(3, 20)})
+        )
 
         assert perfect.item() == 0
         assert nothing.item() == pytest.approx(1, rel=1e-5)
@@ -138,7 +145,7 @@ def test_the_loop_hears_the_map_of_the_series_and_not_of_copies(world, student):
 
         torch.testing.assert_close(features[EXPLANATION], expected)
         assert features[EMBEDDING].shape == (3, 4 + 8)
-    with recording(student, [EXPLANATION]) as found:
+    with record_features(student, [EXPLANATION]) as found:
         student(batch.series)
         student(batch.series + 1)
     torch.testing.assert_close(found[EXPLANATION], expected)
@@ -148,8 +155,8 @@ def test_other_objectives_see_the_networks_layers_alone(world, student):
     plain = build(ModelSpec(family="fcn", width=4), channels=2, classes=4, length=20)
     series = torch.from_numpy(world.series[:2])
 
-    assert sizes(student, series) == {
-        f"network.{name}": channels for name, channels in sizes(plain, series).items()
+    assert layer_channels(student, series) == {
+        f"network.{name}": channels for name, channels in layer_channels(plain, series).items()
     }
 
 

@@ -23,7 +23,7 @@ from edgedistill.experiment.scores import Scores, reference_scores, student_scor
 from edgedistill.io.files import fingerprint, read_json, sha256, write_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import Lesson
+from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
 from edgedistill.pipeline.stages.data import prepare_data
@@ -176,13 +176,15 @@ def _fill_banks(lessons: Lessons, data: Prepared) -> None:
                     objective(term, _lesson(lessons, recipe, data, knowledge))
 
 
-def _lesson(lessons: Lessons, recipe: Recipe, data: Prepared, knowledge: Knowledge) -> Lesson:
-    return Lesson(
+def _lesson(
+    lessons: Lessons, recipe: Recipe, data: Prepared, knowledge: Knowledge
+) -> ObjectiveContext:
+    return ObjectiveContext(
         recipe=recipe,
         data=data,
         teacher=lessons.folder / _TEACHER,
-        knowledge=knowledge,
+        teacher_outputs=knowledge,
         student=networks.fresh(recipe.student, data, seed=recipe.seed),
-        home=lessons.folder / _WORK,
+        cache_folder=lessons.folder / _WORK,
         tell=silent,
     )

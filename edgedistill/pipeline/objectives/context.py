@@ -29,21 +29,24 @@ from edgedistill.teachers.outputs import Knowledge
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class ObjectiveContext:
     """A student, and all that there is to learn from."""
 
     recipe: Recipe
     data: Prepared
     teacher: Path  # folder of the teacher stage
-    knowledge: Knowledge
+    teacher_outputs: Knowledge
     student: nn.Module
-    home: Path  # folder for what other students can use too
+    cache_folder: Path  # folder for what other students can use too
     tell: Progress
 
     @property
-    def known(self) -> Explanation:
+    def explanation(self) -> Explanation:
         """Return the teacher's answers in the order of the rows that training knows."""
-        train, validation = self.knowledge.splits["train"], self.knowledge.splits["validation"]
+        train, validation = (
+            self.teacher_outputs.splits["train"],
+            self.teacher_outputs.splits["validation"],
+        )
         return Explanation(
             np.concatenate([train.logits, validation.logits]),
             np.concatenate([train.kl, validation.kl]),
@@ -53,7 +56,7 @@ class Lesson:
     @property
     def logits(self) -> torch.Tensor:
         """Return the teacher's logits of all rows, (M, K)."""
-        return torch.from_numpy(self.known.logits)
+        return torch.from_numpy(self.explanation.logits)
 
     @property
     def sample(self) -> torch.Tensor:
@@ -74,34 +77,34 @@ class Lesson:
             )
         return teacher.module
 
-    def explainable(self, name: str) -> None:
+    def require_maps(self, name: str) -> None:
         """Refuse a teacher that cannot be asked about perturbed series.
 
         Raises:
             ConfigError: it is a file of logits.
         """
-        if not self.knowledge.maps:
+        if not self.teacher_outputs.maps:
             raise ConfigError(
                 f"The objective {name} asks the teacher about perturbed series, and a file of "
                 "logits cannot answer. Use kd, or bring the model that gave the logits."
             )
 
 
-def layer_pair(term: FeatureTerm, lesson: Lesson, *, hint: bool = False) -> Pair:
+def layer_pair(term: FeatureTerm, context: ObjectiveContext, *, hint: bool = False) -> Pair:
     """Return the layers that a term names, or the usual ones: the last, or one half way.
 
     Raises:
         ConfigError: the teacher has no layers to compare, or a name is wrong.
     """
-    module = lesson.network(str(getattr(term, "name", "")))
+    module = context.network(str(getattr(term, "name", "")))
     of_teacher, of_student = (
-        layer_channels(module, lesson.sample),
-        layer_channels(lesson.student, lesson.sample),
+        layer_channels(module, context.sample),
+        layer_channels(context.student, context.sample),
     )
-    usual = 0 if hint else 1
+    default = 0 if hint else 1
     named = (
-        _named(term.student_layer, of_student, "student", usual),
-        _named(term.teacher_layer, of_teacher, "teacher", usual),
+        _named(term.student_layer, of_student, "student", default),
+        _named(term.teacher_layer, of_teacher, "teacher", default),
     )
     return Pair(
         student=named[0],
@@ -112,28 +115,28 @@ def layer_pair(term: FeatureTerm, lesson: Lesson, *, hint: bool = False) -> Pair
     )
 
 
-def embedding_pair(name: str, lesson: Lesson) -> Pair:
+def embedding_pair(name: str, context: ObjectiveContext) -> Pair:
     """Return the vectors that both networks' last linear layers read.
 
     Raises:
         ConfigError: the teacher is no torch module, or a network has no linear layer.
     """
-    module = lesson.network(name)
+    module = context.network(name)
     return Pair(
         student=EMBEDDING,
-        student_channels=embedding_size(lesson.student, lesson.sample),
+        student_channels=embedding_size(context.student, context.sample),
         teacher=EMBEDDING,
-        teacher_channels=embedding_size(module, lesson.sample),
+        teacher_channels=embedding_size(module, context.sample),
         features=TeacherFeatures(module, [EMBEDDING]),
     )
 
 
-def _named(name: str | None, found: dict[str, int], whose: str, usual: int) -> str:
+def _named(name: str | None, channels: dict[str, int], role: str, default: int) -> str:
     if name is None:
-        return default_layers(found)[usual]
-    if name not in found:
+        return default_layers(channels)[default]
+    if name not in channels:
         raise ConfigError(
-            f"The {whose} has no layer {name!r} with an output over time. Choose one of: "
-            f"{', '.join(found)}."
+            f"The {role} has no layer {name!r} with an output over time. Choose one of: "
+            f"{', '.join(channels)}."
         )
     return name

@@ -11,7 +11,7 @@ from edgedistill.distillation.objectives import TSD, CutMixKD, MultiWidthObjecti
 from edgedistill.distillation.objectives.cutmix_windows import LogitsFn
 from edgedistill.distillation.objectives.multi_width import split_windows
 from edgedistill.io.files import fingerprint, sha256
-from edgedistill.pipeline.objectives.context import Lesson
+from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
 from edgedistill.pipeline.stages.teacher import KNOWLEDGE, open_teacher, plan_of, training_data
 from edgedistill.recipe.objectives import CutMixKDTerm, OpposingTerm, TSDTerm
@@ -21,23 +21,25 @@ from edgedistill.teachers.window_cache import Bank, BankPlan, open_bank, windows
 WIDTH_SEED = 3000  # added for every further width of `tsd`, or all would draw the same places
 
 
-def _tsd(term: TSDTerm, lesson: Lesson) -> Objective:
-    lesson.explainable(term.name)
+def _tsd(term: TSDTerm, context: ObjectiveContext) -> Objective:
+    context.require_maps(term.name)
     numbers = split_windows(term.windows, len(term.widths))
     parts = [
-        _tsd_part(term, lesson, width, number, lesson.recipe.seed + place * WIDTH_SEED)
+        _tsd_part(term, context, width, number, context.recipe.seed + place * WIDTH_SEED)
         for place, (width, number) in enumerate(zip(term.widths, numbers, strict=True))
     ]
     return parts[0] if len(parts) == 1 else MultiWidthObjective(parts, numbers)
 
 
-def _tsd_part(term: TSDTerm, lesson: Lesson, width: int, windows: int, seed: int) -> TSD:
+def _tsd_part(term: TSDTerm, context: ObjectiveContext, width: int, windows: int, seed: int) -> TSD:
     """Return the objective for the windows of one width."""
-    train, chances = lesson.data.train, None
+    train, chances = context.data.train, None
     if term.draw == "importance":
-        chances = start_chances(lesson.known.kl, plan_of(lesson.recipe, train.x.shape[2]), width)
+        chances = start_chances(
+            context.explanation.kl, plan_of(context.recipe, train.x.shape[2]), width
+        )
     return TSD(
-        _answering(term, lesson, width, windows, chances),
+        _window_teacher(term, context, width, windows, chances),
         train.x,
         train.y,
         windows=windows,
@@ -50,48 +52,52 @@ def _tsd_part(term: TSDTerm, lesson: Lesson, width: int, windows: int, seed: int
     )
 
 
-def _cutmix_kd(term: CutMixKDTerm, lesson: Lesson) -> Objective:
-    lesson.explainable(term.name)
+def _cutmix_kd(term: CutMixKDTerm, context: ObjectiveContext) -> Objective:
+    context.require_maps(term.name)
     return CutMixKD(
-        _answering(term, lesson, term.width, term.windows),
-        lesson.data.train.x,
-        lesson.data.train.y,
+        _window_teacher(term, context, term.width, term.windows),
+        context.data.train.x,
+        context.data.train.y,
         windows=term.windows,
         width=term.width,
         temperature=term.temperature,
-        seed=lesson.recipe.seed,
+        seed=context.recipe.seed,
     )
 
 
-def _answering(
-    term: OpposingTerm, lesson: Lesson, width: int, windows: int, chances: Chances | None = None
+def _window_teacher(
+    term: OpposingTerm,
+    context: ObjectiveContext,
+    width: int,
+    windows: int,
+    chances: Chances | None = None,
 ) -> Bank | LogitsFn:
     """Return who answers about windows: a bank, or the teacher."""
     if term.bank:
-        return _bank(term, lesson, width, windows, chances)
-    return open_teacher(lesson.recipe, lesson.data, lesson.teacher).logits
+        return _window_cache(term, context, width, windows, chances)
+    return open_teacher(context.recipe, context.data, context.teacher).logits
 
 
-def _bank(
-    term: OpposingTerm, lesson: Lesson, width: int, windows: int, chances: Chances | None
+def _window_cache(
+    term: OpposingTerm, context: ObjectiveContext, width: int, windows: int, chances: Chances | None
 ) -> Bank:
     """Return the teacher's answers to many windows; it is asked only if none are kept.
 
     What the student is, its seed and the loss are no part of the key, and the folder is no
     part of the student's, so that another student finds the same answers.
     """
-    plan = _bank_plan(term, lesson.data, width, windows, chances)
-    key = fingerprint([sha256(lesson.teacher / KNOWLEDGE), plan.key()])
+    plan = _cache_spec(term, context.data, width, windows, chances)
+    key = fingerprint([sha256(context.teacher / KNOWLEDGE), plan.key()])
     drawn = "" if chances is None else "-importance"
-    folder = lesson.home / f"bank-{plan.width}-{plan.number}{drawn}"
+    folder = context.cache_folder / f"bank-{plan.width}-{plan.number}{drawn}"
     if not is_unchanged(folder, key):
-        told = partial(lesson.tell, "ask the teacher about windows")
-        asked = open_teacher(lesson.recipe, lesson.data, lesson.teacher)
-        make_stage(folder, key, lambda whole, _: write_bank(whole, asked, plan, told))
+        on_progress = partial(context.tell, "ask the teacher about windows")
+        teacher = open_teacher(context.recipe, context.data, context.teacher)
+        make_stage(folder, key, lambda whole, _: write_bank(whole, teacher, plan, on_progress))
     return open_bank(folder)
 
 
-def _bank_plan(
+def _cache_spec(
     term: OpposingTerm, data: Prepared, width: int, windows: int, chances: Chances | None
 ) -> BankPlan:
     known = training_data(data)
@@ -112,7 +118,7 @@ def _bank_plan(
     )
 
 
-OPPOSING_BUILDERS: dict[type, Callable[[Any, Lesson], Objective]] = {
+WINDOW_BUILDERS: dict[type, Callable[[Any, ObjectiveContext], Objective]] = {
     CutMixKDTerm: _cutmix_kd,
     TSDTerm: _tsd,
 }

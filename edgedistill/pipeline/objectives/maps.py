@@ -13,7 +13,7 @@ from edgedistill.distillation.objectives.multi_width import MultiWidthObjective
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import fingerprint, sha256
 from edgedistill.pipeline.extra_teachers import open_source
-from edgedistill.pipeline.objectives.context import Lesson
+from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
 from edgedistill.pipeline.stages.teacher import KNOWLEDGE, open_teacher, plan_of, training_data
 from edgedistill.recipe.objectives import TSDMapsTerm
@@ -23,33 +23,35 @@ from edgedistill.teachers import Teacher
 from edgedistill.teachers.map_cache import averaged, open_maps, write_maps
 
 
-def _tsd_maps(term: TSDMapsTerm, lesson: Lesson) -> Objective:
-    lesson.explainable(term.name)
-    shared = plan_of(lesson.recipe, lesson.data.train.x.shape[2])
-    others = {source: _other(source, term, lesson) for source in term.sources}
+def _tsd_maps(term: TSDMapsTerm, context: ObjectiveContext) -> Objective:
+    context.require_maps(term.name)
+    shared = plan_of(context.recipe, context.data.train.x.shape[2])
+    others = {source: _extra_teacher(source, term, context) for source in term.sources}
     parts = []
     for plan in _plans(term, shared):
-        taught = lesson.known if plan == shared else _own_maps(plan, lesson)
+        explanation = context.explanation if plan == shared else _own_maps(plan, context)
         if others:
-            maps = [_other_maps(name, who, plan, lesson).signed for name, who in others.items()]
-            taught = replace(taught, signed=averaged([taught.signed, *maps]))
-        parts.append(TSDMaps(taught, plan, over=term.map))
+            maps = [
+                _extra_maps(name, teacher, plan, context).signed for name, teacher in others.items()
+            ]
+            explanation = replace(explanation, signed=averaged([explanation.signed, *maps]))
+        parts.append(TSDMaps(explanation, plan, over=term.map))
     return parts[0] if len(parts) == 1 else MultiWidthObjective(parts, [1.0] * len(parts))
 
 
-def _plans(term: TSDMapsTerm, shared: PerturbationPlan) -> list[PerturbationPlan]:
+def _plans(term: TSDMapsTerm, base: PerturbationPlan) -> list[PerturbationPlan]:
     """Return the plans whose maps are compared; baseline and temperature are the shared one's."""
-    plans = [replace(shared, width=w, stride=max(1, w // 2)) for w in term.widths] or [shared]
+    plans = [replace(base, width=w, stride=max(1, w // 2)) for w in term.widths] or [base]
     return [replace(plan, stride=1) for plan in plans] if term.map == "timesteps" else plans
 
 
-def _other(source: str, term: TSDMapsTerm, lesson: Lesson) -> Teacher:
+def _extra_teacher(source: str, term: TSDMapsTerm, context: ObjectiveContext) -> Teacher:
     """Return another teacher.
 
     Raises:
         ConfigError: it is a file of logits.
     """
-    other = open_source(source, lesson.recipe, lesson.data, trust=term.trust)
+    other = open_source(source, context.recipe, context.data, trust=term.trust)
     if not other.can_explain:
         raise ConfigError(
             f"The objective {term.name} asks {source} about perturbed series, and a file of logits "
@@ -58,50 +60,56 @@ def _other(source: str, term: TSDMapsTerm, lesson: Lesson) -> Teacher:
     return other
 
 
-def _own_maps(plan: PerturbationPlan, lesson: Lesson) -> Explanation:
+def _own_maps(plan: PerturbationPlan, context: ObjectiveContext) -> Explanation:
     """Return the maps of the teacher, which is opened only if none are kept."""
-    return _kept(
+    return _cached_maps(
         f"maps-{plan.width}-{plan.stride}",
-        sha256(lesson.teacher / KNOWLEDGE),
-        lambda: open_teacher(lesson.recipe, lesson.data, lesson.teacher),
+        sha256(context.teacher / KNOWLEDGE),
+        lambda: open_teacher(context.recipe, context.data, context.teacher),
         plan,
-        lesson,
+        context,
     )
 
 
-def _other_maps(source: str, other: Teacher, plan: PerturbationPlan, lesson: Lesson) -> Explanation:
+def _extra_maps(
+    source: str, teacher: Teacher, plan: PerturbationPlan, context: ObjectiveContext
+) -> Explanation:
     """Return another teacher's maps, of the classes that the first one predicts.
 
     It is known by its answers, because a factory has no file to tell it by.
     """
-    answers = other.logits(training_data(lesson.data).series.numpy())
-    return _kept(
+    answers = teacher.logits(training_data(context.data).series.numpy())
+    return _cached_maps(
         f"maps-{plan.width}-{plan.stride}-{fingerprint(source)[:8]}",
         hashlib.sha256(answers.tobytes()).hexdigest(),
-        lambda: other,
+        lambda: teacher,
         plan,
-        lesson,
+        context,
     )
 
 
-def _kept(
-    name: str, answers: str, asked: Callable[[], Teacher], plan: PerturbationPlan, lesson: Lesson
+def _cached_maps(
+    name: str,
+    teacher_key: str,
+    open_teacher: Callable[[], Teacher],
+    plan: PerturbationPlan,
+    context: ObjectiveContext,
 ) -> Explanation:
     """Return a teacher's maps; it is asked only if none of this plan are kept.
 
     The student has no part in the key, and the folder is no part of the student's, so that
     another student finds the same maps.
     """
-    series = training_data(lesson.data).series.numpy()
-    targets: Ints = lesson.known.logits.argmax(axis=1)
+    series = training_data(context.data).series.numpy()
+    targets: Ints = context.explanation.logits.argmax(axis=1)
     hashes = [hashlib.sha256(part.tobytes()).hexdigest() for part in (series, targets)]
-    key = fingerprint([answers, *hashes, series.shape, plan.to_dict()])
-    folder = lesson.home / name
+    key = fingerprint([teacher_key, *hashes, series.shape, plan.to_dict()])
+    folder = context.cache_folder / name
     if not is_unchanged(folder, key):
-        told = partial(lesson.tell, "ask the teacher for maps")
-        ask = partial(write_maps, teacher=asked(), series=series, targets=targets, plan=plan)
-        make_stage(folder, key, lambda whole, _: ask(whole, tell=told))
-    return open_maps(folder, lesson.known.logits)
+        on_progress = partial(context.tell, "ask the teacher for maps")
+        ask = partial(write_maps, teacher=open_teacher(), series=series, targets=targets, plan=plan)
+        make_stage(folder, key, lambda whole, _: ask(whole, tell=on_progress))
+    return open_maps(folder, context.explanation.logits)
 
 
-MAP_BUILDERS: dict[type, Callable[[Any, Lesson], Objective]] = {TSDMapsTerm: _tsd_maps}
+MAP_BUILDERS: dict[type, Callable[[Any, ObjectiveContext], Objective]] = {TSDMapsTerm: _tsd_maps}

@@ -20,7 +20,7 @@ from edgedistill.distillation.objectives import (
 )
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.extra_teachers import open_source
-from edgedistill.pipeline.objectives.context import Lesson
+from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.stages.teacher import plan_of, training_data
 from edgedistill.recipe.objectives import (
     DISTTerm,
@@ -39,9 +39,9 @@ from edgedistill.teachers import TorchTeacher
 RANDOM_SEED = 2000  # added to the seed of the random teacher, or a student might begin as it
 
 
-def _dkd(term: DKDTerm, lesson: Lesson) -> Objective:
+def _dkd(term: DKDTerm, context: ObjectiveContext) -> Objective:
     return DKD(
-        lesson.logits,
+        context.logits,
         alpha=term.alpha,
         beta=term.beta,
         temperature=term.temperature,
@@ -49,66 +49,69 @@ def _dkd(term: DKDTerm, lesson: Lesson) -> Objective:
     )
 
 
-def _dist(term: DISTTerm, lesson: Lesson) -> Objective:
-    return DIST(lesson.logits, beta=term.beta, gamma=term.gamma, temperature=term.temperature)
+def _dist(term: DISTTerm, context: ObjectiveContext) -> Objective:
+    return DIST(context.logits, beta=term.beta, gamma=term.gamma, temperature=term.temperature)
 
 
-def _e2kd(term: E2KDTerm, lesson: Lesson) -> Objective:
-    lesson.explainable(term.name)
-    return E2KD(lesson.known, _plan(lesson))
+def _e2kd(term: E2KDTerm, context: ObjectiveContext) -> Objective:
+    context.require_maps(term.name)
+    return E2KD(context.explanation, _plan(context))
 
 
-def _ranking(term: RankingTerm, lesson: Lesson) -> Objective:
-    lesson.explainable(term.name)
-    return Ranking(lesson.known, _plan(lesson), top=term.top)
+def _ranking(term: RankingTerm, context: ObjectiveContext) -> Objective:
+    context.require_maps(term.name)
+    return Ranking(context.explanation, _plan(context), top=term.top)
 
 
-def _ensemble(term: EnsembleTerm, lesson: Lesson) -> Objective:
-    known = training_data(lesson.data)
+def _ensemble(term: EnsembleTerm, context: ObjectiveContext) -> Objective:
+    known = training_data(context.data)
     others = [
-        open_source(source, lesson.recipe, lesson.data, trust=term.trust) for source in term.sources
+        open_source(source, context.recipe, context.data, trust=term.trust)
+        for source in term.sources
     ]
     said = [torch.from_numpy(other.logits(known.series.numpy())) for other in others]
     return Ensemble(
-        [lesson.logits, *said],
+        [context.logits, *said],
         known.labels,
         temperature=term.temperature,
         weighting=term.weighting,
     )
 
 
-def _shuffled_saliency(term: ShuffledSaliencyTerm, lesson: Lesson) -> Objective:
-    lesson.explainable(term.name)
-    known = training_data(lesson.data)
+def _shuffled_saliency(term: ShuffledSaliencyTerm, context: ObjectiveContext) -> Objective:
+    context.require_maps(term.name)
+    known = training_data(context.data)
     groups = [known.train.numpy(), known.validation.numpy()]
-    return TSDMaps(shuffled_maps(lesson.known, groups, seed=lesson.recipe.seed), _plan(lesson))
+    return TSDMaps(
+        shuffled_maps(context.explanation, groups, seed=context.recipe.seed), _plan(context)
+    )
 
 
-def _random_teacher(term: RandomTeacherTerm, lesson: Lesson) -> Objective:
-    series = training_data(lesson.data).series.numpy()
-    logits = match_logit_scale(_untrained(lesson).logits(series), lesson.known.logits)
+def _random_teacher(term: RandomTeacherTerm, context: ObjectiveContext) -> Objective:
+    series = training_data(context.data).series.numpy()
+    logits = match_logit_scale(_untrained(context).logits(series), context.explanation.logits)
     return KD(torch.from_numpy(logits), temperature=term.temperature)
 
 
-def _random_saliency(term: RandomSaliencyTerm, lesson: Lesson) -> Objective:
+def _random_saliency(term: RandomSaliencyTerm, context: ObjectiveContext) -> Objective:
     del term
-    plan, teacher = _plan(lesson), _untrained(lesson)
-    series = training_data(lesson.data).series.numpy()
+    plan, teacher = _plan(context), _untrained(context)
+    series = training_data(context.data).series.numpy()
     return TSDMaps(explain(teacher.logits, series, plan, changes=teacher.changes), plan)
 
 
-def _untrained(lesson: Lesson) -> TorchTeacher:
+def _untrained(context: ObjectiveContext) -> TorchTeacher:
     """Return a network as the recipe builds its teacher, before any training."""
-    seed = lesson.recipe.seed + RANDOM_SEED
-    module = networks.fresh(lesson.recipe.teacher, lesson.data, seed=seed)
-    return TorchTeacher(module, classes=len(lesson.data.class_names), name="random teacher")
+    seed = context.recipe.seed + RANDOM_SEED
+    module = networks.fresh(context.recipe.teacher, context.data, seed=seed)
+    return TorchTeacher(module, classes=len(context.data.class_names), name="random teacher")
 
 
-def _plan(lesson: Lesson) -> PerturbationPlan:
-    return plan_of(lesson.recipe, lesson.data.train.x.shape[2])
+def _plan(context: ObjectiveContext) -> PerturbationPlan:
+    return plan_of(context.recipe, context.data.train.x.shape[2])
 
 
-ANSWER_BUILDERS: dict[type, Callable[[Any, Lesson], Objective]] = {
+LOGIT_BUILDERS: dict[type, Callable[[Any, ObjectiveContext], Objective]] = {
     DISTTerm: _dist,
     DKDTerm: _dkd,
     E2KDTerm: _e2kd,

@@ -6,32 +6,32 @@ from collections.abc import Callable
 from typing import Any
 
 from edgedistill.distillation.objectives import CRD, RKD, SP, Objective
-from edgedistill.pipeline.objectives.context import Lesson, embedding_pair, layer_pair
+from edgedistill.pipeline.objectives.context import ObjectiveContext, embedding_pair, layer_pair
 from edgedistill.recipe.objectives import CRDTerm, RKDTerm, SPTerm
 
 
-def _rkd(term: RKDTerm, lesson: Lesson) -> Objective:
-    pair = embedding_pair(term.name, lesson)
+def _rkd(term: RKDTerm, context: ObjectiveContext) -> Objective:
+    pair = embedding_pair(term.name, context)
     return RKD(pair, distance=term.distance, angle=term.angle)
 
 
-def _sp(term: SPTerm, lesson: Lesson) -> Objective:
-    return SP(layer_pair(term, lesson))
+def _sp(term: SPTerm, context: ObjectiveContext) -> Objective:
+    return SP(layer_pair(term, context))
 
 
-def _crd(term: CRDTerm, lesson: Lesson) -> Objective:
+def _crd(term: CRDTerm, context: ObjectiveContext) -> Objective:
     return CRD(
-        embedding_pair(term.name, lesson),
-        lesson.data.train.y,
+        embedding_pair(term.name, context),
+        context.data.train.y,
         size=term.size,
         negatives=term.negatives,
         temperature=term.temperature,
         momentum=term.momentum,
-        seed=lesson.recipe.seed,
+        seed=context.recipe.seed,
     )
 
 
-RELATION_BUILDERS: dict[type, Callable[[Any, Lesson], Objective]] = {
+RELATION_BUILDERS: dict[type, Callable[[Any, ObjectiveContext], Objective]] = {
     CRDTerm: _crd,
     RKDTerm: _rkd,
     SPTerm: _sp,

@@ -14,7 +14,7 @@ from edgedistill.io.files import fingerprint, sha256, write_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.extra_teachers import files
 from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import Lesson
+from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.progress import Progress, epochs, silent
 from edgedistill.pipeline.stages import weight_search as search
 from edgedistill.pipeline.stages.pruning import beginning, ending
@@ -106,10 +106,10 @@ def _distill(
     config = recipe.student.training
     model, pruner = beginning(recipe, data, teacher)
     home = folder.parent.parent  # beside the work of students, for all of them
-    lesson = Lesson(recipe, data, teacher, knowledge, model, home, tell)
+    context = ObjectiveContext(recipe, data, teacher, knowledge, model, home, tell)
     terms = [
         WeightedObjective(
-            objective=objective(section, lesson),
+            objective=objective(section, context),
             weight=weight,
             start=section.start,
             ramp=section.ramp,

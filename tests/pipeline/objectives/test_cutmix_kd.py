@@ -12,7 +12,7 @@ from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import Lesson
+from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import open_knowledge
@@ -25,11 +25,11 @@ def _recipe(recipe, *terms: str):
     return config.parse(config.dump(recipe), [f"student.objectives=[{', '.join(terms)}]"])
 
 
-def _lesson(changed, data, stages, home, *, maps: bool = True) -> Lesson:
+def _lesson(changed, data, stages, home, *, maps: bool = True) -> ObjectiveContext:
     knowledge, _ = open_knowledge(stages / "teacher")
     student = networks.fresh(changed.student, data, seed=0)
     knowledge = replace(knowledge, maps=maps)
-    return Lesson(changed, data, stages / "teacher", knowledge, student, home, silent)
+    return ObjectiveContext(changed, data, stages / "teacher", knowledge, student, home, silent)
 
 
 def test_it_keeps_the_settings_of_its_term(recipe, data, stages, tmp_path):

@@ -15,7 +15,7 @@ from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import Lesson
+from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.objectives.layers import LAYER_BUILDERS
 from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import TRIALS, make_student
@@ -32,18 +32,18 @@ TSD = "{name: tsd, windows: 4, width: 6, bank: 4}"
 
 
 @pytest.fixture
-def lesson(recipe, data, stages, tmp_path) -> Lesson:
+def lesson(recipe, data, stages, tmp_path) -> ObjectiveContext:
     """What a student of the tiny run is taught from."""
     return lesson_of(recipe, data, stages, tmp_path)
 
 
-def lesson_of(recipe: Recipe, data, stages: Path, home: Path) -> Lesson:
+def lesson_of(recipe: Recipe, data, stages: Path, home: Path) -> ObjectiveContext:
     knowledge, _ = open_knowledge(stages / "teacher")
     student = networks.fresh(recipe.student, data, seed=recipe.seed)
-    return Lesson(recipe, data, stages / "teacher", knowledge, student, home, silent)
+    return ObjectiveContext(recipe, data, stages / "teacher", knowledge, student, home, silent)
 
 
-def made(name: str, lesson: Lesson) -> Objective:
+def made(name: str, lesson: ObjectiveContext) -> Objective:
     """Return an objective with the settings that a recipe leaves out."""
     parsed = config.parse(config.dump(lesson.recipe), [f"student.objectives=[{{name: {name}}}]"])
     return objective(parsed.student.objectives[0], lesson)
@@ -198,7 +198,7 @@ class Flat(nn.Module):
 @pytest.mark.parametrize("whose", ["teacher", "student"])
 def test_sskd_needs_embeddings(lesson, monkeypatch, whose):
     if whose == "teacher":
-        monkeypatch.setattr(Lesson, "network", lambda *_: Bare())
+        monkeypatch.setattr(ObjectiveContext, "network", lambda *_: Bare())
     else:
         lesson = replace(lesson, student=Bare())
 
@@ -207,7 +207,7 @@ def test_sskd_needs_embeddings(lesson, monkeypatch, whose):
 
 
 def test_dih_needs_layers_over_time(lesson, monkeypatch):
-    monkeypatch.setattr(Lesson, "network", lambda *_: Flat())
+    monkeypatch.setattr(ObjectiveContext, "network", lambda *_: Flat())
 
     with pytest.raises(ConfigError, match="no layer with an output over time"):
         objective(DIHTerm(name="dih"), lesson)

@@ -17,7 +17,7 @@ from edgedistill.pipeline import extra_teachers as ensembles
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives import maps as lessons_maps
 from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import Lesson
+from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import TRIALS, make_student
 from edgedistill.pipeline.stages.teacher import open_knowledge, open_teacher, plan_of, training_data
@@ -28,20 +28,20 @@ from edgedistill.teachers.outputs import explain_like
 
 
 @pytest.fixture
-def lesson(recipe, data, stages, tmp_path) -> Lesson:
+def lesson(recipe, data, stages, tmp_path) -> ObjectiveContext:
     """What a student of the tiny run is taught from, with an empty folder for what is kept."""
     knowledge, _ = open_knowledge(stages / "teacher")
     student = networks.fresh(recipe.student, data, seed=recipe.seed)
-    return Lesson(recipe, data, stages / "teacher", knowledge, student, tmp_path, silent)
+    return ObjectiveContext(recipe, data, stages / "teacher", knowledge, student, tmp_path, silent)
 
 
-def made(lesson: Lesson, settings: str) -> Objective:
+def made(lesson: ObjectiveContext, settings: str) -> Objective:
     text = f"student.objectives=[{{name: tsd_maps, {settings}}}]"
     parsed = config.parse(config.dump(lesson.recipe), [text])
     return objective(parsed.student.objectives[0], replace(lesson, recipe=parsed))
 
 
-def said_by(lesson: Lesson, asked: Objective, batch: Batch) -> StudentOutputs:
+def said_by(lesson: ObjectiveContext, asked: Objective, batch: Batch) -> StudentOutputs:
     """What the untrained student says of an objective's windows, a copy at a time."""
     student = lesson.student.eval()
     windows = asked.windows(batch)
@@ -57,7 +57,7 @@ def said_by(lesson: Lesson, asked: Objective, batch: Batch) -> StudentOutputs:
     return StudentOutputs(clean, windows, torch.stack(changes, dim=1))
 
 
-def batch_of(lesson: Lesson, *rows: int) -> Batch:
+def batch_of(lesson: ObjectiveContext, *rows: int) -> Batch:
     known, chosen = training_data(lesson.data), torch.tensor(rows)
     return Batch(chosen, known.series[chosen], known.labels[chosen])
 
@@ -107,9 +107,9 @@ def test_by_default_nobody_is_asked(lesson, opened):
     term = made(lesson, "weight: 2")
 
     assert isinstance(term, TSDMaps)
-    np.testing.assert_array_equal(term.teacher_map.numpy(), lesson.known.signed)
+    np.testing.assert_array_equal(term.teacher_map.numpy(), lesson.explanation.signed)
     assert opened == []
-    assert list(lesson.home.iterdir()) == []
+    assert list(lesson.cache_folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("map_", ["windows", "timesteps"])
@@ -124,8 +124,8 @@ def test_several_widths_are_the_mean_of_a_map_each(lesson, data, stages, map_):
     for width, half in ((3, 1), (8, 4)):
         stride = half if map_ == "windows" else 1
         plan = PerturbationPlan(length=24, width=width, stride=stride)
-        maps = explain_like(teacher, known.series.numpy(), plan, lesson.known)
-        alone = TSDMaps(replace(maps, logits=lesson.known.logits), plan, over=map_)
+        maps = explain_like(teacher, known.series.numpy(), plan, lesson.explanation)
+        alone = TSDMaps(replace(maps, logits=lesson.explanation.logits), plan, over=map_)
         losses.append(alone(batch, said_by(lesson, alone, batch)).item())
     assert loss.item() == pytest.approx(np.mean(losses), abs=1e-4)
     assert losses[0] != pytest.approx(losses[1], abs=1e-3)
@@ -137,10 +137,12 @@ def test_maps_of_several_teachers_are_averaged(lesson, data, stages):
 
     module, _ = networks.open_network(stages / "student")
     other, known = TorchTeacher(module, classes=2), training_data(data).series.numpy()
-    signed = explain_like(other, known, plan_of(lesson.recipe, 24), lesson.known).signed
-    units = [m / np.linalg.norm(m, axis=1, keepdims=True) for m in (lesson.known.signed, signed)]
+    signed = explain_like(other, known, plan_of(lesson.recipe, 24), lesson.explanation).signed
+    units = [
+        m / np.linalg.norm(m, axis=1, keepdims=True) for m in (lesson.explanation.signed, signed)
+    ]
     np.testing.assert_allclose(term.teacher_map.numpy(), sum(units) / 2, atol=1e-4)
-    np.testing.assert_array_equal(term.targets.numpy(), lesson.known.logits.argmax(axis=1))
+    np.testing.assert_array_equal(term.targets.numpy(), lesson.explanation.logits.argmax(axis=1))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_a_plan_is_asked_about_once(lesson, opened, first, second, times):
     made(replace(lesson, recipe=config.parse(config.dump(lesson.recipe), ["seed=7"])), second)
 
     assert len(opened) == times
-    assert len(list(lesson.home.glob("maps-*"))) == times
+    assert len(list(lesson.cache_folder.glob("maps-*"))) == times
 
 
 @pytest.mark.parametrize("change", ["baseline", "data", "teacher", "damage"])
@@ -207,7 +209,7 @@ def test_files_of_logits_have_no_maps(lesson, data, tmp_path):
     """Neither as the teacher nor as one of several."""
     table = tmp_path / "logits.npz"
     np.savez(table, train=np.zeros((len(training_data(data).series), 2)))
-    silenced = replace(lesson, knowledge=replace(lesson.knowledge, maps=False))
+    silenced = replace(lesson, teacher_outputs=replace(lesson.teacher_outputs, maps=False))
 
     with pytest.raises(ConfigError, match="The objective tsd_maps asks the teacher about pertur"):
         made(silenced, "map: timesteps")
@@ -220,4 +222,4 @@ def test_files_of_logits_have_no_maps(lesson, data, tmp_path):
 def test_a_width_beyond_the_series_is_refused(lesson):
     with pytest.raises(DataError, match="window of 25 steps does not fit a series of 24"):
         made(lesson, "widths: [25]")
-    assert not [path for path in Path(lesson.home).iterdir() if path.is_dir()]
+    assert not [path for path in Path(lesson.cache_folder).iterdir() if path.is_dir()]

@@ -15,8 +15,8 @@ from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import Lesson
-from edgedistill.pipeline.objectives.predictions import ANSWER_BUILDERS, RANDOM_SEED
+from edgedistill.pipeline.objectives.context import ObjectiveContext
+from edgedistill.pipeline.objectives.predictions import LOGIT_BUILDERS, RANDOM_SEED
 from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import TRIALS, make_student
 from edgedistill.pipeline.stages.teacher import open_knowledge, plan_of, training_data
@@ -44,21 +44,21 @@ def written(name: str, stages: Path) -> str:
     return f"{{name: {name}{more}}}"
 
 
-def lesson_of(recipe: Recipe, data, stages: Path) -> Lesson:
+def lesson_of(recipe: Recipe, data, stages: Path) -> ObjectiveContext:
     """What a student of the tiny run is taught from."""
     knowledge, _ = open_knowledge(stages / "teacher")
     student = networks.fresh(recipe.student, data, seed=recipe.seed)
-    return Lesson(recipe, data, stages / "teacher", knowledge, student, stages, silent)
+    return ObjectiveContext(recipe, data, stages / "teacher", knowledge, student, stages, silent)
 
 
-def made(name: str, lesson: Lesson, stages: Path) -> Objective:
+def made(name: str, lesson: ObjectiveContext, stages: Path) -> Objective:
     settings = [f"student.objectives=[{written(name, stages)}]"]
     parsed = config.parse(config.dump(lesson.recipe), settings)
     return objective(parsed.student.objectives[0], lesson)
 
 
 def test_every_builder_is_tried():
-    assert len(USUAL) == len(ANSWER_BUILDERS)
+    assert len(USUAL) == len(LOGIT_BUILDERS)
 
 
 @pytest.mark.parametrize("name", USUAL)
@@ -87,7 +87,7 @@ def test_it_distills_by_recipe(recipe, data, stages, tmp_path, name):
 @pytest.mark.parametrize("name", ["e2kd", "ranking", "shuffled_saliency"])
 def test_a_file_of_logits_has_no_maps(recipe, data, stages, name):
     lesson = lesson_of(recipe, data, stages)
-    silenced = replace(lesson, knowledge=replace(lesson.knowledge, maps=False))
+    silenced = replace(lesson, teacher_outputs=replace(lesson.teacher_outputs, maps=False))
 
     with pytest.raises(ConfigError, match=rf"The objective {name} asks the teacher about pertur"):
         made(name, silenced, stages)
@@ -147,7 +147,7 @@ def test_an_ensemble_without_sources_is_refused(recipe):
 def test_shuffled_maps_are_the_teachers_of_other_series(recipe, data, stages):
     """Training and validation series apart, about the classes of the series themselves."""
     lesson = lesson_of(recipe, data, stages)
-    known, border = lesson.known, len(data.train.y)
+    known, border = lesson.explanation, len(data.train.y)
 
     term = made("shuffled_saliency", lesson, stages)
 
@@ -171,7 +171,7 @@ def test_a_random_teacher_is_an_untrained_one(recipe, data, stages):
     answers, maps = (made(f"random_{what}", lesson, stages) for what in ("teacher", "saliency"))
 
     assert isinstance(answers, KD)
-    expected = match_logit_scale(said.logits, lesson.known.logits)
+    expected = match_logit_scale(said.logits, lesson.explanation.logits)
     np.testing.assert_allclose(answers.teacher.numpy(), expected, rtol=1e-2, atol=1e-2)
     np.testing.assert_allclose(maps.teacher_map.numpy(), said.signed, atol=1e-5)
     again = made("random_teacher", lesson, stages)

@@ -14,7 +14,7 @@ from edgedistill.distillation.objectives import CRD, Objective, WeightedObjectiv
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import Lesson
+from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.objectives.relations import RELATION_BUILDERS
 from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import TRIALS, make_student
@@ -29,11 +29,11 @@ USUAL = {"rkd": 1, "sp": 3000, "crd": 0.8}
 TSD = "{name: tsd, windows: 4, width: 6, bank: 4}"
 
 
-def lesson_of(recipe: Recipe, data, stages: Path, home: Path) -> Lesson:
+def lesson_of(recipe: Recipe, data, stages: Path, home: Path) -> ObjectiveContext:
     """What a student of the tiny run is taught from."""
     knowledge, _ = open_knowledge(stages / "teacher")
     student = networks.fresh(recipe.student, data, seed=recipe.seed)
-    return Lesson(recipe, data, stages / "teacher", knowledge, student, home, silent)
+    return ObjectiveContext(recipe, data, stages / "teacher", knowledge, student, home, silent)
 
 
 def test_every_builder_is_tried():

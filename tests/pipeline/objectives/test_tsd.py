@@ -12,7 +12,7 @@ from edgedistill.distillation.objectives import TSD, Batch, MultiWidthObjective
 from edgedistill.errors import ConfigError, DataError
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import Lesson
+from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import open_knowledge, plan_of, training_data
@@ -43,7 +43,7 @@ def made(recipe, data, stages: Path, home: Path, settings: str, *, maps: bool = 
     knowledge, _ = open_knowledge(stages / "teacher")
     student = networks.fresh(changed.student, data, seed=0)
     knowledge = replace(knowledge, maps=maps)
-    lesson = Lesson(changed, data, stages / "teacher", knowledge, student, home, silent)
+    lesson = ObjectiveContext(changed, data, stages / "teacher", knowledge, student, home, silent)
     return objective(changed.student.objectives[1], lesson)
 
 

@@ -56,7 +56,7 @@ def test_the_golden_series_are_held_out(outcome, tmp_path):
     with open_bundle(tmp_path / "bundle.zip") as bundle:
         golden = bundle.golden()
 
-    x, teacher = outcome.data.test.x, outcome.knowledge.splits["test"]
+    x, teacher = outcome.data.test.x, outcome.teacher_outputs.splits["test"]
     student = outcome.student.measured.said
     for index, series in enumerate(golden.series):
         row = int(np.flatnonzero((x == series).all(axis=(1, 2)))[0])
@@ -116,7 +116,7 @@ def under(outcome, *, golden: int, max_kl: float):
 
 def test_more_series_travel_where_a_few_would_break_the_contract(outcome, tmp_path):
     """A mean over few series may break a threshold that the mean over all keeps."""
-    teacher, said = outcome.knowledge.splits["test"], outcome.said
+    teacher, said = outcome.teacher_outputs.splits["test"], outcome.said
     kl = metrics.kl_divergence(teacher.logits, said.logits)
     order = (
         outcome.data.test.y,

@@ -20,7 +20,7 @@ from edgedistill.io.files import read_json
 from edgedistill.models import Explained
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import Lesson
+from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.export import (
     EXPLANATION,
@@ -108,10 +108,10 @@ def test_what_was_saved_is_opened(recipe, data, tmp_path):
         assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def lesson_of(recipe: Recipe, data, stages: Path, home: Path) -> Lesson:
+def lesson_of(recipe: Recipe, data, stages: Path, home: Path) -> ObjectiveContext:
     knowledge, _ = open_knowledge(stages / "teacher")
     model = networks.fresh(recipe.student, data, seed=recipe.seed)
-    return Lesson(recipe, data, stages / "teacher", knowledge, model, home, silent)
+    return ObjectiveContext(recipe, data, stages / "teacher", knowledge, model, home, silent)
 
 
 def test_it_learns_the_map(recipe, data, stages, tmp_path):
@@ -120,7 +120,9 @@ def test_it_learns_the_map(recipe, data, stages, tmp_path):
     lesson = lesson_of(changed, data, stages, tmp_path)
     terms = [WeightedObjective(objective=objective(s, lesson)) for s in changed.student.objectives]
     settings = replace(recipe.student.training, epochs=60, learning_rate=0.01, select="last")
-    taught = normalized_map(lesson.knowledge.splits["test"], plan_of(recipe, data.test.x.shape[2]))
+    taught = normalized_map(
+        lesson.teacher_outputs.splits["test"], plan_of(recipe, data.test.x.shape[2])
+    )
 
     fit(lesson.student, terms, training_data(data), settings, seed=0)
 
@@ -202,7 +204,7 @@ def test_it_cannot_join_later(recipe):
 def test_a_teacher_without_maps_is_refused(recipe, data, stages, tmp_path):
     changed = explained(recipe)
     lesson = lesson_of(changed, data, stages, tmp_path)
-    mute = replace(lesson, knowledge=replace(lesson.knowledge, maps=False))
+    mute = replace(lesson, teacher_outputs=replace(lesson.teacher_outputs, maps=False))
 
     with pytest.raises(ConfigError, match="xdistillation asks the teacher about perturbed series"):
         objective(changed.student.objectives[1], mute)

@@ -111,7 +111,7 @@ def test_examples_run_from_best_to_worst(outcome):
 
 
 def test_a_teacher_without_maps_gives_no_examples(outcome):
-    silent = replace(outcome, knowledge=replace(outcome.knowledge, maps=False))
+    silent = replace(outcome, teacher_outputs=replace(outcome.teacher_outputs, maps=False))
 
     assert make_report(silent).examples == ()
 

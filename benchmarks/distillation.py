@@ -29,12 +29,16 @@ from edgedistill.pipeline.scoring import weigh
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.student import TRIALS, make_student
-from edgedistill.pipeline.stages.teacher import make_teacher, open_knowledge, plan_of
+from edgedistill.pipeline.stages.teacher import (
+    make_teacher,
+    open_teacher_outputs,
+    perturbation_plan,
+)
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.perturbation import unseen_plan
-from edgedistill.teachers import TorchTeacher
-from edgedistill.teachers.outputs import Knowledge, explain_like
+from edgedistill.teachers import TorchClassifier
+from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
 
 KD = [
     {"name": "cross_entropy", "weight": 0.1},
@@ -66,7 +70,7 @@ def measure_set(name: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     key = fingerprint([data.fingerprint, values["teacher"], values["saliency"]])
     if not is_unchanged(teacher, key):
         make_stage(teacher, key, lambda f, work: make_teacher(recipe, data, f, work))
-    knowledge, facts = open_knowledge(teacher)
+    knowledge, facts = open_teacher_outputs(teacher)
     rows = [_row(name, "teacher", [_score(knowledge.splits["test"], data, knowledge)])]
     rows[0]["saliency_pearson"] = rows[0]["unseen_pearson"] = None
     for method, objectives in METHODS.items():
@@ -94,12 +98,12 @@ def _student(
     key = fingerprint([data.fingerprint, recipe.to_dict()])
     if not is_unchanged(folder, key):
         make_stage(folder, key, lambda f, work: make_student(recipe, data, teacher, f, work))
-    knowledge, _ = open_knowledge(teacher)
+    knowledge, _ = open_teacher_outputs(teacher)
     module, _ = networks.open_network(folder)
-    student = TorchTeacher(module, classes=len(data.class_names), name="student")
-    plan = plan_of(recipe, data.train.x.shape[2])
-    said = explain_like(student, data.test.x, plan, knowledge.splits["test"])
-    unseen = explain_like(student, data.test.x, unseen_plan(plan), knowledge.unseen)
+    student = TorchClassifier(module, classes=len(data.class_names), name="student")
+    plan = perturbation_plan(recipe, data.train.x.shape[2])
+    said = explain_teacher_class(student, data.test.x, plan, knowledge.splits["test"])
+    unseen = explain_teacher_class(student, data.test.x, unseen_plan(plan), knowledge.unseen)
     scores = _score(said, data, knowledge)
     scores["unseen_pearson"] = float(metrics.pearson(knowledge.unseen.signed, unseen.signed).mean())
     found = read_json(folder / TRIALS)
@@ -108,7 +112,7 @@ def _student(
     return scores
 
 
-def _score(said: Any, data: Prepared, knowledge: Knowledge) -> dict[str, float]:
+def _score(said: Any, data: Prepared, knowledge: TeacherOutputs) -> dict[str, float]:
     estimates = weigh(said, data.test.y, knowledge.splits["test"]).estimates
     return {name: estimates[name].value for name in SCORES if name in estimates}
 

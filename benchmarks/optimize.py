@@ -44,7 +44,7 @@ from edgedistill.pipeline.run import compress
 from edgedistill.pipeline.scoring import measure
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.export import ONNX, calibration_series
-from edgedistill.pipeline.stages.teacher import open_knowledge, plan_of
+from edgedistill.pipeline.stages.teacher import open_teacher_outputs, perturbation_plan
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.runtimes.onnxruntime import OrtRuntime
@@ -234,8 +234,8 @@ class _Reader(quantization.CalibrationDataReader):  # type: ignore[misc]  # ship
 def _measured(
     name: str, files: Mapping[str, Path], recipe: Recipe, data: Prepared, teacher: Path
 ) -> list[Kept]:
-    knowledge, _ = open_knowledge(teacher)
-    plan = plan_of(recipe, data.train.x.shape[2])
+    knowledge, _ = open_teacher_outputs(teacher)
+    plan = perturbation_plan(recipe, data.train.x.shape[2])
     runtimes = [OrtRuntime(path) for path in files.values()]
     times = measure_together(runtimes, data.test.x[:1])
     rows = []

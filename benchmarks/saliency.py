@@ -34,8 +34,8 @@ from edgedistill.distillation.objectives import KD, TSD
 from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 from edgedistill.io.files import write_json
 from edgedistill.models import ModelSpec, build
-from edgedistill.teachers import TorchTeacher
-from edgedistill.teachers.window_cache import BankPlan, open_bank, write_bank
+from edgedistill.teachers import TorchClassifier
+from edgedistill.teachers.window_cache import WindowCacheSpec, open_window_cache, write_window_cache
 
 SAMPLES, CLASSES = 16, 5
 LONG_MS = 3000
@@ -93,13 +93,15 @@ def training_step(runs: int) -> dict[str, float]:
         build(ModelSpec(family="fcn", width=w), channels=1, classes=CLASSES, length=length)
         for w in (64, 8)
     )
-    asked = TorchTeacher(teacher, classes=CLASSES, name="teacher")
+    asked = TorchClassifier(teacher, classes=CLASSES, name="teacher")
     series = np.random.default_rng(0).normal(size=(10 * size, 1, length)).astype(np.float32)
     labels = np.arange(len(series)) % CLASSES
-    plan = BankPlan(series=series, labels=labels, trained=len(series), width=width, number=64)
+    plan = WindowCacheSpec(
+        series=series, labels=labels, donor_count=len(series), width=width, number=64
+    )
     with TemporaryDirectory() as folder:
-        write_bank(Path(folder), asked, plan)
-        bank = open_bank(Path(folder))
+        write_window_cache(Path(folder), asked, plan)
+        bank = open_window_cache(Path(folder))
         settings: dict[str, Any] = {"windows": windows, "width": width, "temperature": 8.0}
         kd = KD(torch.from_numpy(np.array(bank.clean)), temperature=4.0)
         tsd = TSD(bank, series, labels, **settings)

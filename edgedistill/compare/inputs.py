@@ -20,7 +20,7 @@ from edgedistill.export.export import export
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.artifacts import RECIPE, check_plan_length, network_of, recorded_plan
 from edgedistill.pipeline.stages.data import prepare_data, read_source
-from edgedistill.pipeline.stages.teacher import plan_of
+from edgedistill.pipeline.stages.teacher import perturbation_plan
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.tensorrt import engines
@@ -133,7 +133,7 @@ def _shared_input(
         series=series,
         origin=f"{len(series)} test series of {data.name}",
         class_names=data.class_names,
-        plan=check_plan_length(recorded or plan_of(recipe, length), length),
+        plan=check_plan_length(recorded or perturbation_plan(recipe, length), length),
     )
 
 

@@ -29,10 +29,10 @@ from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.student import make_student, student_key
 from edgedistill.pipeline.stages.student_branches import branch_key
-from edgedistill.pipeline.stages.teacher import KNOWLEDGE, make_teacher, open_knowledge
+from edgedistill.pipeline.stages.teacher import TEACHER_OUTPUTS, make_teacher, open_teacher_outputs
 from edgedistill.recipe.objectives import OpposingTerm, TSDMapsTerm
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.teachers.outputs import Knowledge
+from edgedistill.teachers.outputs import TeacherOutputs
 
 SCORES = "scores.json"
 _TEACHER, _REFERENCES, _WORK, _HELD = "teacher", "references", ".work", "in-use"
@@ -147,11 +147,11 @@ def _references(lessons: Lessons, data: Prepared) -> Scores:
     student = [shared.family, shared.width, shared.depth, shared.explained]
     values = lessons.shared.to_dict()
     sections = [values[key] for key in ("seed", "saliency", "references")]
-    answers = sha256(lessons.folder / _TEACHER / KNOWLEDGE)
+    answers = sha256(lessons.folder / _TEACHER / TEACHER_OUTPUTS)
     key = fingerprint([__version__, data.fingerprint, answers, student, sections])
     if not is_unchanged(folder, key):
-        knowledge, facts = open_knowledge(lessons.folder / _TEACHER)
-        found = reference_scores(lessons.shared, data, knowledge, facts.get("ceiling"))
+        teacher_outputs, facts = open_teacher_outputs(lessons.folder / _TEACHER)
+        found = reference_scores(lessons.shared, data, teacher_outputs, facts.get("ceiling"))
         make_stage(folder, key, lambda whole, _: write_json(whole / SCORES, found))
     scores: Scores = read_json(folder / SCORES)
     return scores
@@ -161,30 +161,30 @@ def _distill(run: Run, data: Prepared, whole: Path, work: Path) -> None:
     began = time.perf_counter()
     make_student(run.recipe, data, run.folder / _TEACHER, whole, work)
     seconds = time.perf_counter() - began
-    knowledge, _ = open_knowledge(run.folder / _TEACHER)
-    found = student_scores(run.recipe, data, whole, knowledge)
+    teacher_outputs, _ = open_teacher_outputs(run.folder / _TEACHER)
+    found = student_scores(run.recipe, data, whole, teacher_outputs)
     write_json(whole / SCORES, {**found, "seconds": seconds})
 
 
 def _fill_banks(lessons: Lessons, data: Prepared) -> None:
     """Ask teachers about windows and for maps before students do, who would all ask at once."""
-    knowledge, _ = open_knowledge(lessons.folder / _TEACHER)
+    teacher_outputs, _ = open_teacher_outputs(lessons.folder / _TEACHER)
     for recipe in lessons.methods:
         for term in recipe.student.objectives:
             if isinstance(term, TSDMapsTerm) or (isinstance(term, OpposingTerm) and term.bank):
                 with suppress(EdgeDistillError):  # the run itself says what is wrong
-                    objective(term, _lesson(lessons, recipe, data, knowledge))
+                    objective(term, _lesson(lessons, recipe, data, teacher_outputs))
 
 
 def _lesson(
-    lessons: Lessons, recipe: Recipe, data: Prepared, knowledge: Knowledge
+    lessons: Lessons, recipe: Recipe, data: Prepared, teacher_outputs: TeacherOutputs
 ) -> ObjectiveContext:
     return ObjectiveContext(
         recipe=recipe,
         data=data,
         teacher=lessons.folder / _TEACHER,
-        teacher_outputs=knowledge,
-        student=networks.fresh(recipe.student, data, seed=recipe.seed),
+        teacher_outputs=teacher_outputs,
+        student=networks.build_untrained(recipe.student, data, seed=recipe.seed),
         cache_folder=lessons.folder / _WORK,
         tell=silent,
     )

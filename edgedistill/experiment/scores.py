@@ -19,38 +19,42 @@ from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.scoring import weigh
 from edgedistill.pipeline.stages.student import TRIALS
-from edgedistill.pipeline.stages.teacher import plan_of
+from edgedistill.pipeline.stages.teacher import perturbation_plan
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import unseen_plan
-from edgedistill.teachers import TorchTeacher
-from edgedistill.teachers.outputs import Knowledge, explain_like
+from edgedistill.teachers import TorchClassifier
+from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
 
 Scores = dict[str, float | int | str | None]
 _FLOOR_SEED = 2000  # added to the teacher's; a second teacher takes 1000
 _MEASURES = ("accuracy", "auc_prc", "roc_auc", "agreement", "kl", "ece")
 
 
-def student_scores(recipe: Recipe, data: Prepared, folder: Path, knowledge: Knowledge) -> Scores:
+def student_scores(
+    recipe: Recipe, data: Prepared, folder: Path, teacher_outputs: TeacherOutputs
+) -> Scores:
     """Return the measures of the student in a folder of the student stage.
 
     Args:
         recipe: has the plan of the maps.
         data: held-out series.
         folder: of the student.
-        knowledge: the teacher's answers.
+        teacher_outputs: the teacher's answers.
     """
     module, facts = networks.open_network(folder)
-    student = TorchTeacher(module, classes=len(data.class_names), name="student")
-    plan = plan_of(recipe, data.train.x.shape[2])
-    teacher = knowledge.splits["test"]
-    said = explain_like(student, data.test.x, plan, teacher)
+    student = TorchClassifier(module, classes=len(data.class_names), name="student")
+    plan = perturbation_plan(recipe, data.train.x.shape[2])
+    teacher = teacher_outputs.splits["test"]
+    said = explain_teacher_class(student, data.test.x, plan, teacher)
     estimates = weigh(said, data.test.y, teacher).estimates
     found: Scores = {name: estimates[name].value for name in _MEASURES}
-    if knowledge.maps:
-        again = explain_like(student, data.test.x, unseen_plan(plan), knowledge.unseen)
+    if teacher_outputs.maps:
+        again = explain_teacher_class(
+            student, data.test.x, unseen_plan(plan), teacher_outputs.unseen
+        )
         found |= map_scores("saliency", teacher, said)
-        found |= map_scores("unseen", knowledge.unseen, again)
+        found |= map_scores("unseen", teacher_outputs.unseen, again)
     trials = read_json(folder / TRIALS)
     chosen = trials["trials"][trials["chosen"]]
     return {
@@ -78,24 +82,26 @@ def map_scores(plan: str, teacher: Explanation, student: Explanation) -> Scores:
 
 
 def reference_scores(
-    recipe: Recipe, data: Prepared, knowledge: Knowledge, ceiling: list[float] | None
+    recipe: Recipe, data: Prepared, teacher_outputs: TeacherOutputs, ceiling: list[float] | None
 ) -> Scores:
     """Return what the scores of a set's students are read beside.
 
     Args:
         recipe: what the students share; its student, untrained, is the floor.
         data: held-out series.
-        knowledge: the teacher's answers.
+        teacher_outputs: the teacher's answers.
         ceiling: Pearson of a second teacher's maps, one a test series.
     """
-    teacher = knowledge.splits["test"]
+    teacher = teacher_outputs.splits["test"]
     own = weigh(teacher, data.test.y, teacher).estimates
     floor = None
-    if recipe.references.floor and knowledge.maps:
+    if recipe.references.floor and teacher_outputs.maps:
         # Another seed, or a student with the teacher's network would be the teacher's beginning.
-        untrained = networks.fresh(recipe.student, data, seed=recipe.seed + _FLOOR_SEED)
-        student = TorchTeacher(untrained, classes=len(data.class_names), name="floor")
-        said = explain_like(student, data.test.x, plan_of(recipe, data.test.x.shape[2]), teacher)
+        untrained = networks.build_untrained(recipe.student, data, seed=recipe.seed + _FLOOR_SEED)
+        student = TorchClassifier(untrained, classes=len(data.class_names), name="floor")
+        said = explain_teacher_class(
+            student, data.test.x, perturbation_plan(recipe, data.test.x.shape[2]), teacher
+        )
         floor = float(metrics.pearson(teacher.signed, said.signed).mean())
     return {
         "teacher_accuracy": own["accuracy"].value,

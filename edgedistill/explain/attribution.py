@@ -17,7 +17,7 @@ from edgedistill.explain.models import ExplainedModel, RecordedExplanation, Role
 from edgedistill.saliency.occlusion import Explanation, time_map
 from edgedistill.saliency.occlusion import explain as occlude
 from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan
-from edgedistill.teachers import TorchTeacher
+from edgedistill.teachers import TorchClassifier
 
 Method = Literal["occlusion", "gradient-input", "integrated-gradients"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -176,7 +176,7 @@ def _from_windows(
 
 
 def _from_gradients(
-    network: TorchTeacher,
+    network: TorchClassifier,
     model: ExplainedModel | RecordedExplanation,
     input_: ExplanationInput,
     method: Method,

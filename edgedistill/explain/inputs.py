@@ -23,7 +23,7 @@ from edgedistill.pipeline.stages.data import prepare_data, read_source
 from edgedistill.pipeline.stages.evaluate import start_here
 from edgedistill.pipeline.stages.student import TRIALS
 from edgedistill.pipeline.stages.teacher import FACTS as TEACHER_FACTS
-from edgedistill.pipeline.stages.teacher import open_teacher, plan_of
+from edgedistill.pipeline.stages.teacher import open_teacher, perturbation_plan
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import Baseline, Floats, PerturbationPlan
@@ -114,7 +114,7 @@ def open_input(
         raise UsageError(_NO_DATA)
     data = prepare_data(recipe)
     recorded = recorded_plan(path, *([] if teacher is None else [Path(teacher)]))
-    plan = windows.apply(recorded or plan_of(recipe, data.train.x.shape[2]))
+    plan = windows.apply(recorded or perturbation_plan(recipe, data.train.x.shape[2]))
     voice, own, notes = _open_models(path, recipe, data, has_own_teacher=teacher is not None)
     if teacher is not None:
         weights = recipe.teacher.weights

@@ -10,7 +10,7 @@ from edgedistill.errors import UsageError
 from edgedistill.pipeline.artifacts import network_of
 from edgedistill.saliency.occlusion import Explanation, Predict
 from edgedistill.saliency.perturbation import Floats
-from edgedistill.teachers import Teacher, TorchTeacher, load
+from edgedistill.teachers import Teacher, TorchClassifier, load
 
 Role = Literal["teacher", "student", "model"]
 LOGITS_ONLY = "is a file of logits, which cannot be asked about perturbed series."
@@ -23,7 +23,7 @@ class ExplainedModel:
     role: Role
     name: str
     logits: Predict
-    network: TorchTeacher | None = None  # where there are gradients, and a faster way
+    network: TorchClassifier | None = None  # where there are gradients, and a faster way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,5 +67,5 @@ def named_teacher(
 
 def explained_model(role: Role, teacher: Teacher) -> ExplainedModel:
     """Return a teacher, or a student in the same clothes, as a voice."""
-    network = teacher if isinstance(teacher, TorchTeacher) else None
+    network = teacher if isinstance(teacher, TorchClassifier) else None
     return ExplainedModel(role=role, name=teacher.name, logits=teacher.logits, network=network)

@@ -11,7 +11,7 @@ from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.stages.teacher import FACTS as TEACHER_FACTS
 from edgedistill.saliency.perturbation import Floats, PerturbationPlan
-from edgedistill.teachers import TorchTeacher
+from edgedistill.teachers import TorchClassifier
 
 RECIPE = "recipe.yaml"  # of a run
 
@@ -40,7 +40,7 @@ def check_plan_length(plan: PerturbationPlan, length: int) -> PerturbationPlan:
 
 def network_of(
     folder: Path, names: tuple[str, ...], series: Floats, *, name: str | None = None
-) -> TorchTeacher:
+) -> TorchClassifier:
     """Return the network in a folder that `train` or `distill` wrote.
 
     Args:
@@ -55,7 +55,7 @@ def network_of(
     """
     module, facts = networks.open_network(folder)
     _check_shape(folder, facts, series.shape[1], series.shape[2], len(names))
-    return TorchTeacher(module, classes=len(names), name=name or folder.name)
+    return TorchClassifier(module, classes=len(names), name=name or folder.name)
 
 
 def _check_shape(path: Path, facts: Mapping[str, Any], channels: int, length: int, k: int) -> None:

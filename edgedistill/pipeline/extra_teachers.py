@@ -7,11 +7,11 @@ from pathlib import Path
 from edgedistill.data import Prepared
 from edgedistill.errors import ModelError
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.stages.teacher import bring
+from edgedistill.pipeline.stages.teacher import load_external_teacher
 from edgedistill.recipe.objectives import EnsembleTerm, TSDMapsTerm
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.schema import TeacherSection
-from edgedistill.teachers import Teacher, TorchTeacher
+from edgedistill.teachers import Teacher, TorchClassifier
 
 
 def open_source(source: str, recipe: Recipe, data: Prepared, *, trust: bool) -> Teacher:
@@ -29,7 +29,7 @@ def open_source(source: str, recipe: Recipe, data: Prepared, *, trust: bool) -> 
     """
     if not Path(source).is_dir():
         section = TeacherSection(source=source, trust=trust)
-        return bring(recipe.model_copy(update={"teacher": section}), data)
+        return load_external_teacher(recipe.model_copy(update={"teacher": section}), data)
     module, facts = networks.open_network(Path(source))
     known = facts["classes"], facts["channels"]
     needed = len(data.class_names), data.train.x.shape[1]
@@ -39,7 +39,7 @@ def open_source(source: str, recipe: Recipe, data: Prepared, *, trust: bool) -> 
             f"channels; the data set has {needed[0]} classes and {needed[1]} channels. Take a "
             "teacher of this data set."
         )
-    return TorchTeacher(module, classes=needed[0], name=source)
+    return TorchClassifier(module, classes=needed[0], name=source)
 
 
 def files(recipe: Recipe) -> list[Path]:

@@ -31,7 +31,7 @@ _UNREADABLE = (
 )
 
 
-def fresh(section: ModelSection, data: Prepared, *, seed: int) -> nn.Module:
+def build_untrained(section: ModelSection, data: Prepared, *, seed: int) -> nn.Module:
     """Return an untrained network for these series; the seed decides its weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

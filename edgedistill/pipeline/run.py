@@ -71,7 +71,7 @@ def compress(recipe: Recipe, out: Path, tell: Progress = silent) -> Result:
             values["teacher"],
             values["saliency"],
             values["references"],
-            _brought(recipe),
+            _external_teacher_hashes(recipe),
             *branch_key(recipe),
         ],
         lambda folder, work: make_teacher(recipe, data, folder, work, tell),
@@ -158,7 +158,7 @@ def _costs(*folders: Path) -> dict[str, dict[str, int]]:
     return {name: read_json(path)["cost"] for name, path in facts.items() if path.exists()}
 
 
-def _brought(recipe: Recipe) -> list[str]:
+def _external_teacher_hashes(recipe: Recipe) -> list[str]:
     """Return the hashes of the files that a brought teacher consists of."""
     named = [recipe.teacher.source, recipe.teacher.weights]
     return [sha256(Path(name)) for name in named if name is not None and Path(name).is_file()]

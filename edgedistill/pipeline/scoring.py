@@ -15,7 +15,7 @@ from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.metrics import Estimate, Floats, Ints
 from edgedistill.saliency.occlusion import Explanation, Predict
 from edgedistill.saliency.perturbation import PerturbationPlan
-from edgedistill.teachers.outputs import explain_like
+from edgedistill.teachers.outputs import explain_teacher_class
 
 _AUC_RESAMPLES = 100  # each costs a sort a class; the others cost a mean
 
@@ -39,7 +39,7 @@ def measure(
         teacher: its explanation of the same series under `plan`.
         plan: the shared plan.
     """
-    return weigh(explain_like(predict, split.x, plan, teacher), split.y, teacher)
+    return weigh(explain_teacher_class(predict, split.x, plan, teacher), split.y, teacher)
 
 
 def weigh(said: Explanation, labels: Ints, teacher: Explanation) -> Measured:

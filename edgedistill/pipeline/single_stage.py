@@ -23,7 +23,12 @@ from edgedistill.pipeline.stages.export import EXPORT_FACTS, VARIANTS, export_st
 from edgedistill.pipeline.stages.mixed_precision import RECOVERY_JSON, SEARCH_JSON
 from edgedistill.pipeline.stages.report import REPORT_JSON
 from edgedistill.pipeline.stages.student import TRIALS, make_student
-from edgedistill.pipeline.stages.teacher import KNOWLEDGE, make_teacher, open_knowledge, plan_of
+from edgedistill.pipeline.stages.teacher import (
+    TEACHER_OUTPUTS,
+    make_teacher,
+    open_teacher_outputs,
+    perturbation_plan,
+)
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.report import Report, from_json
 
@@ -34,14 +39,14 @@ def train(recipe: Recipe, out: Path, tell: Progress) -> Facts:
     """Run the teacher stage."""
     data = prepare_data(recipe)
     make_stage(out, _key(recipe, data), lambda f, work: make_teacher(recipe, data, f, work, tell))
-    knowledge, facts = open_knowledge(out)
-    said = knowledge.splits["validation"]
+    teacher_outputs, facts = open_teacher_outputs(out)
+    said = teacher_outputs.splits["validation"]
     hits = metrics.correct(said.logits, data.validation.y)
     return {
         "teacher": facts["name"],
         **_cost(out),
         "validation_accuracy": float(hits.mean()),
-        "can_explain": knowledge.maps,
+        "can_explain": teacher_outputs.maps,
     }
 
 
@@ -50,7 +55,7 @@ def distill(recipe: Recipe, teacher: Path, out: Path, tell: Progress) -> Facts:
     data = prepare_data(recipe)
     make_stage(
         out,
-        _key(recipe, data, teacher / KNOWLEDGE, *files(recipe)),
+        _key(recipe, data, teacher / TEACHER_OUTPUTS, *files(recipe)),
         lambda f, work: make_student(recipe, data, teacher, f, work, tell),
     )
     found = read_json(out / TRIALS)
@@ -71,7 +76,7 @@ def export(
 ) -> Facts:
     """Run the export stage; with saliency, the recipe's plan goes into a second file."""
     data = prepare_data(recipe)
-    plan = plan_of(recipe, data.train.x.shape[2]) if with_saliency else None
+    plan = perturbation_plan(recipe, data.train.x.shape[2]) if with_saliency else None
     make_stage(
         out, _key(recipe, data), lambda f, _: export_student(data, student, f, tell, plan=plan)
     )
@@ -94,7 +99,7 @@ def optimize(
             "wrote with --teacher."
         )
     data = prepare_data(recipe)
-    asked = [] if teacher is None else [teacher / KNOWLEDGE]
+    asked = [] if teacher is None else [teacher / TEACHER_OUTPUTS]
     make_stage(
         out,
         _key(recipe, data, model, *asked),

@@ -142,12 +142,12 @@ def fill(plan: PerturbationPlan, series: Floats) -> Floats:
     return patches
 
 
-def draw_donors(labels: Ints, bank_labels: Ints, windows: int, rng: np.random.Generator) -> Ints:
+def draw_donors(labels: Ints, donor_labels: Ints, windows: int, rng: np.random.Generator) -> Ints:
     """Draw for each sample `windows` series of other classes from a bank.
 
     Args:
         labels: classes of the samples, (N,).
-        bank_labels: classes of the series to draw from, (M,).
+        donor_labels: classes of the series to draw from, (M,).
         windows: W, draws a sample.
 
     Returns:
@@ -160,7 +160,7 @@ def draw_donors(labels: Ints, bank_labels: Ints, windows: int, rng: np.random.Ge
     """
     donors = np.empty((len(labels), windows), dtype=np.int64)
     for label in np.unique(labels):
-        opposing = np.flatnonzero(bank_labels != label)
+        opposing = np.flatnonzero(donor_labels != label)
         if not len(opposing):
             raise DataError(
                 f"Every series has class {label}, so none opposes it. Bring two classes or more."
@@ -201,11 +201,11 @@ def places(length: int, width: int) -> int:
     return length - width + 1
 
 
-def cut(bank: Floats, donors: Ints, starts: Ints, width: int) -> Floats:
+def cut(donor_series: Floats, donors: Ints, starts: Ints, width: int) -> Floats:
     """Return each donor's window at the place where it will be written.
 
     Args:
-        bank: (M, C, T).
+        donor_series: (M, C, T).
         donors: indices into the bank, (N, W).
         starts: (N, W).
 
@@ -213,7 +213,7 @@ def cut(bank: Floats, donors: Ints, starts: Ints, width: int) -> Floats:
         (N, W, C, w).
     """
     steps = starts[..., None] + np.arange(width)  # (N, W, w)
-    windows: Floats = bank[donors[..., None], :, steps]  # (N, W, w, C)
+    windows: Floats = donor_series[donors[..., None], :, steps]  # (N, W, w, C)
     return np.ascontiguousarray(windows.transpose(0, 1, 3, 2))
 
 

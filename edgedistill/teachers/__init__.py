@@ -8,7 +8,7 @@ from edgedistill.teachers.estimator import EstimatorTeacher
 from edgedistill.teachers.loader import load
 from edgedistill.teachers.onnx import OnnxTeacher
 from edgedistill.teachers.table import TableTeacher
-from edgedistill.teachers.torch import TorchTeacher
+from edgedistill.teachers.torch import TorchClassifier
 
 __all__ = [
     "EstimatorTeacher",
@@ -16,6 +16,6 @@ __all__ = [
     "ProbabilityTeacher",
     "TableTeacher",
     "Teacher",
-    "TorchTeacher",
+    "TorchClassifier",
     "load",
 ]

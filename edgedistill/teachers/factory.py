@@ -106,15 +106,15 @@ def _fill(module: nn.Module, weights: Path) -> None:
     module.load_state_dict(tensors)
 
 
-def _misfits(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
+def _misfits(expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> list[str]:
     shapes = [
-        f"{name} is {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in given and given[name].shape != wanted[name].shape
+        f"{name} is {tuple(tensors[name].shape)}, not {tuple(expected[name].shape)}"
+        for name in expected
+        if name in tensors and tensors[name].shape != expected[name].shape
     ]
     groups = {
-        "missing": [name for name in wanted if name not in given],
-        "unexpected": [name for name in given if name not in wanted],
+        "missing": [name for name in expected if name not in tensors],
+        "unexpected": [name for name in tensors if name not in expected],
         "of another shape": shapes,
     }
     return [f"{len(g)} {kind} ({_some(g)})" for kind, g in groups.items() if g]

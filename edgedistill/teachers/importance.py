@@ -12,7 +12,7 @@ Chances = NDArray[np.float64]
 UNIFORM = 0.5  # share of the draws that do not look at the map, so that nothing is never drawn
 
 
-def start_chances(kl: Floats, plan: PerturbationPlan, width: int) -> Chances:
+def start_probabilities(kl: Floats, plan: PerturbationPlan, width: int) -> Chances:
     """Return how likely each start is for a window of each series.
 
     Half of it is the same for all starts; the other half is in proportion to the map,
@@ -39,19 +39,19 @@ def start_chances(kl: Floats, plan: PerturbationPlan, width: int) -> Chances:
     return found
 
 
-def draw_likely(chances: Chances, windows: int, rng: np.random.Generator) -> Ints:
+def draw_weighted_starts(start_weights: Chances, windows: int, rng: np.random.Generator) -> Ints:
     """Draw for each sample window starts, each by its chance; a start may repeat.
 
     Args:
-        chances: probabilities of the starts, (N, places).
+        start_weights: probabilities of the starts, (N, places).
         windows: W, draws a sample.
 
     Returns:
         (N, W).
     """
-    steps = chances.cumsum(axis=1)
-    drawn = rng.random((len(chances), windows)) * steps[:, -1:]  # which rounds to beside 1
+    steps = start_weights.cumsum(axis=1)
+    drawn = rng.random((len(start_weights), windows)) * steps[:, -1:]  # which rounds to beside 1
     pairs = zip(steps, drawn, strict=True)
     found = np.stack([np.searchsorted(step, at, side="right") for step, at in pairs])
-    starts: Ints = np.minimum(found, chances.shape[1] - 1)
+    starts: Ints = np.minimum(found, start_weights.shape[1] - 1)
     return starts

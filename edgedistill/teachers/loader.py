@@ -21,7 +21,7 @@ from edgedistill.teachers.estimator import EstimatorTeacher
 from edgedistill.teachers.factory import load_module
 from edgedistill.teachers.onnx import OnnxTeacher
 from edgedistill.teachers.table import read_table
-from edgedistill.teachers.torch import TorchTeacher
+from edgedistill.teachers.torch import TorchClassifier
 
 _PROBED = 16  # series that a teacher is tried on before it is trusted with the rest
 _JOBLIB_ERRORS = (
@@ -79,13 +79,13 @@ def load(
         module = load_module(
             spec, weights=weights, channels=channels, classes=classes, length=length
         )
-        teacher = TorchTeacher(module, classes=classes, name=spec)
+        teacher = TorchClassifier(module, classes=classes, name=spec)
     else:
         raise UsageError(_unknown(spec))
-    return _tried(teacher, train[:_PROBED], len(class_names))
+    return _checked(teacher, train[:_PROBED], len(class_names))
 
 
-def _tried(teacher: Teacher, x: Floats, classes: int) -> Teacher:
+def _checked(teacher: Teacher, x: Floats, classes: int) -> Teacher:
     """Return the teacher once it has answered for real series; wrap one of probabilities."""
     if teacher.classes != classes:
         raise ModelError(

@@ -10,7 +10,7 @@ import numpy as np
 from edgedistill.errors import DataError
 from edgedistill.saliency.occlusion import Explanation, explain
 from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan
-from edgedistill.teachers import Teacher, TorchTeacher
+from edgedistill.teachers import Teacher, TorchClassifier
 
 WINDOWS_AT_ONCE = 1 << 16  # whose logits are held; what stays of a window is a number a map
 _MAPS = ("kl", "signed")
@@ -22,7 +22,7 @@ def write_maps(
     series: Floats,
     targets: Ints,
     plan: PerturbationPlan,
-    tell: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Ask a teacher about every window of a plan and write its maps into an existing folder.
 
@@ -35,7 +35,7 @@ def write_maps(
         series: (M, C, T).
         targets: class that each signed map is of, (M,).
         plan: of the windows.
-        tell: hears how many of the M series are done.
+        on_progress: hears how many of the M series are done.
 
     Raises:
         MachineError: the teacher runs out of memory on a single copy.
@@ -44,14 +44,14 @@ def write_maps(
     """
     count, windows = len(series), len(plan.starts)
     kl, signed = (np.empty((count, windows), dtype=np.float32) for _ in _MAPS)
-    changes = teacher.changes if isinstance(teacher, TorchTeacher) else None
+    changes = teacher.changes if isinstance(teacher, TorchClassifier) else None
     group = max(1, WINDOWS_AT_ONCE // windows)
     for first in range(0, count, group):
         rows = slice(first, min(first + group, count))
         said = explain(teacher.logits, series[rows], plan, targets=targets[rows], changes=changes)
         kl[rows], signed[rows] = said.kl, said.signed
-        if tell is not None:
-            tell(rows.stop, count)
+        if on_progress is not None:
+            on_progress(rows.stop, count)
     for name, maps in zip(_MAPS, (kl, signed), strict=True):
         np.save(folder / f"{name}.npy", maps, allow_pickle=False)
 
@@ -73,12 +73,12 @@ def open_maps(folder: Path, logits: Floats) -> Explanation:
     return Explanation(logits, kl, signed)
 
 
-def averaged(maps: Sequence[Floats]) -> Floats:
+def mean_maps(maps: Sequence[Floats]) -> Floats:
     """Return the mean of several teachers' maps, (M, W) each, so that each has the same say.
 
     Every map of a series is divided by its own Euclidean norm first; a map of zeros stays one.
 
-    >>> averaged([np.float32([[3, 4]]), np.float32([[0, 20]])])
+    >>> mean_maps([np.float32([[3, 4]]), np.float32([[0, 20]])])
     array([[0.3, 0.9]], dtype=float32)
     """
     norms = [np.linalg.norm(each, axis=1, keepdims=True) for each in maps]

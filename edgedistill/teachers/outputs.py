@@ -15,7 +15,7 @@ from edgedistill.errors import DataError
 from edgedistill.io.files import whole_file
 from edgedistill.saliency.occlusion import Explanation, Predict, explain
 from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan, unseen_plan
-from edgedistill.teachers import Teacher, TorchTeacher
+from edgedistill.teachers import Teacher, TorchClassifier
 
 SPLITS = ("train", "validation", "test")
 _UNREADABLE = (
@@ -30,7 +30,7 @@ _UNREADABLE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Knowledge:
+class TeacherOutputs:
     """The teacher's explanations of each split, and of the test split under an unseen plan."""
 
     splits: Mapping[str, Explanation]  # "train", "validation", "test"
@@ -51,7 +51,7 @@ class Knowledge:
             np.savez(partial, allow_pickle=False, **arrays)
 
     @classmethod
-    def open(cls, path: Path) -> Knowledge:
+    def open(cls, path: Path) -> TeacherOutputs:
         """Return what `save` wrote.
 
         Raises:
@@ -73,43 +73,45 @@ class Knowledge:
             ) from error
 
 
-def ask(
+def compute_teacher_outputs(
     teacher: Teacher,
     data: Prepared,
     plan: PerturbationPlan,
-    tell: Callable[[int, int], None] | None = None,
-) -> Knowledge:
+    on_progress: Callable[[int, int], None] | None = None,
+) -> TeacherOutputs:
     """Ask a teacher about every series, and about its perturbed copies if it can answer them.
 
     Args:
         teacher: anything that gives logits.
         data: its three splits.
         plan: of the perturbations.
-        tell: hears how many of the parts are done.
+        on_progress: hears how many of the parts are done.
     """
     questions = [(getattr(data, name).x, plan) for name in SPLITS]
     questions.append((data.test.x, unseen_plan(plan)))
     answers = []
     for series, asked in questions:
         answers.append(_explain(teacher, series, asked))
-        if tell is not None:
-            tell(len(answers), len(questions))
-    return Knowledge(dict(zip(SPLITS, answers, strict=False)), answers[-1], teacher.can_explain)
+        if on_progress is not None:
+            on_progress(len(answers), len(questions))
+    return TeacherOutputs(
+        dict(zip(SPLITS, answers, strict=False)), answers[-1], teacher.can_explain
+    )
 
 
-def explain_like(
-    model: Predict | TorchTeacher, series: Floats, plan: PerturbationPlan, teacher: Explanation
+def explain_teacher_class(
+    model: Predict | TorchClassifier, series: Floats, plan: PerturbationPlan, teacher: Explanation
 ) -> Explanation:
     """Explain a student: its maps are of the class that the teacher predicts."""
     targets: Ints = teacher.logits.argmax(axis=1)
-    if isinstance(model, TorchTeacher):
+    if isinstance(model, TorchClassifier):
         return explain(model.logits, series, plan, targets=targets, changes=model.changes)
     return explain(model, series, plan, targets=targets)
 
 
 def _explain(teacher: Teacher, series: Floats, plan: PerturbationPlan) -> Explanation:
     if teacher.can_explain:
-        changes = teacher.changes if isinstance(teacher, TorchTeacher) else None
+        changes = teacher.changes if isinstance(teacher, TorchClassifier) else None
         return explain(teacher.logits, series, plan, changes=changes)
     nothing = np.zeros((len(series), len(plan.starts)), dtype=np.float32)
     return Explanation(teacher.logits(series), nothing, nothing)

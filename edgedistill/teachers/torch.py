@@ -14,7 +14,7 @@ from edgedistill.teachers.classifier import Floats, check_logits, check_series
 _BATCH = 256  # series at once; bounds the memory of thousands of perturbed copies
 
 
-class TorchTeacher:
+class TorchClassifier:
     """A module that maps (N, C, T) to (N, K), asked in evaluation mode and without gradients.
 
     It computes where the module's parameters are.

@@ -25,9 +25,9 @@ from edgedistill.io.files import fingerprint, read_json, write_json
 from edgedistill.saliency.batching import MEMORY_BYTES, Batch, Piece, Tell, sweep
 from edgedistill.saliency.occlusion import BATCH_COPIES
 from edgedistill.saliency.perturbation import Floats, Ints, cut, draw_donors, draw_starts
-from edgedistill.teachers import Teacher, TorchTeacher
+from edgedistill.teachers import Teacher, TorchClassifier
 from edgedistill.teachers.classifier import check_logits
-from edgedistill.teachers.importance import Chances, draw_likely
+from edgedistill.teachers.importance import Chances, draw_weighted_starts
 
 FACTS = "bank.json"
 _ARRAYS = ("starts", "donors", "logits", "clean")
@@ -38,7 +38,7 @@ _MIB = 1024**2
 
 
 @dataclass(frozen=True, slots=True)
-class Bank:
+class WindowCache:
     """Windows of M series, and a teacher's logits with and without them.
 
     The arrays may be maps of files that are larger than memory.
@@ -61,24 +61,26 @@ class Bank:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BankPlan:
+class WindowCacheSpec:
     """Which windows of which series a bank holds; equal plans draw equal windows."""
 
     series: Floats  # all that training knows, (M, C, T)
     labels: Ints  # (M,)
-    trained: int  # the first so many are donors: what validation series hold is never taught
+    donor_count: int  # the first so many are donors: what validation series hold is never taught
     width: int  # w, steps
     number: int  # B, windows a series
-    chances: Chances | None = None  # of the starts, (M, T - w + 1); None: all alike and distinct
+    start_weights: Chances | None = (
+        None  # of the starts, (M, T - w + 1); None: all alike and distinct
+    )
     seed: int = 0
 
     def key(self) -> str:
         """Return what tells this plan from others."""
-        drawn = [] if self.chances is None else [self.chances]
+        drawn = [] if self.start_weights is None else [self.start_weights]
         parts: list[NDArray[Any]] = [self.series, self.labels, *drawn]
         hashes = [hashlib.sha256(part.tobytes()).hexdigest() for part in parts]
         return fingerprint(
-            [*hashes, self.series.shape, self.trained, self.width, self.number, self.seed]
+            [*hashes, self.series.shape, self.donor_count, self.width, self.number, self.seed]
         )
 
     def draw(self, rows: slice) -> tuple[Ints, Ints]:
@@ -90,40 +92,44 @@ class BankPlan:
         rng = np.random.default_rng((self.seed, rows.start))
         labels = self.labels[rows]
         length = self.series.shape[2]
-        if self.chances is None:
+        if self.start_weights is None:
             starts = draw_starts(len(labels), self.number, length=length, width=self.width, rng=rng)
         else:
-            starts = draw_likely(self.chances[rows], self.number, rng)
-        return starts, draw_donors(labels, self.labels[: self.trained], self.number, rng)
+            starts = draw_weighted_starts(self.start_weights[rows], self.number, rng)
+        return starts, draw_donors(labels, self.labels[: self.donor_count], self.number, rng)
 
 
-def windows_within(limit_mib: float, *, asked: int, least: int, series: int, classes: int) -> int:
+def affordable_windows(
+    limit_mib: float, *, requested: int, minimum: int, series: int, classes: int
+) -> int:
     """Return how many windows a series a bank may hold on disk.
 
     Args:
         limit_mib: bound on the files of the bank, MiB.
-        asked: windows a series that are wanted.
-        least: windows a series that a step draws, so that fewer are of no use.
+        requested: windows a series that are wanted.
+        minimum: windows a series that a step draws, so that fewer are of no use.
         series: M.
         classes: K.
 
     Raises:
-        ConfigError: the bound holds fewer than `least`.
+        ConfigError: the bound holds fewer than `minimum`.
     """
     window = series * (2 * _INDEX.itemsize + classes * _LOGIT.itemsize)  # bytes
     beside = series * classes * _LOGIT.itemsize + len(_ARRAYS) * _HEADER_BYTES
-    number = min(asked, int((limit_mib * _MIB - beside) // window))
-    if number < least:
-        needed = math.ceil(100 * (least * window + beside) / _MIB) / 100
+    number = min(requested, int((limit_mib * _MIB - beside) // window))
+    if number < minimum:
+        needed = math.ceil(100 * (minimum * window + beside) / _MIB) / 100
         raise ConfigError(
-            f"bank_mib is {limit_mib:g}, but {least} windows of each of {series} series take "
+            f"bank_mib is {limit_mib:g}, but {minimum} windows of each of {series} series take "
             f"{needed:g} MiB. Raise bank_mib, lower windows, or set bank to 0 to ask the teacher "
             "at every step."
         )
     return number
 
 
-def write_bank(folder: Path, teacher: Teacher, plan: BankPlan, tell: Tell | None = None) -> None:
+def write_window_cache(
+    folder: Path, teacher: Teacher, plan: WindowCacheSpec, tell: Tell | None = None
+) -> None:
     """Ask a teacher about every window of a plan and write a bank into an existing folder.
 
     Args:
@@ -139,27 +145,27 @@ def write_bank(folder: Path, teacher: Teacher, plan: BankPlan, tell: Tell | None
     """
     count, group = len(plan.series), max(1, BATCH_COPIES // plan.number)
     shape = count, plan.number
-    batch = _calls(teacher, plan)
+    batch = _call_batch(teacher, plan)
     clean = teacher.logits(plan.series)
     np.save(folder / "clean.npy", clean, allow_pickle=False)
     with (
-        _grown(folder / "starts.npy", _INDEX, shape) as add_starts,
-        _grown(folder / "donors.npy", _INDEX, shape) as add_donors,
-        _grown(folder / "logits.npy", _LOGIT, (*shape, teacher.classes)) as add_logits,
+        _npy_writer(folder / "starts.npy", _INDEX, shape) as add_starts,
+        _npy_writer(folder / "donors.npy", _INDEX, shape) as add_donors,
+        _npy_writer(folder / "logits.npy", _LOGIT, (*shape, teacher.classes)) as add_logits,
     ):
         for first in range(0, count, group):
             rows = slice(first, min(first + group, count))
             starts, donors = plan.draw(rows)
             add_starts(starts)
             add_donors(donors)
-            add_logits(_answers(teacher, plan, rows, starts, donors, clean[rows], batch))
+            add_logits(_copy_logits(teacher, plan, rows, starts, donors, clean[rows], batch))
             if tell is not None:
                 tell(rows.stop, count)
     write_json(folder / FACTS, {"width": plan.width})
 
 
-def open_bank(folder: Path) -> Bank:
-    """Return the bank of a folder that `write_bank` filled, its arrays mapped, not read.
+def open_window_cache(folder: Path) -> WindowCache:
+    """Return the bank of a folder that `write_window_cache` filled, its arrays mapped, not read.
 
     Raises:
         DataError: the folder does not hold a whole bank.
@@ -168,27 +174,27 @@ def open_bank(folder: Path) -> Bank:
         starts, donors, logits, clean = (
             np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
         )
-        bank = Bank(starts, donors, logits, clean, int(read_json(folder / FACTS)["width"]))
-        _check(bank)
+        cache = WindowCache(starts, donors, logits, clean, int(read_json(folder / FACTS)["width"]))
+        _check(cache)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{folder} does not hold a bank of a teacher's answers ({error}). Delete the folder; "
             "it is made anew."
         ) from error
-    return bank
+    return cache
 
 
-def _check(bank: Bank) -> None:
-    kinds = [array.dtype for array in (bank.starts, bank.donors, bank.logits, bank.clean)]
+def _check(cache: WindowCache) -> None:
+    kinds = [array.dtype for array in (cache.starts, cache.donors, cache.logits, cache.clean)]
     if kinds != [_INDEX, _INDEX, _LOGIT, _LOGIT]:
         raise ValueError(f"arrays of {', '.join(map(str, kinds))}")
-    shapes = bank.starts.shape, bank.donors.shape, bank.logits.shape[:2]
-    if len(set(shapes)) > 1 or bank.clean.shape != (len(bank.starts), *bank.logits.shape[2:]):
-        raise ValueError(f"arrays of shapes {shapes} beside clean logits {bank.clean.shape}")
+    shapes = cache.starts.shape, cache.donors.shape, cache.logits.shape[:2]
+    if len(set(shapes)) > 1 or cache.clean.shape != (len(cache.starts), *cache.logits.shape[2:]):
+        raise ValueError(f"arrays of shapes {shapes} beside clean logits {cache.clean.shape}")
 
 
 @contextmanager
-def _grown(
+def _npy_writer(
     path: Path, dtype: np.dtype[np.generic], shape: tuple[int, ...]
 ) -> Iterator[Callable[[NDArray[np.generic]], None]]:
     """Yield what appends rows to an .npy file of a shape that is known beforehand.
@@ -209,18 +215,18 @@ def _grown(
         yield add
 
 
-def _calls(teacher: Teacher, plan: BankPlan) -> Batch:
+def _call_batch(teacher: Teacher, plan: WindowCacheSpec) -> Batch:
     """Return how much goes into one call: patches where changes are followed, else copies."""
     _, channels, length = plan.series.shape
     step_bytes = channels * plan.series.itemsize
-    if isinstance(teacher, TorchTeacher):
+    if isinstance(teacher, TorchClassifier):
         return Batch(max(BATCH_COPIES, plan.number), step_bytes * plan.width, MEMORY_BYTES)
     return Batch(BATCH_COPIES, step_bytes * (length + plan.width), MEMORY_BYTES)
 
 
-def _answers(
+def _copy_logits(
     teacher: Teacher,
-    plan: BankPlan,
+    plan: WindowCacheSpec,
     rows: slice,
     starts: Ints,
     donors: Ints,
@@ -230,20 +236,24 @@ def _answers(
     """Return the teacher's logits for all copies of some rows, (n, B, K)."""
     series = plan.series[rows]
 
-    def ask(piece: Piece) -> Floats:
+    def logits(piece: Piece) -> Floats:
         where = piece.rows, piece.windows
         patches = cut(plan.series, donors[where], starts[where], plan.width)
-        return _ask(teacher, series[piece.rows], clean[piece.rows], starts[where], patches)
+        return _window_logits(
+            teacher, series[piece.rows], clean[piece.rows], starts[where], patches
+        )
 
-    found = sweep(ask, len(series), plan.number, batch)
+    found = sweep(logits, len(series), plan.number, batch)
     flat = found.reshape(math.prod(starts.shape), -1)
     check_logits(flat, name=teacher.name, count=len(flat), classes=teacher.classes)
     return found
 
 
-def _ask(teacher: Teacher, series: Floats, clean: Floats, starts: Ints, patches: Floats) -> Floats:
+def _window_logits(
+    teacher: Teacher, series: Floats, clean: Floats, starts: Ints, patches: Floats
+) -> Floats:
     """Return the logits of n series with m windows each, (n, m, K)."""
-    if isinstance(teacher, TorchTeacher):
+    if isinstance(teacher, TorchClassifier):
         changed: Floats = clean[:, None] + teacher.changes(series, starts, patches)
         return changed
     copies = kernels.perturb(series, starts, patches)  # (n, m, C, T)

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from edgedistill.experiment.scores import map_scores
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.stages.data import prepare_data
-from edgedistill.pipeline.stages.teacher import open_knowledge
+from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.saliency.occlusion import Explanation
 
 
@@ -21,7 +21,7 @@ def test_predictions_are_measured_as_scikit_learn_does(tiny, finished):
     data = prepare_data(tiny.sets["GunPoint"])
     folder = out / "runs" / "GunPoint"
     model, facts = networks.open_network(folder / "kd-2")
-    teacher = open_knowledge(folder / "teacher")[0].splits["test"].logits
+    teacher = open_teacher_outputs(folder / "teacher")[0].splits["test"].logits
 
     with torch.no_grad():
         logits = model(torch.from_numpy(data.test.x)).double()
@@ -49,7 +49,7 @@ def test_settings_are_compared_by_validation_series(tiny, finished):
     data = prepare_data(tiny.sets["GunPoint"])
     folder = out / "runs" / "GunPoint"
     model, _ = networks.open_network(folder / "kd-2")
-    teacher = open_knowledge(folder / "teacher")[0].splits["validation"].logits
+    teacher = open_teacher_outputs(folder / "teacher")[0].splits["validation"].logits
 
     with torch.no_grad():
         logits = model(torch.from_numpy(data.validation.x)).double()

@@ -19,7 +19,7 @@ from edgedistill.export.export import OPSET
 from edgedistill.models import ModelSpec, build
 from edgedistill.saliency.occlusion import explain, time_map
 from edgedistill.saliency.perturbation import PerturbationPlan
-from edgedistill.teachers import TorchTeacher
+from edgedistill.teachers import TorchClassifier
 
 CLASSES = 3
 LENGTH = 40
@@ -80,7 +80,7 @@ def test_file_gives_the_maps_of_the_library(family, baseline, form, motions, tmp
 
     facts = export_explainer(model, path, motions, plan)
 
-    teacher = TorchTeacher(model, classes=CLASSES)
+    teacher = TorchClassifier(model, classes=CLASSES)
     expected = explain(teacher.logits, motions, plan, changes=teacher.changes)
     assert expected.kl.max() > 1e-4  # there is something to agree on
     allowed = 1e-5 * min(1, expected.kl.max() ** 0.5)

@@ -34,7 +34,9 @@ def test_the_seed_decides_the_weights_and_nothing_else(recipe, data):
     """The generator of whoever calls is left as it was."""
     before = torch.get_rng_state()
 
-    first, again, other = (networks.fresh(recipe.student, data, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        networks.build_untrained(recipe.student, data, seed=seed) for seed in (1, 1, 2)
+    )
 
     assert torch.equal(answers(first, data), answers(again, data))
     assert not torch.equal(answers(first, data), answers(other, data))
@@ -42,7 +44,7 @@ def test_the_seed_decides_the_weights_and_nothing_else(recipe, data):
 
 
 def test_what_was_saved_is_opened(recipe, data, tmp_path):
-    model = networks.fresh(recipe.student, data, seed=0)
+    model = networks.build_untrained(recipe.student, data, seed=0)
 
     networks.save(model, recipe.student, data, HISTORY, tmp_path)
     opened, facts = networks.open_network(tmp_path)

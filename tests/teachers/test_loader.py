@@ -20,7 +20,7 @@ from edgedistill.teachers import (
     OnnxTeacher,
     ProbabilityTeacher,
     TableTeacher,
-    TorchTeacher,
+    TorchClassifier,
     load,
 )
 
@@ -84,8 +84,8 @@ def test_factory_and_weights(folder, x):
 
     teacher = load("brought:fcn", class_names=NAMES, train=x, weights=Path("w.safetensors"))
 
-    assert isinstance(teacher, TorchTeacher)
-    np.testing.assert_array_equal(teacher.logits(x), TorchTeacher(original, classes=2).logits(x))
+    assert isinstance(teacher, TorchClassifier)
+    np.testing.assert_array_equal(teacher.logits(x), TorchClassifier(original, classes=2).logits(x))
 
 
 def test_factory_gets_what_it_has_parameters_for(folder, x):

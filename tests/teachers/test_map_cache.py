@@ -11,9 +11,9 @@ from edgedistill.errors import DataError
 from edgedistill.models import ModelSpec, build
 from edgedistill.saliency import occlusion
 from edgedistill.saliency.perturbation import PerturbationPlan
-from edgedistill.teachers import TorchTeacher
+from edgedistill.teachers import TorchClassifier
 from edgedistill.teachers import map_cache as atlas
-from edgedistill.teachers.map_cache import averaged, open_maps, write_maps
+from edgedistill.teachers.map_cache import mean_maps, open_maps, write_maps
 
 CLASSES, LENGTH = 4, 25
 PLAN = PerturbationPlan(length=LENGTH, width=4, stride=1)
@@ -26,7 +26,7 @@ class BlackBox:
     name = "black box"
     classes = CLASSES
 
-    def __init__(self, teacher: TorchTeacher) -> None:
+    def __init__(self, teacher: TorchClassifier) -> None:
         self.logits = teacher.logits
 
 
@@ -38,10 +38,10 @@ def series() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def teacher() -> TorchTeacher:
+def teacher() -> TorchClassifier:
     torch.manual_seed(0)
     model = build(ModelSpec(family="fcn", width=6), channels=2, classes=CLASSES, length=LENGTH)
-    return TorchTeacher(model, classes=CLASSES)
+    return TorchClassifier(model, classes=CLASSES)
 
 
 @pytest.mark.parametrize("kind", [lambda teacher: teacher, BlackBox], ids=["followed", "copies"])
@@ -91,7 +91,7 @@ def test_each_teacher_has_the_same_say(rng):
     louder = second * np.float32([[1], [10], [1000]])
     second[1] = louder[1] = 0
 
-    found = averaged([first, louder])
+    found = mean_maps([first, louder])
 
     for row in range(3):
         parts = [first[row] / np.sqrt((first[row] ** 2).sum())]

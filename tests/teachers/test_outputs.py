@@ -9,7 +9,12 @@ from edgedistill.data import Prepared, load, prepare
 from edgedistill.errors import DataError
 from edgedistill.saliency.occlusion import Explanation, explain
 from edgedistill.saliency.perturbation import PerturbationPlan, default_plan, unseen_plan
-from edgedistill.teachers.outputs import SPLITS, Knowledge, ask, explain_like
+from edgedistill.teachers.outputs import (
+    SPLITS,
+    TeacherOutputs,
+    compute_teacher_outputs,
+    explain_teacher_class,
+)
 from edgedistill.teachers.table import TableTeacher
 
 
@@ -38,7 +43,7 @@ def test_every_split_is_explained_under_the_plan(data, plan):
     """Each by the teacher's own class; the test split under the unseen plan besides."""
     teacher = Slopes()
 
-    knowledge = ask(teacher, data, plan)
+    knowledge = compute_teacher_outputs(teacher, data, plan)
 
     assert knowledge.maps
     for name in SPLITS:
@@ -53,7 +58,7 @@ def test_a_table_of_logits_has_no_maps(data, plan):
     x = np.concatenate([getattr(data, name).x for name in SPLITS])
     teacher = TableTeacher(x, Slopes().logits(x))
 
-    knowledge = ask(teacher, data, plan)
+    knowledge = compute_teacher_outputs(teacher, data, plan)
 
     assert not knowledge.maps
     for name in SPLITS:
@@ -65,10 +70,10 @@ def test_a_table_of_logits_has_no_maps(data, plan):
 
 
 def test_what_was_saved_is_opened(data, plan, tmp_path):
-    knowledge = ask(Slopes(), data, plan)
+    knowledge = compute_teacher_outputs(Slopes(), data, plan)
 
     knowledge.save(tmp_path / "knowledge.npz")
-    opened = Knowledge.open(tmp_path / "knowledge.npz")
+    opened = TeacherOutputs.open(tmp_path / "knowledge.npz")
 
     assert opened.maps
     assert list(opened.splits) == list(SPLITS)
@@ -84,7 +89,7 @@ def test_what_was_saved_is_opened(data, plan, tmp_path):
 def test_a_file_that_is_not_ours(data, plan, tmp_path, damage):
     path = tmp_path / "knowledge.npz"
     if damage == "truncated":
-        ask(Slopes(), data, plan).save(path)
+        compute_teacher_outputs(Slopes(), data, plan).save(path)
         path.write_bytes(path.read_bytes()[:2000])
     elif damage == "foreign":
         np.savez(path, x=np.zeros(3))
@@ -97,7 +102,7 @@ def test_a_file_that_is_not_ours(data, plan, tmp_path, damage):
         path.write_text("no arrays")
 
     with pytest.raises(DataError, match="does not hold a teacher's answers"):
-        Knowledge.open(path)
+        TeacherOutputs.open(path)
 
 
 def test_a_student_explains_the_teachers_class(data, plan):
@@ -105,7 +110,7 @@ def test_a_student_explains_the_teachers_class(data, plan):
     series = data.validation.x
     contrary = Explanation(-Slopes().logits(series), np.zeros(0), np.zeros(0))
 
-    said = explain_like(Slopes().logits, series, plan, contrary)
+    said = explain_teacher_class(Slopes().logits, series, plan, contrary)
 
     own = explain(Slopes().logits, series, plan)
     np.testing.assert_allclose(said.signed, -own.signed, atol=1e-5)

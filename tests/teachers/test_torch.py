@@ -9,7 +9,7 @@ from torch import nn
 
 from edgedistill.errors import ModelError, ShapeError
 from edgedistill.models import ModelSpec, build
-from edgedistill.teachers import TorchTeacher
+from edgedistill.teachers import TorchClassifier
 from edgedistill.teachers import torch as network_module
 
 
@@ -21,7 +21,7 @@ def module() -> nn.Module:
 
 def test_answers_as_the_module_does_in_evaluation_mode(module, rng):
     x = rng.normal(size=(4, 2, 10)).astype(np.float32)
-    teacher = TorchTeacher(module, classes=3, name="fcn")
+    teacher = TorchClassifier(module, classes=3, name="fcn")
     module.train()
 
     logits = teacher.logits(x)
@@ -36,7 +36,7 @@ def test_answers_as_the_module_does_in_evaluation_mode(module, rng):
 
 def test_batches_change_nothing(module, rng, monkeypatch):
     x = rng.normal(size=(5, 2, 10)).astype(np.float32)
-    teacher = TorchTeacher(module, classes=3)
+    teacher = TorchClassifier(module, classes=3)
     whole = teacher.logits(x)
 
     monkeypatch.setattr(network_module, "_BATCH", 2)
@@ -45,7 +45,7 @@ def test_batches_change_nothing(module, rng, monkeypatch):
 
 
 def test_answers_in_the_precision_of_the_module(module, rng):
-    teacher = TorchTeacher(module.double(), classes=3)
+    teacher = TorchClassifier(module.double(), classes=3)
 
     assert teacher.logits(rng.normal(size=(2, 2, 10)).astype(np.float32)).dtype == np.float32
 
@@ -55,24 +55,24 @@ def test_module_without_parameters_can_teach():
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.reshape(len(x), 2, -1).mean(dim=2)
 
-    logits = TorchTeacher(Halves(), classes=2).logits(np.float32([[[1, 1, 3, 3]]]))
+    logits = TorchClassifier(Halves(), classes=2).logits(np.float32([[[1, 1, 3, 3]]]))
 
     np.testing.assert_array_equal(logits, [[1, 3]])
 
 
 def test_series_of_another_rank_are_refused(module):
     with pytest.raises(ShapeError, match=r"\(N, C, T\), got \(4, 10\)"):
-        TorchTeacher(module, classes=3).logits(np.zeros((4, 10), np.float32))
+        TorchClassifier(module, classes=3).logits(np.zeros((4, 10), np.float32))
 
 
 def test_no_series_is_refused(module):
     with pytest.raises(ShapeError, match=r"at least one entry"):
-        TorchTeacher(module, classes=3).logits(np.zeros((0, 2, 10), np.float32))
+        TorchClassifier(module, classes=3).logits(np.zeros((0, 2, 10), np.float32))
 
 
 def test_wrong_number_of_classes_is_refused(module):
     with pytest.raises(ModelError, match=r"shape \(4, 3\) for 4 series; the data set has 2"):
-        TorchTeacher(module, classes=2).logits(np.zeros((4, 2, 10), np.float32))
+        TorchClassifier(module, classes=2).logits(np.zeros((4, 2, 10), np.float32))
 
 
 def test_logits_that_are_not_finite_are_refused(module):
@@ -80,7 +80,7 @@ def test_logits_that_are_not_finite_are_refused(module):
         next(module.parameters()).fill_(float("nan"))
 
     with pytest.raises(ModelError, match="NaN or infinite logits for 4 of 4 series"):
-        TorchTeacher(module, classes=3).logits(np.zeros((4, 2, 10), np.float32))
+        TorchClassifier(module, classes=3).logits(np.zeros((4, 2, 10), np.float32))
 
 
 def test_output_that_is_no_tensor_is_refused():
@@ -89,4 +89,4 @@ def test_output_that_is_no_tensor_is_refused():
             return x, x
 
     with pytest.raises(ModelError, match="gives a tuple"):
-        TorchTeacher(Pair(), classes=2).logits(np.zeros((1, 1, 2), np.float32))
+        TorchClassifier(Pair(), classes=2).logits(np.zeros((1, 1, 2), np.float32))

@@ -17,9 +17,15 @@ from aeon.datasets import load_basic_motions
 from edgedistill.errors import ConfigError, DataError, ModelError
 from edgedistill.io.files import fingerprint
 from edgedistill.models import ModelSpec, build
-from edgedistill.teachers import TorchTeacher
+from edgedistill.teachers import TorchClassifier
 from edgedistill.teachers import window_cache as bank_module
-from edgedistill.teachers.window_cache import Bank, BankPlan, open_bank, windows_within, write_bank
+from edgedistill.teachers.window_cache import (
+    WindowCache,
+    WindowCacheSpec,
+    affordable_windows,
+    open_window_cache,
+    write_window_cache,
+)
 
 CLASSES, LENGTH, TRAINED, WIDTH, NUMBER = 4, 25, 24, 6, 7
 BYTES_OF_A_WINDOW = 4 + 4 + 4 * CLASSES
@@ -32,36 +38,38 @@ class BlackBox:
     name = "black box"
     classes = CLASSES
 
-    def __init__(self, teacher: TorchTeacher) -> None:
+    def __init__(self, teacher: TorchClassifier) -> None:
         self.logits = teacher.logits
 
 
 @pytest.fixture(scope="module")
-def plan() -> BankPlan:
+def plan() -> WindowCacheSpec:
     """Forty series of four motions, 24 of them for training."""
     series, names = load_basic_motions(split="train")
     labels = np.unique(names, return_inverse=True)[1].astype(np.int64)
     order = np.random.default_rng(0).permutation(len(labels))
     part = np.ascontiguousarray(series[order][:, :2, ::4] / 3, dtype=np.float32)
-    return BankPlan(series=part, labels=labels[order], trained=TRAINED, width=WIDTH, number=NUMBER)
+    return WindowCacheSpec(
+        series=part, labels=labels[order], donor_count=TRAINED, width=WIDTH, number=NUMBER
+    )
 
 
 @pytest.fixture(scope="module", params=["fcn", "lstm"])
-def teacher(request) -> TorchTeacher:
+def teacher(request) -> TorchClassifier:
     """A network that is followed, and one that is run whole; with statistics of batch norm."""
     torch.manual_seed(0)
     model = build(
         ModelSpec(family=request.param, width=6), channels=2, classes=CLASSES, length=LENGTH
     )
     model(torch.randn(64, 2, LENGTH))
-    return TorchTeacher(model, classes=CLASSES)
+    return TorchClassifier(model, classes=CLASSES)
 
 
 @pytest.fixture
-def written(plan, tmp_path) -> Callable[..., Bank]:
-    def make(teacher, changed: BankPlan = plan) -> Bank:
-        write_bank(tmp_path, teacher, changed)
-        return open_bank(tmp_path)
+def written(plan, tmp_path) -> Callable[..., WindowCache]:
+    def make(teacher, changed: WindowCacheSpec = plan) -> WindowCache:
+        write_window_cache(tmp_path, teacher, changed)
+        return open_window_cache(tmp_path)
 
     return make
 
@@ -158,13 +166,16 @@ def test_windows_are_drawn_by_their_chances(plan, teacher, written):
     chances[np.arange(40), np.arange(40) % 20] = 0.5
     chances[:, 19] += 0.5
 
-    bank = written(teacher, replace(plan, chances=chances))
+    bank = written(teacher, replace(plan, start_weights=chances))
 
     for row in range(40):
         assert set(bank.starts[row].tolist()) <= {row % 20, 19}
     assert (plan.labels[bank.donors] != plan.labels[:, None]).all()
-    assert replace(plan, chances=chances).key() != plan.key()
-    assert replace(plan, chances=chances).key() != replace(plan, chances=chances[::-1]).key()
+    assert replace(plan, start_weights=chances).key() != plan.key()
+    assert (
+        replace(plan, start_weights=chances).key()
+        != replace(plan, start_weights=chances[::-1]).key()
+    )
 
 
 def test_the_bound_on_disk_is_kept(plan, teacher, written, tmp_path):
@@ -172,12 +183,12 @@ def test_the_bound_on_disk_is_kept(plan, teacher, written, tmp_path):
     limit = 0.01  # MiB
     bound = limit * 1024**2
 
-    number = windows_within(limit, asked=1000, least=2, series=40, classes=CLASSES)
+    number = affordable_windows(limit, requested=1000, minimum=2, series=40, classes=CLASSES)
     written(teacher, replace(plan, number=number))
 
     size = sum(path.stat().st_size for path in tmp_path.glob("*.npy"))
     assert size <= bound < size + 40 * BYTES_OF_A_WINDOW
-    assert windows_within(256, asked=1000, least=2, series=40, classes=CLASSES) == 1000
+    assert affordable_windows(256, requested=1000, minimum=2, series=40, classes=CLASSES) == 1000
 
 
 def test_a_bound_below_a_step_is_refused():
@@ -185,14 +196,16 @@ def test_a_bound_below_a_step_is_refused():
     with pytest.raises(
         ConfigError, match=r"bank_mib is 0\.01, but 50 windows of each of 40 .* take 0\.05 MiB"
     ):
-        windows_within(0.01, asked=800, least=50, series=40, classes=CLASSES)
-    assert windows_within(0.05, asked=800, least=50, series=40, classes=CLASSES) >= 50
+        affordable_windows(0.01, requested=800, minimum=50, series=40, classes=CLASSES)
+    assert affordable_windows(0.05, requested=800, minimum=50, series=40, classes=CLASSES) >= 50
 
 
 def test_progress_is_told_in_series(plan, teacher, tmp_path):
     heard = []
 
-    write_bank(tmp_path, teacher, replace(plan, number=100), lambda *told: heard.append(told))
+    write_window_cache(
+        tmp_path, teacher, replace(plan, number=100), lambda *told: heard.append(told)
+    )
 
     assert heard == [(5, 40), (10, 40), (15, 40), (20, 40), (25, 40), (30, 40), (35, 40), (40, 40)]
 
@@ -200,19 +213,19 @@ def test_progress_is_told_in_series(plan, teacher, tmp_path):
 def test_answers_that_are_no_numbers_are_refused(plan, tmp_path):
     """Also of a network whose changes are followed, which nobody else looks at."""
 
-    class Broken(TorchTeacher):
+    class Broken(TorchClassifier):
         def changes(self, x, starts, patches):
             return super().changes(x, starts, patches) + np.float32(np.nan)
 
     model = build(ModelSpec(family="fcn", width=2), channels=2, classes=CLASSES, length=LENGTH)
 
     with pytest.raises(ModelError, match="NaN or infinite logits for 280 of 280 series"):
-        write_bank(tmp_path, Broken(model, classes=CLASSES), plan)
+        write_window_cache(tmp_path, Broken(model, classes=CLASSES), plan)
 
 
 def test_a_window_longer_than_the_series_is_refused(plan, teacher, tmp_path):
     with pytest.raises(DataError, match="window of 26 steps does not fit a series of 25"):
-        write_bank(tmp_path, teacher, replace(plan, width=26))
+        write_window_cache(tmp_path, teacher, replace(plan, width=26))
 
 
 def _truncate(folder: Path) -> None:
@@ -250,12 +263,12 @@ DAMAGE = [_truncate, _remove, _objects, _doubles, _other_rows, _other_windows, _
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
 def test_what_is_no_bank_is_refused(plan, teacher, tmp_path, damage):
     """Nothing is unpickled, and nothing is drawn from files that do not fit together."""
-    write_bank(tmp_path, teacher, plan)
-    open_bank(tmp_path)
+    write_window_cache(tmp_path, teacher, plan)
+    open_window_cache(tmp_path)
     damage(tmp_path)
 
     with pytest.raises(DataError, match="does not hold a bank of a teacher's answers"):
-        open_bank(tmp_path)
+        open_window_cache(tmp_path)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is full")
@@ -264,7 +277,7 @@ def test_a_full_disk_is_an_error_and_no_crash(tmp_path):
     shape = (1, 10_000)
     with (
         pytest.raises(OSError, match="No space") as told,
-        bank_module._grown(Path("/dev/full"), np.dtype(np.float32), shape) as add,
+        bank_module._npy_writer(Path("/dev/full"), np.dtype(np.float32), shape) as add,
     ):
         add(np.zeros(shape, np.float32))
 

@@ -8,7 +8,7 @@ from edgedistill.distillation.objectives.cutmix_windows import CutMixWindowObjec
 from edgedistill.distillation.objectives.kd import softened_kl
 from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.saliency.perturbation import Floats, Ints
-from edgedistill.teachers.window_cache import Bank
+from edgedistill.teachers.window_cache import WindowCache
 
 
 class CutMixKD(CutMixWindowObjective):
@@ -22,7 +22,7 @@ class CutMixKD(CutMixWindowObjective):
 
     def __init__(
         self,
-        teacher: LogitsFn | Bank,
+        teacher: LogitsFn | WindowCache,
         donors: Floats,
         donor_labels: Ints,
         *,

@@ -14,8 +14,8 @@ from edgedistill.distillation.objectives.objective import Batch, Objective, Stud
 from edgedistill.errors import ShapeError
 from edgedistill.saliency import perturbation
 from edgedistill.saliency.perturbation import Floats, Ints
-from edgedistill.teachers.importance import Chances, draw_likely
-from edgedistill.teachers.window_cache import Bank
+from edgedistill.teachers.importance import Chances, draw_weighted_starts
+from edgedistill.teachers.window_cache import WindowCache
 
 LogitsFn = Callable[[Floats], Floats]  # (N, C, T) -> logits (N, K)
 
@@ -38,13 +38,13 @@ class CutMixWindowObjective(Objective):
 
     def __init__(
         self,
-        teacher: LogitsFn | Bank,
+        teacher: LogitsFn | WindowCache,
         donors: Floats,
         donor_labels: Ints,
         *,
         windows: int,
         width: int,
-        chances: Chances | None = None,
+        start_weights: Chances | None = None,
         seed: int = 0,
     ) -> None:
         """Keep the teacher and the series to draw windows from.
@@ -56,7 +56,7 @@ class CutMixWindowObjective(Objective):
             donor_labels: (M,).
             windows: W, a series and step.
             width: w, steps.
-            chances: of the starts in all series that training knows, (M, T - w + 1), for a
+            start_weights: of the starts in all series that training knows, (M, T - w + 1), for a
                 teacher who is asked; None makes all alike. A bank was drawn with its own.
             seed: with the step, of every draw.
 
@@ -64,12 +64,12 @@ class CutMixWindowObjective(Objective):
             ShapeError: the bank holds windows of another width, or fewer than W a series.
         """
         super().__init__()
-        if isinstance(teacher, Bank):
+        if isinstance(teacher, WindowCache):
             _check(teacher, windows, width)
         self._teacher = teacher
         self._donors, self._donor_labels = donors, donor_labels
         self._windows, self._width = windows, width
-        self._chances, self._seed = chances, seed
+        self._start_weights, self._seed = start_weights, seed
 
     def windows(self, batch: Batch) -> Windows:
         """Return windows of opposing series, drawn anew at every step."""
@@ -87,23 +87,23 @@ class CutMixWindowObjective(Objective):
     def _draw(self, batch: Batch) -> tuple[Ints, Ints]:
         """Return the starts and donors of a batch's windows, (N, W) each; always the same."""
         rng = self._rng(batch)
-        if isinstance(self._teacher, Bank):
+        if isinstance(self._teacher, WindowCache):
             bank, where = self._teacher, self._teacher.pick(_rows(batch), self._windows, rng)
             return bank.starts[where].astype(np.int64), bank.donors[where].astype(np.int64)
         labels = batch.labels.cpu().numpy()
-        if self._chances is None:
+        if self._start_weights is None:
             length = batch.series.shape[-1]
             starts = perturbation.draw_starts(
                 len(labels), self._windows, length=length, width=self._width, rng=rng
             )
         else:
-            starts = draw_likely(self._chances[_rows(batch)], self._windows, rng)
+            starts = draw_weighted_starts(self._start_weights[_rows(batch)], self._windows, rng)
         donors = perturbation.draw_donors(labels, self._donor_labels, self._windows, rng)
         return starts, donors
 
     def _teacher_logits(self, batch: Batch, windows: Windows) -> LogitsPair:
         """Return the teacher's logits."""
-        if isinstance(self._teacher, Bank):
+        if isinstance(self._teacher, WindowCache):
             bank, rows = self._teacher, _rows(batch)
             where = bank.pick(rows, self._windows, self._rng(batch))
             clean, perturbed = bank.clean[rows], bank.logits[where]
@@ -126,10 +126,10 @@ def _rows(batch: Batch) -> Ints:
     return rows
 
 
-def _check(bank: Bank, windows: int, width: int) -> None:
-    number = bank.starts.shape[1]
-    if bank.width != width or number < windows:
+def _check(cache: WindowCache, windows: int, width: int) -> None:
+    number = cache.starts.shape[1]
+    if cache.width != width or number < windows:
         raise ShapeError(
-            f"The bank holds {number} windows of {bank.width} steps a series; {windows} of {width} "
-            "steps are to be drawn. Make a bank for them."
+            f"The bank holds {number} windows of {cache.width} steps a series; {windows} of "
+            f"{width} steps are to be drawn. Make a bank for them."
         )

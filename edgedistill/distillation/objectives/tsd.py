@@ -22,7 +22,7 @@ from edgedistill.distillation.objectives.cutmix_windows import (
 from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.saliency.perturbation import Floats, Ints
 from edgedistill.teachers.importance import Chances
-from edgedistill.teachers.window_cache import Bank
+from edgedistill.teachers.window_cache import WindowCache
 
 Loss = Literal["smooth_l1", "cosine", "ranking"]
 
@@ -39,7 +39,7 @@ class TSD(CutMixWindowObjective):
 
     def __init__(
         self,
-        teacher: LogitsFn | Bank,
+        teacher: LogitsFn | WindowCache,
         donors: Floats,
         donor_labels: Ints,
         *,
@@ -48,7 +48,7 @@ class TSD(CutMixWindowObjective):
         temperature: float,
         form: Form = "summed",
         loss: Loss = "smooth_l1",
-        chances: Chances | None = None,
+        start_weights: Chances | None = None,
         seed: int = 0,
     ) -> None:
         """Keep the teacher and the series to draw windows from.
@@ -69,7 +69,7 @@ class TSD(CutMixWindowObjective):
             donor_labels,
             windows=windows,
             width=width,
-            chances=chances,
+            start_weights=start_weights,
             seed=seed,
         )
         self._temperature, self._form = temperature, form

@@ -14,7 +14,7 @@ from edgedistill.pipeline.objectives.layers import LAYER_BUILDERS
 from edgedistill.pipeline.objectives.maps import MAP_BUILDERS
 from edgedistill.pipeline.objectives.predictions import LOGIT_BUILDERS
 from edgedistill.pipeline.objectives.relations import RELATION_BUILDERS
-from edgedistill.pipeline.stages.teacher import plan_of
+from edgedistill.pipeline.stages.teacher import perturbation_plan
 from edgedistill.recipe.objectives import CrossEntropyTerm, KDTerm, ObjectiveTerm, XDistillationTerm
 
 
@@ -42,7 +42,7 @@ def _kd(term: KDTerm, context: ObjectiveContext) -> Objective:
 def _xdistillation(term: XDistillationTerm, context: ObjectiveContext) -> Objective:
     context.require_maps(term.name)
     return XDistillation(
-        context.explanation, plan_of(context.recipe, context.data.train.x.shape[2])
+        context.explanation, perturbation_plan(context.recipe, context.data.train.x.shape[2])
     )
 
 

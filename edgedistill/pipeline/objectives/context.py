@@ -24,8 +24,8 @@ from edgedistill.pipeline.stages.teacher import open_teacher
 from edgedistill.recipe.objectives import FeatureTerm
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.occlusion import Explanation
-from edgedistill.teachers import TorchTeacher
-from edgedistill.teachers.outputs import Knowledge
+from edgedistill.teachers import TorchClassifier
+from edgedistill.teachers.outputs import TeacherOutputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class ObjectiveContext:
     recipe: Recipe
     data: Prepared
     teacher: Path  # folder of the teacher stage
-    teacher_outputs: Knowledge
+    teacher_outputs: TeacherOutputs
     student: nn.Module
     cache_folder: Path  # folder for what other students can use too
     tell: Progress
@@ -70,7 +70,7 @@ class ObjectiveContext:
             ConfigError: it is none, so the objective `name` cannot look into it.
         """
         teacher = open_teacher(self.recipe, self.data, self.teacher)
-        if not isinstance(teacher, TorchTeacher):
+        if not isinstance(teacher, TorchClassifier):
             raise ConfigError(
                 f"The objective {name} compares what layers give, and the teacher "
                 f"({teacher.name}) shows its logits alone. Use kd or tsd, or bring a torch module."

@@ -13,10 +13,21 @@ from edgedistill.distillation.objectives.multi_width import split_windows
 from edgedistill.io.files import fingerprint, sha256
 from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
-from edgedistill.pipeline.stages.teacher import KNOWLEDGE, open_teacher, plan_of, training_data
+from edgedistill.pipeline.stages.teacher import (
+    TEACHER_OUTPUTS,
+    open_teacher,
+    perturbation_plan,
+    training_data,
+)
 from edgedistill.recipe.objectives import CutMixKDTerm, OpposingTerm, TSDTerm
-from edgedistill.teachers.importance import Chances, start_chances
-from edgedistill.teachers.window_cache import Bank, BankPlan, open_bank, windows_within, write_bank
+from edgedistill.teachers.importance import Chances, start_probabilities
+from edgedistill.teachers.window_cache import (
+    WindowCache,
+    WindowCacheSpec,
+    affordable_windows,
+    open_window_cache,
+    write_window_cache,
+)
 
 WIDTH_SEED = 3000  # added for every further width of `tsd`, or all would draw the same places
 
@@ -33,13 +44,13 @@ def _tsd(term: TSDTerm, context: ObjectiveContext) -> Objective:
 
 def _tsd_part(term: TSDTerm, context: ObjectiveContext, width: int, windows: int, seed: int) -> TSD:
     """Return the objective for the windows of one width."""
-    train, chances = context.data.train, None
+    train, start_weights = context.data.train, None
     if term.draw == "importance":
-        chances = start_chances(
-            context.explanation.kl, plan_of(context.recipe, train.x.shape[2]), width
+        start_weights = start_probabilities(
+            context.explanation.kl, perturbation_plan(context.recipe, train.x.shape[2]), width
         )
     return TSD(
-        _window_teacher(term, context, width, windows, chances),
+        _window_teacher(term, context, width, windows, start_weights),
         train.x,
         train.y,
         windows=windows,
@@ -47,7 +58,7 @@ def _tsd_part(term: TSDTerm, context: ObjectiveContext, width: int, windows: int
         temperature=term.temperature,
         form=term.form,
         loss=term.loss,
-        chances=chances,
+        start_weights=start_weights,
         seed=seed,
     )
 
@@ -70,51 +81,57 @@ def _window_teacher(
     context: ObjectiveContext,
     width: int,
     windows: int,
-    chances: Chances | None = None,
-) -> Bank | LogitsFn:
+    start_weights: Chances | None = None,
+) -> WindowCache | LogitsFn:
     """Return who answers about windows: a bank, or the teacher."""
     if term.bank:
-        return _window_cache(term, context, width, windows, chances)
+        return _window_cache(term, context, width, windows, start_weights)
     return open_teacher(context.recipe, context.data, context.teacher).logits
 
 
 def _window_cache(
-    term: OpposingTerm, context: ObjectiveContext, width: int, windows: int, chances: Chances | None
-) -> Bank:
+    term: OpposingTerm,
+    context: ObjectiveContext,
+    width: int,
+    windows: int,
+    start_weights: Chances | None,
+) -> WindowCache:
     """Return the teacher's answers to many windows; it is asked only if none are kept.
 
     What the student is, its seed and the loss are no part of the key, and the folder is no
     part of the student's, so that another student finds the same answers.
     """
-    plan = _cache_spec(term, context.data, width, windows, chances)
-    key = fingerprint([sha256(context.teacher / KNOWLEDGE), plan.key()])
-    drawn = "" if chances is None else "-importance"
+    plan = _cache_spec(term, context.data, width, windows, start_weights)
+    key = fingerprint([sha256(context.teacher / TEACHER_OUTPUTS), plan.key()])
+    drawn = "" if start_weights is None else "-importance"
     folder = context.cache_folder / f"bank-{plan.width}-{plan.number}{drawn}"
     if not is_unchanged(folder, key):
         on_progress = partial(context.tell, "ask the teacher about windows")
         teacher = open_teacher(context.recipe, context.data, context.teacher)
-        make_stage(folder, key, lambda whole, _: write_bank(whole, teacher, plan, on_progress))
-    return open_bank(folder)
+        make_stage(
+            folder, key, lambda whole, _: write_window_cache(whole, teacher, plan, on_progress)
+        )
+    return open_window_cache(folder)
 
 
 def _cache_spec(
-    term: OpposingTerm, data: Prepared, width: int, windows: int, chances: Chances | None
-) -> BankPlan:
+    term: OpposingTerm, data: Prepared, width: int, windows: int, start_weights: Chances | None
+) -> WindowCacheSpec:
     known = training_data(data)
-    number = windows_within(
+    number = affordable_windows(
         term.bank_mib * windows / term.windows,
-        asked=term.bank * windows,
-        least=windows,
+        requested=term.bank * windows,
+        minimum=windows,
         series=len(known.series),
         classes=len(data.class_names),
     )
-    return BankPlan(
+    return WindowCacheSpec(
         series=known.series.numpy(),
         labels=known.labels.numpy(),
-        trained=len(known.train),
+        donor_count=len(known.train),
         width=width,
         number=number,
-        chances=chances,
+        start_weights=start_weights,
     )
 
 

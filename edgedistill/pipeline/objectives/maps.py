@@ -15,17 +15,22 @@ from edgedistill.io.files import fingerprint, sha256
 from edgedistill.pipeline.extra_teachers import open_source
 from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
-from edgedistill.pipeline.stages.teacher import KNOWLEDGE, open_teacher, plan_of, training_data
+from edgedistill.pipeline.stages.teacher import (
+    TEACHER_OUTPUTS,
+    open_teacher,
+    perturbation_plan,
+    training_data,
+)
 from edgedistill.recipe.objectives import TSDMapsTerm
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import Ints, PerturbationPlan
 from edgedistill.teachers import Teacher
-from edgedistill.teachers.map_cache import averaged, open_maps, write_maps
+from edgedistill.teachers.map_cache import mean_maps, open_maps, write_maps
 
 
 def _tsd_maps(term: TSDMapsTerm, context: ObjectiveContext) -> Objective:
     context.require_maps(term.name)
-    shared = plan_of(context.recipe, context.data.train.x.shape[2])
+    shared = perturbation_plan(context.recipe, context.data.train.x.shape[2])
     others = {source: _extra_teacher(source, term, context) for source in term.sources}
     parts = []
     for plan in _plans(term, shared):
@@ -34,7 +39,7 @@ def _tsd_maps(term: TSDMapsTerm, context: ObjectiveContext) -> Objective:
             maps = [
                 _extra_maps(name, teacher, plan, context).signed for name, teacher in others.items()
             ]
-            explanation = replace(explanation, signed=averaged([explanation.signed, *maps]))
+            explanation = replace(explanation, signed=mean_maps([explanation.signed, *maps]))
         parts.append(TSDMaps(explanation, plan, over=term.map))
     return parts[0] if len(parts) == 1 else MultiWidthObjective(parts, [1.0] * len(parts))
 
@@ -64,7 +69,7 @@ def _own_maps(plan: PerturbationPlan, context: ObjectiveContext) -> Explanation:
     """Return the maps of the teacher, which is opened only if none are kept."""
     return _cached_maps(
         f"maps-{plan.width}-{plan.stride}",
-        sha256(context.teacher / KNOWLEDGE),
+        sha256(context.teacher / TEACHER_OUTPUTS),
         lambda: open_teacher(context.recipe, context.data, context.teacher),
         plan,
         context,

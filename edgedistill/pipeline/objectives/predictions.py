@@ -21,7 +21,7 @@ from edgedistill.distillation.objectives import (
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.extra_teachers import open_source
 from edgedistill.pipeline.objectives.context import ObjectiveContext
-from edgedistill.pipeline.stages.teacher import plan_of, training_data
+from edgedistill.pipeline.stages.teacher import perturbation_plan, training_data
 from edgedistill.recipe.objectives import (
     DISTTerm,
     DKDTerm,
@@ -34,7 +34,7 @@ from edgedistill.recipe.objectives import (
 )
 from edgedistill.saliency.occlusion import explain
 from edgedistill.saliency.perturbation import PerturbationPlan
-from edgedistill.teachers import TorchTeacher
+from edgedistill.teachers import TorchClassifier
 
 RANDOM_SEED = 2000  # added to the seed of the random teacher, or a student might begin as it
 
@@ -100,15 +100,15 @@ def _random_saliency(term: RandomSaliencyTerm, context: ObjectiveContext) -> Obj
     return TSDMaps(explain(teacher.logits, series, plan, changes=teacher.changes), plan)
 
 
-def _untrained(context: ObjectiveContext) -> TorchTeacher:
+def _untrained(context: ObjectiveContext) -> TorchClassifier:
     """Return a network as the recipe builds its teacher, before any training."""
     seed = context.recipe.seed + RANDOM_SEED
-    module = networks.fresh(context.recipe.teacher, context.data, seed=seed)
-    return TorchTeacher(module, classes=len(context.data.class_names), name="random teacher")
+    module = networks.build_untrained(context.recipe.teacher, context.data, seed=seed)
+    return TorchClassifier(module, classes=len(context.data.class_names), name="random teacher")
 
 
 def _plan(context: ObjectiveContext) -> PerturbationPlan:
-    return plan_of(context.recipe, context.data.train.x.shape[2])
+    return perturbation_plan(context.recipe, context.data.train.x.shape[2])
 
 
 LOGIT_BUILDERS: dict[type, Callable[[Any, ObjectiveContext], Objective]] = {

@@ -123,7 +123,7 @@ def _reference(outcome: Outcome) -> Reference | None:
 
 
 def _golden(outcome: Outcome, count: int) -> Golden:
-    teacher, student = outcome.knowledge.splits["test"], outcome.said
+    teacher, student = outcome.teacher_outputs.splits["test"], outcome.said
     rows = choose_golden(
         outcome.data.test.y,
         metrics.agrees(teacher.logits, student.logits),

@@ -24,13 +24,17 @@ from edgedistill.pipeline import networks
 from edgedistill.pipeline.progress import Progress, silent
 from edgedistill.pipeline.scoring import Measured, choose, judged_here, measure, weigh
 from edgedistill.pipeline.stages.export import open_variants
-from edgedistill.pipeline.stages.teacher import open_knowledge, open_teacher, plan_of
+from edgedistill.pipeline.stages.teacher import (
+    open_teacher,
+    open_teacher_outputs,
+    perturbation_plan,
+)
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import Floats, PerturbationPlan, unseen_plan
-from edgedistill.teachers import Teacher, TorchTeacher
-from edgedistill.teachers.outputs import Knowledge, explain_like
+from edgedistill.teachers import Teacher, TorchClassifier
+from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
 
 FLOOR_SEED = 3000  # added to the seed of the untrained student
 
@@ -53,7 +57,7 @@ class Outcome:
     recipe: Recipe
     data: Prepared
     plan: PerturbationPlan
-    knowledge: Knowledge
+    teacher_outputs: TeacherOutputs
     teacher: Measurement
     student: Measurement
     models: tuple[Model, ...]
@@ -120,15 +124,17 @@ def measure_all(
         variants: folder of the variant stage.
         tell: progress.
     """
-    plan = plan_of(recipe, data.train.x.shape[2])
-    knowledge, teacher_facts = open_knowledge(teacher)
+    plan = perturbation_plan(recipe, data.train.x.shape[2])
+    teacher_outputs, teacher_facts = open_teacher_outputs(teacher)
     models = tuple(open_variants(variants))
     runtimes = {model.name: start_here(model) for model in models}
     steps = 2 * len(models) + 2
     validation = {}
     for index, model in enumerate(models):
         tell("measure", index, steps)
-        validation[model.name] = on_validation(model, runtimes[model.name], recipe, data, knowledge)
+        validation[model.name] = on_validation(
+            model, runtimes[model.name], recipe, data, teacher_outputs
+        )
     chosen = _chosen(recipe, models, validation)
     failures = {
         name: tuple(c for c in _clauses(recipe, values) if not c.passed)
@@ -138,15 +144,17 @@ def measure_all(
     tested = {}
     for index, model in enumerate(models):
         tell("measure", len(models) + index, steps)
-        tested[model.name] = _on_test(model, runtimes[model.name], recipe, data, knowledge, plan)
+        tested[model.name] = _on_test(
+            model, runtimes[model.name], recipe, data, teacher_outputs, plan
+        )
     tell("measure", steps - 2, steps)
-    teacher_ran, teacher_curve = _teacher(recipe, data, teacher, knowledge)
-    student_ran, student_curve = _student(recipe, data, student, knowledge, plan)
+    teacher_ran, teacher_curve = _teacher(recipe, data, teacher, teacher_outputs)
+    student_ran, student_curve = _student(recipe, data, student, teacher_outputs, plan)
     outcome = Outcome(
         recipe=recipe,
         data=data,
         plan=plan,
-        knowledge=knowledge,
+        teacher_outputs=teacher_outputs,
         teacher=teacher_ran,
         student=student_ran,
         models=models,
@@ -155,7 +163,7 @@ def measure_all(
         judged=judged,
         clauses=_clauses(recipe, clause_values(tested[judged])),
         failures=failures,
-        references=_references(recipe, data, knowledge, plan, teacher_facts),
+        references=_references(recipe, data, teacher_outputs, plan, teacher_facts),
         curves={"teacher": teacher_curve, "student": student_curve},
     )
     tell("measure", steps, steps)
@@ -221,12 +229,12 @@ def _costs(size_bytes: int | None, latency: Latency | None) -> dict[str, Estimat
 
 
 def on_validation(
-    model: Model, runtime: Runtime, recipe: Recipe, data: Prepared, knowledge: Knowledge
+    model: Model, runtime: Runtime, recipe: Recipe, data: Prepared, teacher_outputs: TeacherOutputs
 ) -> dict[str, Estimate]:
     """Return what clauses can name, of a model on the validation split against the teacher."""
-    plan = plan_of(recipe, data.train.x.shape[2])
-    teacher = knowledge.splits["validation"]
-    said = explain_like(runtime.logits, data.validation.x, plan, teacher)
+    plan = perturbation_plan(recipe, data.train.x.shape[2])
+    teacher = teacher_outputs.splits["validation"]
+    said = explain_teacher_class(runtime.logits, data.validation.x, plan, teacher)
     latency = _latency(model, data.validation.x, recipe.optimize.runs)
     return contract.compare(teacher, said, data.validation.y) | _costs(model.size_bytes, latency)
 
@@ -236,12 +244,12 @@ def _on_test(
     runtime: Runtime,
     recipe: Recipe,
     data: Prepared,
-    knowledge: Knowledge,
+    teacher_outputs: TeacherOutputs,
     plan: PerturbationPlan,
 ) -> Measurement:
     return Measurement(
-        measured=measure(runtime.logits, data.test, knowledge.splits["test"], plan),
-        unseen=_unseen(runtime, data, knowledge, plan),
+        measured=measure(runtime.logits, data.test, teacher_outputs.splits["test"], plan),
+        unseen=_unseen(runtime, data, teacher_outputs, plan),
         latency=_latency(model, data.test.x, recipe.optimize.runs),
         size_bytes=model.size_bytes,
         parameters=model.parameters,
@@ -249,31 +257,33 @@ def _on_test(
 
 
 def _unseen(
-    runtime: Runtime, data: Prepared, knowledge: Knowledge, plan: PerturbationPlan
+    runtime: Runtime, data: Prepared, teacher_outputs: TeacherOutputs, plan: PerturbationPlan
 ) -> Estimate | None:
-    if not knowledge.maps:
+    if not teacher_outputs.maps:
         return None
-    said = explain_like(runtime.logits, data.test.x, unseen_plan(plan), knowledge.unseen)
-    return metrics.estimate_mean(metrics.pearson(knowledge.unseen.signed, said.signed))
+    said = explain_teacher_class(
+        runtime.logits, data.test.x, unseen_plan(plan), teacher_outputs.unseen
+    )
+    return metrics.estimate_mean(metrics.pearson(teacher_outputs.unseen.signed, said.signed))
 
 
 def _teacher(
-    recipe: Recipe, data: Prepared, folder: Path, knowledge: Knowledge
+    recipe: Recipe, data: Prepared, folder: Path, teacher_outputs: TeacherOutputs
 ) -> tuple[Measurement, list[dict[str, Any]]]:
     runtime = _HostRuntime(open_teacher(recipe, data, folder))
-    said = knowledge.splits["test"]
+    said = teacher_outputs.splits["test"]
     source = recipe.teacher.weights or recipe.teacher.source
     facts: dict[str, Any] = {}
     if source is None:
         facts = networks.open_network(folder)[1]
         file: Path | None = folder / networks.WEIGHTS
     else:
-        file = Path(source) if Path(source).is_file() and knowledge.maps else None
+        file = Path(source) if Path(source).is_file() and teacher_outputs.maps else None
     ran = Measurement(
         measured=weigh(said, data.test.y, said),
         latency=(
             runtime.time(data.test.x, recipe.optimize.runs)
-            if knowledge.maps
+            if teacher_outputs.maps
             else None  # a table of logits has no speed
         ),
         size_bytes=None if file is None else file.stat().st_size,
@@ -283,13 +293,17 @@ def _teacher(
 
 
 def _student(
-    recipe: Recipe, data: Prepared, folder: Path, knowledge: Knowledge, plan: PerturbationPlan
+    recipe: Recipe,
+    data: Prepared,
+    folder: Path,
+    teacher_outputs: TeacherOutputs,
+    plan: PerturbationPlan,
 ) -> tuple[Measurement, list[dict[str, Any]]]:
     module, facts = networks.open_network(folder)
-    runtime = _HostRuntime(TorchTeacher(module, classes=len(data.class_names), name="torch"))
+    runtime = _HostRuntime(TorchClassifier(module, classes=len(data.class_names), name="torch"))
     ran = Measurement(
-        measured=measure(runtime.logits, data.test, knowledge.splits["test"], plan),
-        unseen=_unseen(runtime, data, knowledge, plan),
+        measured=measure(runtime.logits, data.test, teacher_outputs.splits["test"], plan),
+        unseen=_unseen(runtime, data, teacher_outputs, plan),
         latency=runtime.time(data.test.x, recipe.optimize.runs),
         size_bytes=(folder / networks.WEIGHTS).stat().st_size,
         parameters=facts["cost"]["parameters"],
@@ -300,18 +314,18 @@ def _student(
 def _references(
     recipe: Recipe,
     data: Prepared,
-    knowledge: Knowledge,
+    teacher_outputs: TeacherOutputs,
     plan: PerturbationPlan,
     teacher_facts: dict[str, Any],
 ) -> dict[str, Estimate]:
     """Return the saliency agreement of an untrained student and of a second teacher."""
     found: dict[str, Estimate] = {}
-    if recipe.references.floor and knowledge.maps:
+    if recipe.references.floor and teacher_outputs.maps:
         # Not the run's own seed: a student of the teacher's kind would begin as the teacher did.
-        untrained = networks.fresh(recipe.student, data, seed=recipe.seed + FLOOR_SEED)
-        student = TorchTeacher(untrained, classes=len(data.class_names), name="floor")
-        teacher = knowledge.splits["test"]
-        said = explain_like(student, data.test.x, plan, teacher)
+        untrained = networks.build_untrained(recipe.student, data, seed=recipe.seed + FLOOR_SEED)
+        student = TorchClassifier(untrained, classes=len(data.class_names), name="floor")
+        teacher = teacher_outputs.splits["test"]
+        said = explain_teacher_class(student, data.test.x, plan, teacher)
         found["floor"] = metrics.estimate_mean(metrics.pearson(teacher.signed, said.signed))
     if "ceiling" in teacher_facts:
         found["ceiling"] = metrics.estimate_mean(np.array(teacher_facts["ceiling"]))

@@ -25,7 +25,7 @@ from edgedistill.pipeline.progress import Progress, silent
 from edgedistill.pipeline.stages.evaluate import on_validation
 from edgedistill.pipeline.stages.export import VARIANTS, calibration_series
 from edgedistill.pipeline.stages.qat import reason_against, recovered
-from edgedistill.pipeline.stages.teacher import KNOWLEDGE, open_knowledge
+from edgedistill.pipeline.stages.teacher import TEACHER_OUTPUTS, open_teacher_outputs
 from edgedistill.recipe.recipe import Recipe
 
 MIXED = "ort-mixed"
@@ -119,9 +119,18 @@ def _recover(
     if reason is not None:
         write_json(out / RECOVERY_JSON, {"taken": False, "reason": reason})
         return
-    knowledge, _ = open_knowledge(teacher)
+    teacher_outputs, _ = open_teacher_outputs(teacher)
     path = recovered(
-        recipe, section, data, knowledge, model, calibration, found, work, tell, observe=observe
+        recipe,
+        section,
+        data,
+        teacher_outputs,
+        model,
+        calibration,
+        found,
+        work,
+        tell,
+        observe=observe,
     )
     new = again(path, terms=found.terms, folder=work / "recovered")
     reason = _worse(new.plain, found.plain, found.terms)
@@ -169,11 +178,11 @@ def search_key(recipe: Recipe) -> list[Any]:
 
 def measuring(recipe: Recipe, data: Prepared, teacher: Path) -> Measure:
     """Return what measures a file on validation series against the teacher."""
-    knowledge, _ = open_knowledge(teacher)
+    teacher_outputs, _ = open_teacher_outputs(teacher)
 
     def measure(path: Path) -> Mapping[str, Estimate]:
         model = Model(name=MIXED, path=path, runtime="onnxruntime", precision="mixed", parameters=0)
-        return on_validation(model, start(model), recipe, data, knowledge)
+        return on_validation(model, start(model), recipe, data, teacher_outputs)
 
     return measure
 
@@ -238,5 +247,5 @@ def _entry(found: Search, path: Path, others: list[dict[str, Any]]) -> dict[str,
 def _context(recipe: Recipe, data: Prepared, teacher: Path) -> str:
     """Return the key of what a measurement depends on besides the model."""
     plan = recipe.to_dict()["saliency"]
-    asked = [plan, recipe.optimize.runs, sha256(teacher / KNOWLEDGE)]
+    asked = [plan, recipe.optimize.runs, sha256(teacher / TEACHER_OUTPUTS)]
     return fingerprint([__version__, data.fingerprint, asked])

@@ -25,7 +25,7 @@ def beginning(recipe: Recipe, data: Prepared, teacher: Path) -> tuple[nn.Module,
         ConfigError: it is to be pruned, and the teacher of the folder is not one of ours, or
             not a wider version of the student.
     """
-    student = networks.fresh(recipe.student, data, seed=recipe.seed)
+    student = networks.build_untrained(recipe.student, data, seed=recipe.seed)
     section = recipe.student.prune_from_teacher
     if section is None:
         return student, None
@@ -43,4 +43,4 @@ def ending(model: nn.Module, recipe: Recipe, data: Prepared) -> nn.Module:
     """Return what was trained as a plain network of the recipe's width, with the same answers."""
     if recipe.student.prune_from_teacher is None:
         return model
-    return sliced(model, networks.fresh(recipe.student, data, seed=recipe.seed)).eval()
+    return sliced(model, networks.build_untrained(recipe.student, data, seed=recipe.seed)).eval()

@@ -26,13 +26,13 @@ from edgedistill.optimize.qat.finetune import recover
 from edgedistill.optimize.qat.model import check_trainable
 from edgedistill.optimize.quantization.calibration import Observe, observe
 from edgedistill.pipeline.progress import Progress, epochs, silent
-from edgedistill.pipeline.stages.teacher import plan_of, training_data
+from edgedistill.pipeline.stages.teacher import perturbation_plan, training_data
 from edgedistill.recipe.objectives import KDTerm, Range, Weight
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.schema import RecoverSection
 from edgedistill.saliency.occlusion import Explanation, explain
 from edgedistill.saliency.perturbation import PerturbationPlan
-from edgedistill.teachers.outputs import Knowledge
+from edgedistill.teachers.outputs import TeacherOutputs
 from edgedistill.training.config import Records
 
 RECOVERED_ONNX = "recovered.onnx"
@@ -55,7 +55,7 @@ def recovered(
     recipe: Recipe,
     section: RecoverSection,
     data: Prepared,
-    knowledge: Knowledge,
+    teacher_outputs: TeacherOutputs,
     model: Path,
     calibration: Floats,
     found: Search,
@@ -70,7 +70,7 @@ def recovered(
         recipe: plan, objectives of the student, how it is trained.
         section: epochs, learning rate, whose maps.
         data: series to learn from and to judge on.
-        knowledge: of the teacher.
+        teacher_outputs: of the teacher.
         model: the exported student.
         calibration: series that set the ranges, (N, C, T).
         found: the search before; its plain INT8 model is what is trained.
@@ -86,12 +86,12 @@ def recovered(
         patience=None,
         freeze_norm_from=None,
     )
-    plan = plan_of(recipe, data.train.x.shape[2])
-    known = _known(section, data, knowledge, model, plan)
+    plan = perturbation_plan(recipe, data.train.x.shape[2])
+    known = _known(section, data, teacher_outputs, model, plan)
     learned = recover(
         strip(fold(load(model))),
         calibration,
-        _terms(recipe, known, plan, maps=knowledge.maps),
+        _terms(recipe, known, plan, maps=teacher_outputs.maps),
         training_data(data),
         config,
         seed=recipe.seed,
@@ -109,13 +109,13 @@ def recovered(
 def _known(
     section: RecoverSection,
     data: Prepared,
-    knowledge: Knowledge,
+    teacher_outputs: TeacherOutputs,
     model: Path,
     plan: PerturbationPlan,
 ) -> Explanation:
     """Return the answers to learn from, in the order of the rows that training knows."""
     if section.target == "teacher":
-        parts = [knowledge.splits["train"], knowledge.splits["validation"]]
+        parts = [teacher_outputs.splits["train"], teacher_outputs.splits["validation"]]
     else:
         series = (data.train.x, data.validation.x)
         parts = [explain(lambda x: logits(model, x), each, plan) for each in series]

@@ -79,7 +79,7 @@ def make_report(outcome: Outcome) -> Report:
             teacher=_bins(outcome.teacher.measured.said.logits, data.test.y),
             student=_bins(outcome.said.logits, data.test.y),
         ),
-        examples=_examples(outcome) if outcome.knowledge.maps else (),
+        examples=_examples(outcome) if outcome.teacher_outputs.maps else (),
     )
 
 
@@ -167,7 +167,7 @@ def _confusion(outcome: Outcome) -> Confusion:
 
     return Confusion(
         labels=names,
-        teacher=count(outcome.knowledge.splits["test"]),
+        teacher=count(outcome.teacher_outputs.splits["test"]),
         student=count(outcome.said),
     )
 
@@ -188,7 +188,7 @@ def _bins(logits: metrics.Floats, labels: metrics.Ints) -> tuple[Bin, ...]:
 
 def _examples(outcome: Outcome) -> tuple[Example, ...]:
     """Return the series whose maps are most, middling and least alike."""
-    teacher, student = outcome.knowledge.splits["test"], outcome.said
+    teacher, student = outcome.teacher_outputs.splits["test"], outcome.said
     match = metrics.pearson(teacher.signed, student.signed)
     order = np.argsort(match, kind="stable")
     picks = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
@@ -200,7 +200,7 @@ def _examples(outcome: Outcome) -> tuple[Example, ...]:
 
 def _example(outcome: Outcome, title: str, row: int, match: float) -> Example:
     data, plan = outcome.data, outcome.plan
-    teacher, student = outcome.knowledge.splits["test"], outcome.said
+    teacher, student = outcome.teacher_outputs.splits["test"], outcome.said
     names = data.class_names
     return Example(
         title=title,

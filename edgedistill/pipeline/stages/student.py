@@ -18,10 +18,15 @@ from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.progress import Progress, epochs, silent
 from edgedistill.pipeline.stages import weight_search as search
 from edgedistill.pipeline.stages.pruning import beginning, ending
-from edgedistill.pipeline.stages.teacher import KNOWLEDGE, open_knowledge, plan_of, training_data
+from edgedistill.pipeline.stages.teacher import (
+    TEACHER_OUTPUTS,
+    open_teacher_outputs,
+    perturbation_plan,
+    training_data,
+)
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.teachers import TorchTeacher
-from edgedistill.teachers.outputs import Knowledge, explain_like
+from edgedistill.teachers import TorchClassifier
+from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
 from edgedistill.training.config import Records
 from edgedistill.training.fit import fit
 from edgedistill.training.selection import Trial
@@ -44,7 +49,7 @@ def make_student(
             the banks of the teacher's answers, which students to come draw from too.
         tell: progress.
     """
-    knowledge, _ = open_knowledge(teacher)
+    teacher_outputs, _ = open_teacher_outputs(teacher)
     weights = search.candidates(recipe)
     rungs = search.rungs(recipe, len(weights))
     key = student_key(recipe, data, teacher)
@@ -57,7 +62,15 @@ def make_student(
             epoch, what = rungs[number].epoch, _progress(candidate, number, rungs)
             judged.append(
                 _distill(
-                    recipe, data, teacher, knowledge, weights[candidate], folder, epoch, what, tell
+                    recipe,
+                    data,
+                    teacher,
+                    teacher_outputs,
+                    weights[candidate],
+                    folder,
+                    epoch,
+                    what,
+                    tell,
                 )
             )
             search.note(folder, own, judged)
@@ -79,7 +92,7 @@ def student_key(recipe: Recipe, data: Prepared, teacher: Path) -> str:
     """
     values = recipe.to_dict()
     sections = [values[name] for name in ("seed", "student", "saliency")]
-    answers = [sha256(path) for path in (teacher / KNOWLEDGE, *files(recipe))]
+    answers = [sha256(path) for path in (teacher / TEACHER_OUTPUTS, *files(recipe))]
     return fingerprint([__version__, data.fingerprint, sections, answers])
 
 
@@ -94,7 +107,7 @@ def _distill(
     recipe: Recipe,
     data: Prepared,
     teacher: Path,
-    knowledge: Knowledge,
+    teacher_outputs: TeacherOutputs,
     weights: tuple[float, ...],
     folder: Path,
     until: int,
@@ -106,7 +119,7 @@ def _distill(
     config = recipe.student.training
     model, pruner = beginning(recipe, data, teacher)
     home = folder.parent.parent  # beside the work of students, for all of them
-    context = ObjectiveContext(recipe, data, teacher, knowledge, model, home, tell)
+    context = ObjectiveContext(recipe, data, teacher, teacher_outputs, model, home, tell)
     terms = [
         WeightedObjective(
             objective=objective(section, context),
@@ -133,25 +146,25 @@ def _distill(
     model = ending(model, recipe, data)
     networks.save(model, recipe.student, data, history, folder)
     names = [section.name for section in sections]
-    student = TorchTeacher(model, classes=len(data.class_names), name="student")
-    found = _trial(dict(zip(names, weights, strict=True)), student, recipe, data, knowledge)
+    student = TorchClassifier(model, classes=len(data.class_names), name="student")
+    found = _trial(dict(zip(names, weights, strict=True)), student, recipe, data, teacher_outputs)
     return replace(found, epochs=len(history))
 
 
 def _trial(
     weights: dict[str, float],
-    student: TorchTeacher,
+    student: TorchClassifier,
     recipe: Recipe,
     data: Prepared,
-    knowledge: Knowledge,
+    teacher_outputs: TeacherOutputs,
 ) -> Trial:
-    teacher = knowledge.splits["validation"]
-    plan = plan_of(recipe, data.train.x.shape[2])
-    said = explain_like(student, data.validation.x, plan, teacher)
+    teacher = teacher_outputs.splits["validation"]
+    plan = perturbation_plan(recipe, data.train.x.shape[2])
+    said = explain_teacher_class(student, data.validation.x, plan, teacher)
     match = float(metrics.pearson(teacher.signed, said.signed).mean())
     return Trial(
         weights=weights,
         accuracy=float(metrics.correct(said.logits, data.validation.y).mean()),
         kl=float(metrics.kl_divergence(teacher.logits, said.logits).mean()),
-        saliency_pearson=match if knowledge.maps else None,
+        saliency_pearson=match if teacher_outputs.maps else None,
     )

@@ -28,9 +28,9 @@ def branch_terms(recipe: Recipe, data: Prepared, teacher: nn.Module) -> list[Wei
     if section is None:
         return []
     plain = _plain(recipe)
-    count = len(branch_layers(teacher, networks.fresh(plain, data, seed=recipe.seed)))
+    count = len(branch_layers(teacher, networks.build_untrained(plain, data, seed=recipe.seed)))
     students = [
-        networks.fresh(plain, data, seed=recipe.seed + BRANCH_SEED + index)
+        networks.build_untrained(plain, data, seed=recipe.seed + BRANCH_SEED + index)
         for index in range(count)
     ]
     sample = torch.from_numpy(np.resize(data.train.x, (2, *data.train.x.shape[1:])))

@@ -22,17 +22,21 @@ from edgedistill.pipeline.stages.data import read_source
 from edgedistill.pipeline.stages.student_branches import branch_terms
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.perturbation import PerturbationPlan, default_plan
-from edgedistill.teachers import Teacher, TorchTeacher
+from edgedistill.teachers import Teacher, TorchClassifier
 from edgedistill.teachers import load as load_teacher
-from edgedistill.teachers.outputs import Knowledge, ask, explain_like
+from edgedistill.teachers.outputs import (
+    TeacherOutputs,
+    compute_teacher_outputs,
+    explain_teacher_class,
+)
 from edgedistill.training.config import Records
 from edgedistill.training.fit import fit
 
-KNOWLEDGE, FACTS = "knowledge.npz", "teacher.json"
+TEACHER_OUTPUTS, FACTS = "knowledge.npz", "teacher.json"
 CEILING_SEED = 1000  # added to the seed of the second teacher
 
 
-def plan_of(recipe: Recipe, length: int) -> PerturbationPlan:
+def perturbation_plan(recipe: Recipe, length: int) -> PerturbationPlan:
     """Return the plan that everything in a run is compared under."""
     section = recipe.saliency
     plan = default_plan(length, width=section.width)
@@ -57,16 +61,16 @@ def make_teacher(
         work: folder for checkpoints and TensorBoard events; survives a kill.
         tell: progress.
     """
-    plan = plan_of(recipe, data.train.x.shape[2])
+    plan = perturbation_plan(recipe, data.train.x.shape[2])
     facts: dict[str, Any] = {"source": recipe.teacher.source, "plan": plan.to_dict()}
     if recipe.teacher.source is None:
         teacher: Teacher = _train(recipe, data, out, work, "teacher", recipe.seed, tell)
     else:
-        teacher = bring(recipe, data)
-    knowledge = ask(teacher, data, plan, partial(tell, "ask the teacher"))
-    knowledge.save(out / KNOWLEDGE)
+        teacher = load_external_teacher(recipe, data)
+    teacher_outputs = compute_teacher_outputs(teacher, data, plan, partial(tell, "ask the teacher"))
+    teacher_outputs.save(out / TEACHER_OUTPUTS)
     if recipe.teacher.source is None and recipe.references.ceiling:
-        facts["ceiling"] = _ceiling(recipe, data, knowledge, plan, work, tell)
+        facts["ceiling"] = _ceiling(recipe, data, teacher_outputs, plan, work, tell)
     facts["name"] = teacher.name
     write_json(out / FACTS, facts)
 
@@ -74,12 +78,12 @@ def make_teacher(
 def open_teacher(recipe: Recipe, data: Prepared, folder: Path) -> Teacher:
     """Return the teacher of a folder that `make_teacher` filled."""
     if read_json(folder / FACTS)["source"] is not None:
-        return bring(recipe, data)
+        return load_external_teacher(recipe, data)
     module, _ = networks.open_network(folder)
-    return TorchTeacher(module, classes=len(data.class_names), name="teacher")
+    return TorchClassifier(module, classes=len(data.class_names), name="teacher")
 
 
-def bring(recipe: Recipe, data: Prepared) -> Teacher:
+def load_external_teacher(recipe: Recipe, data: Prepared) -> Teacher:
     """Return the teacher that a recipe brings.
 
     Raises:
@@ -101,9 +105,9 @@ def bring(recipe: Recipe, data: Prepared) -> Teacher:
     )
 
 
-def open_knowledge(folder: Path) -> tuple[Knowledge, dict[str, Any]]:
+def open_teacher_outputs(folder: Path) -> tuple[TeacherOutputs, dict[str, Any]]:
     """Return the teacher's answers and facts of a folder that `make_teacher` filled."""
-    return Knowledge.open(folder / KNOWLEDGE), read_json(folder / FACTS)
+    return TeacherOutputs.open(folder / TEACHER_OUTPUTS), read_json(folder / FACTS)
 
 
 def training_data(data: Prepared) -> TrainingData:
@@ -122,9 +126,9 @@ def training_data(data: Prepared) -> TrainingData:
 
 def _train(
     recipe: Recipe, data: Prepared, out: Path, work: Path, name: str, seed: int, tell: Progress
-) -> TorchTeacher:
+) -> TorchClassifier:
     config = recipe.teacher.training
-    model: nn.Module = networks.fresh(recipe.teacher, data, seed=seed)
+    model: nn.Module = networks.build_untrained(recipe.teacher, data, seed=seed)
     history = fit(
         model,
         [WeightedObjective(objective=CrossEntropy()), *branch_terms(recipe, data, model)],
@@ -135,13 +139,13 @@ def _train(
         on_epoch=epochs(tell, f"train {name}", config.epochs),
     )
     networks.save(model, recipe.teacher, data, history, out)
-    return TorchTeacher(model, classes=len(data.class_names), name=name)
+    return TorchClassifier(model, classes=len(data.class_names), name=name)
 
 
 def _ceiling(
     recipe: Recipe,
     data: Prepared,
-    knowledge: Knowledge,
+    teacher_outputs: TeacherOutputs,
     plan: PerturbationPlan,
     work: Path,
     tell: Progress,
@@ -150,6 +154,6 @@ def _ceiling(
     folder = work / "ceiling"
     folder.mkdir(parents=True, exist_ok=True)
     second = _train(recipe, data, folder, work, "second teacher", recipe.seed + CEILING_SEED, tell)
-    said = explain_like(second, data.test.x, plan, knowledge.splits["test"])
-    matches: list[float] = pearson(knowledge.splits["test"].signed, said.signed).tolist()
+    said = explain_teacher_class(second, data.test.x, plan, teacher_outputs.splits["test"])
+    matches: list[float] = pearson(teacher_outputs.splits["test"].signed, said.signed).tolist()
     return matches

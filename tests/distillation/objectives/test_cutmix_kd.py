@@ -8,8 +8,8 @@ from scipy.special import softmax
 from scipy.stats import entropy
 
 from edgedistill.distillation.objectives import TSD, CutMixKD
-from edgedistill.teachers import TorchTeacher
-from edgedistill.teachers.window_cache import BankPlan, open_bank, write_bank
+from edgedistill.teachers import TorchClassifier
+from edgedistill.teachers.window_cache import WindowCacheSpec, open_window_cache, write_window_cache
 
 WINDOWS, WIDTH = 6, 5
 
@@ -42,16 +42,18 @@ def test_it_agrees_with_a_slow_definition(world, answer, temperature):
 
     loss = objective(batch, said)
 
-    student = TorchTeacher(world.student, classes=4).logits
+    student = TorchClassifier(world.student, classes=4).logits
     slow = _slow_loss(world, batch, *objective._draw(batch), student, temperature)
     assert loss.item() == pytest.approx(slow, rel=1e-4)
 
 
 def test_a_bank_gives_the_loss_of_a_teacher_who_is_asked(world, answer, tmp_path):
     """About the very same windows."""
-    plan = BankPlan(series=world.series, labels=world.labels, trained=16, width=WIDTH, number=20)
-    write_bank(tmp_path, TorchTeacher(world.teacher, classes=4), plan)
-    objective, batch = _objective(world, open_bank(tmp_path)), world.batch(0, 4, 9, step=3)
+    plan = WindowCacheSpec(
+        series=world.series, labels=world.labels, donor_count=16, width=WIDTH, number=20
+    )
+    write_window_cache(tmp_path, TorchClassifier(world.teacher, classes=4), plan)
+    objective, batch = _objective(world, open_window_cache(tmp_path)), world.batch(0, 4, 9, step=3)
     said = answer(world.student, objective, batch)
 
     loss = objective(batch, said)

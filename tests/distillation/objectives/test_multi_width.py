@@ -9,8 +9,8 @@ import torch
 from edgedistill.attribution import perturb
 from edgedistill.distillation.objectives import TSD, MultiWidthObjective, StudentOutputs
 from edgedistill.distillation.objectives.multi_width import split_windows
-from edgedistill.teachers import TorchTeacher
-from edgedistill.teachers.window_cache import BankPlan, open_bank, write_bank
+from edgedistill.teachers import TorchClassifier
+from edgedistill.teachers.window_cache import WindowCacheSpec, open_window_cache, write_window_cache
 from edgedistill.training.multi_output_student import Questions
 
 WIDTHS, NUMBERS = (5, 12, 2), (4, 3, 3)
@@ -27,9 +27,9 @@ def parts(request, world, tmp_path) -> list[TSD]:
             known = {"series": world.series, "labels": world.labels, "trained": 16}
             folder = tmp_path / str(width)
             folder.mkdir()
-            plan = BankPlan(**known, width=width, number=2 * number)
-            write_bank(folder, TorchTeacher(world.teacher, classes=4), plan)
-            teacher = open_bank(folder)
+            plan = WindowCacheSpec(**known, width=width, number=2 * number)
+            write_window_cache(folder, TorchClassifier(world.teacher, classes=4), plan)
+            teacher = open_window_cache(folder)
         settings = {"windows": number, "width": width, "temperature": 8.0}
         made.append(TSD(teacher, world.series, world.labels, **settings))
     return made

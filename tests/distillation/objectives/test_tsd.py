@@ -9,8 +9,13 @@ from scipy.special import softmax
 
 from edgedistill.distillation.objectives import TSD, StudentOutputs
 from edgedistill.errors import DataError, ShapeError
-from edgedistill.teachers import TorchTeacher
-from edgedistill.teachers.window_cache import Bank, BankPlan, open_bank, write_bank
+from edgedistill.teachers import TorchClassifier
+from edgedistill.teachers.window_cache import (
+    WindowCache,
+    WindowCacheSpec,
+    open_window_cache,
+    write_window_cache,
+)
 
 WINDOWS, WIDTH, TEMPERATURE = 6, 5, 8.0
 
@@ -249,13 +254,15 @@ def test_window_longer_than_the_series_is_refused(world):
 
 
 @pytest.fixture
-def bank(world, tmp_path) -> Bank:
+def bank(world, tmp_path) -> WindowCache:
     """Twenty windows of each of 12 training and 4 validation series."""
     order = np.r_[0:3, 4:7, 8:11, 12:15, 3:16:4]
     world.series[:], world.labels[:] = world.series[order], world.labels[order]
-    plan = BankPlan(series=world.series, labels=world.labels, trained=12, width=WIDTH, number=20)
-    write_bank(tmp_path, TorchTeacher(world.teacher, classes=4), plan)
-    return open_bank(tmp_path)
+    plan = WindowCacheSpec(
+        series=world.series, labels=world.labels, donor_count=12, width=WIDTH, number=20
+    )
+    write_window_cache(tmp_path, TorchClassifier(world.teacher, classes=4), plan)
+    return open_window_cache(tmp_path)
 
 
 def _banked(world, bank, **changes):

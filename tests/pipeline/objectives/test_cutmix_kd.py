@@ -15,7 +15,7 @@ from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import make_student
-from edgedistill.pipeline.stages.teacher import open_knowledge
+from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.recipe import recipe as config
 
 WINDOWS = "windows: 4, width: 6, bank: 4"
@@ -26,8 +26,8 @@ def _recipe(recipe, *terms: str):
 
 
 def _lesson(changed, data, stages, home, *, maps: bool = True) -> ObjectiveContext:
-    knowledge, _ = open_knowledge(stages / "teacher")
-    student = networks.fresh(changed.student, data, seed=0)
+    knowledge, _ = open_teacher_outputs(stages / "teacher")
+    student = networks.build_untrained(changed.student, data, seed=0)
     knowledge = replace(knowledge, maps=maps)
     return ObjectiveContext(changed, data, stages / "teacher", knowledge, student, home, silent)
 

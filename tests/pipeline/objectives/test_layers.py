@@ -19,7 +19,7 @@ from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.objectives.layers import LAYER_BUILDERS
 from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import TRIALS, make_student
-from edgedistill.pipeline.stages.teacher import open_knowledge, training_data
+from edgedistill.pipeline.stages.teacher import open_teacher_outputs, training_data
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.objectives import AttentionTerm, DIHTerm, SSKDTerm
 from edgedistill.recipe.recipe import Recipe
@@ -38,8 +38,8 @@ def lesson(recipe, data, stages, tmp_path) -> ObjectiveContext:
 
 
 def lesson_of(recipe: Recipe, data, stages: Path, home: Path) -> ObjectiveContext:
-    knowledge, _ = open_knowledge(stages / "teacher")
-    student = networks.fresh(recipe.student, data, seed=recipe.seed)
+    knowledge, _ = open_teacher_outputs(stages / "teacher")
+    student = networks.build_untrained(recipe.student, data, seed=recipe.seed)
     return ObjectiveContext(recipe, data, stages / "teacher", knowledge, student, home, silent)
 
 

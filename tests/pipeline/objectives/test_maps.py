@@ -20,18 +20,23 @@ from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import TRIALS, make_student
-from edgedistill.pipeline.stages.teacher import open_knowledge, open_teacher, plan_of, training_data
+from edgedistill.pipeline.stages.teacher import (
+    open_teacher,
+    open_teacher_outputs,
+    perturbation_plan,
+    training_data,
+)
 from edgedistill.recipe import recipe as config
 from edgedistill.saliency.perturbation import PerturbationPlan
-from edgedistill.teachers import TorchTeacher
-from edgedistill.teachers.outputs import explain_like
+from edgedistill.teachers import TorchClassifier
+from edgedistill.teachers.outputs import explain_teacher_class
 
 
 @pytest.fixture
 def lesson(recipe, data, stages, tmp_path) -> ObjectiveContext:
     """What a student of the tiny run is taught from, with an empty folder for what is kept."""
-    knowledge, _ = open_knowledge(stages / "teacher")
-    student = networks.fresh(recipe.student, data, seed=recipe.seed)
+    knowledge, _ = open_teacher_outputs(stages / "teacher")
+    student = networks.build_untrained(recipe.student, data, seed=recipe.seed)
     return ObjectiveContext(recipe, data, stages / "teacher", knowledge, student, tmp_path, silent)
 
 
@@ -124,7 +129,7 @@ def test_several_widths_are_the_mean_of_a_map_each(lesson, data, stages, map_):
     for width, half in ((3, 1), (8, 4)):
         stride = half if map_ == "windows" else 1
         plan = PerturbationPlan(length=24, width=width, stride=stride)
-        maps = explain_like(teacher, known.series.numpy(), plan, lesson.explanation)
+        maps = explain_teacher_class(teacher, known.series.numpy(), plan, lesson.explanation)
         alone = TSDMaps(replace(maps, logits=lesson.explanation.logits), plan, over=map_)
         losses.append(alone(batch, said_by(lesson, alone, batch)).item())
     assert loss.item() == pytest.approx(np.mean(losses), abs=1e-4)
@@ -136,8 +141,10 @@ def test_maps_of_several_teachers_are_averaged(lesson, data, stages):
     term = made(lesson, f"sources: [{stages / 'student'}]")
 
     module, _ = networks.open_network(stages / "student")
-    other, known = TorchTeacher(module, classes=2), training_data(data).series.numpy()
-    signed = explain_like(other, known, plan_of(lesson.recipe, 24), lesson.explanation).signed
+    other, known = TorchClassifier(module, classes=2), training_data(data).series.numpy()
+    signed = explain_teacher_class(
+        other, known, perturbation_plan(lesson.recipe, 24), lesson.explanation
+    ).signed
     units = [
         m / np.linalg.norm(m, axis=1, keepdims=True) for m in (lesson.explanation.signed, signed)
     ]
@@ -174,7 +181,7 @@ def test_what_maps_depend_on_means_asking_anew(lesson, data, stages, tmp_path, o
         lesson = replace(lesson, data=replace(data, train=louder))
     elif change == "teacher":
         shutil.copytree(stages / "teacher", tmp_path / "second")
-        known, _ = open_knowledge(stages / "teacher")
+        known, _ = open_teacher_outputs(stages / "teacher")
         replace(known, unseen=known.splits["test"]).save(tmp_path / "second" / "knowledge.npz")
         lesson = replace(lesson, teacher=tmp_path / "second")
     else:

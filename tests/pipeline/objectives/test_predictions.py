@@ -19,11 +19,15 @@ from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.objectives.predictions import LOGIT_BUILDERS, RANDOM_SEED
 from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import TRIALS, make_student
-from edgedistill.pipeline.stages.teacher import open_knowledge, plan_of, training_data
+from edgedistill.pipeline.stages.teacher import (
+    open_teacher_outputs,
+    perturbation_plan,
+    training_data,
+)
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.occlusion import explain
-from edgedistill.teachers import TorchTeacher
+from edgedistill.teachers import TorchClassifier
 
 USUAL = {
     "dkd": 1,
@@ -46,8 +50,8 @@ def written(name: str, stages: Path) -> str:
 
 def lesson_of(recipe: Recipe, data, stages: Path) -> ObjectiveContext:
     """What a student of the tiny run is taught from."""
-    knowledge, _ = open_knowledge(stages / "teacher")
-    student = networks.fresh(recipe.student, data, seed=recipe.seed)
+    knowledge, _ = open_teacher_outputs(stages / "teacher")
+    student = networks.build_untrained(recipe.student, data, seed=recipe.seed)
     return ObjectiveContext(recipe, data, stages / "teacher", knowledge, student, stages, silent)
 
 
@@ -120,7 +124,7 @@ def test_an_ensemble_is_the_teacher_and_its_sources(recipe, data, stages):
     lesson = lesson_of(recipe, data, stages)
     model, _ = networks.open_network(stages / "student")
     known = training_data(data)
-    other = TorchTeacher(model, classes=2).logits(known.series.numpy())
+    other = TorchClassifier(model, classes=2).logits(known.series.numpy())
 
     for weighting, temperature in (("correctness", 4.0), ("agreement", 2.0)):
         settings = f"weighting: {weighting}, temperature: {temperature}"
@@ -163,9 +167,9 @@ def test_shuffled_maps_are_the_teachers_of_other_series(recipe, data, stages):
 def test_a_random_teacher_is_an_untrained_one(recipe, data, stages):
     """Of the teacher's kind, the same for its answers and its maps, and not the student's start."""
     lesson = lesson_of(recipe, data, stages)
-    module = networks.fresh(recipe.teacher, data, seed=recipe.seed + RANDOM_SEED)
-    untrained = TorchTeacher(module, classes=2)
-    plan = plan_of(recipe, 24)
+    module = networks.build_untrained(recipe.teacher, data, seed=recipe.seed + RANDOM_SEED)
+    untrained = TorchClassifier(module, classes=2)
+    plan = perturbation_plan(recipe, 24)
     said = explain(untrained.logits, training_data(data).series.numpy(), plan)
 
     answers, maps = (made(f"random_{what}", lesson, stages) for what in ("teacher", "saliency"))
@@ -176,5 +180,5 @@ def test_a_random_teacher_is_an_untrained_one(recipe, data, stages):
     np.testing.assert_allclose(maps.teacher_map.numpy(), said.signed, atol=1e-5)
     again = made("random_teacher", lesson, stages)
     assert torch.equal(again.teacher, answers.teacher)
-    begun = networks.fresh(recipe.teacher, data, seed=recipe.seed)
+    begun = networks.build_untrained(recipe.teacher, data, seed=recipe.seed)
     assert not torch.equal(next(begun.parameters()), next(module.parameters()))

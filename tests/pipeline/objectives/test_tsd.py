@@ -15,9 +15,13 @@ from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import make_student
-from edgedistill.pipeline.stages.teacher import open_knowledge, plan_of, training_data
+from edgedistill.pipeline.stages.teacher import (
+    open_teacher_outputs,
+    perturbation_plan,
+    training_data,
+)
 from edgedistill.recipe import recipe as config
-from edgedistill.teachers.importance import start_chances
+from edgedistill.teachers.importance import start_probabilities
 
 PUBLISHED = "windows: 4, width: 6, bank: 4"
 SETTINGS = {
@@ -40,8 +44,8 @@ def recipe_of(recipe, settings: str):
 def made(recipe, data, stages: Path, home: Path, settings: str, *, maps: bool = True):
     """Return the objective that a recipe asks for."""
     changed = recipe_of(recipe, settings)
-    knowledge, _ = open_knowledge(stages / "teacher")
-    student = networks.fresh(changed.student, data, seed=0)
+    knowledge, _ = open_teacher_outputs(stages / "teacher")
+    student = networks.build_untrained(changed.student, data, seed=0)
     knowledge = replace(knowledge, maps=maps)
     lesson = ObjectiveContext(changed, data, stages / "teacher", knowledge, student, home, silent)
     return objective(changed.student.objectives[1], lesson)
@@ -113,10 +117,10 @@ def test_importance_draws_by_the_teachers_map(recipe, data, stages, tmp_path):
 
     bank = made(recipe, data, stages, tmp_path, many)._teacher
 
-    knowledge, _ = open_knowledge(stages / "teacher")
+    knowledge, _ = open_teacher_outputs(stages / "teacher")
     kl = np.concatenate([knowledge.splits[name].kl for name in ("train", "validation")])
-    expected = start_chances(kl, plan_of(recipe, 24), 6)
-    np.testing.assert_array_equal(asked._chances, expected)
+    expected = start_probabilities(kl, perturbation_plan(recipe, 24), 6)
+    np.testing.assert_array_equal(asked._start_weights, expected)
     assert [path.name for path in tmp_path.iterdir()] == ["bank-6-400-importance"]
     drawn = [np.bincount(row, minlength=19) / 400 for row in bank.starts]
     assert len(drawn) == len(training_data(data).series)

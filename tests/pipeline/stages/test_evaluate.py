@@ -96,7 +96,7 @@ def test_the_unseen_plan_is_another(outcome):
 
     assert ran.unseen is not None
     assert ran.unseen != ran.measured.estimates["saliency_pearson"]
-    trained_on = outcome.knowledge.splits["test"].signed
-    assert outcome.knowledge.unseen.signed.shape[1] != trained_on.shape[1]
+    trained_on = outcome.teacher_outputs.splits["test"].signed
+    assert outcome.teacher_outputs.unseen.signed.shape[1] != trained_on.shape[1]
     expected = metrics.pearson(trained_on, ran.measured.said.signed).mean()
     assert ran.measured.estimates["saliency_pearson"].value == pytest.approx(expected)

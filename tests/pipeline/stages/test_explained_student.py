@@ -31,7 +31,11 @@ from edgedistill.pipeline.stages.export import (
     open_variants,
 )
 from edgedistill.pipeline.stages.student import TRIALS, make_student
-from edgedistill.pipeline.stages.teacher import open_knowledge, plan_of, training_data
+from edgedistill.pipeline.stages.teacher import (
+    open_teacher_outputs,
+    perturbation_plan,
+    training_data,
+)
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.training.config import Records
@@ -86,8 +90,8 @@ def test_any_family_and_other_layers(recipe, data, stages, tmp_path, family):
 
 def test_only_the_objective_makes_a_student_explained(recipe, data):
     """The same seed begins with the same network."""
-    plain = networks.fresh(recipe.student, data, seed=3)
-    model = networks.fresh(explained(recipe).student, data, seed=3)
+    plain = networks.build_untrained(recipe.student, data, seed=3)
+    model = networks.build_untrained(explained(recipe).student, data, seed=3)
 
     assert not isinstance(plain, Explained)
     assert isinstance(model, Explained)
@@ -98,7 +102,7 @@ def test_only_the_objective_makes_a_student_explained(recipe, data):
 
 def test_what_was_saved_is_opened(recipe, data, tmp_path):
     section, series = explained(recipe).student, torch.from_numpy(data.test.x)
-    model = networks.fresh(section, data, seed=0).eval()
+    model = networks.build_untrained(section, data, seed=0).eval()
 
     networks.save(model, section, data, [], tmp_path)
     opened, _ = networks.open_network(tmp_path)
@@ -109,8 +113,8 @@ def test_what_was_saved_is_opened(recipe, data, tmp_path):
 
 
 def lesson_of(recipe: Recipe, data, stages: Path, home: Path) -> ObjectiveContext:
-    knowledge, _ = open_knowledge(stages / "teacher")
-    model = networks.fresh(recipe.student, data, seed=recipe.seed)
+    knowledge, _ = open_teacher_outputs(stages / "teacher")
+    model = networks.build_untrained(recipe.student, data, seed=recipe.seed)
     return ObjectiveContext(recipe, data, stages / "teacher", knowledge, model, home, silent)
 
 
@@ -121,7 +125,7 @@ def test_it_learns_the_map(recipe, data, stages, tmp_path):
     terms = [WeightedObjective(objective=objective(s, lesson)) for s in changed.student.objectives]
     settings = replace(recipe.student.training, epochs=60, learning_rate=0.01, select="last")
     taught = normalized_map(
-        lesson.teacher_outputs.splits["test"], plan_of(recipe, data.test.x.shape[2])
+        lesson.teacher_outputs.splits["test"], perturbation_plan(recipe, data.test.x.shape[2])
     )
 
     fit(lesson.student, terms, training_data(data), settings, seed=0)
@@ -180,7 +184,7 @@ def test_logits_alone_are_exported_as_before(recipe, data, student, tmp_path):
 
 
 def test_with_saliency_the_predicted_map_is_a_file_too(recipe, data, student, tmp_path):
-    plan = plan_of(recipe, data.train.x.shape[2])
+    plan = perturbation_plan(recipe, data.train.x.shape[2])
 
     export_student(data, student, tmp_path, plan=plan)
 

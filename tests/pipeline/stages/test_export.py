@@ -24,9 +24,9 @@ from edgedistill.pipeline.stages.export import (
     make_variants,
     open_variants,
 )
-from edgedistill.pipeline.stages.teacher import plan_of
+from edgedistill.pipeline.stages.teacher import perturbation_plan
 from edgedistill.recipe import recipe as config
-from edgedistill.teachers import TorchTeacher
+from edgedistill.teachers import TorchClassifier
 
 
 def test_the_export_computes_what_torch_computes(data, stages):
@@ -34,7 +34,7 @@ def test_the_export_computes_what_torch_computes(data, stages):
 
     found = logits(stages / "model" / ONNX, data.test.x)
 
-    expected = TorchTeacher(model, classes=2, name="student").logits(data.test.x)
+    expected = TorchClassifier(model, classes=2, name="student").logits(data.test.x)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert json.loads((stages / "model" / EXPORT_FACTS).read_text())
 
@@ -95,7 +95,7 @@ def test_a_stage_tells_when_it_starts_and_ends(recipe, data, stages, tmp_path):
 
 def test_saliency_is_a_second_file_with_the_plan_of_the_recipe(recipe, data, stages, tmp_path):
     """Beside an unchanged `student.onnx`, and its facts beside the student's."""
-    plan = plan_of(recipe, data.train.x.shape[2])
+    plan = perturbation_plan(recipe, data.train.x.shape[2])
     heard = []
 
     export_student(data, stages / "student", tmp_path, lambda *told: heard.append(told), plan=plan)

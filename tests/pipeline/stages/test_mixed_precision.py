@@ -20,9 +20,9 @@ from edgedistill.pipeline.stages.mixed_precision import (
     search_key,
     search_variants,
 )
-from edgedistill.pipeline.stages.teacher import KNOWLEDGE, plan_of
+from edgedistill.pipeline.stages.teacher import TEACHER_OUTPUTS, perturbation_plan
 from edgedistill.recipe.schema import NodeSearchSection
-from edgedistill.teachers.outputs import Knowledge, explain_like
+from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
 
 
 @pytest.fixture(scope="session")
@@ -87,13 +87,13 @@ def test_the_account_names_every_candidate(searched):
 def test_candidates_are_held_against_the_teacher(searched, recipe, data, stages):
     """The numbers are those of the contract, on validation series."""
     out, _ = searched
-    teacher = Knowledge.open(stages / "teacher" / KNOWLEDGE).splits["validation"]
-    plan = plan_of(recipe, data.train.x.shape[2])
+    teacher = TeacherOutputs.open(stages / "teacher" / TEACHER_OUTPUTS).splits["validation"]
+    plan = perturbation_plan(recipe, data.train.x.shape[2])
     path = out / "ort-int8.onnx"
 
     found = measuring(recipe, data, stages / "teacher")(path)
 
-    said = explain_like(lambda x: logits(path, x), data.validation.x, plan, teacher)
+    said = explain_teacher_class(lambda x: logits(path, x), data.validation.x, plan, teacher)
     expected = contract.compare(teacher, said, data.validation.y)
     for name, estimate in expected.items():
         assert found[name].value == pytest.approx(estimate.value, abs=1e-4)

@@ -15,11 +15,11 @@ from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives import cutmix_windows as lessons_opposing
 from edgedistill.pipeline.stages.student import TRIALS, make_student
-from edgedistill.pipeline.stages.teacher import open_knowledge, plan_of
+from edgedistill.pipeline.stages.teacher import open_teacher_outputs, perturbation_plan
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.teachers import TorchTeacher
-from edgedistill.teachers.outputs import explain_like
+from edgedistill.teachers import TorchClassifier
+from edgedistill.teachers.outputs import explain_teacher_class
 from edgedistill.training.selection import Trial, choose
 
 
@@ -55,11 +55,13 @@ def test_the_student_of_the_folder_is_the_chosen_one(recipe, data, stages):
     """Its scores on validation series are those that were written down."""
     found = read_json(stages / "student" / TRIALS)
     model, facts = networks.open_network(stages / "student")
-    knowledge, _ = open_knowledge(stages / "teacher")
+    knowledge, _ = open_teacher_outputs(stages / "teacher")
     teacher = knowledge.splits["validation"]
 
-    student = TorchTeacher(model, classes=2, name="student")
-    said = explain_like(student.logits, data.validation.x, plan_of(recipe, 24), teacher)
+    student = TorchClassifier(model, classes=2, name="student")
+    said = explain_teacher_class(
+        student.logits, data.validation.x, perturbation_plan(recipe, 24), teacher
+    )
 
     taken = found["trials"][found["chosen"]]
     assert taken["accuracy"] == metrics.correct(said.logits, data.validation.y).mean()
@@ -126,7 +128,7 @@ def opened(monkeypatch) -> list[list[int]]:
     """How many series the teacher was asked about, a list each time that it was opened."""
     asked: list[list[int]] = []
 
-    class Counting(TorchTeacher):
+    class Counting(TorchClassifier):
         def logits(self, x):
             asked[-1].append(len(x))
             return super().logits(x)
@@ -211,7 +213,7 @@ def test_what_the_answers_depend_on_means_another_bank(
     recipe, data, stages, tmp_path, opened, term, change
 ):
     shutil.copytree(stages / "teacher", tmp_path / "teacher")
-    knowledge, _ = open_knowledge(stages / "teacher")
+    knowledge, _ = open_teacher_outputs(stages / "teacher")
     replace(knowledge, unseen=knowledge.splits["test"]).save(tmp_path / "second.npz")
     distilled(recipe, data, tmp_path, tmp_path, of(TSD), SHORT)
 

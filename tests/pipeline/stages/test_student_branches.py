@@ -54,7 +54,7 @@ def test_branches_of_all_families(recipe, data, teacher, student):
     settings = [f"teacher.family={teacher}", f"teacher.depth={FAMILIES[teacher]}"]
     settings += [f"student.family={student}", f"student.depth={FAMILIES[student]}"]
     changed = friendly(recipe, "teacher.width=3", "student.width=2", *settings)
-    model = networks.fresh(changed.teacher, data, seed=0)
+    model = networks.build_untrained(changed.teacher, data, seed=0)
     known = training_data(data)
 
     (term,) = branch_terms(changed, data, model)
@@ -113,7 +113,7 @@ def test_networks_without_stages(recipe, data, settings, message):
     changed = friendly(recipe, *settings)
 
     with pytest.raises(ConfigError, match=message):
-        branch_terms(changed, data, networks.fresh(changed.teacher, data, seed=0))
+        branch_terms(changed, data, networks.build_untrained(changed.teacher, data, seed=0))
 
 
 def test_a_brought_teacher_has_no_branches(recipe):

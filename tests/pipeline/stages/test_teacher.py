@@ -11,9 +11,9 @@ from edgedistill.errors import DataError
 from edgedistill.pipeline.stages.teacher import (
     FACTS,
     make_teacher,
-    open_knowledge,
     open_teacher,
-    plan_of,
+    open_teacher_outputs,
+    perturbation_plan,
     training_data,
 )
 from edgedistill.recipe import recipe as config
@@ -23,7 +23,7 @@ from edgedistill.teachers.outputs import SPLITS
 
 
 def plan(*settings: str):
-    return plan_of(config.parse("", settings), 96)
+    return perturbation_plan(config.parse("", settings), 96)
 
 
 def test_the_plan_of_a_recipe():
@@ -52,19 +52,19 @@ def test_training_knows_no_test_series(data):
 
 def test_the_teacher_of_a_folder_is_the_one_that_was_asked(recipe, data, stages):
     """So that its kept answers are its answers."""
-    knowledge, facts = open_knowledge(stages / "teacher")
+    knowledge, facts = open_teacher_outputs(stages / "teacher")
     teacher = open_teacher(recipe, data, stages / "teacher")
 
     assert facts["source"] is None
     for name in SPLITS:
-        said = explain(teacher.logits, getattr(data, name).x, plan_of(recipe, 24))
+        said = explain(teacher.logits, getattr(data, name).x, perturbation_plan(recipe, 24))
         np.testing.assert_allclose(knowledge.splits[name].logits, said.logits, atol=1e-5)
         np.testing.assert_allclose(knowledge.splits[name].signed, said.signed, atol=1e-5)
 
 
 def test_the_ceiling_is_another_teacher(data, stages):
     """One correlation a test series; it is no copy of the first."""
-    _, facts = open_knowledge(stages / "teacher")
+    _, facts = open_teacher_outputs(stages / "teacher")
 
     assert len(facts["ceiling"]) == len(data.test.y)
     assert -1 <= min(facts["ceiling"]) <= max(facts["ceiling"]) <= 1
@@ -82,7 +82,7 @@ def test_a_brought_teacher_is_asked_but_not_kept(recipe, data, stages, tmp_path)
     assert facts["source"] == str(source)
     assert "ceiling" not in facts
     teacher = open_teacher(brought, data, tmp_path)
-    knowledge, _ = open_knowledge(tmp_path)
+    knowledge, _ = open_teacher_outputs(tmp_path)
     np.testing.assert_allclose(
         knowledge.splits["test"].logits, teacher.logits(data.test.x), atol=1e-6
     )
@@ -92,7 +92,7 @@ def test_a_folder_without_a_teacher(recipe, data, tmp_path):
     with pytest.raises(DataError, match=r"teacher\.json"):
         open_teacher(recipe, data, tmp_path)
     with pytest.raises(DataError, match=r"knowledge\.npz does not hold a teacher's answers"):
-        open_knowledge(tmp_path)
+        open_teacher_outputs(tmp_path)
 
 
 def test_a_trained_teacher_repeats_itself(recipe, data, stages, tmp_path):
@@ -103,6 +103,6 @@ def test_a_trained_teacher_repeats_itself(recipe, data, stages, tmp_path):
 
     make_teacher(alone, data, tmp_path / "out", tmp_path / "work")
 
-    assert "ceiling" not in open_knowledge(tmp_path / "out")[1]
+    assert "ceiling" not in open_teacher_outputs(tmp_path / "out")[1]
     weights = "weights.safetensors"
     assert (tmp_path / "out" / weights).read_bytes() == (stages / "teacher" / weights).read_bytes()

@@ -14,10 +14,10 @@ from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.stages import weight_search as search
 from edgedistill.pipeline.stages.student import TRIALS, make_student
-from edgedistill.pipeline.stages.teacher import KNOWLEDGE, open_knowledge
+from edgedistill.pipeline.stages.teacher import TEACHER_OUTPUTS, open_teacher_outputs
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.teachers.outputs import Knowledge
+from edgedistill.teachers.outputs import TeacherOutputs
 from edgedistill.training.selection import Trial, rank
 from edgedistill.training.weight_search import Rung
 
@@ -269,7 +269,7 @@ def test_ranges_are_searched(recipe, data, stages, tmp_path):
 def test_the_test_split_has_no_part_in_the_choice(halved, data, stages, tmp_path, split):
     """What is tried, judged and taken stays the same; other validation series would change it."""
     changed, folder, _ = halved
-    known, _ = open_knowledge(stages / "teacher")
+    known, _ = open_teacher_outputs(stages / "teacher")
     part = getattr(data, split)
     turned = replace(part, x=np.ascontiguousarray(part.x[:, :, ::-1]), y=1 - part.y)
     told = known.splits[split]
@@ -278,7 +278,7 @@ def test_the_test_split_has_no_part_in_the_choice(halved, data, stages, tmp_path
     for path in (stages / "teacher").iterdir():
         if path.is_file():
             (tmp_path / "teacher" / path.name).write_bytes(path.read_bytes())
-    Knowledge(splits, known.unseen, known.maps).save(tmp_path / "teacher" / KNOWLEDGE)
+    TeacherOutputs(splits, known.unseen, known.maps).save(tmp_path / "teacher" / TEACHER_OUTPUTS)
 
     distilled(changed, replace(data, **{split: turned}), tmp_path / "teacher", tmp_path)
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.errors import ConfigError
-from edgedistill.models import Explained
+from edgedistill.models import SelfExplainingNetwork
 
 EMBEDDING, EXPLANATION = "embedding", "explanation"
 # Name of a layer -> (N, C', T'); of the embedding (N, F), of the explanation (N, T).
@@ -66,7 +66,7 @@ def layer_channels(module: nn.Module, series: Tensor) -> dict[str, int]:
         series: a few, (N, C, T).
     """
     leaves = [name for name, part in module.named_modules() if name and not any(part.children())]
-    if isinstance(module, Explained):
+    if isinstance(module, SelfExplainingNetwork):
         leaves = [name for name in leaves if name.startswith("network.")]
     training = module.training
     with record_features(module.eval(), leaves) as found:
@@ -152,7 +152,7 @@ def _record_input(features: dict[str, Tensor]) -> Any:
     return hook
 
 
-def _record_explanation(features: dict[str, Tensor], student: Explained) -> Any:
+def _record_explanation(features: dict[str, Tensor], student: SelfExplainingNetwork) -> Any:
     def hook(module: nn.Module, inputs: Any, code: Tensor) -> None:
         del module, inputs
         if EXPLANATION not in features:  # perturbed copies, which may follow, need none
@@ -161,8 +161,8 @@ def _record_explanation(features: dict[str, Tensor], student: Explained) -> Any:
     return hook
 
 
-def _self_explaining(module: nn.Module) -> Explained:
-    if not isinstance(module, Explained):
+def _self_explaining(module: nn.Module) -> SelfExplainingNetwork:
+    if not isinstance(module, SelfExplainingNetwork):
         raise ConfigError(
             f"{type(module).__name__} predicts no explanation. Build the student with "
             "ModelSpec(explained=True), as a recipe with the objective xdistillation does."

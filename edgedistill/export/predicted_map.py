@@ -19,7 +19,7 @@ import torch
 from edgedistill.errors import ModelError, VerificationError
 from edgedistill.export.export import INPUT, OPSET, OUTPUT, torch_logits, traced
 from edgedistill.io import files
-from edgedistill.models import Explained, WithExplanation
+from edgedistill.models import SelfExplainingNetwork, WithExplanation
 from edgedistill.optimize.execution import TOLERANCE, check_series, errors, hold, logits
 from edgedistill.optimize.passes.graph import load, strip
 from edgedistill.saliency.perturbation import Floats
@@ -38,7 +38,7 @@ class ExplanationFacts:
 
 
 def export_explanation(
-    model: Explained, path: Path, sample: Floats, *, tolerance: float = TOLERANCE
+    model: SelfExplainingNetwork, path: Path, sample: Floats, *, tolerance: float = TOLERANCE
 ) -> ExplanationFacts:
     """Write a student and the map it predicts as ONNX, for any N.
 
@@ -76,7 +76,7 @@ def export_explanation(
 
 
 @torch.no_grad()
-def _maps(module: Explained, sample: Floats) -> Floats:
+def _maps(module: SelfExplainingNetwork, sample: Floats) -> Floats:
     """Return the maps that a module predicts, (N, T), refusing what is not finite."""
     found: Floats = module.explain(torch.from_numpy(sample))[1].numpy()
     if not np.isfinite(found).all():

@@ -17,7 +17,7 @@ from torch import nn
 
 from edgedistill.errors import ConfigError, ShapeError
 from edgedistill.models.cost import Cost, cost
-from edgedistill.models.explained import Explained, WithExplanation
+from edgedistill.models.explained import SelfExplainingNetwork, WithExplanation
 from edgedistill.models.fcn import FCN
 from edgedistill.models.inception import Inception
 from edgedistill.models.lite import LITE
@@ -27,9 +27,9 @@ from edgedistill.models.resnet import ResNet
 __all__ = [
     "FAMILIES",
     "Cost",
-    "Explained",
     "Family",
     "ModelSpec",
+    "SelfExplainingNetwork",
     "WithExplanation",
     "build",
     "cost",
@@ -135,4 +135,4 @@ def build(spec: ModelSpec, *, channels: int, classes: int, length: int) -> nn.Mo
     )
     if not spec.explained:
         return network
-    return Explained(network, channels=channels, classes=classes, length=length)
+    return SelfExplainingNetwork(network, channels=channels, classes=classes, length=length)

@@ -21,7 +21,7 @@ _STRIDE = 2  # of two convolutions
 _SHORTEST = 8  # steps; of a shorter one, alone in a batch, batch norm would see a single step
 
 
-class Explained(nn.Module):
+class SelfExplainingNetwork(nn.Module):
     """Map series (N, C, T) to logits (N, K), and what was seen on the way to a map (N, T)."""
 
     def __init__(self, network: nn.Module, *, channels: int, classes: int, length: int) -> None:
@@ -75,9 +75,9 @@ class Explained(nn.Module):
 
 
 class WithExplanation(nn.Module):
-    """An `Explained` network whose forward gives both logits and map, for a file or its cost."""
+    """A `SelfExplainingNetwork` whose forward gives both logits and map, for a file or its cost."""
 
-    def __init__(self, model: Explained) -> None:
+    def __init__(self, model: SelfExplainingNetwork) -> None:
         super().__init__()
         self.model = model
 

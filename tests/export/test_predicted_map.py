@@ -10,14 +10,14 @@ from torch import nn
 
 from edgedistill.errors import DataError, ModelError, VerificationError
 from edgedistill.export.predicted_map import EXPLANATION, export_explanation
-from edgedistill.models import Explained, ModelSpec, build
+from edgedistill.models import ModelSpec, SelfExplainingNetwork, build
 
 
-def explained(family: str = "fcn") -> Explained:
+def explained(family: str = "fcn") -> SelfExplainingNetwork:
     torch.manual_seed(0)
     spec = ModelSpec(family=family, width=4, explained=True)
     model = build(spec, channels=2, classes=3, length=21)
-    assert isinstance(model, Explained)
+    assert isinstance(model, SelfExplainingNetwork)
     return model
 
 

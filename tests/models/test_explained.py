@@ -11,14 +11,21 @@ from torch import nn
 
 from edgedistill.attribution import perturb
 from edgedistill.attribution.incremental.propagation import Asked
-from edgedistill.models import FAMILIES, Explained, ModelSpec, WithExplanation, build, cost
+from edgedistill.models import (
+    FAMILIES,
+    ModelSpec,
+    SelfExplainingNetwork,
+    WithExplanation,
+    build,
+    cost,
+)
 
 
-def explained(family: str = "fcn", *, length: int = 21, **changes: int) -> Explained:
+def explained(family: str = "fcn", *, length: int = 21, **changes: int) -> SelfExplainingNetwork:
     spec = ModelSpec(family=family, width=4, explained=True)
     torch.manual_seed(0)
     model = build(spec, channels=2, classes=3, length=length, **changes)
-    assert isinstance(model, Explained)
+    assert isinstance(model, SelfExplainingNetwork)
     return model
 
 

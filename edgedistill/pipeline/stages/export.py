@@ -16,7 +16,7 @@ from edgedistill.export.explainer import export_explainer
 from edgedistill.export.export import export
 from edgedistill.export.predicted_map import export_explanation
 from edgedistill.io.files import read_json, write_json
-from edgedistill.models import Explained
+from edgedistill.models import SelfExplainingNetwork
 from edgedistill.optimize.quantization.calibration import Observe, observe
 from edgedistill.optimize.variants import variants
 from edgedistill.pipeline import networks
@@ -56,7 +56,7 @@ def export_student(
     if plan is not None:
         tell("export", 1, files)
         facts[EXPLAINER] = asdict(export_explainer(module, out / EXPLAINER, series, plan))
-        if isinstance(module, Explained):
+        if isinstance(module, SelfExplainingNetwork):
             facts[EXPLANATION] = asdict(export_explanation(module, out / EXPLANATION, series))
     write_json(out / EXPORT_FACTS, facts)
     tell("export", files, files)

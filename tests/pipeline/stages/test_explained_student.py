@@ -17,7 +17,7 @@ from edgedistill.attribution import correlation
 from edgedistill.distillation.objectives import WeightedObjective, normalized_map
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
-from edgedistill.models import Explained
+from edgedistill.models import SelfExplainingNetwork
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
@@ -69,7 +69,7 @@ def test_it_distills_by_recipe(student):
 
     weights = read_json(student / TRIALS)["trials"][0]["weights"]
     assert weights == {"cross_entropy": 1, "xdistillation": 1, "tsd": 1}
-    assert isinstance(model, Explained)
+    assert isinstance(model, SelfExplainingNetwork)
     assert facts["spec"]["explained"] is True
     losses = [epoch["train_loss"] for epoch in facts["history"]]
     assert len(losses) == 2
@@ -93,8 +93,8 @@ def test_only_the_objective_makes_a_student_explained(recipe, data):
     plain = networks.build_untrained(recipe.student, data, seed=3)
     model = networks.build_untrained(explained(recipe).student, data, seed=3)
 
-    assert not isinstance(plain, Explained)
-    assert isinstance(model, Explained)
+    assert not isinstance(plain, SelfExplainingNetwork)
+    assert isinstance(model, SelfExplainingNetwork)
     shared = model.network.state_dict()
     assert all(torch.equal(value, plain.state_dict()[name]) for name, value in shared.items())
     assert not recipe.teacher.explained

@@ -16,7 +16,7 @@ from edgedistill.saliency.perturbation import PerturbationPlan
 class XDistillation(Objective):
     """Mean squared error between the map that the student predicts and its teacher's.
 
-    The student is an `Explained` network: the map is an output of its own, not what windows
+    The student is a `SelfExplainingNetwork`: the map is an output of its own, not what windows
     change in its logits, so it says what the teacher looked at. To make student and teacher
     look at the same, add `tsd` or `tsd_maps`.
 

@@ -23,7 +23,7 @@ from edgedistill.distillation.objectives import (
     normalized_map,
 )
 from edgedistill.errors import ConfigError, ShapeError
-from edgedistill.models import Explained, ModelSpec, build
+from edgedistill.models import ModelSpec, SelfExplainingNetwork, build
 from edgedistill.saliency import occlusion
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import default_plan
@@ -33,11 +33,11 @@ PLAN = default_plan(20)
 
 
 @pytest.fixture
-def student() -> Explained:
+def student() -> SelfExplainingNetwork:
     torch.manual_seed(0)
     spec = ModelSpec(family="fcn", width=4, explained=True)
     model = build(spec, channels=2, classes=4, length=20)
-    assert isinstance(model, Explained)
+    assert isinstance(model, SelfExplainingNetwork)
     return model
 
 

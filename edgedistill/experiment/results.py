@@ -48,7 +48,7 @@ def write(path: Path, rows: Sequence[Row]) -> None:
     with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         table.writeheader()
-        table.writerows(_written(row) for row in rows)
+        table.writerows(_to_cells(row) for row in rows)
 
 
 def read(path: Path) -> list[Row]:
@@ -100,7 +100,7 @@ def read_published(path: Path, columns: Sequence[str]) -> dict[str, dict[str, fl
         raise DataError(f"{path} is no table of accuracies: {error}.") from error
 
 
-def _written(row: Row) -> dict[str, str | int | float]:
+def _to_cells(row: Row) -> dict[str, str | int | float]:
     names = (row.set, row.method, row.seed, row.status, row.error or "")
     numbers: dict[str, str | int | float] = {**row.numbers}
     if "parameters" in row.numbers:

@@ -65,7 +65,7 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Records:
+class RunOutputs:
     """Where a run leaves what outlives it; `None` leaves nothing."""
 
     checkpoint: Path | None = None  # a killed run goes on from here; gone once it has ended

@@ -23,7 +23,7 @@ from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import fingerprint
 from edgedistill.training import checkpoints, devices
-from edgedistill.training.config import Epoch, FitConfig, Records
+from edgedistill.training.config import Epoch, FitConfig, RunOutputs
 from edgedistill.training.loop import Loop
 from edgedistill.training.pruning import Pruner
 
@@ -35,7 +35,7 @@ def fit(
     config: FitConfig,
     *,
     seed: int,
-    records: Records | None = None,
+    outputs: RunOutputs | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
     pruner: Pruner | None = None,
     until: int | None = None,
@@ -48,7 +48,7 @@ def fit(
         data: series, labels, and the rows to learn from and to judge on.
         config: epochs, optimizer, selection, devices.
         seed: of the order in which series are seen; the weights bring their own.
-        records: where checkpoint and TensorBoard events go.
+        outputs: where checkpoint and TensorBoard events go.
         on_epoch: called after every epoch; not across processes.
         pruner: takes units from the network; only weights without them are chosen.
         until: stop after this epoch and keep the checkpoint, from which the next call goes
@@ -62,13 +62,13 @@ def fit(
         MachineError: the devices asked for are not there.
         ModelError: the loss is no longer a number.
     """
-    records = records or Records()
+    outputs = outputs or RunOutputs()
     fabric = devices.fabric(
         accelerator=config.accelerator,
         number=config.devices,
         strategy=config.strategy,
         precision=config.precision,
-        tensorboard=records.tensorboard,
+        tensorboard=outputs.tensorboard,
     )
     callback = on_epoch if config.devices == 1 else None
     run = partial(
@@ -78,7 +78,7 @@ def fit(
         data=data,
         config=config,
         seed=seed,
-        checkpoint=records.checkpoint,
+        checkpoint=outputs.checkpoint,
         on_epoch=callback,
         pruner=pruner,
         until=until,
@@ -151,8 +151,10 @@ def _key(
     pruner: Pruner | None,
 ) -> str:
     """Return what tells a run from others, so that a checkpoint resumes its own run only."""
-    asked = [[type(term.objective).__name__, term.weight, term.start, term.ramp] for term in terms]
+    objectives = [
+        [type(term.objective).__name__, term.weight, term.start, term.ramp] for term in terms
+    ]
     shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
     own = [list(p.shape) for t in terms for p in t.objective.parameters() if p.requires_grad]
     pruned = [] if pruner is None else pruner.key
-    return fingerprint([asdict(config), seed, asked, shapes, own, len(data.series), pruned])
+    return fingerprint([asdict(config), seed, objectives, shapes, own, len(data.series), pruned])

@@ -28,7 +28,7 @@ from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ModelError
 from edgedistill.training import checkpoints
 from edgedistill.training.config import Epoch, FitConfig
-from edgedistill.training.multi_output_student import Questions
+from edgedistill.training.multi_output_student import MultiOutputStudent
 from edgedistill.training.pruning import Pruner
 
 VALIDATION_STEP = 2**31  # seeds what is drawn for validation: the same at every epoch
@@ -66,7 +66,7 @@ class Loop:
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
         )
-        self.model, self.optimizer = fabric.setup(Questions(model), optimizer)
+        self.model, self.optimizer = fabric.setup(MultiOutputStudent(model), optimizer)
         self.student: nn.Module = self.model.module.student
         self.layers = sorted({name for term in terms for name in term.objective.layers})
         self.sampler: DistributedSampler[Any] = DistributedSampler(
@@ -166,7 +166,7 @@ class Loop:
         self.fabric.backward(loss)
         self._share_gradients()
         if self.pruner is not None:
-            self.pruner.weigh(self.student)
+            self.pruner.accumulate_importance(self.student)
         if self.config.clip is not None and len(active) == len(self.terms):
             self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config.clip)
         self.optimizer.step()

@@ -15,7 +15,7 @@ from edgedistill.distillation.objectives import Windows
 View = tuple[Tensor, Features]  # logits and outputs of layers
 
 
-class Questions(nn.Module):
+class MultiOutputStudent(nn.Module):
     """Answers series and windows, and says what its layers gave; one forward, as DDP wants it."""
 
     def __init__(self, student: nn.Module) -> None:
@@ -26,7 +26,7 @@ class Questions(nn.Module):
     def forward(
         self,
         series: Tensor,
-        asked: Sequence[Windows | None],
+        windows: Sequence[Windows | None],
         layers: Sequence[str] = (),
         views: Sequence[Tensor | None] = (),
     ) -> tuple[Tensor, list[Tensor | None], Features, list[View | None]]:
@@ -34,7 +34,7 @@ class Questions(nn.Module):
 
         Args:
             series: (N, C, T).
-            asked: sets of windows.
+            windows: sets of windows.
             layers: names.
             views: sets of other versions of the series, (V, N, C, T).
 
@@ -43,18 +43,18 @@ class Questions(nn.Module):
             behind; outputs by name; for each set of views the logits (V, N, K) and outputs by
             name, (V, N, ...).
         """
-        logits, changes, found = self._clean(series, asked, layers)
+        logits, changes, found = self._clean(series, windows, layers)
         return logits, changes, found, [v if v is None else self._view(v, layers) for v in views]
 
     def _clean(
-        self, series: Tensor, asked: Sequence[Windows | None], layers: Sequence[str]
+        self, series: Tensor, windows: Sequence[Windows | None], layers: Sequence[str]
     ) -> tuple[Tensor, list[Tensor | None], Features]:
         with record_features(self.student, layers) as found:
-            if not any(asked):
-                return self.student(series).float(), [None] * len(asked), found
+            if not any(windows):
+                return self.student(series).float(), [None] * len(windows), found
             known = Asked(self.student, series, graph=self._graph[0])
         changes = [
-            None if windows is None else _changes(known, windows).float() for windows in asked
+            None if windows is None else _changes(known, windows).float() for windows in windows
         ]
         return known.logits.float(), changes, found
 
@@ -65,8 +65,8 @@ class Questions(nn.Module):
         return split(logits), {name: split(value) for name, value in found.items()}
 
 
-def _changes(known: Asked, windows: Windows) -> Tensor:
-    answers = [known.changes(part.starts, part.patches) for part in windows.widths]
+def _changes(model: Asked, windows: Windows) -> Tensor:
+    answers = [model.changes(part.starts, part.patches) for part in windows.widths]
     return torch.cat([answer.changes for answer in answers], dim=1)
 
 

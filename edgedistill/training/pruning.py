@@ -30,7 +30,7 @@ class Layer:
     """Units that stand side by side, and where they lie in the tensors of a network."""
 
     units: int
-    kept: int  # of them in the student
+    target_units: int  # of them in the student
     own: tuple[str, ...]  # tensors with `blocks` times a row for each unit
     read_by: tuple[str, ...]  # tensors with a column for each unit
     blocks: int = 1
@@ -72,10 +72,10 @@ class Pruner(nn.Module):
     @property
     def key(self) -> list[Any]:
         """Return what tells a run that is pruned like this from others."""
-        return [self.until, self._smoothing, [layer.kept for layer in self._layers]]
+        return [self.until, self._smoothing, [layer.target_units for layer in self._layers]]
 
     @torch.no_grad()
-    def weigh(self, network: nn.Module) -> None:
+    def accumulate_importance(self, network: nn.Module) -> None:
         """Take in the gradients of a step, before the optimizer does."""
         parameters = dict(network.named_parameters())
         share = self._smoothing
@@ -100,22 +100,22 @@ class Pruner(nn.Module):
             importance = self.get_buffer(f"importance{index}").masked_fill(~alive, -1.0)
             order = importance.argsort(descending=True, stable=True)
             alive = torch.zeros_like(alive)
-            alive[order[: remaining(layer, self.until, done)]] = True
+            alive[order[: remaining_units(layer, self.until, done)]] = True
             setattr(self, f"alive{index}", alive)
             for name in layer.own:
                 if name in parameters:
                     layer.rows(parameters[name])[:, ~alive] = 0.0
 
 
-def remaining(layer: Layer, until: float, done: float) -> int:
+def remaining_units(layer: Layer, until: float, done: float) -> int:
     """Return how many units of a layer are left after a share of all steps.
 
-    >>> layer = Layer(units=64, kept=8, own=(), read_by=())
-    >>> [remaining(layer, 0.8, done) for done in (0.0, 0.2, 0.4, 0.8, 1.0)]
+    >>> layer = Layer(units=64, target_units=8, own=(), read_by=())
+    >>> [remaining_units(layer, 0.8, done) for done in (0.0, 0.2, 0.4, 0.8, 1.0)]
     [64, 32, 15, 8, 8]
     """
     left = 1 - min(1.0, done / until)
-    return layer.kept + round((layer.units - layer.kept) * left**3)
+    return layer.target_units + round((layer.units - layer.target_units) * left**3)
 
 
 def sum_of_rows(layer: Layer, tensors: Sequence[Tensor]) -> Tensor:
@@ -125,7 +125,7 @@ def sum_of_rows(layer: Layer, tensors: Sequence[Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def sliced(network: nn.Module, student: nn.Module) -> nn.Module:
+def extract_student(network: nn.Module, student: nn.Module) -> nn.Module:
     """Return the student filled with the units that are left: it answers as the pruned network.
 
     Args:
@@ -139,12 +139,12 @@ def sliced(network: nn.Module, student: nn.Module) -> nn.Module:
     state = dict(whole)
     for layer in layers(network, student):
         size = sum_of_rows(layer, [whole[name] for name in layer.own if name in trained])
-        if (left := int(size.count_nonzero())) > layer.kept:
+        if (left := int(size.count_nonzero())) > layer.target_units:
             raise ModelError(
                 f"{left} of {layer.units} units are left in {layer.own[0]}, the student has "
-                f"{layer.kept}. Train until pruning has ended."
+                f"{layer.target_units}. Train until pruning has ended."
             )
-        kept = size.argsort(descending=True, stable=True)[: layer.kept].sort().values
+        kept = size.argsort(descending=True, stable=True)[: layer.target_units].sort().values
         for name in layer.own:
             blocks = state[name].unflatten(0, (layer.blocks, layer.units))
             state[name] = blocks[:, kept].flatten(0, 1)
@@ -198,12 +198,12 @@ def _lstm_widths(network: LSTM) -> list[int]:
     return [network.lstm.hidden_size] * network.lstm.num_layers
 
 
-def _fcn_layer(index: int, units: int, kept: int, last: bool) -> Layer:
+def _fcn_layer(index: int, units: int, target_units: int, last: bool) -> Layer:
     convolution, norm = (f"blocks.{2 * index}.{part}" for part in (0, 1))  # a ReLU between blocks
     statistics = (f"{norm}.running_mean", f"{norm}.running_var")
     return Layer(
         units=units,
-        kept=kept,
+        target_units=target_units,
         own=(
             *(f"{name}.{kind}" for name in (convolution, norm) for kind in ("weight", "bias")),
             *statistics,
@@ -212,11 +212,11 @@ def _fcn_layer(index: int, units: int, kept: int, last: bool) -> Layer:
     )
 
 
-def _lstm_layer(index: int, units: int, kept: int, last: bool) -> Layer:
+def _lstm_layer(index: int, units: int, target_units: int, last: bool) -> Layer:
     kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     return Layer(
         units=units,
-        kept=kept,
+        target_units=target_units,
         own=tuple(f"lstm.{kind}_l{index}" for kind in kinds),
         read_by=(
             f"lstm.weight_hh_l{index}",

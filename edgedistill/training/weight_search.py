@@ -14,14 +14,16 @@ from edgedistill.training.selection import Trial, rank
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class HalvingStage:
     """A place where candidates are compared."""
 
     epoch: int  # up to which they train
     candidates: int  # that get there
 
 
-def ladder(candidates: int, *, before: int, epochs: int, eta: int, first: float) -> list[Rung]:
+def halving_schedule(
+    candidates: int, *, before: int, epochs: int, eta: int, first: float
+) -> list[HalvingStage]:
     """Return the rungs, the last at the end of training.
 
     The last rung lies at the end, the one before it at 1/eta of the way there, and so on,
@@ -35,9 +37,9 @@ def ladder(candidates: int, *, before: int, epochs: int, eta: int, first: float)
         eta: of how many candidates one goes on; at least 2.
         first: least share of the epochs after `before` that every candidate trains.
 
-    >>> ladder(9, before=0, epochs=90, eta=3, first=0.1)
+    >>> halving_schedule(9, before=0, epochs=90, eta=3, first=0.1)
     [Rung(epoch=10, candidates=9), Rung(epoch=30, candidates=3), Rung(epoch=90, candidates=1)]
-    >>> ladder(5, before=30, epochs=90, eta=3, first=0.1)
+    >>> halving_schedule(5, before=30, epochs=90, eta=3, first=0.1)
     [Rung(epoch=50, candidates=5), Rung(epoch=90, candidates=2)]
     """
     ends = [epochs]
@@ -50,18 +52,18 @@ def ladder(candidates: int, *, before: int, epochs: int, eta: int, first: float)
         parts *= eta
     rungs = []
     for end in reversed(ends):
-        rungs.append(Rung(end, candidates))
+        rungs.append(HalvingStage(end, candidates))
         candidates = math.ceil(candidates / eta)
     return rungs
 
 
-def climb(
-    rungs: Sequence[Rung], train: Callable[[int, int], Trial], samples: int
+def run_successive_halving(
+    stages: Sequence[HalvingStage], train: Callable[[int, int], Trial], samples: int
 ) -> tuple[list[list[Trial]], int]:
     """Train candidates from rung to rung, at each only the best of the one before.
 
     Args:
-        rungs: of `ladder`.
+        stages: of `halving_schedule`.
         train: takes a candidate and a rung, both by number, and tells how it does there.
         samples: validation series behind each accuracy.
 
@@ -70,9 +72,9 @@ def climb(
         last rung. A candidate that was left behind is never chosen, however it would have
         ended.
     """
-    alive = list(range(rungs[0].candidates))
+    alive = list(range(stages[0].candidates))
     scores: list[list[Trial]] = [[] for _ in alive]
-    for number, rung in enumerate(rungs):
+    for number, rung in enumerate(stages):
         alive = sorted(alive[: rung.candidates])
         for candidate in alive:
             scores[candidate].append(train(candidate, number))

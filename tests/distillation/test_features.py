@@ -17,7 +17,7 @@ from edgedistill.distillation.features import (
 from edgedistill.distillation.objectives import Windows
 from edgedistill.errors import ConfigError
 from edgedistill.models import FAMILIES, ModelSpec, build
-from edgedistill.training.multi_output_student import Questions
+from edgedistill.training.multi_output_student import MultiOutputStudent
 
 LENGTH = 24
 
@@ -73,7 +73,9 @@ def test_a_student_tells_its_layers_beside_its_answers(family):
     _, last = default_layers(layer_channels(model, series))
     windows = Windows(torch.tensor([[0, 5]]), torch.zeros(3, 2, 2, 4))
 
-    logits, changes, found, _ = Questions(model)(series, [windows, None], [last, EMBEDDING])
+    logits, changes, found, _ = MultiOutputStudent(model)(
+        series, [windows, None], [last, EMBEDDING]
+    )
 
     with record_features(model, [last, EMBEDDING]) as expected:
         torch.testing.assert_close(logits, model(series))

@@ -26,7 +26,7 @@ from edgedistill.distillation.objectives import TSD, CrossEntropy, Objective, We
 from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ConfigError, MachineError, ModelError
 from edgedistill.models import ModelSpec, build
-from edgedistill.training.config import Epoch, FitConfig, Records
+from edgedistill.training.config import Epoch, FitConfig, RunOutputs
 from edgedistill.training.fit import fit
 
 CONFIG = FitConfig(epochs=6, batch_size=8, learning_rate=0.02, accelerator="cpu")
@@ -374,9 +374,9 @@ def killed_at(epoch: int) -> Callable[[Epoch], None]:
 @pytest.fixture
 def checkpoint(data, tmp_path) -> Path:
     """What a run that was stopped in its fourth epoch leaves behind."""
-    records = Records(checkpoint=tmp_path / "run.ckpt")
+    records = RunOutputs(checkpoint=tmp_path / "run.ckpt")
     with pytest.raises(Killed):
-        fit(network(), [entropy()], data, CONFIG, seed=0, records=records, on_epoch=killed_at(4))
+        fit(network(), [entropy()], data, CONFIG, seed=0, outputs=records, on_epoch=killed_at(4))
     assert records.checkpoint.exists()
     return records.checkpoint
 
@@ -391,7 +391,7 @@ def resume(data: TrainingData, path: Path, config: FitConfig) -> tuple[list[int]
         data,
         config,
         seed=0,
-        records=Records(checkpoint=path),
+        outputs=RunOutputs(checkpoint=path),
         on_epoch=lambda epoch: done.append(epoch.epoch),
     )
     return done, model
@@ -411,9 +411,9 @@ def in_parts(data: TrainingData, path: Path, config: FitConfig, *ends: int) -> n
     """Train with stops, each part from a fresh network and its checkpoint alone."""
     for end in ends:
         model = network()
-        records = Records(checkpoint=path)
+        records = RunOutputs(checkpoint=path)
         terms = [entropy(), worsening(start=0.3)]
-        fit(model, terms, data, config, seed=0, records=records, until=end)
+        fit(model, terms, data, config, seed=0, outputs=records, until=end)
     return model
 
 
@@ -444,7 +444,7 @@ def test_a_run_that_stops_gives_its_best_weights_so_far(data, tmp_path):
                 data,
                 config,
                 seed=0,
-                records=Records(checkpoint=path),
+                outputs=RunOutputs(checkpoint=path),
                 on_epoch=done.append,
                 until=until,
             )
@@ -465,9 +465,9 @@ def test_patience_that_has_run_out_is_remembered(data, tmp_path):
     histories = []
     for until in (len(expected) - 1, len(expected), len(expected) + 1, 40):
         model = network()
-        records = Records(checkpoint=tmp_path / "run.ckpt")
+        records = RunOutputs(checkpoint=tmp_path / "run.ckpt")
         histories.append(
-            fit(model, [entropy()], data, config, seed=0, records=records, until=until)
+            fit(model, [entropy()], data, config, seed=0, outputs=records, until=until)
         )
 
     assert histories[1:] == [expected] * 3
@@ -492,7 +492,9 @@ def test_a_checkpoint_of_another_configuration_is_not_used(data, checkpoint):
 def test_a_checkpoint_of_another_network_is_not_used(data, checkpoint):
     wider = build(ModelSpec(family="fcn", width=3), channels=1, classes=CLASSES, length=24)
 
-    history = fit(wider, [entropy()], data, CONFIG, seed=0, records=Records(checkpoint=checkpoint))
+    history = fit(
+        wider, [entropy()], data, CONFIG, seed=0, outputs=RunOutputs(checkpoint=checkpoint)
+    )
 
     assert len(history) == CONFIG.epochs
 
@@ -518,7 +520,7 @@ def killable(folder: Path) -> None:
         italy(),
         CONFIG,
         seed=0,
-        records=Records(checkpoint=folder / "run.ckpt"),
+        outputs=RunOutputs(checkpoint=folder / "run.ckpt"),
         on_epoch=lambda _: time.sleep(0.2),
     )
 
@@ -527,10 +529,10 @@ def goes_on(folder: Path) -> None:
     """Go on from where `killable` was killed, and hold it against a run that nobody killed."""
     data = italy()
     whole, resumed = network(), network()
-    records = Records(checkpoint=folder / "run.ckpt")
+    records = RunOutputs(checkpoint=folder / "run.ckpt")
 
     expected = fit(whole, saliency_terms(data), data, CONFIG, seed=0)
-    history = fit(resumed, saliency_terms(data), data, CONFIG, seed=0, records=records)
+    history = fit(resumed, saliency_terms(data), data, CONFIG, seed=0, outputs=records)
 
     assert history == expected
     assert same_weights(whole, resumed)
@@ -578,7 +580,9 @@ def _calling(function: str, folder: Path) -> str:
 def test_tensorboard_reads_the_curves(data, tmp_path):
     folder = tmp_path / "tensorboard" / "student"
 
-    history = fit(network(), [entropy()], data, CONFIG, seed=0, records=Records(tensorboard=folder))
+    history = fit(
+        network(), [entropy()], data, CONFIG, seed=0, outputs=RunOutputs(tensorboard=folder)
+    )
 
     events = EventAccumulator(str(folder))
     events.Reload()
@@ -616,7 +620,7 @@ def test_two_processes_train_one_network(data, tmp_path):
         data,
         replace(config, devices=2, batch_size=config.batch_size // 2),
         seed=0,
-        records=Records(tensorboard=folder),
+        outputs=RunOutputs(tensorboard=folder),
     )
 
     for pair in zip(history, expected, strict=True):

@@ -12,7 +12,7 @@ from edgedistill.distillation.training_data import TrainingData
 from edgedistill.models import ModelSpec, build
 from edgedistill.training.config import FitConfig
 from edgedistill.training.fit import fit
-from edgedistill.training.multi_output_student import Questions
+from edgedistill.training.multi_output_student import MultiOutputStudent
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_views_are_answered_beside_everything_else(student, with_windows):
     series, views = torch.randn(4, 2, 24), torch.randn(5, 4, 2, 24)
     windows = Windows(torch.tensor([[0, 5]]), torch.zeros(4, 2, 2, 4)) if with_windows else None
 
-    logits, changes, found, told = Questions(student)(
+    logits, changes, found, told = MultiOutputStudent(student)(
         series, [windows, None], ["blocks.1", EMBEDDING], [None, views]
     )
 

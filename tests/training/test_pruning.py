@@ -18,9 +18,9 @@ from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ConfigError, ModelError
 from edgedistill.models import ModelSpec, build
 from edgedistill.models.fcn import FCN
-from edgedistill.training.config import Epoch, FitConfig, Records
+from edgedistill.training.config import Epoch, FitConfig, RunOutputs
 from edgedistill.training.fit import fit
-from edgedistill.training.pruning import Layer, Pruner, layers, remaining, sliced
+from edgedistill.training.pruning import Layer, Pruner, extract_student, layers, remaining_units
 
 CONFIG = FitConfig(epochs=4, batch_size=16, learning_rate=0.02, accelerator="cpu")
 NETWORKS = [("fcn", 1), ("fcn", 2), ("fcn", 4), ("lstm", 1), ("lstm", 2)]
@@ -100,7 +100,7 @@ def test_importance_is_weight_times_gradient_summed_over_a_unit(data, family, de
     plan = pruner(model, network(family, depth, 2), smoothing=0.0)
     learn(model, data)
 
-    plan.weigh(model)
+    plan.accumulate_importance(model)
 
     for index, layer in enumerate(units(model)):
         found = plan.get_buffer(f"importance{index}")
@@ -120,14 +120,14 @@ def test_every_parameter_but_the_heads_bias_belongs_to_units():
 
 def test_the_schedule_is_cubic():
     """From all units to those of the student, which are reached at `until`."""
-    layer = Layer(units=100, kept=20, own=(), read_by=())
+    layer = Layer(units=100, target_units=20, own=(), read_by=())
     expected = [20 + 80 * (1 - tenth / 10) ** 3 for tenth in range(11)]
 
-    found = [remaining(layer, 0.5, tenth / 20) for tenth in range(11)]
+    found = [remaining_units(layer, 0.5, tenth / 20) for tenth in range(11)]
 
     np.testing.assert_allclose(found, expected, atol=0.5)
     assert found == sorted(found, reverse=True)
-    assert (found[0], found[-1], remaining(layer, 0.5, 0.9)) == (100, 20, 20)
+    assert (found[0], found[-1], remaining_units(layer, 0.5, 0.9)) == (100, 20, 20)
 
 
 @pytest.mark.parametrize(("family", "depth"), NETWORKS)
@@ -148,7 +148,7 @@ def test_the_least_important_units_go_first(data, family, depth):
             left += round((layer.units - left) * (1 - step / 3) ** 3)
             ordered = sorted(alive[index], key=lambda unit, i=index: -smoothed[i][unit])
             alive[index] = set(ordered[:left])
-        plan.weigh(model)
+        plan.accumulate_importance(model)
         plan.prune(model, step / 3)
 
         assert live(model) == [sorted(layer) for layer in alive]
@@ -173,7 +173,7 @@ def test_the_small_network_answers_as_the_pruned_one(data, family, depth):
     """In evaluation and in training mode, though the weights of the dead are still read."""
     wide, narrow = trained_narrow(family, depth, data)
 
-    small = sliced(wide, narrow)
+    small = extract_student(wide, narrow)
 
     for training in (False, True):
         wide.train(training)
@@ -192,7 +192,7 @@ def test_slicing_keeps_what_is_alive_even_where_fewer_are(data):
         for name in units(wide)[0].own[:4]:
             wide.get_parameter(name)[first] = 0.0
 
-    small = sliced(wide, narrow).eval()
+    small = extract_student(wide, narrow).eval()
 
     torch.testing.assert_close(small(data.series), wide(data.series), rtol=0, atol=1e-5)
 
@@ -201,7 +201,7 @@ def test_a_network_that_is_not_pruned_is_not_sliced():
     wide, narrow = network("fcn", 2, 8), network("fcn", 2, 3)
 
     with pytest.raises(ModelError, match=r"8 of 8 units are left in .*weight, the student has 3"):
-        sliced(wide, narrow)
+        extract_student(wide, narrow)
 
 
 class Killed(Exception):
@@ -234,9 +234,9 @@ def terms(data: TrainingData) -> list[WeightedObjective]:
 def test_a_stopped_run_ends_with_the_same_weights(data, tmp_path, family, depth, stopped):
     """Bit for bit: what was learned of the units is in the checkpoint."""
     config = replace(CONFIG, epochs=5)
-    records = Records(checkpoint=tmp_path / "run.ckpt")
+    records = RunOutputs(checkpoint=tmp_path / "run.ckpt")
 
-    def run(records: Records, on_epoch: Callable[[Epoch], None] | None = None) -> nn.Module:
+    def run(records: RunOutputs, on_epoch: Callable[[Epoch], None] | None = None) -> nn.Module:
         model = network(family, depth, 8)
         plan = pruner(model, network(family, depth, 3), until=0.6, smoothing=0.9)
         fit(
@@ -245,13 +245,13 @@ def test_a_stopped_run_ends_with_the_same_weights(data, tmp_path, family, depth,
             data,
             config,
             seed=0,
-            records=records,
+            outputs=records,
             on_epoch=on_epoch,
             pruner=plan,
         )
         return model
 
-    whole = run(Records())
+    whole = run(RunOutputs())
     with pytest.raises(Killed):
         run(records, killed_at(stopped))
     resumed = run(records)
@@ -270,8 +270,8 @@ def test_a_checkpoint_of_another_plan_is_not_used(data, tmp_path):
         narrow = network("fcn", 2, 3)
         plan = None if until is None else pruner(model, narrow, until=until)
         term = WeightedObjective(objective=CrossEntropy())
-        records = Records(checkpoint=path)
-        fit(model, [term], data, CONFIG, seed=0, records=records, on_epoch=on_epoch, pruner=plan)
+        records = RunOutputs(checkpoint=path)
+        fit(model, [term], data, CONFIG, seed=0, outputs=records, on_epoch=on_epoch, pruner=plan)
 
     with pytest.raises(Killed):
         run(0.5, killed_at(3))
@@ -314,12 +314,12 @@ def test_gradients_that_overflowed_say_nothing(data):
     model, narrow = network("fcn", 2, 8), network("fcn", 2, 3)
     plan, other = pruner(model, narrow), pruner(model, narrow)
     learn(model, data)
-    plan.weigh(model)
-    other.weigh(model)
+    plan.accumulate_importance(model)
+    other.accumulate_importance(model)
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, math.inf)
 
-    plan.weigh(model)
+    plan.accumulate_importance(model)
 
     for name in ("importance0", "importance1"):
         assert torch.equal(plan.get_buffer(name), other.get_buffer(name))

@@ -11,7 +11,7 @@ from edgedistill.distillation.training_data import TrainingData
 from edgedistill.optimize.execution import Floats
 from edgedistill.optimize.qat.model import Twin
 from edgedistill.optimize.quantization.calibration import Method, Observe, observe, ranges
-from edgedistill.training.config import Epoch, FitConfig, Records
+from edgedistill.training.config import Epoch, FitConfig, RunOutputs
 from edgedistill.training.fit import fit
 
 
@@ -26,7 +26,7 @@ def recover(
     method: Method = "minmax",
     keep: frozenset[str] = frozenset(),
     observe: Observe = observe,
-    records: Records | None = None,
+    outputs: RunOutputs | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> onnx.ModelProto:
     """Return a float model whose weights have learned to be rounded.
@@ -44,7 +44,7 @@ def recover(
         method: how ranges are read.
         keep: names of nodes that stay float.
         observe: collects what the model's values are on the series, or knows it.
-        records: where the checkpoint goes.
+        outputs: where the checkpoint goes.
         on_epoch: called after every epoch.
 
     Raises:
@@ -52,5 +52,5 @@ def recover(
             loss is no longer a number.
     """
     twin = Twin(model, ranges(observe(model, calibration), method), keep)
-    fit(twin, terms, data, config, seed=seed, records=records, on_epoch=on_epoch)
+    fit(twin, terms, data, config, seed=seed, outputs=outputs, on_epoch=on_epoch)
     return twin.to_onnx()

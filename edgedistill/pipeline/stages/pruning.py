@@ -10,10 +10,12 @@ from edgedistill.data import Prepared
 from edgedistill.errors import ConfigError
 from edgedistill.pipeline import networks
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.training.pruning import Pruner, sliced
+from edgedistill.training.pruning import Pruner, extract_student
 
 
-def beginning(recipe: Recipe, data: Prepared, teacher: Path) -> tuple[nn.Module, Pruner | None]:
+def initial_student(
+    recipe: Recipe, data: Prepared, teacher: Path
+) -> tuple[nn.Module, Pruner | None]:
     """Return the network that a student's training begins with, and what prunes it on the way.
 
     Args:
@@ -39,8 +41,10 @@ def beginning(recipe: Recipe, data: Prepared, teacher: Path) -> tuple[nn.Module,
     return wide, pruner
 
 
-def ending(model: nn.Module, recipe: Recipe, data: Prepared) -> nn.Module:
+def finalize_student(model: nn.Module, recipe: Recipe, data: Prepared) -> nn.Module:
     """Return what was trained as a plain network of the recipe's width, with the same answers."""
     if recipe.student.prune_from_teacher is None:
         return model
-    return sliced(model, networks.build_untrained(recipe.student, data, seed=recipe.seed)).eval()
+    return extract_student(
+        model, networks.build_untrained(recipe.student, data, seed=recipe.seed)
+    ).eval()

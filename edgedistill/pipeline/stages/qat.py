@@ -33,7 +33,7 @@ from edgedistill.recipe.schema import RecoverSection
 from edgedistill.saliency.occlusion import Explanation, explain
 from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers.outputs import TeacherOutputs
-from edgedistill.training.config import Records
+from edgedistill.training.config import RunOutputs
 
 RECOVERED_ONNX = "recovered.onnx"
 _USUAL = {"cross_entropy": 0.1, "kd": 0.9, "tsd_maps": 2.0}  # weights where the recipe has none
@@ -97,7 +97,7 @@ def recovered(
         seed=recipe.seed,
         method=found.plain.setting.method or "minmax",
         observe=observe,
-        records=Records(checkpoint=work / "recovery.ckpt"),
+        outputs=RunOutputs(checkpoint=work / "recovery.ckpt"),
         on_epoch=epochs(tell, "recover", section.epochs),
     )
     path = work / RECOVERED_ONNX

@@ -17,7 +17,7 @@ from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.progress import Progress, epochs, silent
 from edgedistill.pipeline.stages import weight_search as search
-from edgedistill.pipeline.stages.pruning import beginning, ending
+from edgedistill.pipeline.stages.pruning import finalize_student, initial_student
 from edgedistill.pipeline.stages.teacher import (
     TEACHER_OUTPUTS,
     open_teacher_outputs,
@@ -27,10 +27,10 @@ from edgedistill.pipeline.stages.teacher import (
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.teachers import TorchClassifier
 from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
-from edgedistill.training.config import Records
+from edgedistill.training.config import RunOutputs
 from edgedistill.training.fit import fit
 from edgedistill.training.selection import Trial
-from edgedistill.training.weight_search import Rung, climb
+from edgedistill.training.weight_search import HalvingStage, run_successive_halving
 
 TRIALS = "trials.json"
 
@@ -51,13 +51,13 @@ def make_student(
     """
     teacher_outputs, _ = open_teacher_outputs(teacher)
     weights = search.candidates(recipe)
-    rungs = search.rungs(recipe, len(weights))
+    rungs = search.halving_stages(recipe, len(weights))
     key = student_key(recipe, data, teacher)
 
     def train(candidate: int, number: int) -> Trial:
         folder = work / f"student-{candidate}"
         own = fingerprint([key, weights[candidate]])
-        judged = search.recall(folder, own)
+        judged = search.load_candidate(folder, own)
         if number == len(judged):
             epoch, what = rungs[number].epoch, _progress(candidate, number, rungs)
             judged.append(
@@ -73,13 +73,13 @@ def make_student(
                     tell,
                 )
             )
-            search.note(folder, own, judged)
+            search.save_candidate(folder, own, judged)
         return judged[number]
 
-    judged, chosen = climb(rungs, train, len(data.validation.y))
+    judged, chosen = run_successive_halving(rungs, train, len(data.validation.y))
     for name in (networks.WEIGHTS, networks.FACTS):
         shutil.copyfile(work / f"student-{chosen}" / name, out / name)
-    write_json(out / TRIALS, search.account(rungs, judged, chosen))
+    write_json(out / TRIALS, search.search_summary(rungs, judged, chosen))
 
 
 def student_key(recipe: Recipe, data: Prepared, teacher: Path) -> str:
@@ -96,11 +96,11 @@ def student_key(recipe: Recipe, data: Prepared, teacher: Path) -> str:
     return fingerprint([__version__, data.fingerprint, sections, answers])
 
 
-def _progress(candidate: int, number: int, rungs: list[Rung]) -> str:
+def _progress(candidate: int, number: int, stages: list[HalvingStage]) -> str:
     """Return what a person reads while a candidate trains."""
-    count = rungs[0].candidates
+    count = stages[0].candidates
     what = "distill" if count == 1 else f"distill {candidate + 1} of {count}"
-    return what if len(rungs) == 1 else f"{what}, rung {number + 1} of {len(rungs)}"
+    return what if len(stages) == 1 else f"{what}, rung {number + 1} of {len(stages)}"
 
 
 def _distill(
@@ -117,7 +117,7 @@ def _distill(
     """Train one student up to an epoch, into `folder`, and return how it does on validation."""
     sections = recipe.student.objectives
     config = recipe.student.training
-    model, pruner = beginning(recipe, data, teacher)
+    model, pruner = initial_student(recipe, data, teacher)
     home = folder.parent.parent  # beside the work of students, for all of them
     context = ObjectiveContext(recipe, data, teacher, teacher_outputs, model, home, tell)
     terms = [
@@ -135,7 +135,7 @@ def _distill(
         training_data(data),
         config,
         seed=recipe.seed,
-        records=Records(
+        outputs=RunOutputs(
             checkpoint=folder / "student.ckpt",
             tensorboard=folder.parent / "tensorboard" / folder.name,
         ),
@@ -143,7 +143,7 @@ def _distill(
         pruner=pruner,
         until=until,
     )
-    model = ending(model, recipe, data)
+    model = finalize_student(model, recipe, data)
     networks.save(model, recipe.student, data, history, folder)
     names = [section.name for section in sections]
     student = TorchClassifier(model, classes=len(data.class_names), name="student")

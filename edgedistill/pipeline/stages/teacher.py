@@ -29,7 +29,7 @@ from edgedistill.teachers.outputs import (
     compute_teacher_outputs,
     explain_teacher_class,
 )
-from edgedistill.training.config import Records
+from edgedistill.training.config import RunOutputs
 from edgedistill.training.fit import fit
 
 TEACHER_OUTPUTS, FACTS = "knowledge.npz", "teacher.json"
@@ -135,7 +135,9 @@ def _train(
         training_data(data),
         config,
         seed=seed,
-        records=Records(checkpoint=work / f"{name}.ckpt", tensorboard=work / "tensorboard" / name),
+        outputs=RunOutputs(
+            checkpoint=work / f"{name}.ckpt", tensorboard=work / "tensorboard" / name
+        ),
         on_epoch=epochs(tell, f"train {name}", config.epochs),
     )
     networks.save(model, recipe.teacher, data, history, out)

@@ -15,7 +15,7 @@ from edgedistill.recipe.objectives import Range, Weight
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.training.sampling import draw
 from edgedistill.training.selection import Trial
-from edgedistill.training.weight_search import Rung, ladder
+from edgedistill.training.weight_search import HalvingStage, halving_schedule
 
 NOTES = "candidate.json"
 
@@ -32,18 +32,18 @@ def candidates(recipe: Recipe) -> list[tuple[float, ...]]:
     points = draw(bounds, section.search.points, seed=recipe.seed) if bounds else [[]]
     found: list[tuple[float, ...]] = []
     for point in points:
-        drawn = iter(point)
-        found += itertools.product(*[_options(weight, drawn) for weight in weights])
+        samples = iter(point)
+        found += itertools.product(*[_options(weight, samples) for weight in weights])
     return found
 
 
-def rungs(recipe: Recipe, number: int) -> list[Rung]:
+def halving_stages(recipe: Recipe, number: int) -> list[HalvingStage]:
     """Return the rungs that so many candidates climb; only the end where all train in full."""
     section = recipe.student
     epochs = section.training.epochs
     if section.search.method == "full":
-        return [Rung(epochs, number)]
-    return ladder(
+        return [HalvingStage(epochs, number)]
+    return halving_schedule(
         number,
         before=_before(recipe),
         epochs=epochs,
@@ -52,7 +52,7 @@ def rungs(recipe: Recipe, number: int) -> list[Rung]:
     )
 
 
-def recall(folder: Path, key: str) -> list[Trial]:
+def load_candidate(folder: Path, key: str) -> list[Trial]:
     """Return how a candidate did at the rungs that it was judged at before a kill.
 
     A folder of another search is emptied: its checkpoint may lie behind the rung to come.
@@ -65,44 +65,46 @@ def recall(folder: Path, key: str) -> list[Trial]:
         return [Trial(**trial) for trial in found["judged"]]
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    note(folder, key, [])
+    save_candidate(folder, key, [])
     return []
 
 
-def note(folder: Path, key: str, judged: Sequence[Trial]) -> None:
+def save_candidate(folder: Path, key: str, trials: Sequence[Trial]) -> None:
     """Write down how a candidate did, whole or not at all."""
-    write_json(folder / NOTES, {"key": key, "judged": [asdict(trial) for trial in judged]})
+    write_json(folder / NOTES, {"key": key, "judged": [asdict(trial) for trial in trials]})
 
 
-def account(climbed: Sequence[Rung], judged: Sequence[Sequence[Trial]], chosen: int) -> Any:
+def search_summary(
+    stages: Sequence[HalvingStage], trials: Sequence[Sequence[Trial]], chosen: int
+) -> Any:
     """Return what is kept of a search: every candidate, the chosen one, and the cost.
 
     Args:
-        climbed: the rungs.
-        judged: how each candidate did at every rung that it reached.
+        stages: the rungs.
+        trials: how each candidate did at every rung that it reached.
         chosen: which candidate was taken.
     """
     return {
         "trials": [
             {
                 **asdict(trials[-1]),
-                "ended": _ended(trials, climbed),
+                "ended": _ended(trials, stages),
                 "rungs": [_without_weights(trial) for trial in trials],
             }
-            for trials in judged
+            for trials in trials
         ],
         "chosen": chosen,
-        "rungs": [asdict(rung) for rung in climbed],
+        "rungs": [asdict(rung) for rung in stages],
         "epochs": {
-            "trained": sum(trials[-1].epochs for trials in judged),
-            "of_all_in_full": len(judged) * climbed[-1].epoch,
+            "trained": sum(trials[-1].epochs for trials in trials),
+            "of_all_in_full": len(trials) * stages[-1].epoch,
         },
     }
 
 
-def _options(weight: Weight, drawn: Iterator[float]) -> tuple[float, ...]:
+def _options(weight: Weight, samples: Iterator[float]) -> tuple[float, ...]:
     if isinstance(weight, Range):
-        return (next(drawn),)
+        return (next(samples),)
     return weight if isinstance(weight, tuple) else (weight,)
 
 
@@ -115,10 +117,10 @@ def _before(recipe: Recipe) -> int:
     return next((done for done in range(epochs) if done / epochs >= joined), epochs - 1)
 
 
-def _ended(trials: Sequence[Trial], climbed: Sequence[Rung]) -> str:
-    if len(trials) < len(climbed):
-        return f"left behind at rung {len(trials)} of {len(climbed)}"
-    if trials[-1].epochs < climbed[-1].epoch:
+def _ended(trials: Sequence[Trial], stages: Sequence[HalvingStage]) -> str:
+    if len(trials) < len(stages):
+        return f"left behind at rung {len(trials)} of {len(stages)}"
+    if trials[-1].epochs < stages[-1].epoch:
         return "no improvement within patience"
     return "trained to the end"
 

@@ -20,7 +20,7 @@ from edgedistill.distillation.objectives import (
     ViewOutputs,
     Windows,
 )
-from edgedistill.training.multi_output_student import Questions
+from edgedistill.training.multi_output_student import MultiOutputStudent
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def told() -> Callable[[nn.Module, Objective, Batch], StudentOutputs]:
 
     def asked(network: nn.Module, objective: Objective, batch: Batch) -> StudentOutputs:
         views = objective.views(batch)
-        logits, _, features, (other,) = Questions(network)(
+        logits, _, features, (other,) = MultiOutputStudent(network)(
             batch.series, [None], objective.layers, [views]
         )
         seen = None if views is None else ViewOutputs(views, *other)

@@ -11,7 +11,7 @@ from edgedistill.distillation.objectives import TSD, MultiWidthObjective, Studen
 from edgedistill.distillation.objectives.multi_width import split_windows
 from edgedistill.teachers import TorchClassifier
 from edgedistill.teachers.window_cache import WindowCacheSpec, open_window_cache, write_window_cache
-from edgedistill.training.multi_output_student import Questions
+from edgedistill.training.multi_output_student import MultiOutputStudent
 
 WIDTHS, NUMBERS = (5, 12, 2), (4, 3, 3)
 ROWS = (0, 4, 9, 13, 2)
@@ -38,7 +38,7 @@ def parts(request, world, tmp_path) -> list[TSD]:
 def _said(network, objective, batch):
     """What a network says of the windows, by the loop's own way."""
     windows = objective.windows(batch)
-    logits, (changes,), _, _ = Questions(network)(batch.series, [windows])
+    logits, (changes,), _, _ = MultiOutputStudent(network)(batch.series, [windows])
     return StudentOutputs(logits, windows, changes)
 
 

@@ -23,7 +23,7 @@ from edgedistill.pipeline.stages.teacher import open_teacher_outputs, training_d
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.objectives import AttentionTerm, DIHTerm, SSKDTerm
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.training.config import Records
+from edgedistill.training.config import RunOutputs
 from edgedistill.training.fit import fit
 
 NAMES = ("fitnets", "at", "vid", "dt2w", "memkd", "sskd", "dih")
@@ -144,10 +144,10 @@ def test_a_resumed_run_ends_the_same(recipe, data, stages, tmp_path, name):
     def run(folder: str, **options) -> tuple[nn.Module, Objective]:
         lesson = lesson_of(recipe, data, stages, tmp_path)
         term = made(name, lesson)
-        records = Records(checkpoint=tmp_path / folder)
+        records = RunOutputs(checkpoint=tmp_path / folder)
         terms = [WeightedObjective(objective=term)]
         fit(
-            lesson.student, terms, training_data(data), settings, seed=0, records=records, **options
+            lesson.student, terms, training_data(data), settings, seed=0, outputs=records, **options
         )
         return lesson.student, term
 

@@ -22,7 +22,7 @@ from edgedistill.pipeline.stages.teacher import open_teacher_outputs, training_d
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.objectives import CRDTerm, ObjectiveTerm, RKDTerm, SPTerm
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.training.config import Records
+from edgedistill.training.config import RunOutputs
 from edgedistill.training.fit import fit
 
 USUAL = {"rkd": 1, "sp": 3000, "crd": 0.8}
@@ -109,9 +109,9 @@ def test_a_resumed_run_ends_the_same(recipe, data, stages, tmp_path):
         made = objective(CRDTerm(name="crd", negatives=8), lesson)
         terms = [WeightedObjective(objective=made, start=0.25)]
         terms.append(WeightedObjective(objective=objective(RKDTerm(name="rkd"), lesson)))
-        records = Records(checkpoint=tmp_path / name)
+        records = RunOutputs(checkpoint=tmp_path / name)
         table = training_data(data)
-        fit(lesson.student, terms, table, settings, seed=0, records=records, **options)
+        fit(lesson.student, terms, table, settings, seed=0, outputs=records, **options)
         return lesson.student, made
 
     def stop(epoch) -> None:

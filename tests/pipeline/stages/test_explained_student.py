@@ -38,7 +38,7 @@ from edgedistill.pipeline.stages.teacher import (
 )
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.training.config import Records
+from edgedistill.training.config import RunOutputs
 from edgedistill.training.fit import fit
 
 TSD = "{name: tsd, windows: 4, width: 6, bank: 4}"
@@ -150,9 +150,9 @@ def test_a_resumed_run_ends_the_same(recipe, data, stages, tmp_path):
         terms = [
             WeightedObjective(objective=objective(s, lesson)) for s in changed.student.objectives
         ]
-        records, known = Records(checkpoint=tmp_path / folder), training_data(data)
+        records, known = RunOutputs(checkpoint=tmp_path / folder), training_data(data)
         settings = changed.student.training
-        fit(lesson.student, terms, known, settings, seed=0, records=records, **options)
+        fit(lesson.student, terms, known, settings, seed=0, outputs=records, **options)
         return lesson.student
 
     def stop(epoch) -> None:

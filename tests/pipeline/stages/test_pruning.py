@@ -9,7 +9,7 @@ import torch
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.stages.pruning import beginning
+from edgedistill.pipeline.stages.pruning import initial_student
 from edgedistill.pipeline.stages.student import TRIALS, make_student
 from edgedistill.pipeline.stages.teacher import make_teacher
 from edgedistill.recipe import recipe as config
@@ -52,8 +52,8 @@ def test_training_begins_with_the_teacher(recipe, data, stages):
     pruned = config.parse(config.dump(recipe), ["student.prune_from_teacher={}"])
     teacher, _ = networks.open_network(stages / "teacher")
 
-    model, pruner = beginning(pruned, data, stages / "teacher")
-    plain, nothing = beginning(recipe, data, stages / "teacher")
+    model, pruner = initial_student(pruned, data, stages / "teacher")
+    plain, nothing = initial_student(recipe, data, stages / "teacher")
 
     for name, value in teacher.state_dict().items():
         assert torch.equal(model.state_dict()[name], value)
@@ -68,4 +68,4 @@ def test_a_folder_with_a_brought_teacher(recipe, data, tmp_path):
     pruned = config.parse(config.dump(recipe), ["student.prune_from_teacher={}"])
 
     with pytest.raises(ConfigError, match="starts from a teacher that was trained here, and"):
-        beginning(pruned, data, tmp_path)
+        initial_student(pruned, data, tmp_path)

@@ -19,7 +19,7 @@ from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.teachers.outputs import TeacherOutputs
 from edgedistill.training.selection import Trial, rank
-from edgedistill.training.weight_search import Rung
+from edgedistill.training.weight_search import HalvingStage
 
 LISTS = "[{name: cross_entropy, weight: [0.1, 1]}, {name: tsd_maps, weight: [1.0, 3.0]}]"
 HALVING = (
@@ -74,7 +74,7 @@ def test_lists_are_crossed_for_every_point_of_the_ranges(recipe):
 
 
 def test_by_default_every_candidate_trains_in_full(recipe):
-    assert search.rungs(recipe, 30) == [Rung(recipe.student.training.epochs, 30)]
+    assert search.halving_stages(recipe, 30) == [HalvingStage(recipe.student.training.epochs, 30)]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_the_first_rung_lies_after_the_last_objective_has_joined(recipe, late, f
         "student.training.epochs=90",
     )
 
-    assert search.rungs(changed, 3)[0] == Rung(first, 3)
+    assert search.halving_stages(changed, 3)[0] == HalvingStage(first, 3)
 
 
 def test_the_first_rung_lies_after_pruning(recipe):
@@ -102,7 +102,7 @@ def test_the_first_rung_lies_after_pruning(recipe):
         "student.training.epochs=90",
     )
 
-    assert search.rungs(changed, 3) == [Rung(54, 3), Rung(90, 1)]
+    assert search.halving_stages(changed, 3) == [HalvingStage(54, 3), HalvingStage(90, 1)]
 
 
 def test_the_better_ones_go_on_from_rung_to_rung(halved, data):

@@ -27,7 +27,7 @@ from edgedistill.models import ModelSpec, SelfExplainingNetwork, build
 from edgedistill.saliency import occlusion
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import default_plan
-from edgedistill.training.multi_output_student import Questions
+from edgedistill.training.multi_output_student import MultiOutputStudent
 
 PLAN = default_plan(20)
 
@@ -48,7 +48,7 @@ def taught(world) -> Explanation:
 
 def asked(network: nn.Module, objective: XDistillation, batch: Batch) -> StudentOutputs:
     """Return what a network says when it is asked as the training loop asks."""
-    logits, _, features, _ = Questions(network)(batch.series, [None], objective.layers)
+    logits, _, features, _ = MultiOutputStudent(network)(batch.series, [None], objective.layers)
     return StudentOutputs(logits, features=features)
 
 
@@ -141,7 +141,9 @@ def test_the_loop_hears_the_map_of_the_series_and_not_of_copies(world, student):
     expected = student.explain(batch.series)[1]
 
     for copies in ([None], [windows]):
-        _, _, features, _ = Questions(student)(batch.series, copies, [EXPLANATION, EMBEDDING])
+        _, _, features, _ = MultiOutputStudent(student)(
+            batch.series, copies, [EXPLANATION, EMBEDDING]
+        )
 
         torch.testing.assert_close(features[EXPLANATION], expected)
         assert features[EMBEDDING].shape == (3, 4 + 8)

@@ -25,7 +25,7 @@ from edgedistill.evaluation import metrics
 from edgedistill.io.files import fingerprint, read_json, write_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.provenance import versions
-from edgedistill.pipeline.scoring import weigh
+from edgedistill.pipeline.scoring import evaluate_outputs
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.student import TRIALS, make_student
@@ -113,7 +113,7 @@ def _student(
 
 
 def _score(said: Any, data: Prepared, knowledge: TeacherOutputs) -> dict[str, float]:
-    estimates = weigh(said, data.test.y, knowledge.splits["test"]).estimates
+    estimates = evaluate_outputs(said, data.test.y, knowledge.splits["test"]).estimates
     return {name: estimates[name].value for name in SCORES if name in estimates}
 
 

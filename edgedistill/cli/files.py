@@ -119,7 +119,7 @@ def _print_list(name: str, rows: list[dict[str, Any]]) -> None:
 
 
 def _words(name: str, value: Any) -> str:
-    from edgedistill.cli.output import shown
+    from edgedistill.cli.output import to_text
 
     if name in {"inputs", "outputs"}:
         return ", ".join(f"{v['name']} {v['dtype']} {_words('shape', v['shape'])}" for v in value)
@@ -127,4 +127,4 @@ def _words(name: str, value: Any) -> str:
         return f"({', '.join('?' if size is None else str(size) for size in value)})"
     if name == "provenance":  # the recipe fills a page; --json has it
         value = {key: value[key] for key in value if key != "recipe"}
-    return "" if value is None else shown(value)
+    return "" if value is None else to_text(value)

@@ -73,17 +73,17 @@ def print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
     _print(title, table)
 
 
-def shown(value: Any) -> str:
+def to_text(value: Any) -> str:
     """Return a value in words for a table; what is None or empty is left out of mappings.
 
-    >>> shown({"spec": {"width": 4, "depth": None}, "accuracy": 0.98765}), shown([1, 2])
+    >>> to_text({"spec": {"width": 4, "depth": None}, "accuracy": 0.98765}), to_text([1, 2])
     ('spec width 4, accuracy 0.9877', '1, 2')
     """
     if isinstance(value, dict):
-        said = {key: shown(item) for key, item in value.items() if item is not None}
+        said = {key: to_text(item) for key, item in value.items() if item is not None}
         return ", ".join(f"{key} {text}" for key, text in said.items() if text)
     if isinstance(value, list):
-        return ", ".join(shown(item) for item in value)
+        return ", ".join(to_text(item) for item in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -103,24 +103,24 @@ def print_rows(
     _print(title, table)
 
 
-def print_search(account: dict[str, Any]) -> None:
+def print_search(report: dict[str, Any]) -> None:
     """Print what a search found: sensitive nodes, the front, the outcome."""
     print_rows(
         "What each node gives back in float32",
         ("node", "agreement", "KL", "Pearson"),
         [
             (each["node"], *(_change(each[n]) for n in ("agreement", "kl", "saliency_pearson")))
-            for each in account["sensitivity"]
+            for each in report["sensitivity"]
         ],
     )
     print_rows(
         "Front of size, latency and saliency agreement",
         ("float32 nodes", "ranges", "bytes", "median ms", "agreement", "Pearson", "contract"),
-        [_front_row(each) for each in account["front"]],
+        [_front_row(each) for each in report["front"]],
     )
-    done = "" if account["complete"] else ", cut short by its budget"
-    kept = "keeps" if account["kept"] else "breaks"
-    click.echo(f"search{done}: {_nodes(account['chosen'])} in float32 {kept} the contract")
+    done = "" if report["complete"] else ", cut short by its budget"
+    kept = "keeps" if report["kept"] else "breaks"
+    click.echo(f"search{done}: {_nodes(report['chosen'])} in float32 {kept} the contract")
 
 
 def _front_row(candidate: dict[str, Any]) -> list[str]:

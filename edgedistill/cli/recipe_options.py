@@ -95,7 +95,7 @@ def read_recipe(
     from edgedistill.errors import UsageError
     from edgedistill.recipe import recipe as config
 
-    above = config.sensible(data, test, teacher=teacher, target=target, trust=trust)
+    above = config.default_settings(data, test, teacher=teacher, target=target, trust=trust)
     if recipe is not None:
         return config.load(recipe, settings, above=above)
     if data is None:

@@ -194,6 +194,6 @@ def _run(out: Path, as_json: bool, work: Any) -> None:
 
 
 def _print(out: Path, facts: dict[str, Any]) -> None:
-    from edgedistill.cli.output import print_facts, shown
+    from edgedistill.cli.output import print_facts, to_text
 
-    print_facts(str(out), [(name, shown(value)) for name, value in facts.items()])
+    print_facts(str(out), [(name, to_text(value)) for name, value in facts.items()])

@@ -30,7 +30,7 @@ from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.student import make_student, student_key
 from edgedistill.pipeline.stages.student_branches import branch_key
 from edgedistill.pipeline.stages.teacher import TEACHER_OUTPUTS, make_teacher, open_teacher_outputs
-from edgedistill.recipe.objectives import OpposingTerm, TSDMapsTerm
+from edgedistill.recipe.objectives import CutMixWindowConfig, TSDMapsTerm
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.teachers.outputs import TeacherOutputs
 
@@ -171,7 +171,9 @@ def _fill_banks(lessons: Lessons, data: Prepared) -> None:
     teacher_outputs, _ = open_teacher_outputs(lessons.folder / _TEACHER)
     for recipe in lessons.methods:
         for term in recipe.student.objectives:
-            if isinstance(term, TSDMapsTerm) or (isinstance(term, OpposingTerm) and term.bank):
+            if isinstance(term, TSDMapsTerm) or (
+                isinstance(term, CutMixWindowConfig) and term.bank
+            ):
                 with suppress(EdgeDistillError):  # the run itself says what is wrong
                     objective(term, _lesson(lessons, recipe, data, teacher_outputs))
 

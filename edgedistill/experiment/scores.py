@@ -17,7 +17,7 @@ from edgedistill.data import Prepared
 from edgedistill.evaluation import metrics
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.scoring import weigh
+from edgedistill.pipeline.scoring import evaluate_outputs
 from edgedistill.pipeline.stages.student import TRIALS
 from edgedistill.pipeline.stages.teacher import perturbation_plan
 from edgedistill.recipe.recipe import Recipe
@@ -47,7 +47,7 @@ def student_scores(
     plan = perturbation_plan(recipe, data.train.x.shape[2])
     teacher = teacher_outputs.splits["test"]
     said = explain_teacher_class(student, data.test.x, plan, teacher)
-    estimates = weigh(said, data.test.y, teacher).estimates
+    estimates = evaluate_outputs(said, data.test.y, teacher).estimates
     found: Scores = {name: estimates[name].value for name in _MEASURES}
     if teacher_outputs.maps:
         again = explain_teacher_class(
@@ -93,7 +93,7 @@ def reference_scores(
         ceiling: Pearson of a second teacher's maps, one a test series.
     """
     teacher = teacher_outputs.splits["test"]
-    own = weigh(teacher, data.test.y, teacher).estimates
+    own = evaluate_outputs(teacher, data.test.y, teacher).estimates
     floor = None
     if recipe.references.floor and teacher_outputs.maps:
         # Another seed, or a student with the teacher's network would be the teacher's beginning.

@@ -20,7 +20,7 @@ from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.artifacts import RECIPE, check_plan_length, network_of, recorded_plan
 from edgedistill.pipeline.stages.data import prepare_data, read_source
-from edgedistill.pipeline.stages.evaluate import start_here
+from edgedistill.pipeline.stages.evaluate import start_on_host
 from edgedistill.pipeline.stages.student import TRIALS
 from edgedistill.pipeline.stages.teacher import FACTS as TEACHER_FACTS
 from edgedistill.pipeline.stages.teacher import open_teacher, perturbation_plan
@@ -180,7 +180,7 @@ def _bundle_input(
 ) -> ExplanationInput:
     plan, names, model = windows.apply(bundle.plan), bundle.class_names, bundle.model()
     chosen = _golden(bundle, index) if recipe is None else _raw_series(recipe, bundle, index)
-    student = ExplainedModel(role="student", name=model.name, logits=start_here(model).logits)
+    student = ExplainedModel(role="student", name=model.name, logits=start_on_host(model).logits)
     voices: tuple[ExplainedModel | RecordedExplanation, ...] = (student,)
     notes: tuple[str, ...] = ()
     if teacher is not None:

@@ -23,7 +23,7 @@ from edgedistill.attribution.incremental.float32 import window_scores
 from edgedistill.attribution.incremental.onnx_graph import FollowedChanges, PerturbedCopies
 from edgedistill.attribution.incremental.steps import NotUnderstood
 from edgedistill.errors import ShapeError, VerificationError
-from edgedistill.export.export import INPUT, OPSET, OUTPUT, torch_logits, traced
+from edgedistill.export.export import INPUT, OPSET, OUTPUT, torch_logits, trace
 from edgedistill.io import files
 from edgedistill.optimize.execution import TOLERANCE, check_series, errors, hold, logits
 from edgedistill.optimize.passes.graph import fold, load
@@ -122,7 +122,7 @@ def export_explainer(
     torch_logits(module, sample[:1])  # refuses what it cannot take or answer
     network, reason, saving = _network(module, sample[:1], plan)
     form: Form = "general" if reason else "incremental"
-    proto = fold(_named(traced(Explainer(network, plan).eval(), sample), plan))
+    proto = fold(_named(trace(Explainer(network, plan).eval(), sample), plan))
     onnx.helper.set_model_props(proto, {METADATA: _metadata(plan, form)})
     with files.whole_file(path) as partial:
         partial.write_bytes(proto.SerializeToString())

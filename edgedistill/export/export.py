@@ -68,7 +68,7 @@ def export(
     check_series(sample, "check of the export")
     module = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     expected = torch_logits(module, sample)
-    proto = strip(traced(module, sample))
+    proto = strip(trace(module, sample))
     with files.whole_file(path) as partial:
         partial.write_bytes(proto.SerializeToString())
         load(partial)
@@ -111,7 +111,7 @@ def torch_logits(module: nn.Module, sample: Floats) -> Floats:
     return result
 
 
-def traced(module: nn.Module, sample: Floats) -> onnx.ModelProto:
+def trace(module: nn.Module, sample: Floats) -> onnx.ModelProto:
     """Return a module as a graph that takes any number of series.
 
     Raises:

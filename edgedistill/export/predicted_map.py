@@ -17,7 +17,7 @@ import onnxruntime
 import torch
 
 from edgedistill.errors import ModelError, VerificationError
-from edgedistill.export.export import INPUT, OPSET, OUTPUT, torch_logits, traced
+from edgedistill.export.export import INPUT, OPSET, OUTPUT, torch_logits, trace
 from edgedistill.io import files
 from edgedistill.models import SelfExplainingNetwork, WithExplanation
 from edgedistill.optimize.execution import TOLERANCE, check_series, errors, hold, logits
@@ -61,7 +61,7 @@ def export_explanation(
     module = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     expected = torch_logits(module, sample), _maps(module, sample)
     whole = WithExplanation(module).eval()
-    proto = _named(strip(traced(whole, sample)), sample.shape[2])
+    proto = _named(strip(trace(whole, sample)), sample.shape[2])
     with files.whole_file(path) as partial:
         partial.write_bytes(proto.SerializeToString())
         load(partial)

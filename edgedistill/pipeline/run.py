@@ -22,7 +22,7 @@ from edgedistill.pipeline.progress import Progress, silent
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
 from edgedistill.pipeline.stages.bundle import BUNDLE, write_bundle
 from edgedistill.pipeline.stages.data import prepare_data
-from edgedistill.pipeline.stages.evaluate import measure_all
+from edgedistill.pipeline.stages.evaluate import evaluate_all
 from edgedistill.pipeline.stages.export import ONNX, export_student
 from edgedistill.pipeline.stages.mixed_precision import search_key
 from edgedistill.pipeline.stages.optimize import optimize
@@ -130,9 +130,9 @@ def judge(
         out: folder.
         tell: progress.
     """
-    outcome = measure_all(recipe, data, teacher, student, variants, tell)
+    outcome = evaluate_all(recipe, data, teacher, student, variants, tell)
     write_report(outcome, out)
-    if outcome.kept:
+    if outcome.is_kept:
         write_bundle(outcome, out / BUNDLE)
 
 

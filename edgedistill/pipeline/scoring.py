@@ -21,16 +21,16 @@ _AUC_RESAMPLES = 100  # each costs a sort a class; the others cost a mean
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Evaluation:
     """What a model said of a split, and what that is worth."""
 
-    said: Explanation
+    explanation: Explanation
     estimates: dict[str, Estimate]  # by the names that clauses use, and accuracy, AUCs, ECE
 
 
 def measure(
     predict: Predict, split: Split, teacher: Explanation, plan: PerturbationPlan
-) -> Measured:
+) -> Evaluation:
     """Measure a model on held-out series.
 
     Args:
@@ -39,17 +39,19 @@ def measure(
         teacher: its explanation of the same series under `plan`.
         plan: the shared plan.
     """
-    return weigh(explain_teacher_class(predict, split.x, plan, teacher), split.y, teacher)
+    return evaluate_outputs(
+        explain_teacher_class(predict, split.x, plan, teacher), split.y, teacher
+    )
 
 
-def weigh(said: Explanation, labels: Ints, teacher: Explanation) -> Measured:
+def evaluate_outputs(explanation: Explanation, labels: Ints, teacher: Explanation) -> Evaluation:
     """Return every measure of what a model said of series with these labels."""
-    probabilities = metrics.softmax(said.logits.astype(np.float64))
-    hits = metrics.correct(said.logits, labels)
+    probabilities = metrics.softmax(explanation.logits.astype(np.float64))
+    hits = metrics.correct(explanation.logits, labels)
     confidence = probabilities.max(axis=1)
     count = len(labels)
     estimates = {
-        **contract.compare(teacher, said, labels),
+        **contract.compare(teacher, explanation, labels),
         "accuracy": metrics.estimate_mean(hits),
         "ece": metrics.estimate(
             lambda rows: metrics.expected_calibration_error(confidence[rows], hits[rows]), count
@@ -57,18 +59,18 @@ def weigh(said: Explanation, labels: Ints, teacher: Explanation) -> Measured:
         "auc_prc": _macro(average_precision_score, labels, probabilities),
         "roc_auc": _macro(roc_auc_score, labels, probabilities),
     }
-    return Measured(said, estimates)
+    return Evaluation(explanation, estimates)
 
 
 def choose(
-    measured: Mapping[str, Mapping[str, Estimate]],
+    estimates: Mapping[str, Mapping[str, Estimate]],
     terms: Contract,
     prefer: Literal["size", "latency"],
 ) -> str | None:
     """Return the name of the smallest, or fastest, variant that keeps the contract.
 
     Args:
-        measured: estimates of each variant on the validation split, among them `size_bytes`
+        estimates: estimates of each variant on the validation split, among them `size_bytes`
             and, unless it cannot be timed here, `latency_p50_ms`.
         terms: the contract.
         prefer: what counts first; the other breaks ties. What was not timed comes behind what
@@ -80,15 +82,15 @@ def choose(
     first, second = (
         ("size_bytes", "latency_p50_ms") if prefer == "size" else ("latency_p50_ms", "size_bytes")
     )
-    keeping = [name for name, values in measured.items() if _keeps(terms, values)]
+    keeping = [name for name, values in estimates.items() if _keeps(terms, values)]
     return min(
         keeping,
-        key=lambda name: (_value(measured[name], first), _value(measured[name], second)),
+        key=lambda name: (_value(estimates[name], first), _value(estimates[name], second)),
         default=None,
     )
 
 
-def judged_here(terms: Contract, values: Mapping[str, Estimate]) -> Contract:
+def without_latency(terms: Contract, values: Mapping[str, Estimate]) -> Contract:
     """Return the contract without the clause on latency, for a variant that was not timed.
 
     Only the board can time what it alone can run, and judges this clause there.
@@ -97,7 +99,7 @@ def judged_here(terms: Contract, values: Mapping[str, Estimate]) -> Contract:
 
 
 def _keeps(terms: Contract, values: Mapping[str, Estimate]) -> bool:
-    return contract.verdict(contract.judge(judged_here(terms, values), values)) == "kept"
+    return contract.verdict(contract.judge(without_latency(terms, values), values)) == "kept"
 
 
 def _value(values: Mapping[str, Estimate], name: str) -> float:

@@ -81,7 +81,7 @@ class KDTerm(TermSection):
     temperature: float = Field(4.0, gt=0)
 
 
-class OpposingTerm(TermSection):
+class CutMixWindowConfig(TermSection):
     """An objective about windows that show a series of another class."""
 
     windows: int = Field(50, ge=1)
@@ -89,7 +89,7 @@ class OpposingTerm(TermSection):
     bank_mib: Positive = 256  # of disk that the kept windows and answers may take
 
 
-class TSDTerm(OpposingTerm):
+class TSDTerm(CutMixWindowConfig):
     """Temporal Saliency Distillation as published."""
 
     name: Literal["tsd"]
@@ -122,7 +122,7 @@ class TSDTerm(OpposingTerm):
             )
 
 
-class CutMixKDTerm(OpposingTerm):
+class CutMixKDTerm(CutMixWindowConfig):
     """KD on the copies that `tsd` asks about."""
 
     name: Literal["cutmix_kd"]

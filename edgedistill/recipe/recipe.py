@@ -32,7 +32,7 @@ from edgedistill.recipe.schema import (
     TeacherSection,
     Terms,
 )
-from edgedistill.recipe.validation_errors import lines, sentences
+from edgedistill.recipe.validation_errors import lines, validation_messages
 
 SOUND_FRAMES = 64  # of 10 ms: most spoken words
 
@@ -112,13 +112,13 @@ def parse(
             _check_pruning(recipe.teacher, recipe.student)
     except ValidationError as error:
         places = dict(lines(node)) if node is not None else {}
-        raise ConfigError("\n".join(sentences(error, places, origin, Recipe))) from error
+        raise ConfigError("\n".join(validation_messages(error, places, origin, Recipe))) from error
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from error
     return recipe
 
 
-def sensible(
+def default_settings(
     data: str | None,
     test: str | None = None,
     *,
@@ -180,7 +180,7 @@ def _check_pruning(teacher: TeacherSection, student: StudentSection) -> None:
     if wide[:2] != narrow[:2] or wide[2] <= narrow[2]:
         raise ConfigError(
             "student.prune_from_teacher needs the teacher's family and depth and a smaller width; "
-            f"the teacher is {_told(wide)}, the student {_told(narrow)}."
+            f"the teacher is {_describe_size(wide)}, the student {_describe_size(narrow)}."
         )
 
 
@@ -190,7 +190,7 @@ def _sizes(section: ModelSection) -> tuple[str, int, int]:
     return section.family, section.depth or usual.depth, section.width or usual.width
 
 
-def _told(sizes: tuple[str, int, int]) -> str:
+def _describe_size(sizes: tuple[str, int, int]) -> str:
     return "{} of depth {} and width {}".format(*sizes)
 
 

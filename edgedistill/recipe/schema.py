@@ -169,7 +169,7 @@ class RecoverSection(Section):
     always: bool = False  # also where plain INT8 keeps the contract
 
 
-def _switched(value: Any) -> Any:
+def _expand_switch(value: Any) -> Any:
     """Return what `recover: true` and `recover: false` stand for."""
     return {} if value is True else None if value is False else value
 
@@ -187,7 +187,7 @@ class OptimizeSection(Section):
     formats: tuple[Literal["onnx", "ort"], ...] = Field(("onnx",), min_length=1)
     tune: bool = False  # whether the bundle's models get session settings found here
     search: NodeSearchSection | None = None  # None: INT8 is made as it is, in all nodes
-    recover: Annotated[RecoverSection | None, BeforeValidator(_switched)] = None  # None: never
+    recover: Annotated[RecoverSection | None, BeforeValidator(_expand_switch)] = None  # None: never
 
     @model_validator(mode="after")
     def _recovery_is_searched(self) -> OptimizeSection:

@@ -28,7 +28,7 @@ def lines(node: yaml.Node, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
             yield from lines(value, (*path, str(index)))
 
 
-def sentences(
+def validation_messages(
     error: ValidationError,
     places: Mapping[tuple[str, ...], int],
     origin: str,

@@ -205,4 +205,4 @@ def test_an_error_stands_alone(invoke):
 )
 def test_shown(value, words):
     """Values in words."""
-    assert output.shown(value) == words
+    assert output.to_text(value) == words

@@ -8,7 +8,7 @@ import pytest
 
 from edgedistill.data import Prepared
 from edgedistill.pipeline.stages.data import prepare_data
-from edgedistill.pipeline.stages.evaluate import Outcome, measure_all
+from edgedistill.pipeline.stages.evaluate import Outcome, evaluate_all
 from edgedistill.pipeline.stages.export import ONNX, export_student, make_variants
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import make_teacher
@@ -64,4 +64,4 @@ def stages(recipe, data, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def outcome(recipe, data, stages) -> Outcome:
     """What was measured; its contract is kept."""
-    return measure_all(recipe, data, stages / "teacher", stages / "student", stages / "variants")
+    return evaluate_all(recipe, data, stages / "teacher", stages / "student", stages / "variants")

@@ -13,7 +13,13 @@ from edgedistill.errors import UsageError
 from edgedistill.evaluation import metrics
 from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.metrics import Estimate
-from edgedistill.pipeline.scoring import Measured, choose, judged_here, measure, weigh
+from edgedistill.pipeline.scoring import (
+    Evaluation,
+    choose,
+    evaluate_outputs,
+    measure,
+    without_latency,
+)
 from edgedistill.saliency import occlusion
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import default_plan
@@ -74,8 +80,8 @@ def test_the_clause_on_latency_waits_for_the_board():
     timed = VARIANTS["fp32"] | {"latency_p95_ms": exactly(0.2)}
     untimed = {name: VARIANTS["fp32"][name] for name in ("agreement", "size_bytes")}
 
-    assert judged_here(terms, timed) == terms
-    assert judged_here(terms, untimed) == AGREEING
+    assert without_latency(terms, timed) == terms
+    assert without_latency(terms, untimed) == AGREEING
     assert choose({"timed": timed}, terms, "size") is None
     assert choose({"untimed": untimed}, terms, "size") == "untimed"
 
@@ -109,7 +115,7 @@ def test_auc_is_that_of_scikit_learn(rng, classes):
     logits = rng.normal(size=(80, classes)) + 1.5 * np.eye(classes)[labels]
     scores, truth = metrics.softmax(logits), np.eye(classes, dtype=int)[labels]
 
-    found = weigh(said(logits), labels, said(logits)).estimates
+    found = evaluate_outputs(said(logits), labels, said(logits)).estimates
 
     expected = average_precision_score(truth, scores, average="macro")
     assert found["auc_prc"].value == pytest.approx(expected)
@@ -125,7 +131,7 @@ def test_auc_of_the_classes_that_are_there(rng):
     logits = rng.normal(size=(60, 3)) + np.eye(3)[labels]
     scores = metrics.softmax(logits)
 
-    found = weigh(said(logits), labels, said(logits)).estimates
+    found = evaluate_outputs(said(logits), labels, said(logits)).estimates
 
     expected = np.mean([roc_auc_score(labels == k, scores[:, k]) for k in (0, 1)])
     assert found["roc_auc"].value == pytest.approx(expected)
@@ -143,7 +149,7 @@ def lines(weight: float):
     return lambda x: np.stack([x[:, 0] @ slope, -x[:, 0] @ slope], axis=1)
 
 
-def measured(data: Prepared, model: float) -> Measured:
+def measured(data: Prepared, model: float) -> Evaluation:
     plan = default_plan(24)
     teacher = occlusion.explain(lines(1.0), data.validation.x, plan)
     return measure(lines(model), data.validation, teacher, plan)

@@ -145,28 +145,30 @@ def test_a_target_sets_what_suits_it():
 
 
 def test_sensible_settings_name_what_was_named():
-    found = config.sensible("train.npz", "test.npz", teacher="teacher.onnx", target=None)
+    found = config.default_settings("train.npz", "test.npz", teacher="teacher.onnx", target=None)
 
     assert found == {
         "data": {"train": "train.npz", "test": "test.npz"},
         "teacher": {"source": "teacher.onnx", "trust": False},
     }
-    assert config.sensible(None) == {}
-    assert config.sensible(None, target="board") == {"target": "board"}
+    assert config.default_settings(None) == {}
+    assert config.default_settings(None, target="board") == {"target": "board"}
 
 
 def test_sounds_become_log_mel_frames(tmp_path):
     for name in ("0_a.wav", "1_a.wav"):
         (tmp_path / name).touch()
 
-    recipe = config.parse("", above=config.sensible(str(tmp_path)))
+    recipe = config.parse("", above=config.default_settings(str(tmp_path)))
 
     assert recipe.data.train == str(tmp_path)
     assert (recipe.data.features, recipe.data.sizing) == ("log_mel", "pad")
 
 
 def test_nothing_asks_a_file_of_logits_for_reasons():
-    recipe = config.parse("", above=config.sensible("GunPoint", teacher="logits.npz", trust=True))
+    recipe = config.parse(
+        "", above=config.default_settings("GunPoint", teacher="logits.npz", trust=True)
+    )
 
     assert recipe.teacher.trust
     assert [term.name for term in recipe.student.objectives] == ["cross_entropy", "kd"]

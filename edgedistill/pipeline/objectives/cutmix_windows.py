@@ -19,7 +19,7 @@ from edgedistill.pipeline.stages.teacher import (
     perturbation_plan,
     training_data,
 )
-from edgedistill.recipe.objectives import CutMixKDTerm, OpposingTerm, TSDTerm
+from edgedistill.recipe.objectives import CutMixKDTerm, CutMixWindowConfig, TSDTerm
 from edgedistill.teachers.importance import Chances, start_probabilities
 from edgedistill.teachers.window_cache import (
     WindowCache,
@@ -77,7 +77,7 @@ def _cutmix_kd(term: CutMixKDTerm, context: ObjectiveContext) -> Objective:
 
 
 def _window_teacher(
-    term: OpposingTerm,
+    term: CutMixWindowConfig,
     context: ObjectiveContext,
     width: int,
     windows: int,
@@ -90,7 +90,7 @@ def _window_teacher(
 
 
 def _window_cache(
-    term: OpposingTerm,
+    term: CutMixWindowConfig,
     context: ObjectiveContext,
     width: int,
     windows: int,
@@ -115,7 +115,11 @@ def _window_cache(
 
 
 def _cache_spec(
-    term: OpposingTerm, data: Prepared, width: int, windows: int, start_weights: Chances | None
+    term: CutMixWindowConfig,
+    data: Prepared,
+    width: int,
+    windows: int,
+    start_weights: Chances | None,
 ) -> WindowCacheSpec:
     known = training_data(data)
     number = affordable_windows(

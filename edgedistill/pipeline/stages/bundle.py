@@ -19,8 +19,8 @@ from edgedistill.evaluation import contract, metrics
 from edgedistill.evaluation.contract import Verdict
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.pipeline.provenance import now, versions
-from edgedistill.pipeline.scoring import judged_here
-from edgedistill.pipeline.stages.evaluate import Outcome, start_here
+from edgedistill.pipeline.scoring import without_latency
+from edgedistill.pipeline.stages.evaluate import Outcome, start_on_host
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
 from edgedistill.saliency.occlusion import Explanation, explain
@@ -34,12 +34,12 @@ def write_bundle(outcome: Outcome, path: Path) -> None:
     Raises:
         ContractError: the contract was broken, or the bundle does not keep it when validated.
     """
-    if outcome.chosen is None or not outcome.kept:
+    if outcome.chosen is None or not outcome.is_kept:
         raise ContractError("Nothing is bundled, because the contract is broken. See the report.")
     if outcome.recipe.optimize.tune:
         outcome = replace(outcome, models=_tuned(outcome))
     count, reference = outcome.recipe.golden, _reference(outcome)
-    while not _keeps(outcome, path, count, reference):
+    while not _passes_on_board(outcome, path, count, reference):
         if count >= len(outcome.data.test.y):
             path.unlink()
             raise ContractError(
@@ -50,7 +50,7 @@ def write_bundle(outcome: Outcome, path: Path) -> None:
         count *= 2
 
 
-def _keeps(outcome: Outcome, path: Path, count: int, reference: Reference | None) -> bool:
+def _passes_on_board(outcome: Outcome, path: Path, count: int, reference: Reference | None) -> bool:
     """Write the bundle with `count` golden series, and say whether a board would find it kept.
 
     A few series cannot always stand for the whole test split: a share of 64 moves in
@@ -65,7 +65,7 @@ def _keeps(outcome: Outcome, path: Path, count: int, reference: Reference | None
         preprocessing=data.preprocessing,
         plan=outcome.plan,
         contract=recipe.contract,
-        chosen=outcome.judged,
+        chosen=outcome.judged_name,
         models=outcome.models,
         golden=_golden(outcome, count),
         provenance=Provenance(
@@ -82,17 +82,17 @@ def _keeps(outcome: Outcome, path: Path, count: int, reference: Reference | None
         return validate(written).verdict == "kept"
 
 
-def _emulated_verdict(written: Bundle) -> Verdict:
+def _emulated_verdict(bundle: Bundle) -> Verdict:
     """Return what a board would find of a model that only boards can run, its latency aside."""
-    model, golden = written.model(), written.golden()
-    runtime = start_here(model)
-    said = explain(runtime.logits, golden.series, written.plan, targets=golden.targets)
+    model, golden = bundle.model(), bundle.golden()
+    runtime = start_on_host(model)
+    said = explain(runtime.logits, golden.series, bundle.plan, targets=golden.targets)
     size = float(model.size_bytes)
     values = {
         **contract.compare(golden.teacher, said, golden.labels),
         "size_bytes": Estimate(size, size, size),
     }
-    return contract.verdict(contract.judge(judged_here(written.contract, values), values))
+    return contract.verdict(contract.judge(without_latency(bundle.contract, values), values))
 
 
 def _tuned(outcome: Outcome) -> tuple[Model, ...]:
@@ -117,27 +117,27 @@ def _reference(outcome: Outcome) -> Reference | None:
         return None
     count = min(len(x), MOST_SERIES)
     rows = np.sort(np.random.default_rng(outcome.recipe.seed).permutation(len(x))[:count])
-    model = next(model for model in outcome.models if model.name == outcome.judged)
-    said = explain(start_here(model).logits, x[rows], outcome.plan)
+    model = next(model for model in outcome.models if model.name == outcome.judged_name)
+    said = explain(start_on_host(model).logits, x[rows], outcome.plan)
     return Reference(features=features(x[rows]), logits=said.logits, signed=said.signed)
 
 
 def _golden(outcome: Outcome, count: int) -> Golden:
-    teacher, student = outcome.teacher_outputs.splits["test"], outcome.said
+    teacher, student = outcome.teacher_outputs.splits["test"], outcome.explanation
     rows = choose_golden(
         outcome.data.test.y,
         metrics.agrees(teacher.logits, student.logits),
         metrics.pearson(teacher.signed, student.signed),
         count,
     )
-    fp32 = outcome.student.measured.said
+    fp32 = outcome.student.evaluation.explanation
     return Golden(
         series=outcome.data.test.x[rows],
         labels=outcome.data.test.y[rows],
-        teacher=_take(teacher, rows),
-        student=_take(fp32, rows),
+        teacher=_select_rows(teacher, rows),
+        student=_select_rows(fp32, rows),
     )
 
 
-def _take(said: Explanation, rows: metrics.Ints) -> Explanation:
-    return Explanation(said.logits[rows], said.kl[rows], said.signed[rows])
+def _select_rows(explanation: Explanation, rows: metrics.Ints) -> Explanation:
+    return Explanation(explanation.logits[rows], explanation.kl[rows], explanation.signed[rows])

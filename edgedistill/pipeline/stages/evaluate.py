@@ -22,7 +22,13 @@ from edgedistill.optimize.emulation import Emulation
 from edgedistill.optimize.ort_format import SUFFIX as ORT_SUFFIX
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.progress import Progress, silent
-from edgedistill.pipeline.scoring import Measured, choose, judged_here, measure, weigh
+from edgedistill.pipeline.scoring import (
+    Evaluation,
+    choose,
+    evaluate_outputs,
+    measure,
+    without_latency,
+)
 from edgedistill.pipeline.stages.export import open_variants
 from edgedistill.pipeline.stages.teacher import (
     open_teacher,
@@ -43,7 +49,7 @@ FLOOR_SEED = 3000  # added to the seed of the untrained student
 class Measurement:
     """A model on the test split."""
 
-    measured: Measured
+    evaluation: Evaluation
     unseen: Estimate | None = None  # saliency Pearson under a plan nothing was tuned to
     latency: Latency | None = None
     size_bytes: int | None = None
@@ -63,21 +69,21 @@ class Outcome:
     models: tuple[Model, ...]
     variants: Mapping[str, Measurement]  # by the model's name
     chosen: str | None  # what kept the contract on the validation split
-    judged: str  # the chosen variant; without one, the variant that came nearest
+    judged_name: str  # the chosen variant; without one, the variant that came nearest
     clauses: tuple[Clause, ...]  # on the test split
     failures: Mapping[str, tuple[Clause, ...]]  # clauses that each variant broke on validation
     references: Mapping[str, Estimate]
     curves: Mapping[str, list[dict[str, Any]]]
 
     @property
-    def kept(self) -> bool:
+    def is_kept(self) -> bool:
         """Return whether a variant was chosen and keeps the contract on the test split."""
         return self.chosen is not None and verdict(self.clauses) == "kept"
 
     @property
-    def said(self) -> Explanation:
+    def explanation(self) -> Explanation:
         """Return what the judged variant says of the test split."""
-        return self.variants[self.judged].measured.said
+        return self.variants[self.judged_name].evaluation.explanation
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,7 @@ class _HostRuntime:
         return {"runtime": self.teacher.name}
 
 
-def measure_all(
+def evaluate_all(
     recipe: Recipe,
     data: Prepared,
     teacher: Path,
@@ -127,15 +133,15 @@ def measure_all(
     plan = perturbation_plan(recipe, data.train.x.shape[2])
     teacher_outputs, teacher_facts = open_teacher_outputs(teacher)
     models = tuple(open_variants(variants))
-    runtimes = {model.name: start_here(model) for model in models}
+    runtimes = {model.name: start_on_host(model) for model in models}
     steps = 2 * len(models) + 2
     validation = {}
     for index, model in enumerate(models):
         tell("measure", index, steps)
-        validation[model.name] = on_validation(
+        validation[model.name] = evaluate_on_validation(
             model, runtimes[model.name], recipe, data, teacher_outputs
         )
-    chosen = _chosen(recipe, models, validation)
+    chosen = _choose(recipe, models, validation)
     failures = {
         name: tuple(c for c in _clauses(recipe, values) if not c.passed)
         for name, values in validation.items()
@@ -144,7 +150,7 @@ def measure_all(
     tested = {}
     for index, model in enumerate(models):
         tell("measure", len(models) + index, steps)
-        tested[model.name] = _on_test(
+        tested[model.name] = _evaluate_on_test(
             model, runtimes[model.name], recipe, data, teacher_outputs, plan
         )
     tell("measure", steps - 2, steps)
@@ -160,7 +166,7 @@ def measure_all(
         models=models,
         variants=tested,
         chosen=chosen,
-        judged=judged,
+        judged_name=judged,
         clauses=_clauses(recipe, clause_values(tested[judged])),
         failures=failures,
         references=_references(recipe, data, teacher_outputs, plan, teacher_facts),
@@ -170,7 +176,7 @@ def measure_all(
     return outcome
 
 
-def start_here(model: Model) -> Runtime:
+def start_on_host(model: Model) -> Runtime:
     """Return what gives a model's answers on this machine: for TensorRT an emulation.
 
     The graph of an .ort file is fixed, and on x86 without VNNI not exact: the ONNX file that it was
@@ -183,15 +189,15 @@ def start_here(model: Model) -> Runtime:
     return start(model)
 
 
-def _chosen(
-    recipe: Recipe, models: Sequence[Model], measured: Mapping[str, Mapping[str, Estimate]]
+def _choose(
+    recipe: Recipe, models: Sequence[Model], estimates: Mapping[str, Mapping[str, Estimate]]
 ) -> str | None:
     """Return the best model of the first runtime of the recipe that has one under the contract.
 
     Runtimes are not compared, because a model for TensorRT cannot be timed here.
     """
     for runtime in recipe.optimize.runtimes:
-        own = {m.name: measured[m.name] for m in models if m.runtime == runtime}
+        own = {m.name: estimates[m.name] for m in models if m.runtime == runtime}
         name = choose(own, recipe.contract, recipe.optimize.prefer)
         if name is not None:
             return name
@@ -199,7 +205,7 @@ def _chosen(
 
 
 def _clauses(recipe: Recipe, values: Mapping[str, Estimate]) -> tuple[Clause, ...]:
-    return judge(judged_here(recipe.contract, values), values)
+    return judge(without_latency(recipe.contract, values), values)
 
 
 def _latency(model: Model, series: Floats, runs: int) -> Latency | None:
@@ -214,7 +220,7 @@ def _latency(model: Model, series: Floats, runs: int) -> Latency | None:
 
 def clause_values(ran: Measurement) -> dict[str, Estimate]:
     """Return what clauses can name: the estimates, size and latency."""
-    return dict(ran.measured.estimates) | _costs(ran.size_bytes, ran.latency)
+    return dict(ran.evaluation.estimates) | _costs(ran.size_bytes, ran.latency)
 
 
 def _costs(size_bytes: int | None, latency: Latency | None) -> dict[str, Estimate]:
@@ -228,7 +234,7 @@ def _costs(size_bytes: int | None, latency: Latency | None) -> dict[str, Estimat
     return found
 
 
-def on_validation(
+def evaluate_on_validation(
     model: Model, runtime: Runtime, recipe: Recipe, data: Prepared, teacher_outputs: TeacherOutputs
 ) -> dict[str, Estimate]:
     """Return what clauses can name, of a model on the validation split against the teacher."""
@@ -239,7 +245,7 @@ def on_validation(
     return contract.compare(teacher, said, data.validation.y) | _costs(model.size_bytes, latency)
 
 
-def _on_test(
+def _evaluate_on_test(
     model: Model,
     runtime: Runtime,
     recipe: Recipe,
@@ -248,7 +254,7 @@ def _on_test(
     plan: PerturbationPlan,
 ) -> Measurement:
     return Measurement(
-        measured=measure(runtime.logits, data.test, teacher_outputs.splits["test"], plan),
+        evaluation=measure(runtime.logits, data.test, teacher_outputs.splits["test"], plan),
         unseen=_unseen(runtime, data, teacher_outputs, plan),
         latency=_latency(model, data.test.x, recipe.optimize.runs),
         size_bytes=model.size_bytes,
@@ -280,7 +286,7 @@ def _teacher(
     else:
         file = Path(source) if Path(source).is_file() and teacher_outputs.maps else None
     ran = Measurement(
-        measured=weigh(said, data.test.y, said),
+        evaluation=evaluate_outputs(said, data.test.y, said),
         latency=(
             runtime.time(data.test.x, recipe.optimize.runs)
             if teacher_outputs.maps
@@ -302,7 +308,7 @@ def _student(
     module, facts = networks.open_network(folder)
     runtime = _HostRuntime(TorchClassifier(module, classes=len(data.class_names), name="torch"))
     ran = Measurement(
-        measured=measure(runtime.logits, data.test, teacher_outputs.splits["test"], plan),
+        evaluation=measure(runtime.logits, data.test, teacher_outputs.splits["test"], plan),
         unseen=_unseen(runtime, data, teacher_outputs, plan),
         latency=runtime.time(data.test.x, recipe.optimize.runs),
         size_bytes=(folder / networks.WEIGHTS).stat().st_size,

@@ -22,14 +22,14 @@ from edgedistill.optimize.mixed_precision.search import Measure, Search, rank, s
 from edgedistill.optimize.passes.graph import operators
 from edgedistill.optimize.quantization.calibration import Observe, observe
 from edgedistill.pipeline.progress import Progress, silent
-from edgedistill.pipeline.stages.evaluate import on_validation
+from edgedistill.pipeline.stages.evaluate import evaluate_on_validation
 from edgedistill.pipeline.stages.export import VARIANTS, calibration_series
-from edgedistill.pipeline.stages.qat import reason_against, recovered
+from edgedistill.pipeline.stages.qat import finetune_int8, recovery_blocker
 from edgedistill.pipeline.stages.teacher import TEACHER_OUTPUTS, open_teacher_outputs
 from edgedistill.recipe.recipe import Recipe
 
-MIXED = "ort-mixed"
-RECOVERED = "ort-recovered"
+MIXED_VARIANT = "ort-mixed"
+RECOVERED_VARIANT = "ort-recovered"
 SEARCH_JSON, SEARCH_PNG, RECOVERY_JSON = "search.json", "search.png", "recovery.json"
 
 
@@ -70,7 +70,7 @@ def search_variants(
     again = partial(
         search,
         calibration=series,
-        measure=measuring(recipe, data, teacher),
+        measure=candidate_evaluator(recipe, data, teacher),
         context=_context(recipe, data, teacher),
         prefer=recipe.optimize.prefer,
         budget_s=section.budget_s,
@@ -104,8 +104,8 @@ def _recover(
     teacher: Path,
     model: Path,
     calibration: Floats,
-    found: Search,
-    again: Callable[..., Search],
+    search: Search,
+    search_again: Callable[..., Search],
     out: Path,
     work: Path,
     tell: Progress,
@@ -115,40 +115,40 @@ def _recover(
     section = recipe.optimize.recover
     if section is None:
         return
-    reason = reason_against(section, found, model)
+    reason = recovery_blocker(section, search, model)
     if reason is not None:
         write_json(out / RECOVERY_JSON, {"taken": False, "reason": reason})
         return
     teacher_outputs, _ = open_teacher_outputs(teacher)
-    path = recovered(
+    path = finetune_int8(
         recipe,
         section,
         data,
         teacher_outputs,
         model,
         calibration,
-        found,
+        search,
         work,
         tell,
         observe=observe,
     )
-    new = again(path, terms=found.terms, folder=work / "recovered")
-    reason = _worse(new.plain, found.plain, found.terms)
+    new = search_again(path, terms=search.terms, folder=work / "recovered")
+    reason = _regressions(new.plain, search.plain, search.terms)
     write_json(
         out / RECOVERY_JSON,
         {
             "taken": reason is None,
             "reason": reason,
-            "before": _told(found.plain, found),
-            "after": _told(new.plain, new),
-            "search": account(new),
+            "before": _candidate_report(search.plain, search),
+            "after": _candidate_report(new.plain, new),
+            "search": search_report(new),
         },
     )
     if reason is None:
-        add_variant(RECOVERED, new, out)
+        add_variant(RECOVERED_VARIANT, new, out)
 
 
-def _worse(new: Candidate, old: Candidate, terms: Contract) -> str | None:
+def _regressions(new: Candidate, old: Candidate, terms: Contract) -> str | None:
     """Return in what a recovered INT8 model is worse than the one before, None if in nothing."""
     broken = [
         after.sentence()
@@ -176,71 +176,76 @@ def search_key(recipe: Recipe) -> list[Any]:
     return [*asked, *learned, values["contract"]]
 
 
-def measuring(recipe: Recipe, data: Prepared, teacher: Path) -> Measure:
+def candidate_evaluator(recipe: Recipe, data: Prepared, teacher: Path) -> Measure:
     """Return what measures a file on validation series against the teacher."""
     teacher_outputs, _ = open_teacher_outputs(teacher)
 
     def measure(path: Path) -> Mapping[str, Estimate]:
-        model = Model(name=MIXED, path=path, runtime="onnxruntime", precision="mixed", parameters=0)
-        return on_validation(model, start(model), recipe, data, teacher_outputs)
+        model = Model(
+            name=MIXED_VARIANT, path=path, runtime="onnxruntime", precision="mixed", parameters=0
+        )
+        return evaluate_on_validation(model, start(model), recipe, data, teacher_outputs)
 
     return measure
 
 
-def write_search(found: Search, out: Path) -> None:
+def write_search(search: Search, out: Path) -> None:
     """Write the chosen model as a variant, and what was found beside it."""
-    add_variant(MIXED, found, out)
-    write_json(out / SEARCH_JSON, account(found))
+    add_variant(MIXED_VARIANT, search, out)
+    write_json(out / SEARCH_JSON, search_report(search))
     with whole_file(out / SEARCH_PNG) as partial_file:
-        partial_file.write_bytes(draw(found))
+        partial_file.write_bytes(draw(search))
 
 
-def add_variant(name: str, found: Search, out: Path) -> None:
+def add_variant(name: str, search: Search, out: Path) -> None:
     """Write the chosen model beside the other variants, unless it is one of them already."""
     path = out / f"{name}.onnx"
     with whole_file(path) as partial_file:
-        partial_file.write_bytes(found.model.SerializeToString())
+        partial_file.write_bytes(search.model.SerializeToString())
     listed = read_json(out / VARIANTS)
     if sha256(path) in {sha256(out / variant["path"]) for variant in listed["variants"]}:
         path.unlink()
         return
-    listed["variants"].append(_entry(found, path, listed["variants"]))
+    listed["variants"].append(_entry(search, path, listed["variants"]))
     write_json(out / VARIANTS, listed)
 
 
-def account(found: Search) -> dict[str, Any]:
+def search_report(search: Search) -> dict[str, Any]:
     """Return all that a search found, as plain values."""
     return {
-        "complete": found.complete,
-        "kept": found.kept,
-        "contract": asdict(found.terms),
-        "chosen": _told(found.chosen, found),
-        "float32": _told(found.reference, found),
-        "sensitivity": [asdict(each) for each in found.sensitivity],
-        "front": [_told(each, found) for each in front([found.reference, *found.candidates])],
-        "candidates": [_told(each, found) for each in found.candidates],
+        "complete": search.complete,
+        "kept": search.kept,
+        "contract": asdict(search.terms),
+        "chosen": _candidate_report(search.chosen, search),
+        "float32": _candidate_report(search.reference, search),
+        "sensitivity": [asdict(each) for each in search.sensitivity],
+        "front": [
+            _candidate_report(each, search)
+            for each in front([search.reference, *search.candidates])
+        ],
+        "candidates": [_candidate_report(each, search) for each in search.candidates],
     }
 
 
-def _told(candidate: Candidate, found: Search) -> dict[str, Any]:
-    clauses = candidate.clauses(found.terms)
+def _candidate_report(candidate: Candidate, search: Search) -> dict[str, Any]:
+    clauses = candidate.clauses(search.terms)
     return {
         **candidate.to_dict(),
-        "kept": candidate.keeps(found.terms),
+        "kept": candidate.keeps(search.terms),
         "broken": [clause.name for clause in clauses if not clause.passed],
         "undecided": [clause.name for clause in clauses if not clause.decided],
     }
 
 
-def _entry(found: Search, path: Path, others: list[dict[str, Any]]) -> dict[str, Any]:
+def _entry(search: Search, path: Path, others: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "name": path.stem,
-        "precision": "mixed" if found.chosen.setting.keep else "int8",
+        "precision": "mixed" if search.chosen.setting.keep else "int8",
         "runtime": "onnxruntime",
         "path": path.name,
         "size_bytes": path.stat().st_size,
         "parameters": others[0]["parameters"],
-        "operators": operators(found.model),
+        "operators": operators(search.model),
     }
 
 

@@ -36,13 +36,17 @@ from edgedistill.teachers.outputs import TeacherOutputs
 from edgedistill.training.config import RunOutputs
 
 RECOVERED_ONNX = "recovered.onnx"
-_USUAL = {"cross_entropy": 0.1, "kd": 0.9, "tsd_maps": 2.0}  # weights where the recipe has none
+_DEFAULT_WEIGHTS = {
+    "cross_entropy": 0.1,
+    "kd": 0.9,
+    "tsd_maps": 2.0,
+}  # weights where the recipe has none
 _TEMPERATURE = 4.0  # of `kd`, where the recipe has none
 
 
-def reason_against(section: RecoverSection, found: Search, model: Path) -> str | None:
+def recovery_blocker(section: RecoverSection, search: Search, model: Path) -> str | None:
     """Return why a recovery is not tried, or None if it is."""
-    if not section.always and found.plain.keeps(found.terms):
+    if not section.always and search.plain.keeps(search.terms):
         return "plain INT8 keeps the contract"
     try:
         check_trainable(strip(fold(load(model))))
@@ -51,14 +55,14 @@ def reason_against(section: RecoverSection, found: Search, model: Path) -> str |
     return None
 
 
-def recovered(
+def finetune_int8(
     recipe: Recipe,
     section: RecoverSection,
     data: Prepared,
     teacher_outputs: TeacherOutputs,
     model: Path,
     calibration: Floats,
-    found: Search,
+    search: Search,
     work: Path,
     tell: Progress = silent,
     *,
@@ -73,7 +77,7 @@ def recovered(
         teacher_outputs: of the teacher.
         model: the exported student.
         calibration: series that set the ranges, (N, C, T).
-        found: the search before; its plain INT8 model is what is trained.
+        search: the search before; its plain INT8 model is what is trained.
         work: folder for the checkpoint and the result.
         tell: progress.
         observe: collects what the model's values are on the calibration series, or knows it.
@@ -87,26 +91,26 @@ def recovered(
         freeze_norm_from=None,
     )
     plan = perturbation_plan(recipe, data.train.x.shape[2])
-    known = _known(section, data, teacher_outputs, model, plan)
-    learned = recover(
+    explanation = _target_explanation(section, data, teacher_outputs, model, plan)
+    finetuned = recover(
         strip(fold(load(model))),
         calibration,
-        _terms(recipe, known, plan, maps=teacher_outputs.maps),
+        _terms(recipe, explanation, plan, maps=teacher_outputs.maps),
         training_data(data),
         config,
         seed=recipe.seed,
-        method=found.plain.setting.method or "minmax",
+        method=search.plain.setting.method or "minmax",
         observe=observe,
         outputs=RunOutputs(checkpoint=work / "recovery.ckpt"),
         on_epoch=epochs(tell, "recover", section.epochs),
     )
     path = work / RECOVERED_ONNX
     with whole_file(path) as partial:
-        partial.write_bytes(learned.SerializeToString())
+        partial.write_bytes(finetuned.SerializeToString())
     return path
 
 
-def _known(
+def _target_explanation(
     section: RecoverSection,
     data: Prepared,
     teacher_outputs: TeacherOutputs,
@@ -127,22 +131,22 @@ def _known(
 
 
 def _terms(
-    recipe: Recipe, known: Explanation, plan: PerturbationPlan, *, maps: bool
+    recipe: Recipe, explanation: Explanation, plan: PerturbationPlan, *, maps: bool
 ) -> list[WeightedObjective]:
     """Return the recipe's objectives of answers and maps; what else it has needs torch layers."""
-    asked = {term.name: term for term in recipe.student.objectives}
-    kd = asked.get("kd")
+    terms = {term.name: term for term in recipe.student.objectives}
+    kd = terms.get("kd")
     temperature = kd.temperature if isinstance(kd, KDTerm) else _TEMPERATURE
     objectives: dict[str, Objective] = {
         "cross_entropy": CrossEntropy(),
-        "kd": KD(torch.from_numpy(known.logits), temperature=temperature),
+        "kd": KD(torch.from_numpy(explanation.logits), temperature=temperature),
     }
     if maps:
-        objectives["tsd_maps"] = TSDMaps(known, plan)
+        objectives["tsd_maps"] = TSDMaps(explanation, plan)
     return [
         WeightedObjective(
             objective=objective,
-            weight=_weight(asked[name].weight) if name in asked else _USUAL[name],
+            weight=_weight(terms[name].weight) if name in terms else _DEFAULT_WEIGHTS[name],
         )
         for name, objective in objectives.items()
     ]

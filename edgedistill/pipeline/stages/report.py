@@ -52,7 +52,7 @@ def make_report(outcome: Outcome) -> Report:
     return Report(
         created=now(),
         name=outcome.recipe.name or data.name,
-        verdict="kept" if outcome.kept else "broken",
+        verdict="kept" if outcome.is_kept else "broken",
         contract=outcome.clauses,
         environment={**environment(), **versions()},
         chosen=outcome.chosen,
@@ -76,8 +76,8 @@ def make_report(outcome: Outcome) -> Report:
         ),
         confusion=_confusion(outcome),
         calibration=Calibration(
-            teacher=_bins(outcome.teacher.measured.said.logits, data.test.y),
-            student=_bins(outcome.said.logits, data.test.y),
+            teacher=_bins(outcome.teacher.evaluation.explanation.logits, data.test.y),
+            student=_bins(outcome.explanation.logits, data.test.y),
         ),
         examples=_examples(outcome) if outcome.teacher_outputs.maps else (),
     )
@@ -85,7 +85,7 @@ def make_report(outcome: Outcome) -> Report:
 
 def _reasons(outcome: Outcome) -> tuple[str, ...]:
     """Return sentences that say what failed, and by how much."""
-    if outcome.kept:
+    if outcome.is_kept:
         return ()
     if outcome.chosen is not None:
         failed = [f"On the test split, {c.sentence()}." for c in outcome.clauses if not c.passed]
@@ -114,16 +114,16 @@ def _data(outcome: Outcome) -> Data:
 
 
 def _candidate(
-    name: str, runtime: str, precision: str, ran: Measurement, *, agrees: bool = True
+    name: str, runtime: str, precision: str, measurement: Measurement, *, agrees: bool = True
 ) -> Candidate:
-    found, latency = ran.measured.estimates, ran.latency
+    found, latency = measurement.evaluation.estimates, measurement.latency
     match = found if agrees else {}  # that a teacher agrees with itself is no measurement
     return Candidate(
         name=name,
         runtime=runtime,
         precision=precision,
-        parameters=ran.parameters,
-        size_bytes=ran.size_bytes,
+        parameters=measurement.parameters,
+        size_bytes=measurement.size_bytes,
         metrics=Metrics(
             accuracy=found["accuracy"],
             auc_prc=found["auc_prc"],
@@ -135,7 +135,7 @@ def _candidate(
                 spearman=match.get("saliency_spearman"),
                 pearson=match.get("saliency_pearson"),
                 topk=match.get("saliency_topk"),
-                unseen=ran.unseen,
+                unseen=measurement.unseen,
             ),
         ),
         latency_ms=None
@@ -159,16 +159,16 @@ def _curve(history: list[dict[str, Any]]) -> tuple[Epoch, ...]:
 def _confusion(outcome: Outcome) -> Confusion:
     names, labels = outcome.data.class_names, outcome.data.test.y
 
-    def count(said: Explanation) -> list[list[int]]:
+    def count(explanation: Explanation) -> list[list[int]]:
         table = np.zeros((len(names), len(names)), dtype=int)
-        np.add.at(table, (labels, said.logits.argmax(axis=1)), 1)
+        np.add.at(table, (labels, explanation.logits.argmax(axis=1)), 1)
         counts: list[list[int]] = table.tolist()
         return counts
 
     return Confusion(
         labels=names,
         teacher=count(outcome.teacher_outputs.splits["test"]),
-        student=count(outcome.said),
+        student=count(outcome.explanation),
     )
 
 
@@ -188,7 +188,7 @@ def _bins(logits: metrics.Floats, labels: metrics.Ints) -> tuple[Bin, ...]:
 
 def _examples(outcome: Outcome) -> tuple[Example, ...]:
     """Return the series whose maps are most, middling and least alike."""
-    teacher, student = outcome.teacher_outputs.splits["test"], outcome.said
+    teacher, student = outcome.teacher_outputs.splits["test"], outcome.explanation
     match = metrics.pearson(teacher.signed, student.signed)
     order = np.argsort(match, kind="stable")
     picks = {"best": order[-1], "median": order[len(order) // 2], "worst": order[0]}
@@ -200,7 +200,7 @@ def _examples(outcome: Outcome) -> tuple[Example, ...]:
 
 def _example(outcome: Outcome, title: str, row: int, match: float) -> Example:
     data, plan = outcome.data, outcome.plan
-    teacher, student = outcome.teacher_outputs.splits["test"], outcome.said
+    teacher, student = outcome.teacher_outputs.splits["test"], outcome.explanation
     names = data.class_names
     return Example(
         title=title,

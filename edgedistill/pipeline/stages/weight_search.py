@@ -75,14 +75,14 @@ def save_candidate(folder: Path, key: str, trials: Sequence[Trial]) -> None:
 
 
 def search_summary(
-    stages: Sequence[HalvingStage], trials: Sequence[Sequence[Trial]], chosen: int
+    stages: Sequence[HalvingStage], trials: Sequence[Sequence[Trial]], chosen_index: int
 ) -> Any:
     """Return what is kept of a search: every candidate, the chosen one, and the cost.
 
     Args:
         stages: the rungs.
         trials: how each candidate did at every rung that it reached.
-        chosen: which candidate was taken.
+        chosen_index: which candidate was taken.
     """
     return {
         "trials": [
@@ -93,7 +93,7 @@ def search_summary(
             }
             for trials in trials
         ],
-        "chosen": chosen,
+        "chosen": chosen_index,
         "rungs": [asdict(rung) for rung in stages],
         "epochs": {
             "trained": sum(trials[-1].epochs for trials in trials),

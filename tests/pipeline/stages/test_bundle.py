@@ -57,7 +57,7 @@ def test_the_golden_series_are_held_out(outcome, tmp_path):
         golden = bundle.golden()
 
     x, teacher = outcome.data.test.x, outcome.teacher_outputs.splits["test"]
-    student = outcome.student.measured.said
+    student = outcome.student.evaluation.explanation
     for index, series in enumerate(golden.series):
         row = int(np.flatnonzero((x == series).all(axis=(1, 2)))[0])
         assert golden.labels[index] == outcome.data.test.y[row]
@@ -98,7 +98,7 @@ def test_a_broken_contract_is_not_bundled(outcome, tmp_path, how):
     if how == "nothing chosen":
         broken = replace(outcome, chosen=None)
     else:
-        values = clause_values(outcome.variants[outcome.judged])
+        values = clause_values(outcome.variants[outcome.judged_name])
         broken = replace(outcome, clauses=judge(Contract(max_kl=-1.0), values))
 
     with pytest.raises(ContractError, match="Nothing is bundled, because the contract is broken"):
@@ -116,7 +116,7 @@ def under(outcome, *, golden: int, max_kl: float):
 
 def test_more_series_travel_where_a_few_would_break_the_contract(outcome, tmp_path):
     """A mean over few series may break a threshold that the mean over all keeps."""
-    teacher, said = outcome.teacher_outputs.splits["test"], outcome.said
+    teacher, said = outcome.teacher_outputs.splits["test"], outcome.explanation
     kl = metrics.kl_divergence(teacher.logits, said.logits)
     order = (
         outcome.data.test.y,

@@ -9,7 +9,7 @@ import pytest
 
 from edgedistill.evaluation import metrics
 from edgedistill.evaluation.contract import Contract
-from edgedistill.pipeline.stages.evaluate import clause_values, measure_all
+from edgedistill.pipeline.stages.evaluate import clause_values, evaluate_all
 from edgedistill.recipe import recipe as config
 
 CLAUSES = {field.name.split("_", 1)[1] for field in fields(Contract)}
@@ -17,13 +17,13 @@ CLAUSES = {field.name.split("_", 1)[1] for field in fields(Contract)}
 
 def test_a_kept_contract(outcome):
     """The smallest variant that keeps it on validation series is judged on test series."""
-    assert outcome.chosen == outcome.judged == "ort-int8"
-    assert outcome.kept
+    assert outcome.chosen == outcome.judged_name == "ort-int8"
+    assert outcome.is_kept
     assert [clause.name for clause in outcome.clauses] == [
         *("accuracy_drop", "agreement", "kl", "saliency_pearson", "saliency_spearman")
     ]
-    assert outcome.said is outcome.variants["ort-int8"].measured.said
-    assert len(outcome.said.logits) == len(outcome.data.test.y)
+    assert outcome.explanation is outcome.variants["ort-int8"].evaluation.explanation
+    assert len(outcome.explanation.logits) == len(outcome.data.test.y)
     assert outcome.failures == {"ort-fp32": (), "ort-int8": ()}
 
 
@@ -36,9 +36,9 @@ def test_every_clause_can_be_judged(outcome):
 
 
 def test_the_exported_variant_scores_as_the_torch_student(outcome):
-    student, fp32 = outcome.student.measured, outcome.variants["ort-fp32"].measured
+    student, fp32 = outcome.student.evaluation, outcome.variants["ort-fp32"].evaluation
 
-    np.testing.assert_allclose(fp32.said.logits, student.said.logits, atol=1e-4)
+    np.testing.assert_allclose(fp32.explanation.logits, student.explanation.logits, atol=1e-4)
     assert fp32.estimates["agreement"] == student.estimates["agreement"]
     assert outcome.student.parameters is not None
     assert outcome.student.unseen is not None
@@ -65,13 +65,13 @@ def test_without_a_variant_that_keeps_it_the_nearest_is_judged(recipe, data, sta
         ["contract.max_kl=-1", f"contract.max_size_bytes={sizes['ort-int8']}"],
     )
 
-    outcome = measure_all(
+    outcome = evaluate_all(
         impossible, data, stages / "teacher", stages / "student", stages / "variants"
     )
 
     assert outcome.chosen is None
-    assert not outcome.kept
-    assert outcome.judged == "ort-int8"
+    assert not outcome.is_kept
+    assert outcome.judged_name == "ort-int8"
     failed = {name: [c.name for c in broken] for name, broken in outcome.failures.items()}
     assert failed == {"ort-fp32": ["kl", "size_bytes"], "ort-int8": ["kl"]}
     assert [c.name for c in outcome.clauses if not c.passed] == ["kl"]
@@ -82,7 +82,7 @@ def test_references_and_preference_follow_the_recipe(recipe, data, stages):
         config.dump(recipe), ["references.floor=false", "optimize.prefer=latency"]
     )
 
-    outcome = measure_all(
+    outcome = evaluate_all(
         changed, data, stages / "teacher", stages / "student", stages / "variants"
     )
 
@@ -95,8 +95,8 @@ def test_the_unseen_plan_is_another(outcome):
     ran = outcome.variants["ort-fp32"]
 
     assert ran.unseen is not None
-    assert ran.unseen != ran.measured.estimates["saliency_pearson"]
+    assert ran.unseen != ran.evaluation.estimates["saliency_pearson"]
     trained_on = outcome.teacher_outputs.splits["test"].signed
     assert outcome.teacher_outputs.unseen.signed.shape[1] != trained_on.shape[1]
-    expected = metrics.pearson(trained_on, ran.measured.said.signed).mean()
-    assert ran.measured.estimates["saliency_pearson"].value == pytest.approx(expected)
+    expected = metrics.pearson(trained_on, ran.evaluation.explanation.signed).mean()
+    assert ran.evaluation.estimates["saliency_pearson"].value == pytest.approx(expected)

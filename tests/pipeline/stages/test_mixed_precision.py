@@ -10,13 +10,13 @@ import pytest
 from edgedistill.evaluation import contract
 from edgedistill.io.files import read_json
 from edgedistill.optimize.execution import logits
-from edgedistill.pipeline.stages.evaluate import measure_all
+from edgedistill.pipeline.stages.evaluate import evaluate_all
 from edgedistill.pipeline.stages.export import ONNX, VARIANTS, open_variants
 from edgedistill.pipeline.stages.mixed_precision import (
-    MIXED,
+    MIXED_VARIANT,
     SEARCH_JSON,
     SEARCH_PNG,
-    measuring,
+    candidate_evaluator,
     search_key,
     search_variants,
 )
@@ -47,22 +47,24 @@ def test_the_searched_variant_is_one_more(searched, data):
 
     models = {model.name: model for model in open_variants(out)}
 
-    assert list(models) == ["ort-fp32", "ort-int8", MIXED]
-    assert models[MIXED].parameters == models["ort-fp32"].parameters
-    assert models[MIXED].precision == ("mixed" if found.chosen.setting.keep else "int8")
-    assert logits(models[MIXED].path, data.test.x).shape == (len(data.test.y), 2)
+    assert list(models) == ["ort-fp32", "ort-int8", MIXED_VARIANT]
+    assert models[MIXED_VARIANT].parameters == models["ort-fp32"].parameters
+    assert models[MIXED_VARIANT].precision == ("mixed" if found.chosen.setting.keep else "int8")
+    assert logits(models[MIXED_VARIANT].path, data.test.x).shape == (len(data.test.y), 2)
     listed = read_json(out / VARIANTS)["variants"][-1]
-    assert listed["size_bytes"] == models[MIXED].path.stat().st_size == found.chosen.size_bytes
+    assert (
+        listed["size_bytes"] == models[MIXED_VARIANT].path.stat().st_size == found.chosen.size_bytes
+    )
 
 
 def test_it_competes_with_the_others(searched, searching, data, stages):
     """Measured, judged and reported like every variant."""
     out, _ = searched
 
-    outcome = measure_all(searching, data, stages / "teacher", stages / "student", out)
+    outcome = evaluate_all(searching, data, stages / "teacher", stages / "student", out)
 
-    assert MIXED in outcome.variants
-    assert MIXED in outcome.failures
+    assert MIXED_VARIANT in outcome.variants
+    assert MIXED_VARIANT in outcome.failures
 
 
 def test_the_account_names_every_candidate(searched):
@@ -91,7 +93,7 @@ def test_candidates_are_held_against_the_teacher(searched, recipe, data, stages)
     plan = perturbation_plan(recipe, data.train.x.shape[2])
     path = out / "ort-int8.onnx"
 
-    found = measuring(recipe, data, stages / "teacher")(path)
+    found = candidate_evaluator(recipe, data, stages / "teacher")(path)
 
     said = explain_teacher_class(lambda x: logits(path, x), data.validation.x, plan, teacher)
     expected = contract.compare(teacher, said, data.validation.y)
@@ -115,7 +117,7 @@ def test_what_is_there_already_is_no_variant_twice(recipe, data, stages, tmp_pat
 
     assert not found.complete
     assert [model.name for model in open_variants(out)] == ["ort-fp32", "ort-int8"]
-    assert not (out / f"{MIXED}.onnx").exists()
+    assert not (out / f"{MIXED_VARIANT}.onnx").exists()
     assert (out / SEARCH_JSON).exists()
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from edgedistill.errors import ConfigError
 from edgedistill.optimize.ort_format import CONFIG
-from edgedistill.pipeline.stages.evaluate import measure_all
+from edgedistill.pipeline.stages.evaluate import evaluate_all
 from edgedistill.pipeline.stages.export import VARIANTS, open_variants
 from edgedistill.pipeline.stages.ort_format import add_formats, format_key
 from edgedistill.recipe import recipe as config
@@ -94,7 +94,7 @@ def test_they_are_measured_and_chosen_like_the_others(recipe, data, stages, fold
     only = asking(recipe, "ort")
     add_formats(only, data, folder)
 
-    outcome = measure_all(only, data, stages / "teacher", stages / "student", folder)
+    outcome = evaluate_all(only, data, stages / "teacher", stages / "student", folder)
 
     assert outcome.chosen in {"ort-fp32-ort", "ort-int8-ort"}
     assert outcome.variants["ort-int8-ort"].size_bytes == (folder / "ort-int8.ort").stat().st_size

@@ -11,7 +11,11 @@ from edgedistill.export.export import export
 from edgedistill.io.files import read_json
 from edgedistill.models import ModelSpec, build
 from edgedistill.pipeline.stages.export import ONNX, open_variants
-from edgedistill.pipeline.stages.mixed_precision import RECOVERED, RECOVERY_JSON, search_variants
+from edgedistill.pipeline.stages.mixed_precision import (
+    RECOVERED_VARIANT,
+    RECOVERY_JSON,
+    search_variants,
+)
 from edgedistill.recipe.schema import NodeSearchSection, RecoverSection
 
 
@@ -40,7 +44,7 @@ def test_what_is_better_is_one_more_variant(run, target):
 
     found = read_json(out / RECOVERY_JSON)
     names = [model.name for model in open_variants(out)]
-    assert found["taken"] == (RECOVERED in names)
+    assert found["taken"] == (RECOVERED_VARIANT in names)
     assert found["taken"] == (found["reason"] is None)
     assert len(found["search"]["candidates"]) >= 3
     if target == "teacher":
@@ -62,7 +66,7 @@ def test_what_is_no_better_is_not_kept(run, learning_rate, reason):
     found = read_json(out / RECOVERY_JSON)
     assert not found["taken"]
     assert reason in found["reason"]
-    assert RECOVERED not in [model.name for model in open_variants(out)]
+    assert RECOVERED_VARIANT not in [model.name for model in open_variants(out)]
 
 
 def test_what_keeps_the_contract_is_left_alone(run):

@@ -20,7 +20,7 @@ IMPOSSIBLE = Contract(**{**dict.fromkeys((f.name for f in fields(Contract)), Non
 @pytest.fixture
 def broken_on_test(outcome):
     """A variant that was chosen on validation series and then breaks the contract."""
-    clauses = judge(IMPOSSIBLE, clause_values(outcome.variants[outcome.judged]))
+    clauses = judge(IMPOSSIBLE, clause_values(outcome.variants[outcome.judged_name]))
     return replace(outcome, clauses=clauses)
 
 

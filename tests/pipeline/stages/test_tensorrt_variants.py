@@ -13,7 +13,7 @@ from edgedistill.evaluation.contract import Contract
 from edgedistill.explain.inputs import open_input
 from edgedistill.optimize.emulation import Emulation
 from edgedistill.pipeline.stages.bundle import write_bundle
-from edgedistill.pipeline.stages.evaluate import Outcome, measure_all
+from edgedistill.pipeline.stages.evaluate import Outcome, evaluate_all
 from edgedistill.pipeline.stages.export import ONNX, make_variants
 from edgedistill.pipeline.stages.report import make_report
 from edgedistill.recipe import recipe as config
@@ -32,7 +32,7 @@ def measured(recipe, data, stages, tmp_path_factory):
         )
         if not any(folder.iterdir()):
             make_variants(both, data, stages / "model" / ONNX, folder)
-        return measure_all(both, data, stages / "teacher", stages / "student", folder)
+        return evaluate_all(both, data, stages / "teacher", stages / "student", folder)
 
     return of
 
@@ -49,8 +49,8 @@ def test_answers_are_those_of_the_emulation(outcome):
     ran = outcome.variants["trt-bf16"]
 
     expected = Emulation(model.path).logits(outcome.data.test.x)
-    np.testing.assert_allclose(ran.measured.said.logits, expected, atol=1e-5)
-    assert ran.measured.estimates["saliency_pearson"].value > 0
+    np.testing.assert_allclose(ran.evaluation.explanation.logits, expected, atol=1e-5)
+    assert ran.evaluation.estimates["saliency_pearson"].value > 0
     assert ran.unseen is not None
 
 
@@ -97,7 +97,7 @@ def test_the_bundle_holds_them(outcome, tmp_path):
         assert bundle.contract.max_latency_p95_ms == 1000
         golden = bundle.golden().series[0]
     student = open_input(path, 0).models[-1]  # what `explain` asks, here by emulation
-    expected = outcome.variants["trt-bf16"].measured.said.logits
+    expected = outcome.variants["trt-bf16"].evaluation.explanation.logits
     row = np.flatnonzero((outcome.data.test.x == golden).all(axis=(1, 2)))[0]
     np.testing.assert_allclose(student.logits(golden[None])[0], expected[row], atol=1e-5)
 

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill.compare.subgraph import node_inputs, nodes_between, subgraph
 from edgedistill.errors import ModelError
-from edgedistill.optimize.emulation import emulated
+from edgedistill.optimize.emulation import emulate
 from edgedistill.optimize.execution import REFUSALS, Floats, runner
 from edgedistill.optimize.passes.graph import load, strip
 from edgedistill.saliency.occlusion import Predict
@@ -70,7 +70,7 @@ class Network:
         self.name = path.name
         source = strip(load(path))
         self.precision = _precision(source)
-        self._model = emulated(source) if _halves(source) else source
+        self._model = emulate(source) if _halves(source) else source
         graph = self._model.graph
         self._constants = {value.name: value for value in graph.initializer}
         self._makers = {name: node for node in graph.node for name in node.output if name}

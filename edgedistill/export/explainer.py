@@ -25,7 +25,7 @@ from edgedistill.attribution.incremental.steps import NotUnderstood
 from edgedistill.errors import ShapeError, VerificationError
 from edgedistill.export.export import INPUT, OPSET, OUTPUT, torch_logits, trace
 from edgedistill.io import files
-from edgedistill.optimize.execution import TOLERANCE, check_series, errors, hold, logits
+from edgedistill.optimize.execution import TOLERANCE, assert_close, check_series, errors, logits
 from edgedistill.optimize.passes.graph import fold, load
 from edgedistill.saliency.occlusion import explain, time_map
 from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan, fill
@@ -190,7 +190,7 @@ def _verify(
     truth = explain(_Precise(module), sample, plan)
     maps = time_map(truth.kl, plan)
     rows, (said, saliency, windows) = _answers(path, sample, max(2, _COPIES // len(plan.starts)))
-    absolute_logits, _ = hold("The explainer", truth.logits[rows], said, tolerance)
+    absolute_logits, _ = assert_close("The explainer", truth.logits[rows], said, tolerance)
     absolute = max(errors(maps[rows], saliency)[0], errors(truth.kl[rows], windows)[0])
     largest = float(truth.kl.max())
     allowed = tolerance * max(largest, largest**0.5, tolerance)

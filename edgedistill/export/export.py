@@ -17,7 +17,7 @@ from torch import nn
 
 from edgedistill.errors import ModelError
 from edgedistill.io import files
-from edgedistill.optimize.execution import TOLERANCE, Floats, check_series, hold, logits
+from edgedistill.optimize.execution import TOLERANCE, Floats, assert_close, check_series, logits
 from edgedistill.optimize.passes.graph import load, strip
 
 OPSET = 20  # the newest that TensorRT 10.3 (JetPack 6) and ONNX Runtime 1.20 both read
@@ -72,9 +72,9 @@ def export(
     with files.whole_file(path) as partial:
         partial.write_bytes(proto.SerializeToString())
         load(partial)
-        hold("The exported model", expected[:1], logits(partial, sample[:1]), tolerance)
+        assert_close("The exported model", expected[:1], logits(partial, sample[:1]), tolerance)
         twice = np.concatenate([sample, sample])  # so that a sample of one tries the batch too
-        absolute, relative = hold(
+        absolute, relative = assert_close(
             "The exported model",
             np.concatenate([expected, expected]),
             logits(partial, twice),

@@ -20,7 +20,7 @@ from edgedistill.errors import ModelError, VerificationError
 from edgedistill.export.export import INPUT, OPSET, OUTPUT, torch_logits, trace
 from edgedistill.io import files
 from edgedistill.models import SelfExplainingNetwork, WithExplanation
-from edgedistill.optimize.execution import TOLERANCE, check_series, errors, hold, logits
+from edgedistill.optimize.execution import TOLERANCE, assert_close, check_series, errors, logits
 from edgedistill.optimize.passes.graph import load, strip
 from edgedistill.saliency.perturbation import Floats
 
@@ -107,7 +107,7 @@ def _verify(
     found = [session.run([OUTPUT, EXPLANATION], {INPUT: batch}) for batch in batches]
     said, maps = (np.concatenate(parts) for parts in zip(*found, strict=True))
     right, right_maps = (np.concatenate([part[:1], part, part]) for part in expected)
-    absolute_logits, _ = hold("The explained student", right, said, tolerance)
+    absolute_logits, _ = assert_close("The explained student", right, said, tolerance)
     absolute, relative = errors(right_maps, maps)
     if not relative <= tolerance:
         raise VerificationError(

@@ -38,7 +38,7 @@ class Emulation:
     name = "emulation"
 
     def __init__(self, path: Path) -> None:
-        self._run = runner(emulated(load(path)))
+        self._run = runner(emulate(load(path)))
 
     def logits(self, series: Floats) -> Floats:
         """Return the logits of any number of series, (N, C, T) -> (N, K)."""
@@ -49,7 +49,7 @@ class Emulation:
         return {"runtime": "onnxruntime, rounding as the device would"}
 
 
-def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
+def emulate(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a float32 model that rounds wherever a typed model has 16 bits.
 
     A model without 16-bit values comes back as it is.

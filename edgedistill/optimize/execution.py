@@ -47,7 +47,7 @@ def logits(path: Path, series: Floats, *, exact_int8: bool = True) -> Floats:
     Raises:
         ModelError: ONNX Runtime cannot load the file or run it on these series.
     """
-    return _ask(_load(path, path.name, exact_int8=exact_int8), path.name, series)[0]
+    return _run_session(_load(path, path.name, exact_int8=exact_int8), path.name, series)[0]
 
 
 def runner(model: onnx.ModelProto) -> Callable[[Floats], Floats]:
@@ -64,14 +64,14 @@ def runner(model: onnx.ModelProto) -> Callable[[Floats], Floats]:
     def logits_of(series: Floats) -> Floats:
         size = fixed or len(series)
         parts = [series[start : start + size] for start in range(0, len(series), size)]
-        found = [_ask(session, "the model", _filled(part, size))[0] for part in parts]
+        found = [_run_session(session, "the model", _filled(part, size))[0] for part in parts]
         result: Floats = np.concatenate(found)[: len(series)]
         return result
 
     return logits_of
 
 
-def opened(model: onnx.ModelProto) -> Callable[[Floats], dict[str, Floats]]:
+def open_model(model: onnx.ModelProto) -> Callable[[Floats], dict[str, Floats]]:
     """Return what gives, for series (N, C, T), them and every float value of a model by its name.
 
     If the model's batch is fixed and larger, the last series fills it, in the values too.
@@ -90,7 +90,10 @@ def opened(model: onnx.ModelProto) -> Callable[[Floats], dict[str, Floats]]:
 
     def values(series: Floats) -> dict[str, Floats]:
         full = _filled(series, fixed)
-        return {given: full, **dict(zip(names, _ask(session, "the model", full), strict=True))}
+        return {
+            given: full,
+            **dict(zip(names, _run_session(session, "the model", full), strict=True)),
+        }
 
     return values
 
@@ -130,7 +133,9 @@ def errors(expected: Floats, actual: Floats) -> tuple[float, float]:
     return worst, worst / max(1.0, float(np.abs(expected).max()))
 
 
-def hold(name: str, expected: Floats, actual: Floats, tolerance: float) -> tuple[float, float]:
+def assert_close(
+    name: str, expected: Floats, actual: Floats, tolerance: float
+) -> tuple[float, float]:
     """Return `errors`, refusing those beyond the tolerance.
 
     Raises:
@@ -178,7 +183,7 @@ def _load(
         ) from error
 
 
-def _ask(session: onnxruntime.InferenceSession, name: str, series: Floats) -> list[Floats]:
+def _run_session(session: onnxruntime.InferenceSession, name: str, series: Floats) -> list[Floats]:
     try:
         result: list[Floats] = session.run(None, {session.get_inputs()[0].name: series})
     except REFUSALS as error:

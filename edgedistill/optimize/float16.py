@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnx import shape_inference, version_converter
 
 from edgedistill.errors import ModelError
-from edgedistill.optimize.execution import Floats, check_series, opened
+from edgedistill.optimize.execution import Floats, check_series, open_model
 from edgedistill.optimize.passes.graph import check, strip
 
 LARGEST = 65504.0  # of float16
@@ -86,7 +86,7 @@ def single_precision(model: onnx.ModelProto) -> tuple[str, ...]:
 
 def _peaks(model: onnx.ModelProto, series: Floats) -> dict[str, float]:
     """Return the largest |value| of every float tensor, by its name."""
-    values = opened(model)
+    values = open_model(model)
     found: dict[str, float] = {}
     for one in series:
         for name, value in values(one[None]).items():

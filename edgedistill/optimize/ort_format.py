@@ -19,7 +19,7 @@ from typing import Final
 import onnxruntime
 
 from edgedistill.io import files
-from edgedistill.optimize.execution import TOLERANCE, Floats, check_series, hold, logits
+from edgedistill.optimize.execution import TOLERANCE, Floats, assert_close, check_series, logits
 
 SUFFIX: Final = ".ort"
 CONFIG: Final = ".required_operators_and_types.config"  # the name that ONNX Runtime gives it
@@ -48,7 +48,7 @@ def to_ort(model: Path, out: Path, series: Floats) -> None:
     expected = logits(model, series, exact_int8=False)  # as the .ort file must compute
     with files.whole_file(out) as partial:
         _convert(model, partial)
-        hold(
+        assert_close(
             f"The .ort file of {model.name}",
             expected,
             logits(partial, series, exact_int8=False),

@@ -10,8 +10,15 @@ from pathlib import Path
 import onnx
 
 from edgedistill.io import files
-from edgedistill.optimize.emulation import emulated
-from edgedistill.optimize.execution import TOLERANCE, Floats, check_series, hold, logits, runner
+from edgedistill.optimize.emulation import emulate
+from edgedistill.optimize.execution import (
+    TOLERANCE,
+    Floats,
+    assert_close,
+    check_series,
+    logits,
+    runner,
+)
 from edgedistill.optimize.float16 import single_precision, to_bf16, to_fp16
 from edgedistill.optimize.passes.graph import fold, load, operators, parameters
 from edgedistill.optimize.passes.passes import (
@@ -173,9 +180,9 @@ def _write(
         if runtime == "onnxruntime":
             found = logits(partial, sample)
         else:
-            found = runner(emulated(load(partial)))(sample)
+            found = runner(emulate(load(partial)))(sample)
         tolerance = TOLERANCE if precision == "fp32" else _FINITE
-        hold(f"The {precision.upper()} variant", expected, found, tolerance)
+        assert_close(f"The {precision.upper()} variant", expected, found, tolerance)
 
 
 def _described(

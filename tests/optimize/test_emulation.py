@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from edgedistill.errors import ModelError
-from edgedistill.optimize.emulation import Emulation, emulated
+from edgedistill.optimize.emulation import Emulation, emulate
 from edgedistill.optimize.execution import logits, runner
 from edgedistill.optimize.float16 import to_bf16, to_fp16
 from edgedistill.optimize.passes.graph import fold, load
@@ -38,7 +38,7 @@ def test_rounds_after_every_operator(half, rng):
     x = rng.normal(size=(5, 1, 8)).astype(np.float32)
     model = to_fp16(_product(), x) if half is np.float16 else to_bf16(_product())
 
-    found = runner(emulated(model))(x)
+    found = runner(emulate(model))(x)
 
     weight = np.float32(1.2345678).astype(half)
     a = (x.astype(half).astype(np.float32) * np.float32(weight)).astype(half)
@@ -51,7 +51,7 @@ def test_onnx_runtime_itself_does_not_round(rng):
     x = rng.normal(size=(5, 1, 8)).astype(np.float32)
     model = to_fp16(_product(), x)
 
-    assert (runner(model)(x) != runner(emulated(model))(x)).any()
+    assert (runner(model)(x) != runner(emulate(model))(x)).any()
 
 
 def test_bfloat16_convolutions_do_not_run_as_they_are(student, series, tmp_path):
@@ -69,7 +69,7 @@ def test_every_family_in_16_bits(family, student, series):
     """No 16-bit value is left but between the casts that round."""
     folded = fold(load(student(family)))
     for model in (to_fp16(folded, series), to_bf16(folded), to_w8a16(folded, series)):
-        result = emulated(model)
+        result = emulate(model)
 
         halves = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
         assert not any(i.data_type in halves for i in result.graph.initializer)
@@ -82,8 +82,8 @@ def test_32_and_8_bits_stay_as_they_are(student, series):
     folded = fold(load(student("fcn")))
     quantized = to_int8_symmetric(folded, series)
 
-    assert emulated(folded).graph == folded.graph
-    assert emulated(quantized).graph == quantized.graph
+    assert emulate(folded).graph == folded.graph
+    assert emulate(quantized).graph == quantized.graph
 
 
 def test_a_runtime_for_any_number_of_series(student, series, tmp_path):

@@ -7,7 +7,14 @@ import pytest
 from onnx import parser
 
 from edgedistill.errors import DataError, ModelError, VerificationError
-from edgedistill.optimize.execution import check_series, errors, hold, logits, opened, runner
+from edgedistill.optimize.execution import (
+    assert_close,
+    check_series,
+    errors,
+    logits,
+    open_model,
+    runner,
+)
 
 
 def test_series_of_another_length(student, series):
@@ -34,7 +41,7 @@ def test_opened_gives_the_input_the_insides_and_the_output():
         """
     )
 
-    found = opened(model)(np.full((1, 1, 2), 2, np.float32))
+    found = open_model(model)(np.full((1, 1, 2), 2, np.float32))
 
     assert {name: value[0, 0, 0] for name, value in found.items()} == {
         "x": 2,
@@ -56,7 +63,7 @@ def test_runner_fills_the_batch_that_a_model_wants(batch):
     x = np.arange(7, dtype=np.float32)[:, None]
 
     np.testing.assert_array_equal(runner(model)(x), -x)
-    values = opened(model)(x[:1])
+    values = open_model(model)(x[:1])
     assert {name: len(rows) for name, rows in values.items()} == dict.fromkeys(
         ("x", "y"), 1 if batch == "N" else batch
     )
@@ -78,18 +85,18 @@ def test_what_is_not_finite_is_infinitely_far(bad):
 
     assert errors(expected, expected + bad) == (np.inf, np.inf)
     with pytest.raises(VerificationError, match="by inf"):
-        hold("It", expected, expected + bad, 1e9)
+        assert_close("It", expected, expected + bad, 1e9)
 
 
 def test_hold_returns_what_it_measured():
     """Within the tolerance the numbers come back."""
-    assert hold("It", np.array([[4.0]]), np.array([[5.0]]), 0.25) == (1.0, 0.25)
+    assert assert_close("It", np.array([[4.0]]), np.array([[5.0]]), 0.25) == (1.0, 0.25)
 
 
 def test_hold_refuses_other_shapes():
     """Shapes that broadcast are still not equal."""
     with pytest.raises(VerificationError, match=r"shape \(2, 1\) where \(2, 3\) is expected"):
-        hold("It", np.zeros((2, 3)), np.zeros((2, 1)), 1.0)
+        assert_close("It", np.zeros((2, 3)), np.zeros((2, 1)), 1.0)
 
 
 def test_double_precision_series_are_refused(series):

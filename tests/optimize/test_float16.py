@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from edgedistill.errors import DataError, ModelError
-from edgedistill.optimize.emulation import emulated
+from edgedistill.optimize.emulation import emulate
 from edgedistill.optimize.execution import errors, logits, runner
 from edgedistill.optimize.float16 import single_precision, to_bf16, to_fp16
 from edgedistill.optimize.passes.graph import fold, load, operators
@@ -54,8 +54,8 @@ def test_bfloat16_has_the_range_and_fewer_digits(family, student, series):
     }
     assert half.ByteSize() < 0.7 * folded.ByteSize()
     expected = runner(folded)(series)
-    _, relative = errors(expected, runner(emulated(half))(series))
-    _, finer = errors(expected, runner(emulated(to_fp16(folded, series)))(series))
+    _, relative = errors(expected, runner(emulate(half))(series))
+    _, finer = errors(expected, runner(emulate(to_fp16(folded, series)))(series))
     assert finer < relative < 2e-2
 
 
@@ -115,10 +115,10 @@ def test_values_out_of_range_stay_in_single_precision(tmp_path):
     half = to_fp16(_scaled(1000.0), x)
 
     assert single_precision(half) == ("b", "c")
-    np.testing.assert_allclose(runner(emulated(half))(x), 2 * x, rtol=2e-3)
+    np.testing.assert_allclose(runner(emulate(half))(x), 2 * x, rtol=2e-3)
     careless = to_fp16(_scaled(1000.0), ONES)  # on these series nothing leaves the range
     assert single_precision(careless) == ()
-    assert np.isinf(runner(emulated(careless))(x)).all()
+    assert np.isinf(runner(emulate(careless))(x)).all()
 
 
 def test_island_at_both_ends(tmp_path):

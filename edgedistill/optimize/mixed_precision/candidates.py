@@ -18,7 +18,7 @@ from edgedistill.optimize.execution import Floats
 from edgedistill.optimize.quantization.calibration import Method
 
 _RELATIVE = {"size_bytes", "latency_p95_ms"}  # clauses whose numbers are no shares
-JOURNAL = "candidates.json"
+CANDIDATE_LOG = "candidates.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,29 +98,29 @@ class Candidate:
         return cls(Setting(values["method"], frozenset(values["keep"])), estimates)
 
 
-class Journal:
+class CandidateLog:
     """What was measured so far, on disk after every candidate: a killed search goes on."""
 
     def __init__(self, folder: Path, key: str) -> None:
         """Take up what a search with this key left in a folder, or begin."""
-        self._path, self._key = folder / JOURNAL, key
-        self.measured: dict[Setting, Candidate] = {}
+        self._path, self._key = folder / CANDIDATE_LOG, key
+        self.candidates: dict[Setting, Candidate] = {}
         try:
             found = read_json(self._path)
             if found["key"] == key:
                 entries = [Candidate.from_dict(values) for values in found["measured"]]
-                self.measured = {entry.setting: entry for entry in entries}
+                self.candidates = {entry.setting: entry for entry in entries}
         except (DataError, KeyError, TypeError):
-            self.measured = {}  # none yet, or damaged: measure anew
+            self.candidates = {}  # none yet, or damaged: measure anew
 
     def add(self, candidate: Candidate) -> None:
         """Keep a candidate."""
-        self.measured[candidate.setting] = candidate
-        entries = [entry.to_dict() for entry in self.measured.values()]
+        self.candidates[candidate.setting] = candidate
+        entries = [entry.to_dict() for entry in self.candidates.values()]
         write_json(self._path, {"key": self._key, "measured": entries})
 
 
-def journal_key(model: Path, calibration: Floats, context: str) -> str:
+def log_key(model: Path, calibration: Floats, context: str) -> str:
     """Return what measurements depend on; the contract is no part, it only judges them.
 
     Args:
@@ -132,17 +132,17 @@ def journal_key(model: Path, calibration: Floats, context: str) -> str:
     return fingerprint([__version__, sha256(model), list(calibration.shape), shown, context])
 
 
-def front(candidates: list[Candidate]) -> list[Candidate]:
+def pareto_front(candidates: list[Candidate]) -> list[Candidate]:
     """Return those that no other beats in size, latency and saliency agreement, smallest first.
 
     A latency beats another only if their intervals are apart: the clock is no reason to call
     one of two equal models slower.
     """
-    best = [c for c in candidates if not any(_beats(other, c) for other in candidates)]
+    best = [c for c in candidates if not any(_dominates(other, c) for other in candidates)]
     return sorted(best, key=lambda c: (c.size_bytes, -c.quality))
 
 
-def _beats(one: Candidate, other: Candidate) -> bool:
+def _dominates(one: Candidate, other: Candidate) -> bool:
     no_worse = (
         one.size_bytes <= other.size_bytes
         and one.quality >= other.quality

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from edgedistill.optimize.mixed_precision.candidates import Candidate, front
+from edgedistill.optimize.mixed_precision.candidates import Candidate, pareto_front
 from edgedistill.optimize.mixed_precision.search import Search
 from edgedistill.report.svg import set_style
 
@@ -21,7 +21,7 @@ _US = 1000  # a millisecond
 _TICKS = 5
 
 
-def draw(found: Search) -> bytes:
+def draw(search: Search) -> bytes:
     """Return every candidate by size and by latency against saliency agreement, as PNG."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -31,11 +31,11 @@ def draw(found: Search) -> bytes:
         set_style("search", muted=_MUTED, rule=_RULE)
         figure = Figure(figsize=_INCHES, layout="constrained")
         by_size, by_latency = figure.subplots(1, 2, sharey=True)
-        _panel(by_size, found, [c.size_bytes / _BYTES for c in _all(found)])
-        _panel(by_latency, found, [_US * c.latency.value for c in _all(found)])
+        _panel(by_size, search, [c.size_bytes / _BYTES for c in _all(search)])
+        _panel(by_latency, search, [_US * c.latency.value for c in _all(search)])
         by_size.set_xlabel("size, kB")
         by_latency.set_xlabel("median latency, µs")
-        maps = "saliency_pearson" in found.reference.estimates
+        maps = "saliency_pearson" in search.reference.estimates
         by_size.set_ylabel(
             "Pearson with the teacher's maps" if maps else "agreement with the teacher"
         )
@@ -47,18 +47,18 @@ def draw(found: Search) -> bytes:
     return stream.getvalue()
 
 
-def _all(found: Search) -> Sequence[Candidate]:
-    return [found.reference, *found.candidates]
+def _all(search: Search) -> Sequence[Candidate]:
+    return [search.reference, *search.candidates]
 
 
-def _panel(axes: Axes, found: Search, costs: Sequence[float]) -> None:
-    best = front(list(_all(found)))
+def _panel(axes: Axes, search: Search, costs: Sequence[float]) -> None:
+    best = pareto_front(list(_all(search)))
     looks = {
-        "8 bits, mixed": ([c for c in found.candidates if c not in best], _RULE, "o"),
-        "on the front": ([c for c in found.candidates if c in best], _FRONT, "o"),
-        "float32": ([found.reference], _FLOAT, "D"),
+        "8 bits, mixed": ([c for c in search.candidates if c not in best], _RULE, "o"),
+        "on the front": ([c for c in search.candidates if c in best], _FRONT, "o"),
+        "float32": ([search.reference], _FLOAT, "D"),
     }
-    place = {id(candidate): cost for candidate, cost in zip(_all(found), costs, strict=True)}
+    place = {id(candidate): cost for candidate, cost in zip(_all(search), costs, strict=True)}
     for label, (candidates, color, mark) in looks.items():
         axes.scatter(
             [place[id(c)] for c in candidates],
@@ -70,8 +70,8 @@ def _panel(axes: Axes, found: Search, costs: Sequence[float]) -> None:
             zorder=3,
         )
     axes.scatter(
-        [place[id(found.chosen)]],
-        [found.chosen.quality],
+        [place[id(search.chosen)]],
+        [search.chosen.quality],
         s=120,
         facecolors="none",
         edgecolors=_INK,

@@ -22,7 +22,12 @@ from edgedistill.errors import UsageError
 from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.optimize.execution import Floats, check_series
-from edgedistill.optimize.mixed_precision.candidates import Candidate, Journal, Setting, journal_key
+from edgedistill.optimize.mixed_precision.candidates import (
+    Candidate,
+    CandidateLog,
+    Setting,
+    log_key,
+)
 from edgedistill.optimize.passes.graph import fold, load, strip
 from edgedistill.optimize.quantization.calibration import (
     METHODS,
@@ -66,13 +71,13 @@ class Search:
     model: onnx.ModelProto  # of `chosen`
 
     @property
-    def plain(self) -> Candidate:
+    def all_int8(self) -> Candidate:
         """Return the nearest model with all nodes in 8 bits."""
         plain = [candidate for candidate in self.candidates if not candidate.setting.keep]
         return min(plain, key=lambda c: rank(c, self.terms))
 
     @property
-    def kept(self) -> bool:
+    def is_kept(self) -> bool:
         """Return whether the chosen model keeps what was asked."""
         return self.chosen.keeps(self.terms)
 
@@ -123,11 +128,13 @@ def search(
         UsageError: `measure` does not give what is needed.
     """
     check_series(calibration, "INT8 calibration")
-    journal = Journal(folder, journal_key(model, calibration, context))
+    journal = CandidateLog(folder, log_key(model, calibration, context))
     folded = strip(fold(load(model)))
-    bench = _Bench(folded, observe(folded, calibration), measure, journal, budget_s, tell)
+    bench = _CandidateEvaluator(
+        folded, observe(folded, calibration), measure, journal, budget_s, tell
+    )
     reference = bench.run(Setting(None))
-    terms = beside(terms, reference, agreement=agreement_loss, saliency=saliency_loss)
+    terms = relative_contract(terms, reference, agreement=agreement_loss, saliency=saliency_loss)
     complete = True
     sensitivity: list[Sensitivity] = []
     try:
@@ -138,8 +145,8 @@ def search(
         _mix(bench, base.setting, [found.node for found in sensitivity], terms)
     except _TimeIsUp:
         complete = False
-    bench.end()
-    candidates = [c for c in bench.seen if c.setting.method is not None]
+    bench.report_end()
+    candidates = [c for c in bench.evaluated if c.setting.method is not None]
     chosen = select(candidates, terms, prefer)
     return Search(
         reference=reference,
@@ -152,7 +159,7 @@ def search(
     )
 
 
-def beside(
+def relative_contract(
     terms: Contract, reference: Candidate, *, agreement: float | None, saliency: float | None
 ) -> Contract:
     """Return the contract with thresholds no further below a model than these losses."""
@@ -195,7 +202,7 @@ class _TimeIsUp(Exception):
     """The budget is spent; what was measured counts."""
 
 
-class _Bench:
+class _CandidateEvaluator:
     """Builds candidates and measures each once, within the time there is."""
 
     def __init__(
@@ -203,28 +210,28 @@ class _Bench:
         folded: onnx.ModelProto,
         observed: dict[str, Histogram],
         measure: Measure,
-        journal: Journal,
+        log: CandidateLog,
         budget_s: float | None,
         tell: Tell,
     ) -> None:
         self.nodes = nodes(folded)
-        self.seen: list[Candidate] = []
-        self._folded, self._measure, self._journal, self._tell = folded, measure, journal, tell
+        self.evaluated: list[Candidate] = []
+        self._folded, self._measure, self._log, self._tell = folded, measure, log, tell
         self._observed = observed
         self._end = None if budget_s is None else time.monotonic() + budget_s
         self._steps = 1 + len(METHODS) + 3 * len(self.nodes)  # at most
 
     def run(self, setting: Setting) -> Candidate:
         """Return a measured candidate, from the journal if it is there."""
-        known = self._journal.measured.get(setting)
+        known = self._log.candidates.get(setting)
         if known is None:
-            if len(self.seen) > 1 and self._end is not None and time.monotonic() > self._end:
+            if len(self.evaluated) > 1 and self._end is not None and time.monotonic() > self._end:
                 raise _TimeIsUp
             known = Candidate(setting, self._measured(self.build(setting)))
-            self._journal.add(known)
-        if known not in self.seen:
-            self.seen.append(known)
-            self._tell("search", min(len(self.seen), self._steps - 1), self._steps)
+            self._log.add(known)
+        if known not in self.evaluated:
+            self.evaluated.append(known)
+            self._tell("search", min(len(self.evaluated), self._steps - 1), self._steps)
         return known
 
     def sensitivity(self, base: Candidate, node: str) -> Sensitivity:
@@ -249,7 +256,7 @@ class _Bench:
             return self._folded
         return quantize(self._folded, ranges(self._observed, setting.method), keep=setting.keep)
 
-    def end(self) -> None:
+    def report_end(self) -> None:
         """Tell that the search is over."""
         self._tell("search", self._steps, self._steps)
 
@@ -268,16 +275,18 @@ class _Bench:
         return found
 
 
-def _mix(bench: _Bench, base: Setting, order: Sequence[str], terms: Contract) -> None:
+def _mix(
+    evaluator: _CandidateEvaluator, base: Setting, order: Sequence[str], terms: Contract
+) -> None:
     """Give nodes back until the contract is kept, then see which of them were not needed."""
     for keep in _growing(order):
-        if bench.run(replace(base, keep=keep)).keeps(terms):
+        if evaluator.run(replace(base, keep=keep)).keeps(terms):
             break
     else:
         return
     for node in reversed([name for name in order if name in keep]):
         fewer = keep - {node}
-        if bench.run(replace(base, keep=fewer)).keeps(terms):
+        if evaluator.run(replace(base, keep=fewer)).keeps(terms):
             keep = fewer
 
 

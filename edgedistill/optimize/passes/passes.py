@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from edgedistill.errors import ConfigError, ModelError, VerificationError
-from edgedistill.optimize.execution import TOLERANCE, Floats, hold, runner
+from edgedistill.optimize.execution import TOLERANCE, Floats, assert_close, runner
 from edgedistill.optimize.passes.channel_padding import align
 from edgedistill.optimize.passes.conv1d_to_conv2d import lift
 from edgedistill.optimize.passes.graph import check, fold, parameters, strip
@@ -144,7 +144,7 @@ def _verify(one: Pass, before: onnx.ModelProto, after: onnx.ModelProto, series: 
     was, now = _interface(before), _interface(after)
     if was != now:
         raise VerificationError(f"{name} takes and gives {now}, before it was {was}.")
-    hold(name, runner(before)(series), runner(after)(series), TOLERANCE)
+    assert_close(name, runner(before)(series), runner(after)(series), TOLERANCE)
 
 
 def _interface(model: onnx.ModelProto) -> list[tuple[str, int, list[int]]]:

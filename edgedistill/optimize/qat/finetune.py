@@ -9,7 +9,7 @@ import onnx
 from edgedistill.distillation.objectives import WeightedObjective
 from edgedistill.distillation.training_data import TrainingData
 from edgedistill.optimize.execution import Floats
-from edgedistill.optimize.qat.model import Twin
+from edgedistill.optimize.qat.model import QatModel
 from edgedistill.optimize.quantization.calibration import Method, Observe, observe, ranges
 from edgedistill.training.config import Epoch, FitConfig, RunOutputs
 from edgedistill.training.fit import fit
@@ -51,6 +51,6 @@ def recover(
         ModelError: the model has an LSTM or an operator that cannot be trained in 8 bits; or the
             loss is no longer a number.
     """
-    twin = Twin(model, ranges(observe(model, calibration), method), keep)
+    twin = QatModel(model, ranges(observe(model, calibration), method), keep)
     fit(twin, terms, data, config, seed=seed, outputs=outputs, on_epoch=on_epoch)
     return twin.to_onnx()

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from edgedistill.errors import ModelError
 from edgedistill.optimize.qat.operators import OPERATORS
 from edgedistill.optimize.quantization.calibration import Ranges
-from edgedistill.optimize.quantization.int8 import paired
-from edgedistill.optimize.quantization.nodes import fixed_nodes, is_static, named
+from edgedistill.optimize.quantization.int8 import with_qdq
+from edgedistill.optimize.quantization.nodes import fixed_nodes, is_static, with_node_names
 from edgedistill.optimize.quantization.zero_sum_filters import weight_ranges
 
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
@@ -39,7 +39,7 @@ class _Step:
     operator: str
     inputs: tuple[str, ...]
     output: str
-    given: dict[str, Any]  # attributes
+    attributes: dict[str, Any]  # attributes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +52,17 @@ class _Weight:
     steps: str | None = None  # key of a bias's step, as it is for the weights taken over
 
 
-class Twin(nn.Module):
+class QatModel(nn.Module):
     """A student in 8 bits: series (N, C, T) to logits (N, K)."""
 
     def __init__(
-        self, model: onnx.ModelProto, found: Ranges, keep: frozenset[str] = frozenset()
+        self, model: onnx.ModelProto, ranges: Ranges, keep: frozenset[str] = frozenset()
     ) -> None:
         """Take over the weights of a float model.
 
         Args:
             model: folded and stripped.
-            found: ranges of its values; they stay as they are while the weights learn.
+            ranges: ranges of its values; they stay as they are while the weights learn.
             keep: names of nodes that stay float.
 
         Raises:
@@ -70,13 +70,13 @@ class Twin(nn.Module):
         """
         super().__init__()
         check_trainable(model)
-        self._source = named(model)
-        graph = paired(model, found, keep=keep).graph
+        self._source = with_node_names(model)
+        graph = with_qdq(model, ranges, keep=keep).graph
         constants = {i.name: i for i in graph.initializer}
         makers = {node.output[0]: node for node in graph.node}
         self._input, self._output = graph.input[0].name, graph.output[0].name
         self._constants: dict[str, str] = {}
-        self._learned = self._taken(graph, makers, constants)
+        self._learned = self._register_weights(graph, makers, constants)
         self._steps = [_step(node) for node in graph.node if not _is_constant(node, constants)]
         used = {name for step in self._steps for name in step.inputs} - set(self._learned)
         for name in sorted(used & set(constants)):
@@ -98,7 +98,7 @@ class Twin(nn.Module):
             elif step.operator == "DequantizeLinear":
                 values[step.output] = (given[0] - given[2]) * given[1]
             else:
-                values[step.output] = OPERATORS[step.operator](step.given, given)
+                values[step.output] = OPERATORS[step.operator](step.attributes, given)
         logits: Tensor = values[self._output]
         return logits
 
@@ -113,7 +113,7 @@ class Twin(nn.Module):
                 initializer.CopyFrom(numpy_helper.from_array(value, initializer.name))
         return result
 
-    def _taken(
+    def _register_weights(
         self,
         graph: onnx.GraphProto,
         makers: dict[str, onnx.NodeProto],
@@ -182,12 +182,12 @@ class Twin(nn.Module):
         value = self.get_parameter(weight.key)
         if weight.steps is not None:
             steps = self.get_buffer(weight.steps)
-            return _straight(value / steps) * steps
+            return _straight_through(value / steps) * steps
         if weight.levels is None:
             return value
         largest = value.detach().abs().amax(dim=weight.shared, keepdim=True)
         scale = largest.clamp(min=_TINY) / self.get_buffer(weight.levels)
-        return _straight(value / scale) * scale
+        return _straight_through(value / scale) * scale
 
 
 def check_trainable(model: onnx.ModelProto) -> None:
@@ -201,7 +201,7 @@ def check_trainable(model: onnx.ModelProto) -> None:
             "An LSTM measures the ranges of its activations as it runs, so there are none to train "
             "it for. Leave optimize.recover out."
         )
-    for node in named(model).graph.node:
+    for node in with_node_names(model).graph.node:
         given = _attributes(node)
         strange = [n for n, usual in _FORMS.items() if given.get(n, usual) != usual]
         if node.op_type not in OPERATORS or strange or len(node.output) > 1:
@@ -214,10 +214,10 @@ def check_trainable(model: onnx.ModelProto) -> None:
 
 def _quantized(value: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
     """Return activations as whole numbers from 0 to 255; what is cut has no gradient."""
-    return torch.clamp(_straight(value / scale) + zero, 0, 255)
+    return torch.clamp(_straight_through(value / scale) + zero, 0, 255)
 
 
-def _straight(value: Tensor) -> Tensor:
+def _straight_through(value: Tensor) -> Tensor:
     """Return rounded values whose gradient is that of the values."""
     return value + (torch.round(value) - value).detach()
 

@@ -13,56 +13,56 @@ Attributes = Mapping[str, Any]
 Operator = Callable[[Attributes, list[Any]], Tensor]
 
 
-def _conv(given: Attributes, values: list[Any]) -> Tensor:
+def _conv(attributes: Attributes, values: list[Any]) -> Tensor:
     series, weight, *rest = values
     run = {3: functional.conv1d, 4: functional.conv2d}[weight.ndim]
     result: Tensor = run(
-        _padded(series, given, 0.0),
+        _padded(series, attributes, 0.0),
         weight,
         rest[0] if rest else None,
-        stride=given.get("strides", 1),
-        dilation=given.get("dilations", 1),
-        groups=given.get("group", 1),
+        stride=attributes.get("strides", 1),
+        dilation=attributes.get("dilations", 1),
+        groups=attributes.get("group", 1),
     )
     return result
 
 
-def _gemm(given: Attributes, values: list[Any]) -> Tensor:
+def _gemm(attributes: Attributes, values: list[Any]) -> Tensor:
     left, right, *rest = values
-    left = left.T if given.get("transA", 0) else left
-    right = right.T if given.get("transB", 0) else right
-    result: Tensor = given.get("alpha", 1.0) * (left @ right)
-    return result + given.get("beta", 1.0) * rest[0] if rest else result
+    left = left.T if attributes.get("transA", 0) else left
+    right = right.T if attributes.get("transB", 0) else right
+    result: Tensor = attributes.get("alpha", 1.0) * (left @ right)
+    return result + attributes.get("beta", 1.0) * rest[0] if rest else result
 
 
-def _max_pool(given: Attributes, values: list[Any]) -> Tensor:
+def _max_pool(attributes: Attributes, values: list[Any]) -> Tensor:
     run = {3: functional.max_pool1d, 4: functional.max_pool2d}[values[0].ndim]
     result: Tensor = run(
-        _padded(values[0], given, float("-inf")),
-        given["kernel_shape"],
-        stride=given.get("strides", 1),
-        dilation=given.get("dilations", 1),
+        _padded(values[0], attributes, float("-inf")),
+        attributes["kernel_shape"],
+        stride=attributes.get("strides", 1),
+        dilation=attributes.get("dilations", 1),
     )
     return result
 
 
-def _norm(given: Attributes, values: list[Any]) -> Tensor:
+def _norm(attributes: Attributes, values: list[Any]) -> Tensor:
     series, scale, bias, mean, variance = values
     return functional.batch_norm(
-        series, mean, variance, scale, bias, eps=given.get("epsilon", 1e-5)
+        series, mean, variance, scale, bias, eps=attributes.get("epsilon", 1e-5)
     )
 
 
 def _reduced(how: Callable[..., Tensor]) -> Operator:
-    def reduce(given: Attributes, values: list[Any]) -> Tensor:
-        axes = given.get("axes") or values[1].tolist()
-        return how(values[0], dim=axes, keepdim=bool(given.get("keepdims", 1)))
+    def reduce(attributes: Attributes, values: list[Any]) -> Tensor:
+        axes = attributes.get("axes") or values[1].tolist()
+        return how(values[0], dim=axes, keepdim=bool(attributes.get("keepdims", 1)))
 
     return reduce
 
 
-def _slice(given: Attributes, values: list[Any]) -> Tensor:
-    del given
+def _slice(attributes: Attributes, values: list[Any]) -> Tensor:
+    del attributes
     series, starts, ends, axes = values[:4]
     steps = values[4] if len(values) > 4 else torch.ones_like(axes)
     for start, end, axis, step in zip(
@@ -74,8 +74,8 @@ def _slice(given: Attributes, values: list[Any]) -> Tensor:
     return result
 
 
-def _padded(series: Tensor, given: Attributes, value: float) -> Tensor:
-    pads = given.get("pads", [])
+def _padded(series: Tensor, attributes: Attributes, value: float) -> Tensor:
+    pads = attributes.get("pads", [])
     half = len(pads) // 2
     ends = [end for axis in reversed(range(half)) for end in (pads[axis], pads[half + axis])]
     return functional.pad(series, ends, value=value) if any(ends) else series

@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edgedistill.errors import ConfigError
-from edgedistill.optimize.execution import Floats, opened
+from edgedistill.optimize.execution import Floats, open_model
 
 Method = Literal["minmax", "percentile", "entropy"]
 Ranges = dict[str, tuple[float, float]]  # lowest and highest value of a tensor, by its name
@@ -46,7 +46,7 @@ def observe(model: onnx.ModelProto, series: Floats) -> dict[str, Histogram]:
     Raises:
         ModelError: ONNX Runtime cannot run the model on these series.
     """
-    run = opened(model)
+    run = open_model(model)
     limits: Ranges = {}
     for one in series:
         for name, value in run(one[None]).items():
@@ -59,11 +59,11 @@ def observe(model: onnx.ModelProto, series: Floats) -> dict[str, Histogram]:
     return {name: Histogram(counts[name], *limits[name]) for name in limits}
 
 
-def ranges(found: dict[str, Histogram], method: Method) -> Ranges:
+def ranges(histogram: dict[str, Histogram], method: Method) -> Ranges:
     """Return the range of every tensor.
 
     Args:
-        found: what `observe` saw.
+        histogram: what `observe` saw.
         method: "minmax" takes all of it; "percentile" 99.9 %, so that an outlier does not coarsen
             the rest; "entropy" the range whose 256 levels tell most of the distribution.
 
@@ -74,23 +74,23 @@ def ranges(found: dict[str, Histogram], method: Method) -> Ranges:
         raise ConfigError(
             f"There is no calibration method {method!r}. Choose from {', '.join(METHODS)}."
         )
-    read = {"minmax": _all, "percentile": _most, "entropy": _telling}[method]
-    return {name: read(histogram) for name, histogram in found.items()}
+    read = {"minmax": _all, "percentile": _most, "entropy": _entropy}[method]
+    return {name: read(histogram) for name, histogram in histogram.items()}
 
 
-def _all(found: Histogram) -> tuple[float, float]:
-    return found.low, found.high
+def _all(histogram: Histogram) -> tuple[float, float]:
+    return histogram.low, histogram.high
 
 
-def _most(found: Histogram) -> tuple[float, float]:
-    below = np.cumsum(found.counts) / found.counts.sum()
-    edges = np.linspace(found.low, found.high, BINS + 1)
+def _most(histogram: Histogram) -> tuple[float, float]:
+    below = np.cumsum(histogram.counts) / histogram.counts.sum()
+    edges = np.linspace(histogram.low, histogram.high, BINS + 1)
     first = int(np.searchsorted(below, _CLIPPED / 2, side="right"))
     last = int(np.searchsorted(below, 1 - _CLIPPED / 2))
     return float(edges[first]), float(edges[last + 1])
 
 
-def _telling(found: Histogram) -> tuple[float, float]:
+def _entropy(histogram: Histogram) -> tuple[float, float]:
     """Return the range with the least KL(values || values in 256 levels).
 
     First the upper end comes in, then the lower one, each at most to zero: quantization puts zero
@@ -98,9 +98,9 @@ def _telling(found: Histogram) -> tuple[float, float]:
 
     Source: Migacz, "8-bit inference with TensorRT", GTC 2017; there symmetric and of 128 levels.
     """
-    edges = np.linspace(found.low, found.high, BINS + 1)
+    edges = np.linspace(histogram.low, histogram.high, BINS + 1)
     zero = int(np.clip(np.searchsorted(edges, 0.0), 0, BINS))
-    counts = _without_spike(found.counts, min(zero, BINS - 1))
+    counts = _without_spike(histogram.counts, min(zero, BINS - 1))
     lasts = range(BINS, max(zero, LEVELS) - 1, -_STEP)
     last = min(lasts, key=lambda end: _divergence(counts, 0, end))
     firsts = range(0, min(zero, last - LEVELS) + 1, _STEP)

@@ -12,14 +12,14 @@ import onnx
 from edgedistill.optimize.quantization.calibration import Ranges
 
 
-def share_ranges(model: onnx.ModelProto, found: Ranges) -> Ranges:
+def share_ranges(model: onnx.ModelProto, ranges: Ranges) -> Ranges:
     """Return the ranges with those of a concatenation, or of the ReLU behind it, for its parts.
 
     A part that something else reads too keeps its own.
 
     Args:
         model: folded.
-        found: ranges of its float values; they are not changed.
+        ranges: ranges of its float values; they are not changed.
     """
     graph = model.graph
     readers: dict[str, list[onnx.NodeProto]] = {value.name: [] for value in graph.output}
@@ -27,7 +27,7 @@ def share_ranges(model: onnx.ModelProto, found: Ranges) -> Ranges:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     outputs = {value.name for value in graph.output}
-    shared = dict(found)
+    shared = dict(ranges)
     for node in reversed(graph.node):  # what is joined again takes the range of the last
         whole = node.output[0]
         if node.op_type != "Concat" or whole in outputs:
@@ -37,5 +37,5 @@ def share_ranges(model: onnx.ModelProto, found: Ranges) -> Ranges:
             whole = behind[0].output[0]
         if whole in shared:
             alone = [name for name in node.input if len(readers[name]) == 1 and name not in outputs]
-            shared |= {name: shared[whole] for name in alone if name in found}
+            shared |= {name: shared[whole] for name in alone if name in ranges}
     return shared

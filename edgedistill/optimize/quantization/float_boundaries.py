@@ -39,14 +39,14 @@ def float_outputs(quantized: onnx.ModelProto, model: onnx.ModelProto) -> onnx.Mo
     return quantized
 
 
-def keep_float(graph: onnx.GraphProto, kept: set[str]) -> None:
+def keep_float(graph: onnx.GraphProto, nodes: set[str]) -> None:
     """Put what ONNX Runtime does not look through behind float nodes whose result is quantized.
 
     Between a DequantizeLinear and a QuantizeLinear, even with a ReLU before that, it quantizes the
     weights of a float node as it loads the model. A leaky ReLU is a ReLU with a slope of 0, nothing
     with a slope of 1, and becomes part of the node.
     """
-    for node in [n for n in graph.node if n.name in kept and n.op_type in _REQUANTIZED]:
+    for node in [n for n in graph.node if n.name in nodes and n.op_type in _REQUANTIZED]:
         users = [user for user in graph.node if node.output[0] in user.input]
         cut = users[0] if len(users) == 1 and users[0].op_type == "Relu" else None
         read = node.output[0] if cut is None else cut.output[0]

@@ -21,7 +21,7 @@ from edgedistill.optimize.execution import Floats
 from edgedistill.optimize.quantization.calibration import BINS, Histogram, Observe, observe
 
 
-def kept_in(folder: Path) -> Observe:
+def cached_observer(folder: Path) -> Observe:
     """Return what gives the histograms of a model on series, from a folder if they are there.
 
     A file that is damaged is made anew. Files may be removed at any time.
@@ -55,13 +55,13 @@ def key(model: onnx.ModelProto, series: Floats) -> str:
     )
 
 
-def _write(found: dict[str, Histogram], path: Path) -> None:
+def _write(histograms: dict[str, Histogram], path: Path) -> None:
     with path.open("wb") as stream:
         np.savez(
             stream,
-            names=np.array(list(found)),
-            counts=np.array([histogram.counts for histogram in found.values()]),
-            limits=np.array([(histogram.low, histogram.high) for histogram in found.values()]),
+            names=np.array(list(histograms)),
+            counts=np.array([histogram.counts for histogram in histograms.values()]),
+            limits=np.array([(histogram.low, histogram.high) for histogram in histograms.values()]),
         )
 
 

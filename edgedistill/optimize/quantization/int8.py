@@ -30,15 +30,15 @@ from edgedistill.optimize.passes.graph import check, operators, strip
 from edgedistill.optimize.quantization.calibration import Method, Observe, Ranges, observe, ranges
 from edgedistill.optimize.quantization.concat_ranges import share_ranges
 from edgedistill.optimize.quantization.float_boundaries import float_outputs, keep_float
-from edgedistill.optimize.quantization.mean_as_pool import SUFFIX, pooled
+from edgedistill.optimize.quantization.mean_as_pool import SUFFIX, mean_as_pool
 from edgedistill.optimize.quantization.nodes import (
     STATIC,
     TYPES,
     check_nodes,
     fixed_nodes,
     is_static,
-    named,
     with_cuts,
+    with_node_names,
 )
 from edgedistill.optimize.quantization.zero_sum_filters import weight_ranges
 
@@ -80,7 +80,7 @@ def to_int8(
 
 def quantize(
     model: onnx.ModelProto,
-    found: Ranges,
+    ranges: Ranges,
     *,
     keep: frozenset[str] = frozenset(),
     reduce_range: bool = False,
@@ -89,7 +89,7 @@ def quantize(
 
     Args:
         model: folded and stripped.
-        found: ranges of its float values.
+        ranges: ranges of its float values.
         keep: names of nodes that stay float.
         reduce_range: 7-bit weights.
 
@@ -97,7 +97,7 @@ def quantize(
         ConfigError: no such node.
         ModelError: the model has nothing that can be quantized, or all of that is to stay float.
     """
-    result = paired(align(model), found, keep=keep, reduce_range=reduce_range)
+    result = with_qdq(align(model), ranges, keep=keep, reduce_range=reduce_range)
     with _quiet():
         if "LSTM" in operators(model):
             result = _dynamic_lstm(result, sorted(keep))
@@ -114,9 +114,9 @@ def quantize(
     return compact
 
 
-def paired(
+def with_qdq(
     model: onnx.ModelProto,
-    found: Ranges,
+    ranges: Ranges,
     *,
     keep: frozenset[str] = frozenset(),
     reduce_range: bool = False,
@@ -126,19 +126,19 @@ def paired(
     Raises:
         ConfigError: no such node.
     """
-    result = named(model)
+    result = with_node_names(model)
     check_nodes(result, keep)
     if not is_static(model):
         return result
     kept = with_cuts(result, keep)
     floats = {*kept, *fixed_nodes(result)}
-    result, found = pooled(result, share_ranges(result, found), floats)
+    result, ranges = mean_as_pool(result, share_ranges(result, ranges), floats)
     with _quiet():
-        return _static(result, found, kept, reduce_range)
+        return _static(result, ranges, kept, reduce_range)
 
 
 def _static(
-    model: onnx.ModelProto, found: Ranges, kept: list[str], reduce_range: bool
+    model: onnx.ModelProto, ranges: Ranges, float_nodes: list[str], reduce_range: bool
 ) -> onnx.ModelProto:
     version = max(o.version for o in model.opset_import if o.domain == "")
     if version < _PER_CHANNEL_OPSET:
@@ -147,7 +147,7 @@ def _static(
     add_pre_process_metadata(typed)  # `fold` did what the quantizer would ask for
     limits = {
         name: TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
-        for name, (low, high) in found.items()
+        for name, (low, high) in ranges.items()
     }
     quantizer = QDQQuantizer(
         typed,
@@ -157,18 +157,18 @@ def _static(
         quantization.QuantType.QUInt8,
         TensorsData(quantization.CalibrationMethod.MinMax, limits),
         [],
-        [*fixed_nodes(model), *kept],
+        [*fixed_nodes(model), *float_nodes],
         TYPES,
         {"TensorQuantOverrides": weight_ranges(typed, 64 if reduce_range else 127)},
     )
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     result = float_outputs(strip(quantizer.model.model), model)
-    keep_float(result.graph, set(kept))
+    keep_float(result.graph, set(float_nodes))
     return result
 
 
-def _dynamic_lstm(model: onnx.ModelProto, kept: list[str]) -> onnx.ModelProto:
+def _dynamic_lstm(model: onnx.ModelProto, float_nodes: list[str]) -> onnx.ModelProto:
     """Quantize every LSTM, with one scale a tensor: a scale a channel is slower, not more exact."""
     add_pre_process_metadata(model)
     with tempfile.TemporaryDirectory(prefix="edgedistill-") as folder:
@@ -178,7 +178,7 @@ def _dynamic_lstm(model: onnx.ModelProto, kept: list[str]) -> onnx.ModelProto:
             path,
             op_types_to_quantize=["LSTM"],
             weight_type=quantization.QuantType.QInt8,
-            nodes_to_exclude=kept,
+            nodes_to_exclude=float_nodes,
         )
         return strip(onnx.load(path))
 

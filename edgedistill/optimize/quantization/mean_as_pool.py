@@ -14,8 +14,8 @@ SUFFIX = "_pooled"  # of what a pooling gives, behind the name of the mean
 _SERIES = 3  # axes of (N, C, T)
 
 
-def pooled(
-    model: onnx.ModelProto, found: Ranges, kept: Container[str]
+def mean_as_pool(
+    model: onnx.ModelProto, histograms: Ranges, float_nodes: Container[str]
 ) -> tuple[onnx.ModelProto, Ranges]:
     """Return an equal model that pools where it took the mean over time, and its ranges.
 
@@ -24,15 +24,17 @@ def pooled(
 
     Args:
         model: folded, its nodes called as by `named`.
-        found: ranges of its float values; they are not changed.
-        kept: names of nodes that stay float.
+        histograms: ranges of its float values; they are not changed.
+        float_nodes: names of nodes that stay float.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     ranks = _ranks(model)
     constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
-    floats = {name for n in model.graph.node if n.name in kept for name in (*n.input, *n.output)}
-    nodes, ranges = [], dict(found)
+    floats = {
+        name for n in model.graph.node if n.name in float_nodes for name in (*n.input, *n.output)
+    }
+    nodes, ranges = [], dict(histograms)
     for node in model.graph.node:
         mean = node.output[0]
         if not _is_mean_over_time(node, ranks, constants) or {mean, node.input[0]} & floats:
@@ -41,8 +43,8 @@ def pooled(
         pool = f"{mean}{SUFFIX}"
         nodes.append(helper.make_node("GlobalAveragePool", node.input[:1], [pool], node.name))
         nodes.append(helper.make_node("Flatten", [pool], [mean], f"{node.name}_flat", axis=1))
-        if mean in found:
-            ranges[pool] = found[mean]
+        if mean in histograms:
+            ranges[pool] = histograms[mean]
     del result.graph.node[:]
     result.graph.node.extend(nodes)
     return result, ranges

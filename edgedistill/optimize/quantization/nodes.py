@@ -23,7 +23,7 @@ _MOVES = {  # give what they got: in 8 bits they lose nothing that was there
 }
 
 
-def named(model: onnx.ModelProto) -> onnx.ModelProto:
+def with_node_names(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a model whose nodes are called by operator and place: Conv_0, Relu_0, Conv_1."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -36,11 +36,11 @@ def named(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def nodes(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Return the nodes of a folded model that lose something in 8 bits, by the names of `named`.
+    """Return the nodes of a folded model that lose something in 8 bits, named by `with_node_names`.
 
     A ReLU belongs to the node before it, and what only moves values loses nothing.
     """
-    whole = named(model)
+    whole = with_node_names(model)
     if not is_static(model):
         return tuple(node.name for node in whole.graph.node if node.op_type == "LSTM")
     fixed = set(fixed_nodes(whole))

@@ -76,8 +76,8 @@ def to_int8_symmetric(
     return made[int(np.argmin(misses))]
 
 
-def _quantized(model: onnx.ModelProto, found: Ranges) -> onnx.ModelProto:
-    bounds = {name: max(-low, high) for name, (low, high) in found.items()}
+def _quantized(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
+    bounds = {name: max(-low, high) for name, (low, high) in ranges.items()}
     source = ir.from_proto(shape_inference.infer_shapes(strip(model)))
     nodes = [node for node in source.graph if node.op_type in _QUANTIZED and _weights(node)]
     if not nodes:

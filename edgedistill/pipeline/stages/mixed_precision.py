@@ -16,7 +16,7 @@ from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.files import fingerprint, read_json, sha256, whole_file, write_json
 from edgedistill.optimize.execution import Floats
-from edgedistill.optimize.mixed_precision.candidates import Candidate, front
+from edgedistill.optimize.mixed_precision.candidates import Candidate, pareto_front
 from edgedistill.optimize.mixed_precision.plot import draw
 from edgedistill.optimize.mixed_precision.search import Measure, Search, rank, search
 from edgedistill.optimize.passes.graph import operators
@@ -133,14 +133,14 @@ def _recover(
         observe=observe,
     )
     new = search_again(path, terms=search.terms, folder=work / "recovered")
-    reason = _regressions(new.plain, search.plain, search.terms)
+    reason = _regressions(new.all_int8, search.all_int8, search.terms)
     write_json(
         out / RECOVERY_JSON,
         {
             "taken": reason is None,
             "reason": reason,
-            "before": _candidate_report(search.plain, search),
-            "after": _candidate_report(new.plain, new),
+            "before": _candidate_report(search.all_int8, search),
+            "after": _candidate_report(new.all_int8, new),
             "search": search_report(new),
         },
     )
@@ -214,14 +214,14 @@ def search_report(search: Search) -> dict[str, Any]:
     """Return all that a search found, as plain values."""
     return {
         "complete": search.complete,
-        "kept": search.kept,
+        "kept": search.is_kept,
         "contract": asdict(search.terms),
         "chosen": _candidate_report(search.chosen, search),
         "float32": _candidate_report(search.reference, search),
         "sensitivity": [asdict(each) for each in search.sensitivity],
         "front": [
             _candidate_report(each, search)
-            for each in front([search.reference, *search.candidates])
+            for each in pareto_front([search.reference, *search.candidates])
         ],
         "candidates": [_candidate_report(each, search) for each in search.candidates],
     }

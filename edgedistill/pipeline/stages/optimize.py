@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgedistill.data import Prepared
-from edgedistill.optimize.quantization.histogram_cache import kept_in
+from edgedistill.optimize.quantization.histogram_cache import cached_observer
 from edgedistill.pipeline.progress import Progress, silent
 from edgedistill.pipeline.stages.export import make_variants
 from edgedistill.pipeline.stages.mixed_precision import search_variants
@@ -36,7 +36,7 @@ def optimize(
             calibration, which spare the next run the collecting; they may be removed.
         tell: progress.
     """
-    observe = kept_in(work.parent / CALIBRATION)
+    observe = cached_observer(work.parent / CALIBRATION)
     make_variants(recipe, data, model, out, tell, observe=observe)
     if teacher is not None:
         search_variants(recipe, data, teacher, model, out, work, tell, observe=observe)

@@ -46,7 +46,7 @@ _TEMPERATURE = 4.0  # of `kd`, where the recipe has none
 
 def recovery_blocker(section: RecoverSection, search: Search, model: Path) -> str | None:
     """Return why a recovery is not tried, or None if it is."""
-    if not section.always and search.plain.keeps(search.terms):
+    if not section.always and search.all_int8.keeps(search.terms):
         return "plain INT8 keeps the contract"
     try:
         check_trainable(strip(fold(load(model))))
@@ -99,7 +99,7 @@ def finetune_int8(
         training_data(data),
         config,
         seed=recipe.seed,
-        method=search.plain.setting.method or "minmax",
+        method=search.all_int8.setting.method or "minmax",
         observe=observe,
         outputs=RunOutputs(checkpoint=work / "recovery.ckpt"),
         on_epoch=epochs(tell, "recover", section.epochs),

@@ -46,7 +46,7 @@ def _watching(
         _until(lambda: told)
         yield told, observed
     finally:
-        service.end()
+        service.report_end()
         thread.join(20)
         assert not thread.is_alive()
 

@@ -265,7 +265,7 @@ def test_series_from_a_topic(paho, mosquitto, italy, threaded_service):
                 sensor.publish(json.dumps({"id": "a", "series": [1, 2, 3]}))
                 _until(lambda: len(heard) == 2)
         finally:
-            threaded_service.end()
+            threaded_service.report_end()
             thread.join()
 
     assert "error" in heard[0][1]

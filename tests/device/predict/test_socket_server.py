@@ -53,7 +53,7 @@ def _serving(
             assert ready.wait(20)
             yield told[0], service
         finally:
-            service.end()
+            service.report_end()
             thread.join(20)
             assert not thread.is_alive()
 

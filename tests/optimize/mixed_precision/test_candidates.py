@@ -10,12 +10,12 @@ import pytest
 from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.optimize.mixed_precision.candidates import (
-    JOURNAL,
+    CANDIDATE_LOG,
     Candidate,
-    Journal,
+    CandidateLog,
     Setting,
-    front,
-    journal_key,
+    log_key,
+    pareto_front,
 )
 
 NOTHING = dict.fromkeys((field.name for field in fields(Contract)), None)
@@ -56,12 +56,12 @@ def test_shortfall_counts_broken_clauses_alone():
 def test_a_journal_is_taken_up(tmp_path):
     """What was measured comes back, floats and sets as they were; another key begins anew."""
     measured = [candidate(), candidate("Conv_0", "Gemm_0", kl=1 / 3), candidate(method=None)]
-    journal = Journal(tmp_path, "key")
+    journal = CandidateLog(tmp_path, "key")
     for each in measured:
         journal.add(each)
 
-    again = Journal(tmp_path, "key").measured
-    other = Journal(tmp_path, "other").measured
+    again = CandidateLog(tmp_path, "key").candidates
+    other = CandidateLog(tmp_path, "other").candidates
 
     assert again == {each.setting: each for each in measured}
     assert other == {}
@@ -69,19 +69,19 @@ def test_a_journal_is_taken_up(tmp_path):
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"key": "key", "measured": [{}]}', '{"key": "key"}'])
 def test_a_damaged_journal_is_begun_anew(text, tmp_path):
-    (tmp_path / JOURNAL).write_text(text)
+    (tmp_path / CANDIDATE_LOG).write_text(text)
 
-    assert Journal(tmp_path, "key").measured == {}
+    assert CandidateLog(tmp_path, "key").candidates == {}
 
 
 def test_the_key_of_a_journal_is_that_of_model_calibration_and_context(tmp_path):
     model = tmp_path / "model.onnx"
     model.write_bytes(b"one")
     series = np.zeros((2, 1, 4), dtype=np.float32)
-    keys = [journal_key(model, series, "a"), journal_key(model, series, "b")]
-    keys += [journal_key(model, series + 1, "a"), journal_key(model, series.reshape(1, 2, 4), "a")]
+    keys = [log_key(model, series, "a"), log_key(model, series, "b")]
+    keys += [log_key(model, series + 1, "a"), log_key(model, series.reshape(1, 2, 4), "a")]
     model.write_bytes(b"two")
-    keys.append(journal_key(model, series, "a"))
+    keys.append(log_key(model, series, "a"))
 
     assert len(set(keys)) == len(keys)
 
@@ -91,7 +91,7 @@ def test_the_front_holds_what_no_other_beats():
     fast = candidate("c", size=200, ms=(0.5, 0.4, 0.6))
     beaten = candidate("d", size=60)
 
-    assert front([near, beaten, fast, small]) == [small, near, fast]
+    assert pareto_front([near, beaten, fast, small]) == [small, near, fast]
 
 
 def test_the_clock_makes_no_front_within_its_interval():
@@ -100,5 +100,5 @@ def test_the_clock_makes_no_front_within_its_interval():
     noise = candidate("b", ms=(0.95, 0.85, 1.05), size=60)
     faster = candidate("c", ms=(0.5, 0.4, 0.6), size=60)
 
-    assert front([known, noise]) == [known]
-    assert front([known, faster]) == [known, faster]
+    assert pareto_front([known, noise]) == [known]
+    assert pareto_front([known, faster]) == [known, faster]

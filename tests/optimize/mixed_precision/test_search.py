@@ -16,7 +16,7 @@ from edgedistill.evaluation.metrics import Estimate
 from edgedistill.optimize.execution import logits
 from edgedistill.optimize.mixed_precision.candidates import Candidate, Setting
 from edgedistill.optimize.mixed_precision.plot import draw
-from edgedistill.optimize.mixed_precision.search import beside, search, select
+from edgedistill.optimize.mixed_precision.search import relative_contract, search, select
 from edgedistill.optimize.passes.graph import fold, load
 from edgedistill.optimize.quantization.int8 import to_int8
 from edgedistill.saliency import occlusion
@@ -99,7 +99,7 @@ def test_the_nodes_that_must_be_float_are_found(student, series, counting, tmp_p
 
     found = search(student("fcn"), series, measure, terms, folder=tmp_path)
 
-    assert found.kept
+    assert found.is_kept
     assert found.complete
     assert found.chosen.setting.keep == NEEDED
     assert {s.node for s in found.sensitivity[:2]} == NEEDED
@@ -133,7 +133,7 @@ def test_a_node_that_was_not_needed_goes_back_to_8_bits(student, series, tmp_pat
 
     found = search(student("fcn"), series, measure, terms, folder=tmp_path)
 
-    assert found.kept
+    assert found.is_kept
     assert found.chosen.setting.keep == {"Conv_1", "Conv_2"}
 
 
@@ -143,7 +143,7 @@ def test_plain_int8_is_enough_for_an_easy_contract(student, series, measure, tmp
 
     found = search(student("fcn"), series, measure, terms, folder=tmp_path)
 
-    assert found.kept
+    assert found.is_kept
     plain = [c for c in found.candidates if not c.setting.keep]
     assert {c.setting.method for c in plain} == {"minmax", "percentile", "entropy"}
     assert found.chosen.loss <= min(c.loss for c in plain)
@@ -158,7 +158,7 @@ def test_a_float_node_brings_a_real_model_nearer(student, series, measure, tmp_p
 
     found = search(student("fcn"), series, measure, terms, folder=tmp_path)
 
-    assert not found.kept
+    assert not found.is_kept
     by_keep = {c.setting.keep: c for c in found.candidates}
     most = max(by_keep, key=len)
     assert len(most) == len(NODES) - 1
@@ -259,11 +259,11 @@ def candidate(**values: float) -> Candidate:
 def test_losses_tighten_the_contract_and_never_loosen_it():
     terms = Contract(**{**NOTHING, "min_agreement": 0.89, "min_saliency_pearson": 0.5})
 
-    found = beside(terms, candidate(), agreement=0.02, saliency=0.01)
+    found = relative_contract(terms, candidate(), agreement=0.02, saliency=0.01)
 
     assert (found.min_agreement, found.min_saliency_pearson) == pytest.approx((0.89, 0.79))
-    assert beside(terms, candidate(), agreement=None, saliency=None) == terms
-    assert beside(
+    assert relative_contract(terms, candidate(), agreement=None, saliency=None) == terms
+    assert relative_contract(
         Contract(**NOTHING), candidate(), agreement=0.1, saliency=None
     ).min_agreement == pytest.approx(0.8)
 

@@ -15,7 +15,7 @@ from edgedistill.export.export import export
 from edgedistill.models import ModelSpec, build
 from edgedistill.optimize.execution import logits
 from edgedistill.optimize.passes.graph import fold, load, strip
-from edgedistill.optimize.qat.model import Twin, check_trainable
+from edgedistill.optimize.qat.model import QatModel, check_trainable
 from edgedistill.optimize.qat.operators import OPERATORS
 from edgedistill.optimize.quantization.calibration import observe, ranges
 from edgedistill.optimize.quantization.int8 import quantize
@@ -45,7 +45,7 @@ def test_the_twin_is_the_int8_model(family, mixed, folded, series, tmp_path):
     keep = frozenset(nodes(model)[1::2]) if mixed else frozenset()
     real = said_by(quantize(model, found, keep=keep), series, tmp_path)
 
-    twin = Twin(model, found, keep)(torch.from_numpy(series)).detach().numpy()
+    twin = QatModel(model, found, keep)(torch.from_numpy(series)).detach().numpy()
 
     largest = np.abs(real).max()
     misses = np.abs(twin - real).max(axis=1)
@@ -66,7 +66,7 @@ def test_branches_have_twins_too(family, series, tmp_path):
     found = ranges(observe(folded, series), "percentile")
     real = said_by(quantize(folded, found), series, tmp_path)
 
-    twin = Twin(folded, found)(torch.from_numpy(series)).detach().numpy()
+    twin = QatModel(folded, found)(torch.from_numpy(series)).detach().numpy()
 
     assert np.abs(twin - real).max() < NEAR * max(1.0, np.abs(real).max())
 
@@ -90,7 +90,7 @@ def test_dense_layers_without_a_convolution(layers, series, rng, tmp_path):
     found = ranges(observe(model, series), "minmax")
     real = said_by(quantize(model, found), series, tmp_path)
 
-    twin = Twin(model, found)(torch.from_numpy(series)).detach().numpy()
+    twin = QatModel(model, found)(torch.from_numpy(series)).detach().numpy()
 
     assert np.abs(twin - real).max() < NEAR * np.abs(real).max()
 
@@ -102,7 +102,7 @@ def test_trained_weights_go_back_into_the_float_model(folded, series, tmp_path):
     """
     model = folded("fcn")
     found = ranges(observe(model, series), "minmax")
-    twin = Twin(model, found)
+    twin = QatModel(model, found)
     labels = torch.arange(len(series)) % 2
     optimizer = torch.optim.Adam(twin.parameters(), lr=0.01)
     losses = []
@@ -130,7 +130,7 @@ def test_trained_weights_go_back_into_the_float_model(folded, series, tmp_path):
 def test_every_learned_weight_has_a_gradient(folded, series):
     """Rounding would stop them all."""
     model = folded("fcn")
-    twin = Twin(model, ranges(observe(model, series), "minmax"))
+    twin = QatModel(model, ranges(observe(model, series), "minmax"))
 
     twin(torch.from_numpy(series)).square().sum().backward()
 
@@ -147,7 +147,7 @@ def test_fixed_filters_do_not_learn(scale, series, tmp_path):
     export(student, tmp_path / "student.onnx", series)
     model = strip(fold(load(tmp_path / "student.onnx")))
 
-    twin = Twin(model, ranges(observe(model, series), "minmax"))
+    twin = QatModel(model, ranges(observe(model, series), "minmax"))
 
     fixed = [tuple(p.shape) for p in twin.parameters() if not p.requires_grad]
     assert fixed == [(17, 1, 96)]
@@ -166,7 +166,7 @@ def test_a_channel_of_tiny_weights_has_a_twin(series, tmp_path, rng):
         model.graph.initializer.append(numpy_helper.from_array(value.astype(np.float32), name))
     found = ranges(observe(model, series), "minmax")
 
-    twin = Twin(model, found)(torch.from_numpy(series)).detach().numpy()
+    twin = QatModel(model, found)(torch.from_numpy(series)).detach().numpy()
 
     real = said_by(quantize(model, found), series, tmp_path)
     assert np.abs(twin - real).max() < NEAR * np.abs(real).max()
@@ -175,7 +175,7 @@ def test_a_channel_of_tiny_weights_has_a_twin(series, tmp_path, rng):
 def test_windows_are_answered_by_whole_copies(folded, series):
     """What a window changes is rounded with all the rest, so it cannot be followed alone."""
     model = folded("fcn")
-    twin = Twin(model, ranges(observe(model, series), "minmax"))
+    twin = QatModel(model, ranges(observe(model, series), "minmax"))
     clean = torch.from_numpy(series[:4])
     starts, patches = torch.tensor([[3, 20]]), torch.zeros(4, 2, 1, 7)
 
@@ -193,7 +193,7 @@ def test_windows_are_answered_by_whole_copies(folded, series):
 
 def test_an_lstm_has_no_twin(folded, series):
     with pytest.raises(ModelError, match=r"An LSTM measures .* Leave optimize\.recover out"):
-        Twin(folded("lstm"), {})
+        QatModel(folded("lstm"), {})
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from edgedistill.optimize.passes.graph import fold, load, strip
 from edgedistill.optimize.quantization import histogram_cache as histograms
 from edgedistill.optimize.quantization.calibration import METHODS, observe, ranges
-from edgedistill.optimize.quantization.histogram_cache import kept_in, key
+from edgedistill.optimize.quantization.histogram_cache import cached_observer, key
 from edgedistill.optimize.quantization.int8 import to_int8
 from edgedistill.optimize.quantization.symmetric import to_int8_symmetric
 
@@ -42,8 +42,8 @@ def _same(found, expected):
 
 def test_a_second_run_does_not_collect_again(model, series, asked, tmp_path):
     """Not even one that another process would do: all that is shared is the folder."""
-    first = kept_in(tmp_path / "c")(model, series)
-    again = kept_in(tmp_path / "c")(model, series)
+    first = cached_observer(tmp_path / "c")(model, series)
+    again = cached_observer(tmp_path / "c")(model, series)
 
     assert asked == [len(series)]
     _same(first, observe(model, series))
@@ -54,7 +54,7 @@ def test_a_second_run_does_not_collect_again(model, series, asked, tmp_path):
 
 def test_other_series_and_other_models_are_collected(model, student, series, asked, tmp_path):
     """One changed value, one series less, another network: none is served another's."""
-    observed = kept_in(tmp_path)
+    observed = cached_observer(tmp_path)
     changed = series.copy()
     changed[0, 0, 0] += 1
     observed(model, series)
@@ -86,7 +86,7 @@ def test_the_key_is_of_bins_and_runtime_too(model, series, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b"no npz", None], ids=["empty", "other", "half"])
 def test_damaged_histograms_are_collected_again(model, series, content, asked, tmp_path):
     """They are no result: nothing is refused for their sake."""
-    observed = kept_in(tmp_path)
+    observed = cached_observer(tmp_path)
     expected = observed(model, series)
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:1000] if content is None else content)
@@ -102,7 +102,7 @@ def test_an_archive_of_other_arrays_is_collected_again(model, series, asked, tmp
     path = tmp_path / f"{key(model, series)}.npz"
     np.savez(path, x=np.ones(3))
 
-    _same(kept_in(tmp_path)(model, series), observe(model, series))
+    _same(cached_observer(tmp_path)(model, series), observe(model, series))
 
     assert len(asked) == 1
 
@@ -110,7 +110,7 @@ def test_an_archive_of_other_arrays_is_collected_again(model, series, asked, tmp
 @pytest.mark.parametrize("make", [to_int8, to_int8_symmetric])
 def test_models_are_the_same_with_and_without(make, model, series, asked, tmp_path):
     """What is kept is what would be collected, to the last digit."""
-    observed = kept_in(tmp_path)
+    observed = cached_observer(tmp_path)
 
     found = [make(model, series, method="entropy", observe=observed) for _ in range(2)]
 
@@ -121,7 +121,7 @@ def test_models_are_the_same_with_and_without(make, model, series, asked, tmp_pa
 
 def test_reading_is_faster_than_collecting(model, series, tmp_path):
     """Or there would be no reason to keep them."""
-    observed = kept_in(tmp_path)
+    observed = cached_observer(tmp_path)
     began = time.perf_counter()
     observed(model, np.tile(series, (4, 1, 1)))
     collected = time.perf_counter()

@@ -10,8 +10,8 @@ from onnx.reference import ReferenceEvaluator
 
 from edgedistill.optimize.execution import errors, runner
 from edgedistill.optimize.passes.graph import fold, load, operators
-from edgedistill.optimize.quantization.mean_as_pool import pooled
-from edgedistill.optimize.quantization.nodes import named
+from edgedistill.optimize.quantization.mean_as_pool import mean_as_pool
+from edgedistill.optimize.quantization.nodes import with_node_names
 from edgedistill.optimize.variants import to_int8
 
 
@@ -26,7 +26,7 @@ def _model(mean: str, shape: str = "N,2,6", out: str = "N,2") -> onnx.ModelProto
     )
     for name, value in {"two": [2], "one": [1], "last": [-1], "both": [1, 2]}.items():
         model.graph.initializer.append(numpy_helper.from_array(np.array(value), name))
-    return named(model)
+    return with_node_names(model)
 
 
 @pytest.mark.parametrize("axes", ["two", "last"])
@@ -35,7 +35,7 @@ def test_a_mean_over_time_becomes_a_pooling(axes, rng):
     model = _model(f"ReduceMean<keepdims=0>(a, {axes})")
     x = rng.normal(size=(3, 2, 6)).astype(np.float32)
 
-    found, ranges = pooled(model, {"a": (0, 2), "m": (0, 1)}, [])
+    found, ranges = mean_as_pool(model, {"a": (0, 2), "m": (0, 1)}, [])
 
     onnx.checker.check_model(found, full_check=True)
     assert [n.name for n in found.graph.node] == [
@@ -61,7 +61,7 @@ def test_a_mean_over_time_becomes_a_pooling(axes, rng):
     ids=["channels", "all", "kept axis", "maximum", "four axes"],
 )
 def test_other_means_stay(model):
-    assert operators(pooled(model, {}, [])[0]) == operators(model)
+    assert operators(mean_as_pool(model, {}, [])[0]) == operators(model)
 
 
 @pytest.mark.parametrize("kept", ["Relu_0", "Neg_0"])
@@ -69,7 +69,7 @@ def test_beside_a_float_node_the_mean_is_float(kept):
     """What the node gives, or takes, would be rounded for the pooling alone."""
     model = _model("ReduceMean<keepdims=0>(a, two)")
 
-    assert operators(pooled(model, {}, [kept])[0]) == operators(model)
+    assert operators(mean_as_pool(model, {}, [kept])[0]) == operators(model)
 
 
 @pytest.mark.parametrize(("keep", "pools"), [((), 1), (("Conv_2",), 0), (("Gemm_0",), 0)], ids=str)

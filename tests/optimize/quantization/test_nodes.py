@@ -8,7 +8,7 @@ from onnx import numpy_helper, parser
 
 from edgedistill.errors import ConfigError
 from edgedistill.optimize.passes.graph import fold, load
-from edgedistill.optimize.quantization.nodes import check_nodes, fixed_nodes, named, nodes
+from edgedistill.optimize.quantization.nodes import check_nodes, fixed_nodes, nodes, with_node_names
 
 
 def test_nodes_have_stable_names(student):
@@ -38,7 +38,7 @@ def test_what_only_moves_values_loses_nothing(rng):
         weight = rng.normal(size=shape).astype(np.float32)
         model.graph.initializer.append(numpy_helper.from_array(weight, name))
 
-    assert [n.name for n in named(model).graph.node] == [
+    assert [n.name for n in with_node_names(model).graph.node] == [
         *("Conv_0", "MaxPool_0", "Add_0", "Relu_0", "Conv_1")
     ]
     assert nodes(model) == ("Conv_0", "Add_0", "Conv_1")
@@ -71,8 +71,8 @@ def test_filters_before_a_norm_that_evens_them_are_fixed(gamma, var, fixed, rng)
     for name, value in (weights | {"gamma": gamma, "var": var}).items():
         model.graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
 
-    assert fixed_nodes(named(model)) == fixed
-    assert fixed_nodes(named(fold(model))) == fixed
+    assert fixed_nodes(with_node_names(model)) == fixed
+    assert fixed_nodes(with_node_names(fold(model))) == fixed
 
 
 def test_unknown_node(student):

@@ -8,8 +8,8 @@ import pytest
 from onnx import numpy_helper, parser
 
 from edgedistill.errors import ConfigError, DataError, ModelError
-from edgedistill.optimize.emulation import emulated
-from edgedistill.optimize.execution import errors, opened, runner
+from edgedistill.optimize.emulation import emulate
+from edgedistill.optimize.execution import errors, open_model, runner
 from edgedistill.optimize.float16 import single_precision, to_fp16
 from edgedistill.optimize.passes.graph import fold, load, operators
 from edgedistill.optimize.quantization.calibration import METHODS
@@ -73,7 +73,7 @@ def test_every_zero_point_is_zero_and_no_bias_is_quantized(student, series):
 def test_scales_are_those_of_the_plain_definition(student, series):
     """Largest |value| over 127: of an output channel for weights, of the tensor for activations."""
     folded = fold(load(student("fcn")))
-    values, floats = opened(folded)(series), _constants(folded)
+    values, floats = open_model(folded)(series), _constants(folded)
 
     constants = _constants(to_int8_symmetric(folded, series, method="minmax"))
 
@@ -210,7 +210,7 @@ def test_8_bit_weights_with_half_precision(family, student, series):
     assert "QuantizeLinear" not in operators(mixed)
     assert single_precision(mixed) == ()
     expected = runner(folded)(series)
-    _, relative = errors(expected, runner(emulated(mixed))(series))
+    _, relative = errors(expected, runner(emulate(mixed))(series))
     assert 0 < relative < 1e-2
 
 

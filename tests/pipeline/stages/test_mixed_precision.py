@@ -74,7 +74,7 @@ def test_the_account_names_every_candidate(searched):
 
     assert len(account["candidates"]) == len(found.candidates) >= 3
     assert account["chosen"]["keep"] == sorted(found.chosen.setting.keep)
-    assert account["kept"] == found.kept
+    assert account["kept"] == found.is_kept
     assert account["contract"]["min_agreement"] == found.terms.min_agreement
     assert all(set(each) > {"broken", "undecided", "kept"} for each in account["candidates"])
     assert {each["node"] for each in account["sensitivity"]} == {

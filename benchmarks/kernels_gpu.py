@@ -202,7 +202,7 @@ def _difference(actual: Any, expected: Any, rounding: float) -> float:
 
 
 def _missing() -> str:
-    if reason := backends.why_not("cuda"):
+    if reason := backends.unavailable_reason("cuda"):
         return reason
     return "" if torch.cuda.is_available() else "this torch is built for CPUs, or finds no GPU."
 

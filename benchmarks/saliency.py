@@ -28,7 +28,7 @@ import torch
 from captum.attr import FeatureAblation
 from torch import Tensor, nn
 
-from edgedistill.attribution.incremental.propagation import Asked, record
+from edgedistill.attribution.incremental.propagation import IncrementalModel, record
 from edgedistill.device.telemetry import environment
 from edgedistill.distillation.objectives import KD, TSD
 from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
@@ -141,7 +141,7 @@ class _Steps:
         if windows is None:
             answer = StudentOutputs(self._student(batch.series))
         else:
-            asked = Asked(self._student, batch.series, method=method, graph=self._graph)
+            asked = IncrementalModel(self._student, batch.series, method=method, graph=self._graph)
             changes = asked.changes(windows.starts, windows.patches).changes
             answer = StudentOutputs(asked.logits, windows, changes)
         objective(batch, answer).backward()
@@ -159,9 +159,9 @@ def measure(case: Case, length: int, aim: float, runs: int) -> dict[str, Any]:
     graph = record(model)
 
     def ours() -> Tensor:
-        return Asked(model, series, graph=graph).changes(starts, patches).changes
+        return IncrementalModel(model, series, graph=graph).changes(starts, patches).changes
 
-    answer = Asked(model, series, graph=graph).changes(starts, patches)
+    answer = IncrementalModel(model, series, graph=graph).changes(starts, patches)
     # Ours before and after the rival, who may take minutes: a machine's speed changes meanwhile.
     times, forwards = [], []
     captum_ms = []

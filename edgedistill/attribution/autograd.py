@@ -33,7 +33,7 @@ def takes(*tensors: Tensor) -> bool:
         and first.dtype in _TYPES
         and all(t.dtype == first.dtype and t.device == first.device for t in tensors)
         and not torch.compiler.is_compiling()
-        and not backends.why_not(_BACKENDS[first.device.type])
+        and not backends.unavailable_reason(_BACKENDS[first.device.type])
     )
 
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from edgedistill.attribution.incremental.float32 import window_scores
 from edgedistill.attribution.incremental.onnx_graph import FollowedChanges, PerturbedCopies
-from edgedistill.attribution.incremental.steps import NotUnderstood
+from edgedistill.attribution.incremental.steps import UnsupportedModule
 from edgedistill.errors import ShapeError, VerificationError
 from edgedistill.export.export import INPUT, OPSET, OUTPUT, torch_logits, trace
 from edgedistill.io import files
@@ -151,7 +151,7 @@ def _network(
     whole = PerturbedCopies(module, plan.length, starts, plan.width)
     try:
         followed = FollowedChanges(module, torch.from_numpy(sample), starts, plan.width)
-    except NotUnderstood as error:
+    except UnsupportedModule as error:
         return whole, str(error), 1.0
     saving = followed.saving
     if saving < _LEAST_SAVING:

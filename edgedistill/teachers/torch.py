@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgedistill.attribution.incremental.propagation import Asked, record
+from edgedistill.attribution.incremental.propagation import IncrementalModel, record
 from edgedistill.errors import ModelError
 from edgedistill.saliency.perturbation import Ints
 from edgedistill.teachers.classifier import Floats, check_logits, check_series
@@ -67,7 +67,7 @@ class TorchClassifier:
         """
         self.module.eval()
         first = next(self.module.parameters(), torch.empty(0))
-        asked = Asked(self.module, torch.from_numpy(x).to(first), graph=self._graph)
+        asked = IncrementalModel(self.module, torch.from_numpy(x).to(first), graph=self._graph)
         begins = torch.from_numpy(np.atleast_2d(starts)).to(first.device)
         answer = asked.changes(begins, torch.from_numpy(patches).to(first))
         found: Floats = answer.changes.float().cpu().numpy()

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from edgedistill.attribution.incremental.propagation import Asked, record
+from edgedistill.attribution.incremental.propagation import IncrementalModel, record
 from edgedistill.distillation.features import Features, record_features
 from edgedistill.distillation.objectives import Windows
 
@@ -52,7 +52,7 @@ class MultiOutputStudent(nn.Module):
         with record_features(self.student, layers) as found:
             if not any(windows):
                 return self.student(series).float(), [None] * len(windows), found
-            known = Asked(self.student, series, graph=self._graph[0])
+            known = IncrementalModel(self.student, series, graph=self._graph[0])
         changes = [
             None if windows is None else _changes(known, windows).float() for windows in windows
         ]
@@ -65,7 +65,7 @@ class MultiOutputStudent(nn.Module):
         return split(logits), {name: split(value) for name, value in found.items()}
 
 
-def _changes(model: Asked, windows: Windows) -> Tensor:
+def _changes(model: IncrementalModel, windows: Windows) -> Tensor:
     answers = [model.changes(part.starts, part.patches) for part in windows.widths]
     return torch.cat([answer.changes for answer in answers], dim=1)
 

@@ -49,7 +49,7 @@ if not TYPE_CHECKING:
     def __getattr__(name):
         """Look for Numba and a GPU only when `BACKENDS` is asked for."""
         if name == "BACKENDS":
-            return backends.usable()
+            return backends.available()
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -20,18 +20,20 @@ from edgedistill_kernels.reference import Floats, Ints
 
 Array = Floats | Ints
 _Device = Any  # an array on the device: Numba has no types to name it by
-KNOWN = ("reference", "cpu", "cuda")
+ALL_BACKENDS = ("reference", "cpu", "cuda")
 _COMPILED = (np.dtype(np.float32), np.dtype(np.float64))
 _MAPS = ("timestep_map", "pearson", "spearman", "top_sign_agreement")  # of the `*_maps` modules
 
 
-def usable() -> tuple[str, ...]:
+def available() -> tuple[str, ...]:
     """Return the backends that run on this machine, the reference first."""
-    return tuple(name for name in KNOWN if name == "reference" or not why_not(name))
+    return tuple(
+        name for name in ALL_BACKENDS if name == "reference" or not unavailable_reason(name)
+    )
 
 
 def choose(backend: str, pays: bool, *arrays: Array) -> str:
-    """Return the backend to run, one of `KNOWN`.
+    """Return the backend to run, one of `ALL_BACKENDS`.
 
     Args:
         backend: its name, or "auto".
@@ -45,10 +47,10 @@ def choose(backend: str, pays: bool, *arrays: Array) -> str:
     """
     if backend == "auto":
         return _automatic(pays, arrays)
-    if backend not in KNOWN:
-        raise ValueError(f"No backend {backend!r}. There are: auto, {', '.join(KNOWN)}.")
+    if backend not in ALL_BACKENDS:
+        raise ValueError(f"No backend {backend!r}. There are: auto, {', '.join(ALL_BACKENDS)}.")
     if backend != "reference":
-        if reason := why_not(backend):
+        if reason := unavailable_reason(backend):
             raise RuntimeError(f"The backend {backend!r} cannot run here: {reason}")
         if not _is_compiled_for(arrays):
             kinds = ", ".join(str(array.dtype) for array in arrays)
@@ -95,7 +97,7 @@ def as_compiled(array: Array, dtype: np.dtype[np.generic]) -> Array:
     return np.require(array, wanted, ["C", "A", "W"])
 
 
-def why_not(backend: str) -> str:
+def unavailable_reason(backend: str) -> str:
     """Return why a backend cannot run here, empty if it can."""
     return _missing_cuda() if backend == "cuda" else _missing_numba(os.getpid())
 
@@ -171,7 +173,11 @@ def _missing_cuda() -> str:
 def _automatic(pays: bool, arrays: Sequence[Array]) -> str:
     if any(is_on_gpu(array) for array in arrays):
         return choose("cuda", pays, *arrays)
-    return "cpu" if pays and _is_compiled_for(arrays) and not why_not("cpu") else "reference"
+    return (
+        "cpu"
+        if pays and _is_compiled_for(arrays) and not unavailable_reason("cpu")
+        else "reference"
+    )
 
 
 def _is_compiled_for(arrays: Sequence[Array]) -> bool:

@@ -68,7 +68,7 @@ def changes(
     Raises:
         ValueError: the shapes do not fit, or a window leaves its series.
     """
-    from edgedistill_kernels.chain_loop import answer  # Numba takes a second to import
+    from edgedistill_kernels.chain_loop import run_spans  # Numba takes a second to import
 
     _check(series, starts, patches, layers, head)
     kind, plan = series.dtype, _plan(layers, patches.shape[3])
@@ -88,7 +88,7 @@ def changes(
 
     def work() -> None:
         while (share := next(turn)) < len(shares):
-            answer(*shares[share], *task)
+            run_spans(*shares[share], *task)
 
     with ThreadPoolExecutor(max(1, threads - 1)) as pool:
         helping = [pool.submit(work) for _ in range(threads - 1)]

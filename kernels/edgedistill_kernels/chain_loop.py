@@ -30,30 +30,30 @@ _STRETCH = 16  # positions whose changes stay in the nearest cache while all tap
 
 
 @sequential
-def answer(
-    first: int, last: int, grid: _Array, asked: _Array, chain: _Array, found: _Array
+def run_spans(
+    first: int, last: int, grid: _Array, inputs: _Array, chain: _Array, out: _Array
 ) -> None:
     """Answer the runs of spans [first, last), LANES runs each, counted over all series."""
     plan, turns = chain[0], grid[0]
     tiles = max(plan[0, INPUTS], plan[:, OUTPUTS].max(), len(chain[3]))
-    here = np.empty((tiles * TILE, plan[-1, SIZE] * LANES), found.dtype)
+    here = np.empty((tiles * TILE, plan[-1, SIZE] * LANES), out.dtype)
     there = np.empty_like(here)
-    samples, windows = found.shape[:2]
+    samples, windows = out.shape[:2]
     per_series = -(-windows // turns)
     for span in range(first, last):
         run = span * LANES + np.arange(LANES)
         owner = np.minimum(run // per_series, samples - 1)
         window = np.where(run < samples * per_series, run % per_series * turns, windows)
-        _pass((owner, window), grid, asked, chain, found, (here, there))
+        _pass((owner, window), grid, inputs, chain, out, (here, there))
 
 
 @sequential
 def _pass(
-    lanes: _Array, grid: _Array, asked: _Array, chain: _Array, found: _Array, buffers: _Array
+    lanes: _Array, grid: _Array, inputs: _Array, chain: _Array, out: _Array, buffers: _Array
 ) -> None:
     """Take a run a lane through all layers: of series `owner`, from `window` on."""
     (owner, window), (turns, step), (here, there) = lanes, grid, buffers
-    series, starts, patches = asked
+    series, starts, patches = inputs
     plan, weights, cleans, head = chain
     rows = max(step, 0) * (turns - 1)
     levels = _levels(owner, window, starts, rows, plan, cleans, len(series))
@@ -73,7 +73,7 @@ def _pass(
             weight += count
             level += area
             here, there = there, here
-        _leave(here, size, head, there, found, owner, window + turn)
+        _leave(here, size, head, there, out, owner, window + turn)
 
 
 @sequential
@@ -194,7 +194,7 @@ def _leave(
     size: int,
     head: _Array,
     logits: _Array,
-    found: _Array,
+    out: _Array,
     owner: _Array,
     window: _Array,
 ) -> None:
@@ -203,9 +203,9 @@ def _leave(
         _fold(change[c], size)
     _convolve(change, 1, head, 1, logits)
     for v in range(LANES):
-        if window[v] < found.shape[1]:
-            for k in range(found.shape[2]):
-                found[owner[v], window[v], k] = logits[k, v]
+        if window[v] < out.shape[1]:
+            for k in range(out.shape[2]):
+                out[owner[v], window[v], k] = logits[k, v]
 
 
 @sequential

@@ -22,7 +22,7 @@ _SAFE = {"reassoc", "contract", "nsz"}
 
 def compiled(function: _F) -> _F:
     """Compile in parallel; the machine code is kept on disk where a folder can be written."""
-    return _kept(function, parallel=True, fastmath=_SAFE)
+    return _cached(function, parallel=True, fastmath=_SAFE)
 
 
 def sequential(function: _F) -> _F:
@@ -30,10 +30,10 @@ def sequential(function: _F) -> _F:
 
     Sums keep their order and NaN stays NaN; only products and sums are fused, as in any BLAS.
     """
-    return _kept(function, nogil=True, fastmath={"contract", "nsz"})
+    return _cached(function, nogil=True, fastmath={"contract", "nsz"})
 
 
-def _kept(function: _F, **settings: Any) -> _F:
+def _cached(function: _F, **settings: Any) -> _F:
     options = {"error_model": "numpy", **settings}
     try:
         cached: _F = numba.njit(cache=True, **options)(function)

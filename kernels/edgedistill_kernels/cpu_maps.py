@@ -70,7 +70,7 @@ def _spearman(first: Floats, second: Floats, out: Floats) -> None:
 @compiled
 def _top_sign_agreement(first: Floats, second: Floats, count: int, out: Floats) -> None:
     for n in prange(len(first)):
-        out[n] = _shared(first[n], second[n], count) / count
+        out[n] = _count_shared(first[n], second[n], count) / count
 
 
 @inlined
@@ -183,7 +183,7 @@ def _sort(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], Ints]:
 
 
 @inlined
-def _shared(first: Floats, second: Floats, count: int) -> int:
+def _count_shared(first: Floats, second: Floats, count: int) -> int:
     """Return how many of both maps' strongest have the same sign."""
     a, b, same = _strongest(first, count), _strongest(second, count), 0
     for i in range(first.size):

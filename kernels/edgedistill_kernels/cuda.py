@@ -214,18 +214,18 @@ def _find_factors(
 
 
 @inlined
-def sum_of_block(value: float, shared: Device) -> float:
-    """Return the sum of all threads' values, in a fixed order; `shared` is (THREADS,)."""
+def sum_of_block(value: float, buffer: Device) -> float:
+    """Return the sum of all threads' values, in a fixed order; `buffer` is (THREADS,)."""
     thread = cuda.threadIdx.x
-    shared[thread] = value
+    buffer[thread] = value
     cuda.syncthreads()
     half = cuda.blockDim.x // 2
     while half:
         if thread < half:
-            shared[thread] += shared[thread + half]
+            buffer[thread] += buffer[thread + half]
         cuda.syncthreads()
         half //= 2
-    total = shared[0]
+    total = buffer[0]
     cuda.syncthreads()  # before the next sum writes there
     return float(total)
 

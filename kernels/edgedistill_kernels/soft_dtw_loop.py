@@ -34,11 +34,11 @@ def forward(costs: _Array, gamma: float, table: _Array) -> None:
 
 
 @sequential
-def backward(grad: _Array, costs: _Array, table: _Array, gamma: float, found: _Array) -> None:
-    """Fill `found` with the gradient of the costs; `grad` is (N,), the others (N, S, L)."""
+def backward(grad: _Array, costs: _Array, table: _Array, gamma: float, out: _Array) -> None:
+    """Fill `out` with the gradient of the costs; `grad` is (N,), the others (N, S, L)."""
     samples, rows, columns = costs.shape
     for n in range(samples):
-        value, cost, own = table[n], costs[n], found[n]
+        value, cost, own = table[n], costs[n], out[n]
         for i in range(rows - 1, -1, -1):
             for j in range(columns - 1, -1, -1):
                 total = grad[n] if i == rows - 1 and j == columns - 1 else 0.0

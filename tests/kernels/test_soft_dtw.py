@@ -128,7 +128,7 @@ def test_a_gradient_of_something_else_is_refused():
 
 
 def test_there_is_no_backend_for_gpus(monkeypatch):
-    monkeypatch.setattr("edgedistill_kernels.backends.why_not", lambda _: "")
+    monkeypatch.setattr("edgedistill_kernels.backends.unavailable_reason", lambda _: "")
 
     with pytest.raises(ValueError, match="Soft-DTW has no backend 'cuda'"):
         soft_dtw(np.ones((2, 3, 4)), gamma=1.0, backend="cuda")

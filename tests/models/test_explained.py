@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgedistill.attribution import perturb
-from edgedistill.attribution.incremental.propagation import Asked
+from edgedistill.attribution.incremental.propagation import IncrementalModel
 from edgedistill.models import (
     FAMILIES,
     ModelSpec,
@@ -133,7 +133,7 @@ def test_what_windows_change_is_followed(family, rng):
     starts = torch.tensor([[0, 17, 36]])
     patches = torch.from_numpy(rng.normal(size=(3, 3, 2, 4)))
 
-    answer = Asked(model, series, method="incremental").changes(starts, patches)
+    answer = IncrementalModel(model, series, method="incremental").changes(starts, patches)
 
     copies = perturb(series, starts.expand(3, -1), patches)
     expected = torch.stack([model(copies[:, w]) - model(series) for w in range(3)], dim=1)

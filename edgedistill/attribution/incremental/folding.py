@@ -33,12 +33,12 @@ def folded(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 
 def _scaled(
-    step: Step, factor: Tensor | float, found: Mapping[str, Step], users: Mapping[str, int]
+    step: Step, factor: Tensor | float, steps: Mapping[str, Step], users: Mapping[str, int]
 ) -> list[Step] | None:
     """Return a convolution, or several side by side and what joins them, times a factor."""
     if isinstance(step.rule, Conv):
         return [replace(step, rule=step.rule.scaled(factor))]
-    parts = [found.get(name) for name in step.inputs]
+    parts = [steps.get(name) for name in step.inputs]
     if not isinstance(step.rule, Join) or not isinstance(factor, Tensor):
         return None
     convs = [part.rule for part in parts if part and isinstance(part.rule, Conv)]

@@ -16,7 +16,7 @@ from edgedistill.attribution.incremental.onnx_layers import READERS, layer
 from edgedistill.attribution.incremental.positions import At
 from edgedistill.attribution.incremental.propagation import record
 from edgedistill.attribution.incremental.regions import Region
-from edgedistill.attribution.incremental.steps import NotUnderstood, Steps
+from edgedistill.attribution.incremental.steps import Steps, UnsupportedModule
 from edgedistill.attribution.incremental.tracing import follow
 
 _OUT_OF_PLACE = {
@@ -40,11 +40,11 @@ class FollowedChanges(nn.Module):
             width: w, steps of a window.
 
         Raises:
-            NotUnderstood: the network does something that no layer here stands for.
+            UnsupportedModule: the network does something that no layer here stands for.
         """
         super().__init__()
         graph = record(model)
-        if isinstance(graph, NotUnderstood):
+        if isinstance(graph, UnsupportedModule):
             raise graph
         with torch.no_grad():
             steps = follow(graph, sample)
@@ -116,7 +116,9 @@ def _layers(steps: Steps, source: Region) -> tuple[nn.ModuleList, float]:
         sources = [regions[name] for name in step.inputs]
         made = layer(step.rule, sources)
         if made is None:
-            raise NotUnderstood(f"a file cannot follow changes through {type(step.rule).__name__}")
+            raise UnsupportedModule(
+                f"a file cannot follow changes through {type(step.rule).__name__}"
+            )
         layers.append(made)
         regions[step.name] = step.rule.region(sources)
         spent += step.rule.macs(sources[0])

@@ -30,7 +30,7 @@ from edgedistill.attribution.incremental.rules import (
     Scale,
     Shift,
     Sum,
-    known,
+    require_region,
 )
 
 Regions = Sequence[Region | None]
@@ -60,7 +60,7 @@ class _Convolution(nn.Module):
 
     def __init__(self, rule: Conv, sources: Regions) -> None:
         super().__init__()
-        source, out = known(sources[0]), known(rule.region(sources))
+        source, out = require_region(sources[0]), require_region(rule.region(sources))
         first = out.begin * rule.stride - rule.padding  # what the first output sees
         natural = bool((first == source.begin - rule.reach).all())
         natural &= rule.stride == 1 and out.size == source.size + rule.reach
@@ -135,7 +135,7 @@ class _Pooled(nn.Module):
 
     def __init__(self, rule: MaxPool, sources: Regions) -> None:
         super().__init__()
-        source, out = known(sources[0]), known(rule.region(sources))
+        source, out = require_region(sources[0]), require_region(rule.region(sources))
         size = (out.size - 1) * rule.stride + rule.dilation * (rule.kernel - 1) + 1
         seen = Region(out.begin * rule.stride - rule.padding, size, source.length)
         self.at, self.pick, self.masked = At(seen), Pick(source, seen), Masked(out)
@@ -183,7 +183,7 @@ class _Together(nn.Module):
         return total
 
 
-class _Chosen(nn.Module):
+class _SelectedChannels(nn.Module):
     """Some channels, or the sum of all."""
 
     def __init__(self, rule: Channels, sources: Regions) -> None:
@@ -219,7 +219,7 @@ class _Highest(nn.Module):
     def __init__(self, rule: GlobalMax, sources: Regions) -> None:
         super().__init__()
         del rule
-        self.dense = Pick(known(sources[0]), known(sources[0]).whole())
+        self.dense = Pick(require_region(sources[0]), require_region(sources[0]).whole())
 
     def forward(self, changes: Sequence[Tensor], clean: Tensor) -> Tensor:
         was = clean[:, :, None]  # (N, C, 1, T)
@@ -233,7 +233,7 @@ class _Unrolled(nn.Module):
     def __init__(self, rule: Flatten, sources: Regions) -> None:
         super().__init__()
         del rule
-        self.dense = Pick(known(sources[0]), known(sources[0]).whole())
+        self.dense = Pick(require_region(sources[0]), require_region(sources[0]).whole())
 
     def forward(self, changes: Sequence[Tensor], clean: Tensor | None) -> Tensor:
         del clean
@@ -280,7 +280,7 @@ def _reading(region: Region | None) -> nn.Module:
 
 
 _LAYERS: dict[type[Rule], Callable[[Any, Regions], nn.Module]] = {
-    Channels: _Chosen,
+    Channels: _SelectedChannels,
     Conv: _Convolution,
     Dense: _Linear,
     Flatten: _Unrolled,

@@ -16,9 +16,9 @@ from edgedistill.attribution.incremental.rules import (
     Conv,
     Rule,
     Value,
-    known,
-    pair,
-    temporal,
+    require_pair,
+    require_region,
+    require_series,
 )
 
 
@@ -34,10 +34,10 @@ class MaxPool(Rule):
 
     def clean(self, value: Tensor, source: Region | None) -> Value:
         """Return x wherever a changed output looks, where padding never wins, and max(x)."""
-        region = known(source)
+        region = require_region(source)
         pooled = functional.max_pool1d(value, self.kernel, self.stride, self.padding, self.dilation)
-        seen = Clean(value, self._seen(region), beyond=-torch.inf)
-        return seen, Clean(pooled, known(self.region([region])))
+        seen = Clean(value, self._input_region(region), beyond=-torch.inf)
+        return seen, Clean(pooled, require_region(self.region([region])))
 
     def region(self, sources: Sequence[Region | None]) -> Region | None:
         """Return the positions whose pool meets the change."""
@@ -46,15 +46,15 @@ class MaxPool(Rule):
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return max(x + dx) - max(x)."""
         source = changes[0].temporal
-        out, seen = known(self.region([source])), self._seen(source)
-        x, pooled = pair(clean)
-        changed = temporal(x).at(seen) + place(changes[0].value, source, seen)
-        change = self._pool(changed, out.size) - temporal(pooled).at(out)
+        out, seen = require_region(self.region([source])), self._input_region(source)
+        x, pooled = require_pair(clean)
+        changed = require_series(x).at(seen) + place(changes[0].value, source, seen)
+        change = self._pool(changed, out.size) - require_series(pooled).at(out)
         return Change(change if out.is_inside else change.where(out.mask(), 0.0), out)
 
-    def _seen(self, source: Region) -> Region:
+    def _input_region(self, source: Region) -> Region:
         """Return all that the changed outputs look at."""
-        out = known(self.region([source]))
+        out = require_region(self.region([source]))
         seen = (out.size - 1) * self.stride + self.dilation * (self.kernel - 1) + 1
         return Region(out.begin * self.stride - self.padding, seen, source.length)
 
@@ -97,13 +97,13 @@ class GlobalMax(ToVector):
 
     def clean(self, value: Tensor, source: Region | None) -> Value:
         """Return x everywhere: any step may hold the maximum."""
-        return Clean(value, known(source).whole())
+        return Clean(value, require_region(source).whole())
 
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return max(x + dx) - max(x)."""
         source = changes[0].temporal
         whole = source.whole()
-        x = temporal(clean).at(whole)
+        x = require_series(clean).at(whole)
         dense = place(changes[0].value, source, whole)
         return Change((x + dense).amax(dim=2) - x.amax(dim=2))
 

@@ -21,7 +21,13 @@ from edgedistill.attribution.incremental.chain import changes as chain_changes
 from edgedistill.attribution.incremental.recurrent import LastState
 from edgedistill.attribution.incremental.regions import Clean, Region
 from edgedistill.attribution.incremental.rules import Change, Value
-from edgedistill.attribution.incremental.tracing import NotUnderstood, Step, Steps, follow, trace
+from edgedistill.attribution.incremental.tracing import (
+    Step,
+    Steps,
+    UnsupportedModule,
+    follow,
+    trace,
+)
 
 MEMORY_BYTES = 512 * 1024**2  # for changes and perturbed copies at any time
 LEAST_SAVING = 1.3  # of multiply-accumulates; below it the whole network is run
@@ -33,7 +39,7 @@ _WIDEST = 256  # channels of an unknown model's widest layer, for each of the se
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class IncrementalResult:
     """What windows change."""
 
     changes: Tensor  # logits of the perturbed copy less the clean ones, (N, W, K)
@@ -42,7 +48,7 @@ class Answer:
     saving: float = 1.0  # multiply-accumulates of the full pass over those of the incremental one
 
 
-class Asked:
+class IncrementalModel:
     """A model that has seen some series, and can be asked about windows of them.
 
     Batch norm in training mode uses the statistics of the clean batch for the copies
@@ -57,7 +63,7 @@ class Asked:
         *,
         method: Literal["auto", "incremental", "full"] = "auto",
         memory_bytes: int = MEMORY_BYTES,
-        graph: fx.GraphModule | NotUnderstood | None = None,
+        graph: fx.GraphModule | UnsupportedModule | None = None,
     ) -> None:
         """Run the clean series.
 
@@ -70,7 +76,7 @@ class Asked:
             graph: what `record` returned, for a model that is asked more than once.
 
         Raises:
-            NotUnderstood: `method` is "incremental" and the model cannot be followed.
+            UnsupportedModule: `method` is "incremental" and the model cannot be followed.
         """
         self._model, self._series = model, series
         self._method, self._memory_bytes = method, memory_bytes
@@ -79,17 +85,17 @@ class Asked:
         if method != "full":
             graph = graph or record(model)
             try:
-                if isinstance(graph, NotUnderstood):
+                if isinstance(graph, UnsupportedModule):
                     raise graph
                 self._steps = follow(graph, series)
-            except NotUnderstood as error:
+            except UnsupportedModule as error:
                 if method == "incremental":
                     raise
                 self._reason = str(error)
         steps = self._steps
         self.logits = model(series) if steps is None else steps.values[steps.logits]  # (N, K)
 
-    def changes(self, starts: Tensor, patches: Tensor) -> Answer:
+    def changes(self, starts: Tensor, patches: Tensor) -> IncrementalResult:
         """Return how each window changes the logits.
 
         Args:
@@ -110,9 +116,11 @@ class Asked:
             changes = walk.changes(self._memory_bytes)
         else:
             changes = chain_changes(chain, self._series, starts, patches)
-        return Answer(changes, "incremental", saving=walk.saving)
+        return IncrementalResult(changes, "incremental", saving=walk.saving)
 
-    def _full(self, starts: Tensor, patches: Tensor, reason: str, saving: float = 1.0) -> Answer:
+    def _full(
+        self, starts: Tensor, patches: Tensor, reason: str, saving: float = 1.0
+    ) -> IncrementalResult:
         """Run the whole model on perturbed copies, as many at a time as memory allows."""
         series, windows = self._series, patches.shape[1]
         chunk = self._windows_a_pass()
@@ -123,7 +131,7 @@ class Asked:
             copies = perturb(series, everywhere[:, first:last], patches[:, first:last])
             parts.append(self._model(copies.flatten(0, 1)).reshape(len(series), last - first, -1))
         changes = torch.cat(parts, dim=1) - self.logits[:, None]
-        return Answer(changes, "full", reason, saving)
+        return IncrementalResult(changes, "full", reason, saving)
 
     def _windows_a_pass(self) -> int:
         """Return for how many windows of all series whole copies go through the model at once."""
@@ -136,11 +144,11 @@ class Asked:
         return max(1, held // (widest * series.element_size()))
 
 
-def record(model: nn.Module) -> fx.GraphModule | NotUnderstood:
+def record(model: nn.Module) -> fx.GraphModule | UnsupportedModule:
     """Return a model's graph, or why there is none; record once, ask often."""
     try:
         return trace(model)
-    except NotUnderstood as error:
+    except UnsupportedModule as error:
         return error
 
 
@@ -201,7 +209,10 @@ class _Walk:
         samples, itemsize = len(self._series), self._series.element_size()
         largest = 1
         for step in self._steps.steps:
-            region, held = self._regions[step.name], step.rule.held(self._regions[step.inputs[0]])
+            region, held = (
+                self._regions[step.name],
+                step.rule.held_numbers(self._regions[step.inputs[0]]),
+            )
             if region is not None:
                 held += region.size * self._steps.values[step.name].shape[1]
             largest = max(largest, held * samples * itemsize)

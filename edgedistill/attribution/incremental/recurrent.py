@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgedistill.attribution.incremental.regions import Region
-from edgedistill.attribution.incremental.rules import Change, Rule, Value, known, vector
+from edgedistill.attribution.incremental.rules import (
+    Change,
+    Rule,
+    Value,
+    require_region,
+    require_vector,
+)
 
 Recurrence = nn.LSTM | nn.GRU
 _GATES = 4  # times H: those of an LSTM; a GRU's third is kept apart for input and state
@@ -41,14 +47,14 @@ class LastState(Rule):
         del sources
         return None
 
-    def held(self, source: Region | None) -> int:
+    def held_numbers(self, source: Region | None) -> int:
         """Return the numbers held a window and series: gates of the window, states, one step."""
         gates = _GATES * self.module.hidden_size
-        return gates * (known(source).size + 2) + self.module.num_layers * gates
+        return gates * (require_region(source).size + 2) + self.module.num_layers * gates
 
     def macs(self, source: Region | None) -> float:
         """Return the multiply-accumulates a window and series, the mean over windows."""
-        steps = self.length - known(source).begin.double().mean()
+        steps = self.length - require_region(source).begin.double().mean()
         return float(steps) * _macs_a_step(self.module)
 
     def full_macs(self) -> float:
@@ -67,7 +73,7 @@ class LastState(Rule):
             change=change.flatten(0, 1)[order],
         )
         result = change.new_empty(len(order), self.module.hidden_size)
-        result[order] = _shared_out(self.module, vector(clean), rows)
+        result[order] = _run_parallel(self.module, require_vector(clean), rows)
         return Change(result.unflatten(0, (windows, samples)))  # type: ignore[no-untyped-call]
 
 
@@ -124,10 +130,10 @@ class _Layer:
         return held[:, self.at :]
 
 
-def _shared_out(module: Recurrence, series: Tensor, rows: _Rows) -> Tensor:
+def _run_parallel(module: Recurrence, series: Tensor, rows: _Rows) -> Tensor:
     """Return the change of the last state of every copy, (R, H), computed in torch's threads."""
     threads = torch.get_num_threads()
-    with _one_thread_each(), ThreadPoolExecutor(threads, initializer=_alone) as pool:
+    with _one_thread_each(), ThreadPoolExecutor(threads, initializer=_single_thread) as pool:
         shares = [rows[first::threads] for first in range(threads)]
         found = list(pool.map(lambda share: _run(module, series, share), shares))
     result = torch.empty(len(rows.begin), module.hidden_size, dtype=series.dtype)
@@ -136,7 +142,7 @@ def _shared_out(module: Recurrence, series: Tensor, rows: _Rows) -> Tensor:
     return result
 
 
-def _alone() -> None:
+def _single_thread() -> None:
     torch.set_num_threads(1)
 
 

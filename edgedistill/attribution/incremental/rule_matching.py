@@ -25,7 +25,7 @@ from edgedistill.attribution.incremental.rules import (
     Shift,
     Sum,
 )
-from edgedistill.attribution.incremental.steps import NotUnderstood
+from edgedistill.attribution.incremental.steps import UnsupportedModule
 
 _TIME = 2  # axis of (N, C, T)
 _ACTIVATIONS: dict[Any, Callable[[Tensor], Tensor]] = {
@@ -92,30 +92,30 @@ def rule_of(graph: fx.GraphModule, node: fx.Node, values: Mapping[str, Any]) -> 
         rule = _of_method(node, given, made)
     if rule is None:
         what = graph.get_submodule(str(node.target)) if node.op == "call_module" else node.target
-        raise NotUnderstood(f"there is no rule for {getattr(what, '__name__', what)}")
+        raise UnsupportedModule(f"there is no rule for {getattr(what, '__name__', what)}")
     return rule
 
 
-def _of_module(module: nn.Module, given: Tensor, made: Tensor) -> Rule | None:
+def _of_module(module: nn.Module, input_: Tensor, output: Tensor) -> Rule | None:
     if isinstance(module, nn.ReLU):
         return Relu()
     if isinstance(module, _ACTIVATION_MODULES):
         return Pointwise(_pure(module))
     if isinstance(module, nn.Conv1d):
-        return _conv(module, made)
+        return _conv(module, output)
     if isinstance(module, nn.BatchNorm1d):
-        return Scale(_norm_factor(module, given))
+        return Scale(_norm_factor(module, input_))
     if isinstance(module, nn.Linear):
-        return Dense(module.weight) if given.ndim == 2 else None
+        return Dense(module.weight) if input_.ndim == 2 else None
     if isinstance(module, nn.Dropout | nn.Dropout1d):
         return None if module.training else Same()
     if isinstance(module, nn.Identity):
         return Same()
     if isinstance(module, nn.Flatten):
-        return _flatten(given) if module.start_dim == 1 else None
+        return _flatten(input_) if module.start_dim == 1 else None
     if isinstance(module, nn.LSTM | nn.GRU):
-        return _recurrent(module, given)
-    return _of_pool(module, given, made)
+        return _recurrent(module, input_)
+    return _of_pool(module, input_, output)
 
 
 def _is_turned(node: fx.Node) -> bool:
@@ -150,22 +150,22 @@ def _is_recurrent(graph: fx.GraphModule, node: fx.Node) -> bool:
     return isinstance(graph.get_submodule(str(node.target)), nn.LSTM | nn.GRU)
 
 
-def _recurrent(module: nn.LSTM | nn.GRU, given: Tensor) -> Rule | None:
+def _recurrent(module: nn.LSTM | nn.GRU, input_: Tensor) -> Rule | None:
     random = module.dropout and module.training
     plain = module.batch_first and not module.bidirectional and not random
     projected = isinstance(module, nn.LSTM) and module.proj_size > 0
-    compiled = given.device.type == "cpu" and given.dtype in {torch.float32, torch.float64}
+    compiled = input_.device.type == "cpu" and input_.dtype in {torch.float32, torch.float64}
     # With gradients, torch's own loop over the steps is faster than ours in Python.
     if not plain or projected or not compiled or torch.is_grad_enabled():
         return None
-    return LastState(module, given.shape[1])
+    return LastState(module, input_.shape[1])
 
 
-def _of_pool(module: nn.Module, given: Tensor, made: Tensor) -> Rule | None:
-    if isinstance(module, nn.AdaptiveAvgPool1d) and made.shape[-1] == 1:
-        return Mean(given.shape[_TIME])
-    if isinstance(module, nn.AdaptiveMaxPool1d) and made.shape[-1] == 1:
-        return GlobalMax(given.shape[_TIME])
+def _of_pool(module: nn.Module, input_: Tensor, output: Tensor) -> Rule | None:
+    if isinstance(module, nn.AdaptiveAvgPool1d) and output.shape[-1] == 1:
+        return Mean(input_.shape[_TIME])
+    if isinstance(module, nn.AdaptiveMaxPool1d) and output.shape[-1] == 1:
+        return GlobalMax(input_.shape[_TIME])
     if isinstance(module, nn.MaxPool1d) and not (module.ceil_mode or module.return_indices):
         stride = _one(module.stride if module.stride is not None else module.kernel_size)
         return MaxPool(
@@ -173,21 +173,21 @@ def _of_pool(module: nn.Module, given: Tensor, made: Tensor) -> Rule | None:
             stride=stride,
             padding=_one(module.padding),
             dilation=_one(module.dilation),
-            length=made.shape[_TIME],
+            length=output.shape[_TIME],
         )
     if isinstance(module, nn.AvgPool1d) and not module.ceil_mode:
         padding = _one(module.padding)
         if padding and not module.count_include_pad:
             return None
-        channels, kernel = given.shape[1], _one(module.kernel_size)
-        weight = given.new_full((channels, 1, kernel), 1 / kernel)
+        channels, kernel = input_.shape[1], _one(module.kernel_size)
+        weight = input_.new_full((channels, 1, kernel), 1 / kernel)
         stride = _one(module.stride)
-        return Conv(weight, stride, padding, 1, channels, made.shape[_TIME])
+        return Conv(weight, stride, padding, 1, channels, output.shape[_TIME])
     return None
 
 
 def _of_function(
-    node: fx.Node, given: Tensor, made: Tensor, values: Mapping[str, Any]
+    node: fx.Node, input_: Tensor, output: Tensor, values: Mapping[str, Any]
 ) -> Rule | None:
     target, args = node.target, node.args
     if target in {functional.relu, torch.relu}:
@@ -199,9 +199,9 @@ def _of_function(
             lambda x: function(x, *args[1:2], **extra) if args[1:2] else function(x, **extra)
         )
     if target in {torch.conv1d, functional.conv1d}:
-        return _functional_conv(node, made, values)
+        return _functional_conv(node, output, values)
     if target is functional.pad:
-        return _pad(node, given, made)
+        return _pad(node, input_, output)
     if target in {torch.cat, torch.concat}:
         axis = node.kwargs.get("dim", args[1] if len(args) > 1 else 0)
         whole = len(cast("Sequence[Any]", args[0])) == len(node.all_input_nodes)
@@ -213,35 +213,40 @@ def _of_function(
     if target in {operator.neg, torch.neg}:
         return Scale(-1.0)
     if target is operator.getitem:
-        return _getitem(node, given)
+        return _getitem(node, input_)
     if target in {torch.mean, torch.flatten, torch.squeeze, torch.sum}:
-        return _reduction(str(getattr(target, "__name__", "")), node, given, made)
+        return _reduction(str(getattr(target, "__name__", "")), node, input_, output)
     return None
 
 
-def _of_method(node: fx.Node, given: Tensor, made: Tensor) -> Rule | None:
+def _of_method(node: fx.Node, input_: Tensor, output: Tensor) -> Rule | None:
     name = str(node.target)
     if name == "relu":
         return Relu()
     if name in {"tanh", "sigmoid"}:
         return Pointwise(getattr(torch, name))
     if name in {"mean", "flatten", "squeeze", "sum"}:
-        return _reduction(name, node, given, made)
+        return _reduction(name, node, input_, output)
     if name in {"contiguous", "clone"}:
         return Same()
     return None
 
 
-def _conv(module: nn.Conv1d, made: Tensor) -> Rule | None:
+def _conv(module: nn.Conv1d, output: Tensor) -> Rule | None:
     if module.padding_mode != "zeros":
         return None
     left = module._reversed_padding_repeated_twice[0]
     return Conv(
-        module.weight, module.stride[0], left, module.dilation[0], module.groups, made.shape[_TIME]
+        module.weight,
+        module.stride[0],
+        left,
+        module.dilation[0],
+        module.groups,
+        output.shape[_TIME],
     )
 
 
-def _functional_conv(node: fx.Node, made: Tensor, values: Mapping[str, Any]) -> Rule | None:
+def _functional_conv(node: fx.Node, output: Tensor, values: Mapping[str, Any]) -> Rule | None:
     names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     found = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
     weight = found["weight"]
@@ -253,18 +258,18 @@ def _functional_conv(node: fx.Node, made: Tensor, values: Mapping[str, Any]) -> 
         _one(found.get("padding", 0)),
         _one(found.get("dilation", 1)),
         int(cast(int, found.get("groups", 1))),
-        made.shape[_TIME],
+        output.shape[_TIME],
     )
 
 
-def _pad(node: fx.Node, given: Tensor, made: Tensor) -> Rule | None:
+def _pad(node: fx.Node, input_: Tensor, output: Tensor) -> Rule | None:
     names = ("input", "pad", "mode", "value")
     found = dict(zip(names, node.args, strict=False)) | dict(node.kwargs)
     pad = cast("Sequence[int]", found["pad"])
     zeros = found.get("mode", "constant") == "constant" and not found.get("value")
-    if given.ndim != 3 or len(pad) != 2 or not zeros or min(pad) < 0:
+    if input_.ndim != 3 or len(pad) != 2 or not zeros or min(pad) < 0:
         return None
-    return Shift(pad[0], made.shape[_TIME])
+    return Shift(pad[0], output.shape[_TIME])
 
 
 def _sum(node: fx.Node, values: Mapping[str, Any]) -> Rule | None:
@@ -288,9 +293,9 @@ def _product(node: fx.Node) -> Rule | None:
     return None
 
 
-def _getitem(node: fx.Node, given: Any) -> Rule | None:
+def _getitem(node: fx.Node, input_: Any) -> Rule | None:
     index = node.args[1]
-    if not isinstance(given, Tensor) or not isinstance(index, tuple) or len(index) < 2:
+    if not isinstance(input_, Tensor) or not isinstance(index, tuple) or len(index) < 2:
         return None
     everything = slice(None)
     rest = [part for i, part in enumerate(index) if i != 1]
@@ -299,38 +304,38 @@ def _getitem(node: fx.Node, given: Any) -> Rule | None:
     return None
 
 
-def _reduction(name: str, node: fx.Node, given: Tensor, made: Tensor) -> Rule | None:
+def _reduction(name: str, node: fx.Node, input_: Tensor, output: Tensor) -> Rule | None:
     if name == "flatten":
-        return _flatten(given) if made.ndim == 2 else None
+        return _flatten(input_) if output.ndim == 2 else None
     if name == "squeeze":
-        return Same() if given.ndim == 3 and given.shape[-1] == 1 and made.ndim == 2 else None
+        return Same() if input_.ndim == 3 and input_.shape[-1] == 1 and output.ndim == 2 else None
     axis = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else None)
     axes = tuple(axis) if isinstance(axis, list | tuple) else (axis,)
-    if given.ndim != 3 or len(axes) != 1 or not isinstance(axes[0], int):
+    if input_.ndim != 3 or len(axes) != 1 or not isinstance(axes[0], int):
         return None
     if axes[0] % 3 == _TIME and name == "mean":
-        return Mean(given.shape[_TIME])
-    if axes[0] % 3 == 1 and name == "sum" and made.ndim == 3:
+        return Mean(input_.shape[_TIME])
+    if axes[0] % 3 == 1 and name == "sum" and output.ndim == 3:
         return Channels(None)
     return None
 
 
-def _flatten(given: Tensor) -> Rule:
-    if given.ndim == 2 or given.shape[-1] == 1:  # already a vector: pooled over time
+def _flatten(input_: Tensor) -> Rule:
+    if input_.ndim == 2 or input_.shape[-1] == 1:  # already a vector: pooled over time
         return Same()
-    return Flatten(given.shape[_TIME])
+    return Flatten(input_.shape[_TIME])
 
 
-def _norm_factor(norm: nn.BatchNorm1d, given: Tensor) -> Tensor:
+def _norm_factor(norm: nn.BatchNorm1d, input_: Tensor) -> Tensor:
     """Return what batch norm multiplies by; in training, by the statistics of the clean batch.
 
     So perturbed copies are normalized as the clean series are, and leave the statistics alone.
     """
     variance = norm.running_var
     if norm.training or variance is None:
-        axes = [axis for axis in range(given.ndim) if axis != 1]
+        axes = [axis for axis in range(input_.ndim) if axis != 1]
         # Torch's own `var` takes nine times as long over axes that do not lie side by side.
-        variance = (given - given.mean(axes, keepdim=True)).square().mean(axes)
+        variance = (input_ - input_.mean(axes, keepdim=True)).square().mean(axes)
     factor = (variance + norm.eps).rsqrt()
     return factor if norm.weight is None else factor * norm.weight
 

@@ -19,8 +19,10 @@ from torch.nn import functional
 from edgedistill.attribution.incremental.rectified import rectified
 from edgedistill.attribution.incremental.regions import Clean, Region, place, put, union
 
-Seen = Clean | Tensor  # what a layer sees unperturbed: temporal, or a vector
-Value = Seen | tuple[Seen, Seen] | None  # what a rule reads of it; None where it need not
+CleanInput = Clean | Tensor  # what a layer sees unperturbed: temporal, or a vector
+Value = (
+    CleanInput | tuple[CleanInput, CleanInput] | None
+)  # what a rule reads of it; None where it need not
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Rule:
         del value, source
         return None
 
-    def held(self, source: Region | None) -> int:
+    def held_numbers(self, source: Region | None) -> int:
         """Return the numbers held a window and series, besides the change itself."""
         del source
         return 0
@@ -97,7 +99,7 @@ class Conv(Rule):
 
     def region(self, sources: Sequence[Region | None]) -> Region | None:
         """Return the positions whose taps meet the change."""
-        source = known(sources[0])
+        source = require_region(sources[0])
         first = source.begin + self.padding - self.reach
         begin = -torch.div(-first, self.stride, rounding_mode="floor")
         size = (source.size - 1 + self.reach) // self.stride + 1
@@ -105,7 +107,7 @@ class Conv(Rule):
 
     def macs(self, source: Region | None) -> float:
         """Return the multiply-accumulates a window and series."""
-        return float(self.weight.numel() * known(self.region([source])).size)
+        return float(self.weight.numel() * require_region(self.region([source])).size)
 
     def full_macs(self) -> float:
         """Return those of a whole series."""
@@ -115,7 +117,7 @@ class Conv(Rule):
         """Return the convolved change."""
         del clean
         change, source = changes[0].value, changes[0].temporal
-        out = known(self.region([source]))
+        out = require_region(self.region([source]))
         natural = self.stride == 1 and source.size + self.reach < self.length  # not the whole
         if natural and source.size == self.dilation == self.groups == 1:
             result = self._scatter(change)
@@ -178,11 +180,11 @@ class Relu(Rule):
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return max(z + dz, 0) - max(z, 0), as max(dz, -z) - max(-z, 0): a pass less."""
         change = changes[0]
-        seen, seen_floor = pair(clean)
-        below = _at(seen, change.region)
+        seen, seen_floor = require_pair(clean)
+        below = _at_region(seen, change.region)
         if torch.is_grad_enabled() and (change.value.requires_grad or below.requires_grad):
             return Change(rectified(change.value, below), change.region)
-        floor = _at(seen_floor, change.region)
+        floor = _at_region(seen_floor, change.region)
         return Change(torch.maximum(change.value, below).sub_(floor), change.region)
 
 
@@ -199,7 +201,7 @@ class Pointwise(Rule):
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return f(z + dz) - f(z)."""
         change = changes[0]
-        z = _at(clean, change.region)
+        z = _at_region(clean, change.region)
         return Change(self.function(z + change.value) - self.function(z), change.region)
 
 
@@ -212,7 +214,7 @@ class Shift(Rule):
 
     def region(self, sources: Sequence[Region | None]) -> Region | None:
         """Return the same positions, counted from the new first."""
-        source = known(sources[0])
+        source = require_region(sources[0])
         return Region(source.begin + self.before, source.size, self.length)
 
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
@@ -227,7 +229,7 @@ class Join(Rule):
 
     def region(self, sources: Sequence[Region | None]) -> Region | None:
         """Return what holds all regions."""
-        return None if sources[0] is None else union([known(source) for source in sources])
+        return None if sources[0] is None else union([require_region(source) for source in sources])
 
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return the changes side by side."""
@@ -251,7 +253,7 @@ class Sum(Rule):
 
     def region(self, sources: Sequence[Region | None]) -> Region | None:
         """Return what holds all regions."""
-        return None if sources[0] is None else union([known(source) for source in sources])
+        return None if sources[0] is None else union([require_region(source) for source in sources])
 
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return the sum of the changes."""
@@ -315,33 +317,33 @@ def _aligned(changes: Sequence[Change]) -> tuple[list[Tensor], Region | None]:
     return [place(change.value, change.temporal, out) for change in changes], out
 
 
-def known(region: Region | None) -> Region:
+def require_region(region: Region | None) -> Region:
     """Return the region of a series; a vector has none."""
     if region is None:
         raise TypeError("This layer needs series, and got a vector.")
     return region
 
 
-def temporal(clean: Value) -> Clean:
+def require_series(clean: Value) -> Clean:
     """Return a clean series; the layer cannot do without."""
     if not isinstance(clean, Clean):
         raise TypeError("This layer needs its clean input, a series.")
     return clean
 
 
-def _at(clean: Value, region: Region | None) -> Tensor:
+def _at_region(clean: Value, region: Region | None) -> Tensor:
     """Return a clean value where a change has its region; a vector is everywhere."""
-    return vector(clean) if region is None else temporal(clean).at(region)
+    return require_vector(clean) if region is None else require_series(clean).at(region)
 
 
-def vector(clean: Value) -> Tensor:
+def require_vector(clean: Value) -> Tensor:
     """Return a clean vector; the layer cannot do without."""
     if not isinstance(clean, Tensor):
         raise TypeError("This layer needs its clean input, a vector.")
     return clean
 
 
-def pair(clean: Value) -> tuple[Seen, Seen]:
+def require_pair(clean: Value) -> tuple[CleanInput, CleanInput]:
     """Return both readings of a clean input; the layer cannot do without."""
     if not isinstance(clean, tuple):
         raise TypeError("This layer needs its clean input, read in two ways.")

@@ -10,7 +10,7 @@ from torch import Tensor
 from edgedistill.attribution.incremental.rules import Rule
 
 
-class NotUnderstood(Exception):
+class UnsupportedModule(Exception):
     """Why a module cannot be followed; the text is for people."""
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, fx, nn
 
 from edgedistill.attribution.incremental.folding import folded, laid_out, unbounded
 from edgedistill.attribution.incremental.rule_matching import LEAVES, rule_of
-from edgedistill.attribution.incremental.steps import NotUnderstood, Step, Steps
+from edgedistill.attribution.incremental.steps import Step, Steps, UnsupportedModule
 
-__all__ = ["NotUnderstood", "Step", "Steps", "follow", "trace"]
+__all__ = ["Step", "Steps", "UnsupportedModule", "follow", "trace"]
 
 _IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
 
@@ -43,11 +43,11 @@ def _values(graph: fx.GraphModule, series: Tensor) -> dict[str, Any]:
             if _overwrites(graph, node):
                 args = (args[0].clone(), *args[1:])
             kwargs = fx.map_arg(node.kwargs, known.__getitem__)
-            known[node] = _made(graph, node, cast("tuple[Any, ...]", args), kwargs)
+            known[node] = _call(graph, node, cast("tuple[Any, ...]", args), kwargs)
     return {node.name: value for node, value in known.items()}
 
 
-def _made(graph: fx.GraphModule, node: fx.Node, args: tuple[Any, ...], kwargs: Any) -> Any:
+def _call(graph: fx.GraphModule, node: fx.Node, args: tuple[Any, ...], kwargs: Any) -> Any:
     name = str(node.target)
     if node.op == "call_module":
         return graph.get_submodule(name)(*args, **kwargs)
@@ -71,16 +71,16 @@ def trace(model: nn.Module) -> fx.GraphModule:
     """Return the recorded graph of a module; it shares the module's parameters.
 
     Raises:
-        NotUnderstood: what the module does depends on its input, or cannot be recorded.
+        UnsupportedModule: what the module does depends on its input, or cannot be recorded.
     """
     try:
         graph = fx.GraphModule(model, _Tracer().trace(model))
     except Exception as error:
-        raise NotUnderstood(f"{type(model).__name__} cannot be traced: {error}") from error
+        raise UnsupportedModule(f"{type(model).__name__} cannot be traced: {error}") from error
     gone: set[fx.Node] = set()
     for node in graph.graph.nodes:
         if gone.intersection(node.all_input_nodes):
-            raise NotUnderstood(f"{node.name} reads a value that was overwritten")
+            raise UnsupportedModule(f"{node.name} reads a value that was overwritten")
         if _overwrites(graph, node):
             gone.add(node.all_input_nodes[0])
     return graph
@@ -90,7 +90,7 @@ def follow(graph: fx.GraphModule, series: Tensor) -> Steps:
     """Run the clean series, (N, C, T), and return the rule of every layer they pass.
 
     Raises:
-        NotUnderstood: there is an operation without a rule.
+        UnsupportedModule: there is an operation without a rule.
     """
     values = _values(graph, series)
     nodes = list(graph.graph.nodes)
@@ -106,6 +106,6 @@ def follow(graph: fx.GraphModule, series: Tensor) -> Steps:
         steps.append(Step(node.name, rule, tuple(n.name for n in inputs)))
     logits = next(node for node in nodes if node.op == "output").args[0]
     if not isinstance(logits, fx.Node) or values[logits.name].ndim != 2:
-        raise NotUnderstood("the module gives something other than logits (N, K)")
+        raise UnsupportedModule("the module gives something other than logits (N, K)")
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     return Steps(source.name, laid_out(unbounded(folded(steps))), tensors, logits.name)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from edgedistill.attribution.incremental.onnx_graph import FollowedChanges, PerturbedCopies
-from edgedistill.attribution.incremental.steps import NotUnderstood
+from edgedistill.attribution.incremental.steps import UnsupportedModule
 from edgedistill.models import FAMILIES, ModelSpec, build
 from edgedistill.saliency.perturbation import PerturbationPlan
 
@@ -166,7 +166,7 @@ def test_saving_falls_with_the_width_of_the_windows():
 def test_a_recurrent_network_is_not_followed():
     starts, series, _ = _case(5, 3)
 
-    with pytest.raises(NotUnderstood, match="cannot follow changes through LastState"):
+    with pytest.raises(UnsupportedModule, match="cannot follow changes through LastState"):
         FollowedChanges(_ready(_family("lstm")), series, starts, 5)
 
 
@@ -177,5 +177,5 @@ def test_a_network_that_cannot_be_recorded_is_not_followed():
 
     starts, series, _ = _case(5, 3)
 
-    with pytest.raises(NotUnderstood, match="Choosing cannot be traced"):
+    with pytest.raises(UnsupportedModule, match="Choosing cannot be traced"):
         FollowedChanges(Choosing(), series, starts, 5)

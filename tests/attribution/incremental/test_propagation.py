@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from edgedistill.attribution import perturb
-from edgedistill.attribution.incremental.propagation import Asked, record
+from edgedistill.attribution.incremental.propagation import IncrementalModel, record
 from edgedistill.attribution.incremental.rules import Conv, Scale
-from edgedistill.attribution.incremental.tracing import NotUnderstood, follow, trace
+from edgedistill.attribution.incremental.tracing import UnsupportedModule, follow, trace
 from edgedistill.evaluation import metrics
 from edgedistill.models import FAMILIES, ModelSpec, build
 
@@ -62,7 +62,7 @@ def test_every_family_agrees_with_the_full_pass(family, channels, kind):
     starts = _windows(kind, 3, LENGTH, WIDTH)
     patches = torch.randn(3, starts.shape[1], channels, WIDTH, dtype=torch.float64)
 
-    answer = Asked(model, series, method="incremental").changes(starts, patches)
+    answer = IncrementalModel(model, series, method="incremental").changes(starts, patches)
 
     expected = _slow(model, series, starts, patches)
     assert expected.abs().amax() > 1e-3  # there is something to agree on
@@ -128,7 +128,7 @@ def test_random_networks_agree_with_the_full_pass(architecture, seed, width):
     starts = _windows("own", 2, 70, width)
     patches = torch.randn(2, starts.shape[1], channels, width, dtype=torch.float64)
 
-    answer = Asked(model, series, method="incremental").changes(starts, patches)
+    answer = IncrementalModel(model, series, method="incremental").changes(starts, patches)
 
     expected = _slow(model, series, starts, patches)
     torch.testing.assert_close(answer.changes, expected, rtol=0, atol=1e-12)
@@ -147,7 +147,7 @@ def test_random_networks_in_float32(architecture, seed, width):
     starts = _windows("every", 2, 70, width)
     patches = torch.randn(2, starts.shape[1], channels, width)
 
-    answer = Asked(model, series, method="incremental").changes(starts, patches)
+    answer = IncrementalModel(model, series, method="incremental").changes(starts, patches)
 
     naive = _slow(model, series, starts, patches)
     torch.testing.assert_close(answer.changes, naive, rtol=0, atol=1e-5)
@@ -176,7 +176,7 @@ def test_a_value_that_is_read_after_it_was_overwritten():
     """The graph names the value that is no more; so the whole network is run."""
     model, series = _ReadsAgain(), torch.randn(2, 1, 30)
 
-    asked = Asked(model, series)
+    asked = IncrementalModel(model, series)
     answer = asked.changes(torch.arange(30)[None], torch.zeros(2, 30, 1, 1))
 
     torch.testing.assert_close(asked.logits, model(series))
@@ -200,7 +200,7 @@ def test_regions_about_as_long_as_the_series(length):
     starts = torch.arange(length)[None]
     patches = torch.randn(2, length, 1, 1, dtype=torch.float64)
 
-    answer = Asked(model, series, method="incremental").changes(starts, patches)
+    answer = IncrementalModel(model, series, method="incremental").changes(starts, patches)
 
     expected = _slow(model, series, starts, patches)
     torch.testing.assert_close(answer.changes, expected, rtol=0, atol=1e-12)
@@ -227,8 +227,8 @@ def test_float32_is_closer_to_the_truth_than_the_full_pass():
     patches = series.mean(dim=2)[:, None, :, None].expand(-1, starts.shape[1], -1, -1)
     truth = _slow(copy.deepcopy(model).double(), series.double(), starts, patches.double())
 
-    ours = Asked(model, series, method="incremental").changes(starts, patches).changes
-    full = Asked(model, series, method="full").changes(starts, patches).changes
+    ours = IncrementalModel(model, series, method="incremental").changes(starts, patches).changes
+    full = IncrementalModel(model, series, method="full").changes(starts, patches).changes
 
     error = (ours - truth).abs().max()
     assert error <= 1e-5
@@ -245,7 +245,7 @@ def test_gradients_are_those_of_the_full_pass(family):
     found = []
     for method in ("incremental", "full"):
         model.zero_grad()
-        asked = Asked(model, series, method=method)
+        asked = IncrementalModel(model, series, method=method)
         asked.changes(starts, patches).changes.square().sum().backward()
         found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
 
@@ -260,7 +260,7 @@ def test_copies_leave_batch_statistics_alone():
     starts = _windows("third", 4, LENGTH, WIDTH)
     patches = 50 * torch.randn(4, starts.shape[1], 1, WIDTH, dtype=torch.float64)
 
-    asked = Asked(model, series)
+    asked = IncrementalModel(model, series)
     asked.changes(starts, patches)
 
     torch.testing.assert_close(asked.logits, twin(series))
@@ -302,14 +302,14 @@ def test_what_is_not_understood_is_run_whole(model, reason):
     starts = _windows("third", 3, LENGTH, WIDTH)
     patches = torch.randn(3, starts.shape[1], 1, WIDTH)
 
-    answer = Asked(model, series).changes(starts, patches)
+    answer = IncrementalModel(model, series).changes(starts, patches)
 
     assert answer.method == "full"
     assert reason in answer.reason
     expected = _slow(model, series, starts, patches)
     torch.testing.assert_close(answer.changes, expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(NotUnderstood, match=reason):
-        Asked(model, series, method="incremental").changes(starts, patches)
+    with pytest.raises(UnsupportedModule, match=reason):
+        IncrementalModel(model, series, method="incremental").changes(starts, patches)
 
 
 @torch.no_grad()
@@ -320,7 +320,7 @@ def test_short_series_are_run_whole():
     starts = _windows("every", 2, 20, WIDTH)
     patches = torch.zeros(2, starts.shape[1], 1, WIDTH, dtype=torch.float64)
 
-    answer = Asked(model, series).changes(starts, patches)
+    answer = IncrementalModel(model, series).changes(starts, patches)
 
     assert answer.method == "full"
     assert "saves only" in answer.reason
@@ -336,8 +336,12 @@ def test_a_small_memory_bound_changes_nothing():
     patches = torch.randn(3, starts.shape[1], 2, WIDTH, dtype=torch.float64)
 
     for method in ("incremental", "full"):
-        many = Asked(model, series, method=method).changes(starts, patches).changes
-        one = Asked(model, series, method=method, memory_bytes=1).changes(starts, patches).changes
+        many = IncrementalModel(model, series, method=method).changes(starts, patches).changes
+        one = (
+            IncrementalModel(model, series, method=method, memory_bytes=1)
+            .changes(starts, patches)
+            .changes
+        )
         torch.testing.assert_close(one, many, rtol=0, atol=1e-12)
 
 
@@ -351,7 +355,7 @@ def test_a_recorded_graph_follows_new_weights():
     starts = _windows("third", 2, LENGTH, WIDTH)
     patches = torch.randn(2, starts.shape[1], 1, WIDTH, dtype=torch.float64)
 
-    answer = Asked(model, series, graph=graph).changes(starts, patches)
+    answer = IncrementalModel(model, series, graph=graph).changes(starts, patches)
 
     expected = _slow(model, series, starts, patches)
     torch.testing.assert_close(answer.changes, expected, rtol=0, atol=1e-12)
@@ -376,7 +380,7 @@ def test_recurrent_networks_take_up_the_clean_state(kind):
     starts = _windows("every", 3, LENGTH, WIDTH)
     patches = torch.randn(3, starts.shape[1], 2, WIDTH, dtype=torch.float64)
 
-    answer = Asked(model, series, method="incremental").changes(starts, patches)
+    answer = IncrementalModel(model, series, method="incremental").changes(starts, patches)
 
     expected = _slow(model, series, starts, patches)
     torch.testing.assert_close(answer.changes, expected, rtol=0, atol=1e-12)
@@ -400,8 +404,8 @@ def test_recurrent_networks_are_followed_where_it_pays():
     patches = torch.zeros(4, everywhere.shape[1], 1, WIDTH)
     small, large = (nn.LSTM(1, size, batch_first=True).eval() for size in (4, 100))
 
-    few = Asked(_Last(small), series).changes(everywhere, patches)
-    many = Asked(_Last(large), series).changes(everywhere, patches)
+    few = IncrementalModel(_Last(small), series).changes(everywhere, patches)
+    many = IncrementalModel(_Last(large), series).changes(everywhere, patches)
 
     assert (few.method, few.reason) == ("full", "there is little to compute")
     assert many.method == "incremental"

@@ -9,7 +9,7 @@ import torch
 from onnx import numpy_helper, parser
 from torch.nn import functional
 
-from edgedistill.attribution.incremental.propagation import Asked
+from edgedistill.attribution.incremental.propagation import IncrementalModel
 from edgedistill.errors import ModelError
 from edgedistill.export.export import export
 from edgedistill.models import ModelSpec, build
@@ -180,7 +180,7 @@ def test_windows_are_answered_by_whole_copies(folded, series):
     starts, patches = torch.tensor([[3, 20]]), torch.zeros(4, 2, 1, 7)
 
     with torch.no_grad():
-        asked = Asked(twin, clean)
+        asked = IncrementalModel(twin, clean)
         answer = asked.changes(starts, patches)
 
     assert answer.method == "full"

@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 Tell = Callable[[int, int], None]  # copies done, copies in all
 
 MEMORY_BYTES = 512 * 1024**2  # of copies at any time
-FIRST = 32  # copies of the first call, where the size is to be found
+FIRST_BATCH = 32  # copies of the first call, where the size is to be found
 LEAST_GAIN = 1.1  # in copies a second, for which a call is made twice as large
 _OUT_OF_MEMORY = (  # how torch, ONNX Runtime and C++ say it
     "out of memory",
@@ -41,7 +41,7 @@ class Session(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class WindowBatch:
     """Some windows of some series: what is asked about in one call."""
 
     rows: slice  # of the series
@@ -54,7 +54,7 @@ class Piece:
         return int((rows.stop - rows.start) * (windows.stop - windows.start))
 
 
-class Batch:
+class BatchSizer:
     """How many copies go into one call.
 
     A given number; or, with None, one that is doubled on the real work for as long as
@@ -83,9 +83,9 @@ class Batch:
             )
         self._growing = size is None
         self._best, self._rate = 1, 0.0
-        self.size = min(FIRST if size is None else size, self._limit)
+        self.size = min(FIRST_BATCH if size is None else size, self._limit)
 
-    def took(self, count: int, seconds: float) -> None:
+    def record_call(self, count: int, seconds: float) -> None:
         """Learn from a call; one of what was left over does not tell."""
         if not self._growing or 2 * count <= self.size:
             return
@@ -97,22 +97,22 @@ class Batch:
         self.size = min(2 * self.size, self._limit)
         self._growing = self.size > self._best
 
-    def failed(self, count: int) -> None:
+    def shrink(self, count: int) -> None:
         """Ask about half as many from now on, because memory did not hold `count`."""
         self.size, self._growing = max(1, count // 2), False
 
 
-def sweep(
-    ask: Callable[[Piece], Floats],
+def batched_logits(
+    compute: Callable[[WindowBatch], Floats],
     samples: int,
     windows: int,
-    batch: Batch,
+    batch: BatchSizer,
     tell: Tell | None = None,
 ) -> Floats:
     """Ask about every window of every series, piece by piece.
 
     Args:
-        ask: answers for a piece of n series and m windows, (n, m, K).
+        compute: answers for a piece of n series and m windows, (n, m, K).
         samples: N.
         windows: W.
         batch: how many copies go into one call; it goes on learning here.
@@ -128,21 +128,21 @@ def sweep(
     found: Floats | None = None
     done = 0  # copies, counted series by series
     while done < samples * windows:
-        piece = _next(done, samples, windows, batch.size)
+        piece = _next_batch(done, samples, windows, batch.size)
         began = time.perf_counter()
-        answer = _asked(ask, piece)
-        if answer is None:
-            batch.failed(piece.count)
+        logits = _try_compute(compute, piece)
+        if logits is None:
+            batch.shrink(piece.count)
             continue
-        batch.took(piece.count, time.perf_counter() - began)
+        batch.record_call(piece.count, time.perf_counter() - began)
         if found is None:
-            found = np.empty((samples, windows, answer.shape[-1]), dtype=np.float32)
-        if answer.shape[-1] != found.shape[-1]:
+            found = np.empty((samples, windows, logits.shape[-1]), dtype=np.float32)
+        if logits.shape[-1] != found.shape[-1]:
             raise ModelError(
-                f"The model gave {found.shape[-1]} logits a series, then {answer.shape[-1]}. "
+                f"The model gave {found.shape[-1]} logits a series, then {logits.shape[-1]}. "
                 "Bring one that always answers for the same classes."
             )
-        found[piece.rows, piece.windows] = answer
+        found[piece.rows, piece.windows] = logits
         done += piece.count
         if tell is not None:
             tell(done, samples * windows)
@@ -163,22 +163,22 @@ def session_logits(session: Session) -> Callable[[Floats], Floats]:
     return logits
 
 
-def _next(done: int, samples: int, windows: int, size: int) -> Piece:
+def _next_batch(done: int, samples: int, windows: int, size: int) -> WindowBatch:
     """Return what follows: whole series where they fit, else windows of one."""
     row, window = divmod(done, windows)
     if window == 0 and size >= windows:
-        return Piece(slice(row, min(row + size // windows, samples)), slice(0, windows))
-    return Piece(slice(row, row + 1), slice(window, min(window + size, windows)))
+        return WindowBatch(slice(row, min(row + size // windows, samples)), slice(0, windows))
+    return WindowBatch(slice(row, row + 1), slice(window, min(window + size, windows)))
 
 
-def _asked(ask: Callable[[Piece], Floats], piece: Piece) -> Floats | None:
+def _try_compute(compute: Callable[[WindowBatch], Floats], batch: WindowBatch) -> Floats | None:
     """Return the answer; None if memory did not hold the piece, and a smaller one may fit."""
     try:
-        return ask(piece)
+        return compute(batch)
     except (MemoryError, RuntimeError, ModelError) as error:
         if not _is_out_of_memory(error):
             raise
-        if piece.count == 1:
+        if batch.count == 1:
             raise MachineError(
                 f"The model runs out of memory on a single series ({error}). Free some memory, "
                 "or take a smaller model or shorter series."

@@ -15,7 +15,13 @@ import edgedistill_kernels as kernels
 import numpy as np
 
 from edgedistill.errors import ModelError, ShapeError
-from edgedistill.saliency.batching import MEMORY_BYTES, Batch, Piece, Tell, sweep
+from edgedistill.saliency.batching import (
+    MEMORY_BYTES,
+    BatchSizer,
+    Tell,
+    WindowBatch,
+    batched_logits,
+)
 from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan, fill
 
 Predict = Callable[[Floats], Floats]  # (N, C, T) -> logits (N, K)
@@ -82,12 +88,16 @@ def explain(
     shape = len(series), len(plan.starts)
     step_bytes = series.itemsize * math.prod(series.shape[1:-1])
     if changes is None:
-        calls = Batch(batch, step_bytes * (plan.length + plan.width), memory_bytes)
-        perturbed = sweep(partial(_covered, predict, series, plan), *shape, calls, tell)
+        calls = BatchSizer(batch, step_bytes * (plan.length + plan.width), memory_bytes)
+        perturbed = batched_logits(
+            partial(_copy_logits, predict, series, plan), *shape, calls, tell
+        )
     else:
         # Whole series, if memory allows: a model runs each of them once, unperturbed, a call.
-        calls = Batch(max(usual, shape[1]), step_bytes * plan.width, memory_bytes)
-        changed = sweep(partial(_changed, changes, series, plan), *shape, calls, tell)
+        calls = BatchSizer(max(usual, shape[1]), step_bytes * plan.width, memory_bytes)
+        changed = batched_logits(
+            partial(_change_logits, changes, series, plan), *shape, calls, tell
+        )
         perturbed = logits[:, None] + changed
     # float64: at a high temperature the terms of a small KL cancel below float32's rounding.
     kl = kernels.window_saliency(
@@ -122,43 +132,51 @@ def time_map(scores: Floats, plan: PerturbationPlan) -> Floats:
 
 def _clean_logits(predict: Predict, series: Floats, batch: int) -> Floats:
     """Return the logits of the series themselves, (N, K)."""
-    calls = Batch(batch, 1, batch)  # they are held already, so a call takes no memory for copies
-    return sweep(lambda p: _asked(predict, series[p.rows])[:, None], len(series), 1, calls)[:, 0]
+    calls = BatchSizer(
+        batch, 1, batch
+    )  # they are held already, so a call takes no memory for copies
+    return batched_logits(
+        lambda p: _checked_logits(predict, series[p.rows])[:, None], len(series), 1, calls
+    )[:, 0]
 
 
 @dataclass(frozen=True)
-class _SomeWindows(PerturbationPlan):
+class _WindowSubset(PerturbationPlan):
     """A plan of which only some windows are taken."""
 
-    taken: slice
+    selected: slice
 
     @property
     def starts(self) -> Ints:
-        return super().starts[self.taken]
+        return super().starts[self.selected]
 
 
-def _covered(predict: Predict, series: Floats, plan: PerturbationPlan, piece: Piece) -> Floats:
+def _copy_logits(
+    predict: Predict, series: Floats, plan: PerturbationPlan, batch: WindowBatch
+) -> Floats:
     """Return the logits of a piece's copies, (n, m, K), asked for in one call."""
-    part, starts, patches = _cut(series, plan, piece)
+    part, starts, patches = _cut(series, plan, batch)
     everywhere = np.broadcast_to(starts, (len(part), len(starts)))
     copies = kernels.perturb(part, everywhere, patches)  # (n, m, C, T)
     flat = copies.reshape(-1, *series.shape[1:])
-    return _asked(predict, flat).reshape(*everywhere.shape, -1)
+    return _checked_logits(predict, flat).reshape(*everywhere.shape, -1)
 
 
-def _changed(changes: Changes, series: Floats, plan: PerturbationPlan, piece: Piece) -> Floats:
+def _change_logits(
+    changes: Changes, series: Floats, plan: PerturbationPlan, batch: WindowBatch
+) -> Floats:
     """Return what a model says that a piece's windows change, (n, m, K)."""
-    return changes(*_cut(series, plan, piece))
+    return changes(*_cut(series, plan, batch))
 
 
-def _cut(series: Floats, plan: PerturbationPlan, piece: Piece) -> tuple[Floats, Ints, Floats]:
+def _cut(series: Floats, plan: PerturbationPlan, batch: WindowBatch) -> tuple[Floats, Ints, Floats]:
     """Return a piece's series (n, C, T), starts (m,) and patches (n, m, C, w)."""
-    part = series[piece.rows]
-    some = _SomeWindows(**asdict(plan), taken=piece.windows)
+    part = series[batch.rows]
+    some = _WindowSubset(**asdict(plan), selected=batch.windows)
     return part, some.starts, fill(some, part)
 
 
-def _asked(predict: Predict, series: Floats) -> Floats:
+def _checked_logits(predict: Predict, series: Floats) -> Floats:
     logits = np.asarray(predict(series), dtype=np.float32)
     if logits.ndim != 2 or len(logits) != len(series) or logits.shape[1] < 2:
         raise ModelError(

@@ -181,14 +181,14 @@ def draw_starts(
     Raises:
         DataError: the window does not fit the series.
     """
-    number = places(length, width)
+    number = start_count(length, width)
     starts = np.empty((samples, windows), dtype=np.int64)
     for sample in range(samples):
         starts[sample] = rng.choice(number, size=windows, replace=number < windows)
     return starts
 
 
-def places(length: int, width: int) -> int:
+def start_count(length: int, width: int) -> int:
     """Return how many starts a window has in a series.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan, places
+from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan, start_count
 
 Chances = NDArray[np.float64]
 
@@ -30,7 +30,7 @@ def start_probabilities(kl: Floats, plan: PerturbationPlan, width: int) -> Chanc
     Raises:
         DataError: the window does not fit the series.
     """
-    number = places(plan.length, width)
+    number = start_count(plan.length, width)
     known, asked = plan.starts + plan.width / 2, np.arange(number) + width / 2
     scores = np.stack([np.interp(asked, known, row) for row in kl])
     total = scores.sum(axis=1, keepdims=True)

@@ -22,7 +22,13 @@ from numpy.typing import NDArray
 
 from edgedistill.errors import ConfigError, DataError
 from edgedistill.io.files import fingerprint, read_json, write_json
-from edgedistill.saliency.batching import MEMORY_BYTES, Batch, Piece, Tell, sweep
+from edgedistill.saliency.batching import (
+    MEMORY_BYTES,
+    BatchSizer,
+    Tell,
+    WindowBatch,
+    batched_logits,
+)
 from edgedistill.saliency.occlusion import BATCH_COPIES
 from edgedistill.saliency.perturbation import Floats, Ints, cut, draw_donors, draw_starts
 from edgedistill.teachers import Teacher, TorchClassifier
@@ -215,13 +221,13 @@ def _npy_writer(
         yield add
 
 
-def _call_batch(teacher: Teacher, plan: WindowCacheSpec) -> Batch:
+def _call_batch(teacher: Teacher, plan: WindowCacheSpec) -> BatchSizer:
     """Return how much goes into one call: patches where changes are followed, else copies."""
     _, channels, length = plan.series.shape
     step_bytes = channels * plan.series.itemsize
     if isinstance(teacher, TorchClassifier):
-        return Batch(max(BATCH_COPIES, plan.number), step_bytes * plan.width, MEMORY_BYTES)
-    return Batch(BATCH_COPIES, step_bytes * (length + plan.width), MEMORY_BYTES)
+        return BatchSizer(max(BATCH_COPIES, plan.number), step_bytes * plan.width, MEMORY_BYTES)
+    return BatchSizer(BATCH_COPIES, step_bytes * (length + plan.width), MEMORY_BYTES)
 
 
 def _copy_logits(
@@ -231,19 +237,19 @@ def _copy_logits(
     starts: Ints,
     donors: Ints,
     clean: Floats,
-    batch: Batch,
+    batch: BatchSizer,
 ) -> Floats:
     """Return the teacher's logits for all copies of some rows, (n, B, K)."""
     series = plan.series[rows]
 
-    def logits(piece: Piece) -> Floats:
+    def logits(piece: WindowBatch) -> Floats:
         where = piece.rows, piece.windows
         patches = cut(plan.series, donors[where], starts[where], plan.width)
         return _window_logits(
             teacher, series[piece.rows], clean[piece.rows], starts[where], patches
         )
 
-    found = sweep(logits, len(series), plan.number, batch)
+    found = batched_logits(logits, len(series), plan.number, batch)
     flat = found.reshape(math.prod(starts.shape), -1)
     check_logits(flat, name=teacher.name, count=len(flat), classes=teacher.classes)
     return found

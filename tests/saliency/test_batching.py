@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgedistill.errors import ModelError
-from edgedistill.saliency.batching import FIRST, Batch, session_logits, sweep
+from edgedistill.saliency.batching import FIRST_BATCH, BatchSizer, batched_logits, session_logits
 
 PLENTY = 1 << 40
 
@@ -19,15 +19,15 @@ def _feed(batch, seconds):
     sizes = []
     for _ in range(20):
         sizes.append(batch.size)
-        batch.took(batch.size, seconds(batch.size))
+        batch.record_call(batch.size, seconds(batch.size))
     return sizes
 
 
 def test_a_batch_grows_while_that_pays():
     """A call costs 1 s and 10 ms a copy up to 256 copies: beyond, a larger one gains nothing."""
-    sizes = _feed(Batch(None, 1, PLENTY), lambda n: max(1.0, n / 256) + 0.0001 * n)
+    sizes = _feed(BatchSizer(None, 1, PLENTY), lambda n: max(1.0, n / 256) + 0.0001 * n)
 
-    assert sizes[:5] == [FIRST, 64, 128, 256, 512]
+    assert sizes[:5] == [FIRST_BATCH, 64, 128, 256, 512]
     assert set(sizes[5:]) == {256}
 
 
@@ -35,42 +35,42 @@ def test_a_gain_below_a_tenth_does_not_pay():
     """9 percent more copies a second are not worth twice the memory; 11 are."""
     rates = {32: 1.0, 64: 1.11, 128: 1.11 * 1.09}
 
-    sizes = _feed(Batch(None, 1, PLENTY), lambda n: n / rates[n])
+    sizes = _feed(BatchSizer(None, 1, PLENTY), lambda n: n / rates[n])
 
     assert set(sizes[3:]) == {64}
 
 
 def test_a_batch_never_leaves_its_memory():
     """However well it goes; a given size is cut as well."""
-    sizes = _feed(Batch(None, 10, 1_000), lambda _: 1.0)
+    sizes = _feed(BatchSizer(None, 10, 1_000), lambda _: 1.0)
 
     assert sizes[:3] == [32, 64, 100]
     assert set(sizes[2:]) == {100}
-    assert Batch(512, 10, 1_000).size == 100
+    assert BatchSizer(512, 10, 1_000).size == 100
 
 
 def test_a_given_size_stays():
     """So that the calls do not depend on timing."""
-    assert set(_feed(Batch(48, 1, PLENTY), lambda _: 1e-9)) == {48}
+    assert set(_feed(BatchSizer(48, 1, PLENTY), lambda _: 1e-9)) == {48}
 
 
 def test_what_is_left_over_does_not_tell():
     """A last, small call is slow for its size, which says nothing about the size."""
-    batch = Batch(None, 1, PLENTY)
+    batch = BatchSizer(None, 1, PLENTY)
 
-    batch.took(FIRST, 1.0)
-    batch.took(3, 1.0)
+    batch.record_call(FIRST_BATCH, 1.0)
+    batch.record_call(3, 1.0)
 
-    assert batch.size == 2 * FIRST
-    batch.took(2 * FIRST, 1.0)
-    assert batch.size == 4 * FIRST
+    assert batch.size == 2 * FIRST_BATCH
+    batch.record_call(2 * FIRST_BATCH, 1.0)
+    assert batch.size == 4 * FIRST_BATCH
 
 
 def test_a_batch_that_failed_does_not_grow_again():
     """What did not fit once will not fit later."""
-    batch = Batch(None, 1, PLENTY)
+    batch = BatchSizer(None, 1, PLENTY)
 
-    batch.failed(32)
+    batch.shrink(32)
 
     assert set(_feed(batch, lambda _: 1.0)) == {16}
 
@@ -86,7 +86,7 @@ def test_a_sweep_asks_about_everything_once(rng, size):
         asked[piece.rows, piece.windows] += 1
         return answers[piece.rows, piece.windows]
 
-    found = sweep(ask, 5, 4, Batch(size, 1, PLENTY))
+    found = batched_logits(ask, 5, 4, BatchSizer(size, 1, PLENTY))
 
     np.testing.assert_array_equal(found, answers)
     np.testing.assert_array_equal(asked, 1)
@@ -99,7 +99,7 @@ def test_a_model_that_changes_its_classes_is_refused():
         return np.zeros((1, 1, 2 + piece.rows.start))
 
     with pytest.raises(ModelError, match="gave 2 logits a series, then 3"):
-        sweep(ask, 3, 1, Batch(1, 1, PLENTY))
+        batched_logits(ask, 3, 1, BatchSizer(1, 1, PLENTY))
 
 
 def test_a_session_is_a_callable(rng):

@@ -13,7 +13,7 @@ from scipy.stats import entropy
 
 from edgedistill.errors import ConfigError, MachineError, ModelError, ShapeError
 from edgedistill.saliency import occlusion
-from edgedistill.saliency.batching import FIRST
+from edgedistill.saliency.batching import FIRST_BATCH
 from edgedistill.saliency.perturbation import PerturbationPlan, fill
 
 
@@ -176,7 +176,7 @@ def test_found_batch_gives_the_same(series, predict):
     found = occlusion.explain(counted, series, _plan(stride=1), batch=None)
 
     assert sum(sizes[1:]) == 10 * len(_plan(stride=1).starts)
-    assert sizes[1] == FIRST < max(sizes[1:])
+    assert sizes[1] == FIRST_BATCH < max(sizes[1:])
     for name in ("logits", "kl", "signed"):
         np.testing.assert_allclose(getattr(found, name), getattr(usual, name), rtol=1e-3, atol=1e-3)
 

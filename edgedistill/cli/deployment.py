@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from edgedistill.deployment.connection import Access
+    from edgedistill.deployment.connection import SshOptions
     from edgedistill.deployment.hosts import Host
     from edgedistill.deployment.outcome import Outcome
-    from edgedistill.deployment.status import Standing
+    from edgedistill.deployment.status import BoardStatus
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-def _reaching(command: Callable[..., int]) -> Callable[..., int]:
+def _connection_options(command: Callable[..., int]) -> Callable[..., int]:
     """Add the options that say which boards, and how they are reached: `hosts` and `access`."""
 
     @wraps(command)
@@ -35,18 +35,18 @@ def _reaching(command: Callable[..., int]) -> Callable[..., int]:
         ssh_config: Path | None,
         **others: Any,
     ) -> int:
-        from edgedistill.deployment.connection import Access
+        from edgedistill.deployment.connection import SshOptions
 
-        access = Access(identity=identity, known_hosts=known_hosts, config=ssh_config)
+        access = SshOptions(identity=identity, known_hosts=known_hosts, config=ssh_config)
         given = {"root": root, "python": python, "target": target}
         return command(hosts=_hosts(hosts, inventory, group, given), access=access, **others)
 
-    for option in reversed(_REACHING):
+    for option in reversed(_CONNECTION_OPTIONS):
         run = option(run)
     return run
 
 
-_REACHING = (
+_CONNECTION_OPTIONS = (
     click.option("--inventory", type=_FILE, help="Boards in a TOML file, instead of HOSTS."),
     click.option("--group", help="Only the boards of the inventory that are in this group."),
     click.option("--root", help="Folder on the board.  [default: ~/edgedistill]"),
@@ -86,11 +86,11 @@ _REACHING = (
     "--report", type=_FILE, help="The run's report, to join.  [default: beside BUNDLE, if there]"
 )
 @click.option("--dry-run", is_flag=True, help="Look at the boards, and write nothing there.")
-@_reaching
+@_connection_options
 def deploy(
     bundle: Path,
     hosts: list[Host],
-    access: Access,
+    access: SshOptions,
     model: str | None,
     threads: int | None,
     provider: str | None,
@@ -115,11 +115,11 @@ def deploy(
     Example: edgedistill deploy runs/GunPoint/result/bundle.zip pi@board.local
     Example: edgedistill deploy bundle.zip --inventory boards.toml --group home --canary 1
     """
-    from edgedistill.cli.deployment_output import print_outcomes, watching
+    from edgedistill.cli.deployment_output import print_outcomes, show_events
     from edgedistill.cli.output import print_json
     from edgedistill.deployment.fleet import deploy_to_all
     from edgedistill.deployment.outcome import exit_code
-    from edgedistill.deployment.payload import shipment
+    from edgedistill.deployment.payload import prepare_payload
     from edgedistill.deployment.steps import Request
     from edgedistill.deployment.trust import read_signers
     from edgedistill.errors import UsageError
@@ -138,8 +138,8 @@ def deploy(
         out=out,
     )
     with (
-        shipment(bundle, model=model, unsigned=unsigned) as shipped,
-        watching([host.name for host in hosts]) as tell,
+        prepare_payload(bundle, model=model, unsigned=unsigned) as shipped,
+        show_events([host.name for host in hosts]) as tell,
     ):
         work = deploy_to_all(shipped, hosts, access, request, tell, jobs=jobs, canaries=canary)
         outcomes = asyncio.run(work)
@@ -153,8 +153,8 @@ def deploy(
 
 @click.command()
 @click.argument("hosts", nargs=-1)
-@_reaching
-def rollback(hosts: list[Host], access: Access, jobs: int, as_json: bool) -> int:
+@_connection_options
+def rollback(hosts: list[Host], access: SshOptions, jobs: int, as_json: bool) -> int:
     """Return HOSTS to the release that ran before.
 
     \b
@@ -167,8 +167,8 @@ def rollback(hosts: list[Host], access: Access, jobs: int, as_json: bool) -> int
 
 @click.command()
 @click.argument("hosts", nargs=-1)
-@_reaching
-def status(hosts: list[Host], access: Access, jobs: int, as_json: bool) -> int:
+@_connection_options
+def status(hosts: list[Host], access: SshOptions, jobs: int, as_json: bool) -> int:
     """Say what runs on HOSTS, and whether it kept its contract there.
 
     \b
@@ -184,9 +184,9 @@ def status(hosts: list[Host], access: Access, jobs: int, as_json: bool) -> int:
 @click.option(
     "--allowed-signers", type=_FILE, required=True, help="Signers, as `man ssh-keygen` has them."
 )
-@_reaching
+@_connection_options
 def trust(
-    hosts: list[Host], access: Access, allowed_signers: Path, jobs: int, as_json: bool
+    hosts: list[Host], access: SshOptions, allowed_signers: Path, jobs: int, as_json: bool
 ) -> int:
     """Tell HOSTS whose signatures they trust, in the place of whom they trusted before.
 
@@ -202,25 +202,28 @@ def trust(
 
 def _each(
     hosts: list[Host],
-    work: Callable[[Host], Coroutine[Any, Any, Standing]],
+    work: Callable[[Host], Coroutine[Any, Any, BoardStatus]],
     jobs: int,
     as_json: bool,
 ) -> int:
-    from edgedistill.cli.deployment_output import print_standings
+    from edgedistill.cli.deployment_output import print_statuses
     from edgedistill.cli.output import print_json
-    from edgedistill.deployment.fleet import together
+    from edgedistill.deployment.fleet import run_on_all
     from edgedistill.deployment.outcome import exit_code
 
-    found = asyncio.run(together(hosts, work, jobs=jobs))
+    found = asyncio.run(run_on_all(hosts, work, jobs=jobs))
     if as_json:
         print_json([each.to_dict() for each in found])
     else:
-        print_standings(found)
+        print_statuses(found)
     return exit_code(found)
 
 
 def _hosts(
-    named: tuple[str, ...], inventory: Path | None, group: str | None, given: dict[str, str | None]
+    named: tuple[str, ...],
+    inventory: Path | None,
+    group: str | None,
+    options: dict[str, str | None],
 ) -> list[Host]:
     """Return the boards named, those of the inventory if there is one; options win over it."""
     from dataclasses import replace
@@ -238,7 +241,7 @@ def _hosts(
         found = read_inventory(inventory, names=named, group=group)
     else:
         found = [parse(each) for each in named]
-    settings: dict[str, Any] = {name: each for name, each in given.items() if each is not None}
+    settings: dict[str, Any] = {name: each for name, each in options.items() if each is not None}
     chosen = [replace(host, **settings) for host in found]
     for target in {host.target for host in chosen if host.target}:
         targets.load(target)  # a wrong name is better found before anybody is connected to

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from edgedistill.deployment.outcome import Event, Outcome, Tell
-    from edgedistill.deployment.status import Standing
+    from edgedistill.deployment.outcome import Event, EventCallback, Outcome
+    from edgedistill.deployment.status import BoardStatus
 
 _BAR_COLUMNS = 24
 _PER_SECOND = 8
@@ -21,7 +21,7 @@ _MIB = 2**20
 
 
 @contextmanager
-def watching(boards: Sequence[str]) -> Iterator[Tell]:
+def show_events(boards: Sequence[str]) -> Iterator[EventCallback]:
     """Yield what a deployment tells its events to.
 
     A terminal shows a row a board, which changes; anything else gets a line for each step.
@@ -37,13 +37,13 @@ def watching(boards: Sequence[str]) -> Iterator[Tell]:
     with Live(console=console, refresh_per_second=_PER_SECOND, transient=True) as live:
         live.update(_live(latest))
 
-        def tell(event: Event) -> None:
+        def show(event: Event) -> None:
             if event.state == "note":
                 live.console.print(f"{event.host}: {event.text}")
             latest[event.host] = event
             live.update(_live(latest))
 
-        yield tell
+        yield show
 
 
 def print_outcomes(outcomes: Sequence[Outcome]) -> None:
@@ -72,23 +72,23 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
     print_errors(outcomes)
 
 
-def print_standings(standings: Sequence[Standing]) -> None:
+def print_statuses(statuses: Sequence[BoardStatus]) -> None:
     """Print how each board stands: a table on stdout, errors on stderr."""
     from edgedistill.cli.output import print_rows
 
     head = ("board", "runs", "contract there", "signed by", "before that", "program", "free", "")
-    print_rows("Boards", head, [_row(each) for each in standings], words=True)
-    print_errors(standings)
+    print_rows("Boards", head, [_row(each) for each in statuses], words=True)
+    print_errors(statuses)
 
 
-def print_errors(found: Sequence[Outcome] | Sequence[Standing]) -> None:
+def print_errors(results: Sequence[Outcome] | Sequence[BoardStatus]) -> None:
     """Print the message of every board that failed."""
-    for each in found:
+    for each in results:
         if each.code:
             click.echo(f"error: {each.message}", err=True)
 
 
-def _row(each: Standing) -> tuple[str, ...]:
+def _row(each: BoardStatus) -> tuple[str, ...]:
     notes = [
         *(["a switch was interrupted"] if each.switching else []),
         *(["trusts no signer yet"] if each.trusts is False else []),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edgedistill.deployment.connection import Access
+    from edgedistill.deployment.connection import SshOptions
     from edgedistill.deployment.doctor.diagnosis import Diagnosis
     from edgedistill.deployment.doctor.finding import Facts, Finding
 
@@ -50,13 +50,13 @@ def doctor(
       edgedistill doctor pi@board.local --target aarch64
     """
     from edgedistill.cli.output import print_json
-    from edgedistill.deployment.connection import Access
+    from edgedistill.deployment.connection import SshOptions
     from edgedistill.deployment.doctor.diagnosis import diagnose
     from edgedistill.errors import MachineError, UsageError
 
     if host is None and python is not None:
         raise UsageError("--python names an interpreter on HOST. Name a HOST too.")
-    access = Access(identity=identity, known_hosts=known_hosts, config=ssh_config)
+    access = SshOptions(identity=identity, known_hosts=known_hosts, config=ssh_config)
     found = diagnose(_facts(host, root, python, access), target=target, runtime=runtime)
     if as_json:
         print_json(found.to_dict())
@@ -65,7 +65,7 @@ def doctor(
     return MachineError.exit_code if found.outcome == "missing" else 0
 
 
-def _facts(host: str | None, root: str | None, python: str | None, access: Access) -> Facts:
+def _facts(host: str | None, root: str | None, python: str | None, access: SshOptions) -> Facts:
     import asyncio
 
     from edgedistill.deployment import hosts
@@ -73,28 +73,28 @@ def _facts(host: str | None, root: str | None, python: str | None, access: Acces
     from edgedistill.deployment.doctor import collect as asking
 
     if host is None:
-        return asking.here(root or hosts.ROOT)
+        return asking.collect_here(root or hosts.ROOT)
 
-    async def ask() -> Facts:
+    async def collect() -> Facts:
         board = hosts.parse(host, root=root or hosts.ROOT, python=python or hosts.PYTHON)
         async with connect(board, access) as connection:
-            return await asking.there(connection)
+            return await asking.collect_from_board(connection)
 
-    return asyncio.run(ask())
+    return asyncio.run(collect())
 
 
-def _print(name: str, found: Diagnosis) -> None:
+def _print(name: str, diagnosis: Diagnosis) -> None:
     from edgedistill.cli.output import print_rows
 
     print_rows(
-        f"{name}: {found.target.name}, {found.target.description}",
+        f"{name}: {diagnosis.target.name}, {diagnosis.target.description}",
         ("", "outcome", "seen", "needed"),
-        [(each.what, each.outcome, each.seen, each.needed) for each in found.findings],
+        [(each.what, each.outcome, each.seen, each.needed) for each in diagnosis.findings],
         words=True,
     )
-    for each in found.findings:
+    for each in diagnosis.findings:
         _print_help(each)
-    click.echo(f"outcome: {found.outcome}")
+    click.echo(f"outcome: {diagnosis.outcome}")
 
 
 def _print_help(finding: Finding) -> None:

@@ -17,13 +17,13 @@ from typing import Any, Final
 
 import asyncssh
 
-from edgedistill.deployment.host_keys import KeyWitness, known_files, untrusted
+from edgedistill.deployment.host_keys import HostKeyRecorder, known_files, untrusted
 from edgedistill.deployment.hosts import Host, parse
 from edgedistill.errors import LostConnectionError, MachineError, UsageError
 
 TIMEOUT_S: Final = 15.0
 COMMAND_TIMEOUT_S: Final = 120.0
-_FAREWELL_S = 2.0  # a board that has died does not say goodbye
+_CLOSE_S = 2.0  # a board that has died does not say goodbye
 _KEEPALIVE_S, _KEEPALIVES = 10, 3  # a dead line is noticed after half a minute
 _LOST = (
     asyncssh.DisconnectError,
@@ -37,7 +37,7 @@ _NETWORK: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class SshOptions:
     """How boards are reached, beside what the SSH configuration says."""
 
     identity: Path | None = None  # private key; None: the agent's and the usual files
@@ -47,7 +47,7 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommandResult:
     """What a command on the board left."""
 
     code: int  # exit code; 128 and the signal's number if a signal ended it
@@ -68,24 +68,26 @@ class Connection:
         *,
         stdin: str = "",
         timeout_s: float = COMMAND_TIMEOUT_S,
-        tell: Callable[[str], None] | None = None,
-    ) -> Answer:
+        on_line: Callable[[str], None] | None = None,
+    ) -> CommandResult:
         """Run a command on the board and return what it left, whatever its exit code.
 
         Args:
             command: program and arguments; the shell there splits and expands nothing.
             stdin: its whole input.
             timeout_s: then it is given up.
-            tell: gets each line of stderr as it comes.
+            on_line: gets each line of stderr as it comes.
 
         Raises:
             LostConnectionError: the connection broke off.
             MachineError: it took too long, or the board starts no command.
         """
-        with explained(self.host):
+        with translate_ssh_errors(self.host):
             process = await self.start(command)
             try:
-                found = await asyncio.wait_for(_talk(process, stdin.encode(), tell), timeout_s)
+                found = await asyncio.wait_for(
+                    _communicate(process, stdin.encode(), on_line), timeout_s
+                )
             except asyncio.TimeoutError:
                 process.kill()  # not every server passes it on, so nobody waits for its end
                 raise MachineError(
@@ -110,7 +112,7 @@ class Connection:
             LostConnectionError: the connection broke off.
             MachineError: the board has no file transfer, or refuses something.
         """
-        with explained(self.host):
+        with translate_ssh_errors(self.host):
             try:
                 client = await self.ssh.start_sftp_client()
             except asyncssh.SFTPError as error:
@@ -125,7 +127,7 @@ class Connection:
 
 
 @asynccontextmanager
-async def connect(host: Host, access: Access) -> AsyncIterator[Connection]:
+async def connect(host: Host, access: SshOptions) -> AsyncIterator[Connection]:
     """Connect to a board, through its jump hosts if the configuration names some.
 
     Raises:
@@ -144,11 +146,11 @@ async def connect(host: Host, access: Access) -> AsyncIterator[Connection]:
             ssh.close()
         goodbyes = [asyncio.ensure_future(ssh.wait_closed()) for ssh in opened]
         if goodbyes:
-            await asyncio.wait(goodbyes, timeout=_FAREWELL_S)
+            await asyncio.wait(goodbyes, timeout=_CLOSE_S)
 
 
 @contextmanager
-def explained(host: Host) -> Iterator[None]:
+def translate_ssh_errors(host: Host) -> Iterator[None]:
     """Turn what SSH raises on an open connection into errors of ours.
 
     Raises:
@@ -176,38 +178,38 @@ def explained(host: Host) -> Iterator[None]:
         raise
 
 
-async def _talk(
+async def _communicate(
     process: asyncssh.SSHClientProcess[bytes],
     stdin: bytes,
-    tell: Callable[[str], None] | None,
-) -> Answer | None:
+    on_line: Callable[[str], None] | None,
+) -> CommandResult | None:
     """Return what a command left, None if the connection ended before the command did."""
     process.stdin.write(stdin)
     process.stdin.write_eof()
-    stdout, stderr = await asyncio.gather(process.stdout.read(), _lines(process.stderr, tell))
+    stdout, stderr = await asyncio.gather(process.stdout.read(), _lines(process.stderr, on_line))
     await process.wait_closed()
     code = process.returncode
     if code is None:
         return None
-    return Answer(128 - code if code < 0 else code, stdout.decode(errors="replace"), stderr)
+    return CommandResult(128 - code if code < 0 else code, stdout.decode(errors="replace"), stderr)
 
 
-async def _lines(stream: asyncssh.SSHReader[bytes], tell: Callable[[str], None] | None) -> str:
+async def _lines(stream: asyncssh.SSHReader[bytes], on_line: Callable[[str], None] | None) -> str:
     """Return all of a stream, and tell each line as it comes."""
     lines = []
     while line := await stream.readline():
         lines.append(line.decode(errors="replace"))
-        if tell is not None:
-            tell(lines[-1].rstrip("\n"))
+        if on_line is not None:
+            on_line(lines[-1].rstrip("\n"))
     return "".join(lines)
 
 
 async def _open(
-    host: Host, access: Access, tunnel: asyncssh.SSHClientConnection | None
+    host: Host, access: SshOptions, tunnel: asyncssh.SSHClientConnection | None
 ) -> asyncssh.SSHClientConnection:
     options = _options(host, access)
     files = known_files(access.known_hosts, options.known_hosts)
-    witness = KeyWitness()
+    witness = HostKeyRecorder()
     try:
         return await asyncssh.connect(
             **_settings(host, access),
@@ -225,13 +227,13 @@ async def _open(
         raise _unusable(host, error) from error
 
 
-def _jumps(host: Host, access: Access) -> list[Host]:
+def _jumps(host: Host, access: SshOptions) -> list[Host]:
     """Return the hosts that the configuration goes through, each checked as the board is."""
     jump = _options(host, access).tunnel
     return [parse(each.strip()) for each in jump.split(",")] if isinstance(jump, str) else []
 
 
-def _options(host: Host, access: Access) -> asyncssh.SSHClientConnectionOptions:
+def _options(host: Host, access: SshOptions) -> asyncssh.SSHClientConnectionOptions:
     """Return what the configuration makes of a host."""
     try:
         return asyncssh.SSHClientConnectionOptions(**_settings(host, access))
@@ -239,7 +241,7 @@ def _options(host: Host, access: Access) -> asyncssh.SSHClientConnectionOptions:
         raise _unusable(host, error) from error
 
 
-def _settings(host: Host, access: Access) -> dict[str, Any]:
+def _settings(host: Host, access: SshOptions) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "host": host.address,
         "port": host.port,

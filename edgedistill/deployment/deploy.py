@@ -11,12 +11,12 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import Final
 
-from edgedistill.deployment.connection import Access, Connection, connect
+from edgedistill.deployment.connection import Connection, SshOptions, connect
 from edgedistill.deployment.hosts import Host
-from edgedistill.deployment.lock import BUSY, reserved
-from edgedistill.deployment.outcome import Event, Outcome, State, Tell
-from edgedistill.deployment.payload import Shipment
-from edgedistill.deployment.steps import Request, Steps
+from edgedistill.deployment.lock import BUSY, board_lock
+from edgedistill.deployment.outcome import Event, EventCallback, Outcome, State
+from edgedistill.deployment.payload import DeploymentPayload
+from edgedistill.deployment.steps import DeploymentSteps, Request
 from edgedistill.errors import EdgeDistillError, LostConnectionError, MachineError
 
 PATIENCE: Final = 6  # setbacks in a row that gain neither a step nor a byte
@@ -25,54 +25,63 @@ _BUSY: Final = (BUSY, "Another command is changing")  # how the two locks on the
 
 
 async def deploy(
-    shipment: Shipment, host: Host, access: Access, request: Request, tell: Tell
+    payload: DeploymentPayload,
+    host: Host,
+    access: SshOptions,
+    request: Request,
+    on_event: EventCallback,
 ) -> Outcome:
     """Bring a bundle to a board, validate it there, and make it the one that runs.
 
     Args:
-        shipment: the bundle.
+        payload: the bundle.
         host: the board.
         access: how it is reached.
         request: how the bundle is deployed.
-        tell: gets every event.
+        on_event: gets every event.
 
     Returns:
         How it ended; an error of ours stands in it with its exit code, and is not raised.
     """
-    journey = _Journey(shipment, host, access, request, tell)
+    journey = _DeploymentRun(payload, host, access, request, on_event)
     try:
-        await journey.go()
+        await journey.run()
     except EdgeDistillError as error:
         journey.outcome.code, journey.outcome.message = error.exit_code, str(error)
-        journey.say("failed", str(error))
+        journey.report_event("failed", str(error))
     return journey.outcome
 
 
-class _Journey:
+class _DeploymentRun:
     """The steps of one board, with the patience to connect again."""
 
     def __init__(
-        self, shipment: Shipment, host: Host, access: Access, request: Request, tell: Tell
+        self,
+        payload: DeploymentPayload,
+        host: Host,
+        access: SshOptions,
+        request: Request,
+        on_event: EventCallback,
     ) -> None:
-        self._steps = Steps(shipment, host, request, self.say)
+        self._steps = DeploymentSteps(payload, host, request, self.report_event)
         self.outcome = self._steps.outcome
         self._todo = self._steps.plan()
-        self._host, self._access, self._tell = host, access, tell
+        self._host, self._access, self._on_event = host, access, on_event
         self._connected = False
         self._cut = False  # since the last step that was done
         self._setbacks = 0
         self._most = 0  # bytes that were ever there of the upload under way
 
-    def say(self, state: State, text: str = "", done: int = 0, total: int = 0) -> None:
+    def report_event(self, state: State, text: str = "", done: int = 0, total: int = 0) -> None:
         """Tell what happens; whoever gains bytes is not stuck."""
         if done > self._most:
             self._most, self._setbacks = done, 0
         step = self.outcome.step
-        self._tell(
+        self._on_event(
             Event(host=self._host.name, step=step, state=state, text=text, done=done, total=total)
         )
 
-    async def go(self) -> None:
+    async def run(self) -> None:
         """Do all steps.
 
         Raises:
@@ -98,14 +107,14 @@ class _Journey:
         alone = False
         while self._todo:
             if self._steps.root and not alone:
-                await stack.enter_async_context(reserved(connection, self._steps.root))
+                await stack.enter_async_context(board_lock(connection, self._steps.root))
                 alone = True
             self.outcome.step, work = self._todo[0]
-            self.say("begun")
+            self.report_event("begun")
             idle = await work(connection)
             self._todo.pop(0)
             self._setbacks, self._most, self._cut = 0, 0, False
-            self.say("skipped" if idle else "done", idle or "")
+            self.report_event("skipped" if idle else "done", idle or "")
 
     async def _connect(self, stack: AsyncExitStack) -> Connection:
         if self._connected:
@@ -113,15 +122,15 @@ class _Journey:
                 return await stack.enter_async_context(connect(self._host, self._access))
             except MachineError as error:  # it was there a moment ago
                 raise LostConnectionError(str(error)) from error
-        self.say("begun")
+        self.report_event("begun")
         connection = await stack.enter_async_context(connect(self._host, self._access))
         self._connected = True
-        self.say("done")
+        self.report_event("done")
         return connection
 
     async def _wait(self, error: MachineError) -> None:
         self._setbacks += 1
         if self._setbacks > PATIENCE:
             raise error
-        self.say("note", f"tries again: {error}")
+        self.report_event("note", f"tries again: {error}")
         await asyncio.sleep(min(_FIRST_WAIT_S * 2**self._setbacks, _LONGEST_WAIT_S))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from edgedistill.deployment.connection import COMMAND_TIMEOUT_S, Answer, Connection
+from edgedistill.deployment.connection import COMMAND_TIMEOUT_S, CommandResult, Connection
 from edgedistill.errors import (
     ContractError,
     DataError,
@@ -38,7 +38,7 @@ class Program:
         self,
         *arguments: str,
         timeout_s: float = COMMAND_TIMEOUT_S,
-        tell: Callable[[str], None] | None = None,
+        on_line: Callable[[str], None] | None = None,
         also: Sequence[int] = (),
     ) -> dict[str, Any]:
         """Run a command there with --json and return what it prints.
@@ -46,7 +46,7 @@ class Program:
         Args:
             arguments: the command and its options.
             timeout_s: then it is given up.
-            tell: gets each line of stderr as it comes.
+            on_line: gets each line of stderr as it comes.
             also: exit codes beside 0 with which JSON comes too.
 
         Raises:
@@ -54,24 +54,24 @@ class Program:
             EdgeDistillError: what the program raised there, as the same kind of error.
         """
         command = [self.python, self.path, *arguments, "--json"]
-        answer = await self.connection.run(command, timeout_s=timeout_s, tell=tell)
+        answer = await self.connection.run(command, timeout_s=timeout_s, on_line=on_line)
         found = _json(answer.stdout)
         if found is not None and answer.code in (0, *also):
             return found
         raise self._error(arguments[0], answer)
 
-    def _error(self, command: str, answer: Answer) -> EdgeDistillError:
+    def _error(self, command: str, result: CommandResult) -> EdgeDistillError:
         host = self.connection.host
-        if answer.code in _ERRORS:
-            return _ERRORS[answer.code](f"{host}: {_message(answer.stderr)}")
-        said = _message(answer.stderr) or "it printed nothing"
-        if answer.code > _SIGNALS:
+        if result.code in _ERRORS:
+            return _ERRORS[result.code](f"{host}: {_message(result.stderr)}")
+        said = _message(result.stderr) or "it printed nothing"
+        if result.code > _SIGNALS:
             said = (
-                f"signal {answer.code - _SIGNALS} ended it; after signal 9 look with `dmesg` there "
+                f"signal {result.code - _SIGNALS} ended it; after signal 9 look with `dmesg` there "
                 f"whether the memory ran out. {said}"
             )
         return MachineError(
-            f"{host}: `{command}` ended with exit code {answer.code}: {said.rstrip('.')}. Run the "
+            f"{host}: `{command}` ended with exit code {result.code}: {said.rstrip('.')}. Run the "
             "command again; what was whole there stays."
         )
 

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
-from edgedistill.deployment.connection import Access
+from edgedistill.deployment.connection import SshOptions
 from edgedistill.deployment.deploy import deploy
 from edgedistill.deployment.hosts import Host
-from edgedistill.deployment.outcome import Outcome, Tell
-from edgedistill.deployment.payload import Shipment
+from edgedistill.deployment.outcome import EventCallback, Outcome
+from edgedistill.deployment.payload import DeploymentPayload
 from edgedistill.deployment.steps import Request
 from edgedistill.errors import UsageError
 
@@ -21,11 +21,11 @@ _Found = TypeVar("_Found")
 
 
 async def deploy_to_all(
-    shipment: Shipment,
+    payload: DeploymentPayload,
     hosts: Sequence[Host],
-    access: Access,
+    access: SshOptions,
     request: Request,
-    tell: Tell,
+    on_event: EventCallback,
     *,
     jobs: int = JOBS,
     canaries: int = 0,
@@ -33,11 +33,11 @@ async def deploy_to_all(
     """Bring a bundle to boards; one that fails stops no other, but for canaries.
 
     Args:
-        shipment: the bundle.
+        payload: the bundle.
         hosts: the boards; the first ones are the canaries.
         access: how they are reached.
         request: how the bundle is deployed.
-        tell: gets every event.
+        on_event: gets every event.
         jobs: boards at a time.
         canaries: so many boards go first; if one of them fails, the others are not tried.
 
@@ -51,9 +51,9 @@ async def deploy_to_all(
         raise UsageError(f"There are {len(hosts)} boards; {canaries} of them cannot be canaries.")
 
     async def one(host: Host) -> Outcome:
-        return await deploy(shipment, host, access, request, tell)
+        return await deploy(payload, host, access, request, on_event)
 
-    first = await together(hosts[:canaries], one, jobs=jobs)
+    first = await run_on_all(hosts[:canaries], one, jobs=jobs)
     failed = [outcome.host for outcome in first if outcome.code]
     if failed:
         reason = f"was not tried, because the canary failed: {', '.join(failed)}."
@@ -62,10 +62,10 @@ async def deploy_to_all(
             *first,
             *(Outcome(host=h.name, code=_NOT_TRIED, message=f"{h} {reason}") for h in rest),
         ]
-    return [*first, *await together(hosts[canaries:], one, jobs=jobs)]
+    return [*first, *await run_on_all(hosts[canaries:], one, jobs=jobs)]
 
 
-async def together(
+async def run_on_all(
     hosts: Sequence[Host], work: Callable[[Host], Awaitable[_Found]], *, jobs: int = JOBS
 ) -> list[_Found]:
     """Do something with every board, some at a time, and return what comes in their order.

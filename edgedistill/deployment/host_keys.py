@@ -19,7 +19,7 @@ _SSH_PORT: Final = 22
 _USUAL: Final = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
 
 
-class KeyWitness(asyncssh.SSHClient):
+class HostKeyRecorder(asyncssh.SSHClient):
     """Remember the key that a server offered, and trust none of itself."""
 
     def __init__(self) -> None:
@@ -59,27 +59,27 @@ def known_files(named: Path | None, configured: object) -> list[str]:
 
 
 def untrusted(
-    host: Host, witness: KeyWitness, files: Sequence[str], alias: str | None
+    host: Host, recorder: HostKeyRecorder, files: Sequence[str], alias: str | None
 ) -> EdgeDistillError:
     """Return why a server's key is refused, and what to do.
 
     Args:
         host: as a person named it.
-        witness: has seen the key.
+        recorder: has seen the key.
         files: of known host keys.
         alias: under which the configuration looks its key up, if so.
     """
-    if witness.key is None:
+    if recorder.key is None:
         return MachineError(
             f"The host key of {host} cannot be verified: it is revoked, or signed by nobody who is "
             f"trusted. Run `{_ssh(host)}` to see what it says."
         )
-    shown = f"{_kind(witness.key)} {witness.key.get_fingerprint()}"
-    port = witness.port
-    known = _known(witness, files, alias or witness.name)
+    shown = f"{_kind(recorder.key)} {recorder.key.get_fingerprint()}"
+    port = recorder.port
+    known = _is_known(recorder, files, alias or recorder.name)
     if known:
         was = ", ".join(f"{_kind(key)} {key.get_fingerprint()}" for key in known)
-        place = witness.name if port == _SSH_PORT else f"[{witness.name}]:{port}"
+        place = recorder.name if port == _SSH_PORT else f"[{recorder.name}]:{port}"
         return IntegrityError(
             f"THE HOST KEY OF {host} HAS CHANGED. It is now {shown}, known was {was}. Either the "
             "board was set up anew, or another machine answers in its place. Nothing was sent. If "
@@ -90,13 +90,15 @@ def untrusted(
         f"The host key of {host} is not known: {shown}. Compare it with what the board itself "
         "prints for `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` (or the file of its kind). "
         "If they are the same, connect once with "
-        f"`{_ssh(host)}`, or add it with: ssh-keyscan -p {port} {witness.name} >> {file}"
+        f"`{_ssh(host)}`, or add it with: ssh-keyscan -p {port} {recorder.name} >> {file}"
     )
 
 
-def _known(witness: KeyWitness, files: Sequence[str], name: str) -> Sequence[asyncssh.SSHKey]:
-    port = None if witness.port == _SSH_PORT else witness.port
-    found = asyncssh.match_known_hosts(list(files) or b"", name, witness.address, port)[0]
+def _is_known(
+    recorder: HostKeyRecorder, files: Sequence[str], name: str
+) -> Sequence[asyncssh.SSHKey]:
+    port = None if recorder.port == _SSH_PORT else recorder.port
+    found = asyncssh.match_known_hosts(list(files) or b"", name, recorder.address, port)[0]
     return list(dict.fromkeys(found))  # one that is known by name and by address stands twice
 
 

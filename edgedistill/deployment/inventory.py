@@ -65,7 +65,7 @@ def read_inventory(
     except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
         raise ConfigError(f"The inventory {path} cannot be read: {error}.") from error
     except ValidationError as error:
-        raise ConfigError(f"The inventory {path} makes no sense. {_told(error)}") from error
+        raise ConfigError(f"The inventory {path} makes no sense. {_messages(error)}") from error
     boards = found.boards.items()
     if group is not None:
         _check_known(path, "group", group, _groups(found))
@@ -87,20 +87,20 @@ def _host(name: str, board: _Entry, defaults: _Settings) -> Host:
     )
 
 
-def _groups(found: _Inventory) -> list[str]:
-    entries = (found.defaults, *found.boards.values())
+def _groups(inventory: _Inventory) -> list[str]:
+    entries = (inventory.defaults, *inventory.boards.values())
     return sorted({name for entry in entries for name in entry.groups})
 
 
-def _check_known(path: Path, what: str, name: str, known: Sequence[str]) -> None:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
+def _check_known(path: Path, what: str, name: str, available: Sequence[str]) -> None:
+    if name not in available:
+        near = difflib.get_close_matches(name, available, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
-        there = f"There are: {', '.join(known)}." if known else "There are none at all."
+        there = f"There are: {', '.join(available)}." if available else "There are none at all."
         raise ConfigError(f"{path} has no {what} {name!r} to choose. {hint}{there}")
 
 
-def _told(error: ValidationError) -> str:
+def _messages(error: ValidationError) -> str:
     """Return what is wrong, a sentence each, by the keys as they stand in the file."""
     told = []
     for each in error.errors():

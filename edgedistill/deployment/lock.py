@@ -14,14 +14,14 @@ from typing import Final, TypeAlias
 
 import asyncssh
 
-from edgedistill.deployment.connection import Connection, explained
+from edgedistill.deployment.connection import Connection, translate_ssh_errors
 from edgedistill.errors import MachineError
 
 Process: TypeAlias = "asyncssh.SSHClientProcess[bytes]"
 
 BUSY: Final = "Another deployment to"  # begins the refusal
 _BEAT_S, _SILENCE_S = 4, 20
-_FAREWELL_S: Final = 3.0
+_CLOSE_S: Final = 3.0
 _HELD: Final = b"held\n"
 _TAKEN: Final = 5
 # Whoever held it may only just have died, so it is tried for some seconds. A board without flock
@@ -37,7 +37,7 @@ _HOLD: Final = (
 
 
 @asynccontextmanager
-async def reserved(connection: Connection, root: str) -> AsyncIterator[None]:
+async def board_lock(connection: Connection, root: str) -> AsyncIterator[None]:
     """Keep other deployments from a board.
 
     Args:
@@ -48,7 +48,7 @@ async def reserved(connection: Connection, root: str) -> AsyncIterator[None]:
         LostConnectionError: the connection broke off.
         MachineError: another deployment is under way, or the root cannot be written.
     """
-    with explained(connection.host):
+    with translate_ssh_errors(connection.host):
         process = await connection.start(["sh", "-c", _HOLD, "sh", root, str(_SILENCE_S)])
         said = await process.stdout.readline()
         if said != _HELD:
@@ -58,7 +58,7 @@ async def reserved(connection: Connection, root: str) -> AsyncIterator[None]:
         yield
     finally:
         beating.cancel()
-        await _let_go(process)
+        await _release(process)
 
 
 async def _beat(process: Process) -> None:
@@ -68,20 +68,20 @@ async def _beat(process: Process) -> None:
             await asyncio.sleep(_BEAT_S)
 
 
-async def _let_go(process: Process) -> None:
+async def _release(process: Process) -> None:
     """End the input, and wait a little until the lock is free for whoever comes next."""
     with suppress(OSError, asyncio.TimeoutError):
         process.stdin.write_eof()
-        await asyncio.wait_for(process.wait_closed(), _FAREWELL_S)
+        await asyncio.wait_for(process.wait_closed(), _CLOSE_S)
     process.close()
 
 
-async def _refuse(connection: Connection, process: Process, said: bytes, root: str) -> None:
+async def _refuse(connection: Connection, process: Process, stdout: bytes, root: str) -> None:
     stderr = (await process.stderr.read()).decode(errors="replace").strip()
     await process.wait_closed()
     host = connection.host
     if process.returncode == _TAKEN:
-        holder = said.decode(errors="replace").strip()
+        holder = stdout.decode(errors="replace").strip()
         raise MachineError(
             f"{BUSY} {host} is under way ({holder or 'process unknown'} there). Wait until it is "
             "done, and deploy again."

@@ -20,7 +20,7 @@ Step = Literal[
 ]
 State = Literal["begun", "progress", "note", "skipped", "done", "failed"]
 # The most telling first: what cannot be trusted, what broke its promise, what cannot be used.
-_TELLING: Final = (6, 4, 3, 2, 5, 1)
+_PRECEDENCE: Final = (6, 4, 3, 2, 5, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,20 +63,20 @@ class Outcome:
         }
 
 
-Tell = Callable[[Event], None]
+EventCallback = Callable[[Event], None]
 
 
-class _Ended(Protocol):
+class _HasCode(Protocol):
     @property
     def code(self) -> int: ...
 
 
-def exit_code(outcomes: Sequence[_Ended]) -> int:
+def exit_code(outcomes: Sequence[_HasCode]) -> int:
     """Return 0 if all boards are well, else the most telling of their codes.
 
     >>> exit_code([Outcome(host="a"), Outcome(host="b", code=5), Outcome(host="c", code=4)])
     4
     """
     codes = {outcome.code for outcome in outcomes} - {0}
-    ranked = (*_TELLING, *sorted(codes))
+    ranked = (*_PRECEDENCE, *sorted(codes))
     return next((code for code in ranked if code in codes), 0)

@@ -19,7 +19,7 @@ _ENGINE_BYTES: Final = 64 << 20  # an engine and its timing cache, generously
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
+class UploadFile:
     """A file that is uploaded, named after its content."""
 
     path: Path
@@ -28,12 +28,12 @@ class Parcel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shipment:
+class DeploymentPayload:
     """A verified bundle as one file, and the program that installs and runs it."""
 
     name: str  # of the bundle
-    archive: Parcel
-    program: Parcel
+    archive: UploadFile
+    program: UploadFile
     runtime: str  # of the model that will run: "onnxruntime" or "tensorrt"
     unpacked_bytes: int
 
@@ -51,9 +51,9 @@ class Shipment:
 
 
 @contextmanager
-def shipment(
+def prepare_payload(
     bundle: Path, *, model: str | None = None, unsigned: bool = False
-) -> Iterator[Shipment]:
+) -> Iterator[DeploymentPayload]:
     """Verify a bundle and yield it ready to be sent.
 
     Args:
@@ -77,22 +77,22 @@ def shipment(
             )
         program = Path(scratch) / NAME
         write_program(program)
-        yield Shipment(
+        yield DeploymentPayload(
             name=opened.name,
-            archive=_parcel(_archive(bundle, opened, Path(scratch))),
-            program=_parcel(program),
+            archive=_upload_file(_archive(bundle, opened, Path(scratch))),
+            program=_upload_file(program),
             runtime=opened.model(model).runtime,
             unpacked_bytes=sum(p.stat().st_size for p in opened.root.rglob("*") if p.is_file()),
         )
 
 
-def _archive(bundle: Path, opened: Bundle, scratch: Path) -> Path:
+def _archive(bundle: Path, bundle_reader: Bundle, scratch: Path) -> Path:
     if not bundle.is_dir():
         return bundle
     packed = scratch / "bundle.zip"
-    archives.pack(opened.root, packed)
+    archives.pack(bundle_reader.root, packed)
     return packed
 
 
-def _parcel(path: Path) -> Parcel:
-    return Parcel(path=path, sha256=files.sha256(path), size_bytes=path.stat().st_size)
+def _upload_file(path: Path) -> UploadFile:
+    return UploadFile(path=path, sha256=files.sha256(path), size_bytes=path.stat().st_size)

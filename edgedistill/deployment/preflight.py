@@ -7,7 +7,7 @@ from typing import Final
 
 from edgedistill.deployment.connection import Connection
 from edgedistill.deployment.hosts import Host
-from edgedistill.deployment.payload import Shipment
+from edgedistill.deployment.payload import DeploymentPayload
 from edgedistill.errors import MachineError
 
 _OLDEST_PYTHON: Final = (3, 10)
@@ -37,7 +37,7 @@ echo "disk=$(df -Pk -- "$place" | tail -n 1)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
+class BoardFacts:
     """What a board is before anything of ours is on it."""
 
     machine: str  # as `uname -m` says
@@ -48,7 +48,7 @@ class Ground:
     free_bytes: int  # there
 
 
-async def probe(connection: Connection) -> Ground:
+async def probe(connection: Connection) -> BoardFacts:
     """Return what a board is.
 
     Raises:
@@ -65,7 +65,7 @@ async def probe(connection: Connection) -> Ground:
         )
     _check_python(host, found, done.stdout)
     free = found["disk"].split()[3:4]
-    return Ground(
+    return BoardFacts(
         machine=found["machine"],
         root=found["root"],
         python=found["python"],
@@ -75,29 +75,29 @@ async def probe(connection: Connection) -> Ground:
     )
 
 
-def check_room(host: Host, ground: Ground, shipment: Shipment) -> None:
+def check_disk(host: Host, facts: BoardFacts, payload: DeploymentPayload) -> None:
     """Refuse a board whose disk is too full, before it gets fuller, or may not be written.
 
     Raises:
         MachineError: it is one of the two.
     """
-    if not ground.writable:
+    if not facts.writable:
         raise MachineError(
-            f"{ground.root} cannot be written on {host}. Choose another --root, or have it made: "
-            f"sudo mkdir -p {ground.root} && sudo chown $USER {ground.root}"
+            f"{facts.root} cannot be written on {host}. Choose another --root, or have it made: "
+            f"sudo mkdir -p {facts.root} && sudo chown $USER {facts.root}"
         )
-    if ground.free_bytes < shipment.needed_bytes:
+    if facts.free_bytes < payload.needed_bytes:
         raise MachineError(
-            f"{host} has {_mib(ground.free_bytes)} MiB free at {ground.root}; {shipment.name} "
-            f"needs {_mib(shipment.needed_bytes)} MiB. Free some space there, or remove old "
-            f"releases: edgedistill-device releases --root {ground.root} prune --keep 2"
+            f"{host} has {_mib(facts.free_bytes)} MiB free at {facts.root}; {payload.name} "
+            f"needs {_mib(payload.needed_bytes)} MiB. Free some space there, or remove old "
+            f"releases: edgedistill-device releases --root {facts.root} prune --keep 2"
         )
 
 
-def _check_python(host: Host, found: dict[str, str], said: str) -> None:
-    version = found.get("version", "")
+def _check_python(host: Host, reported: dict[str, str], stderr: str) -> None:
+    version = reported.get("version", "")
     if not version:
-        last = said.strip().splitlines()[-1]
+        last = stderr.strip().splitlines()[-1]
         raise MachineError(
             f"{host} has no working Python as {host.python}: {last}. Install Python 3.10 or newer "
             "there, or name its path with --python."

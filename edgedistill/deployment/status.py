@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from edgedistill.deployment.connection import Access, Connection, connect
+from edgedistill.deployment.connection import Connection, SshOptions, connect
 from edgedistill.deployment.device_program import Program
 from edgedistill.deployment.hosts import Host
-from edgedistill.deployment.preflight import Ground, probe
-from edgedistill.deployment.trust import trust, trusted
+from edgedistill.deployment.preflight import BoardFacts, probe
+from edgedistill.deployment.trust import read_trust, trust
 from edgedistill.device.releases.layout import PROGRAM
 from edgedistill.errors import EdgeDistillError, UsageError
 
@@ -22,7 +22,7 @@ _FIND: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class BoardStatus:
     """How a board stands; None is not known, because `message` happened."""
 
     host: str
@@ -43,16 +43,16 @@ class Standing:
         return asdict(self)
 
 
-async def status(host: Host, access: Access) -> Standing:
+async def status(host: Host, access: SshOptions) -> BoardStatus:
     """Return how a board stands; an error of ours stands in it and is not raised."""
     try:
         async with connect(host, access) as connection:
-            return await _standing(connection, await probe(connection))
+            return await _status(connection, await probe(connection))
     except EdgeDistillError as error:
         return _failed(host, error)
 
 
-async def rollback(host: Host, access: Access) -> Standing:
+async def rollback(host: Host, access: SshOptions) -> BoardStatus:
     """Return a board to its previous release, and how it stands then.
 
     An error of ours stands in it and is not raised: there is no previous release, or it is not
@@ -66,32 +66,32 @@ async def rollback(host: Host, access: Access) -> Standing:
                 raise UsageError(f"{host} has no release in {ground.root} to return to.")
             words = ("releases", "--root", ground.root, "rollback")
             await program.call(*words, timeout_s=_ROLLBACK_S)
-            return await _standing(connection, ground)
+            return await _status(connection, ground)
     except EdgeDistillError as error:
         return _failed(host, error)
 
 
-async def set_trust(host: Host, access: Access, signers: str) -> Standing:
+async def set_trust(host: Host, access: SshOptions, signers: str) -> BoardStatus:
     """Tell a board whose signatures it trusts, in the place of whom it trusted before."""
     try:
         async with connect(host, access) as connection:
             ground = await probe(connection)
             await trust(connection, ground.root, signers)
-            return await _standing(connection, ground)
+            return await _status(connection, ground)
     except EdgeDistillError as error:
         return _failed(host, error)
 
 
-async def _standing(connection: Connection, ground: Ground) -> Standing:
-    program = await _program(connection, ground)
-    trusts = await trusted(connection, ground.root) is not None
+async def _status(connection: Connection, facts: BoardFacts) -> BoardStatus:
+    program = await _program(connection, facts)
+    trusts = await read_trust(connection, facts.root) is not None
     name = connection.host.name
     if program is None:
-        return Standing(host=name, free_bytes=ground.free_bytes, trusts=trusts)
-    listed = await program.call("releases", "--root", ground.root, "list")
+        return BoardStatus(host=name, free_bytes=facts.free_bytes, trusts=trusts)
+    listed = await program.call("releases", "--root", facts.root, "list")
     runs = {each["name"]: each for each in listed["releases"]}.get(listed["current"], {})
-    version = await connection.run([ground.python, program.path, "--version"])
-    return Standing(
+    version = await connection.run([facts.python, program.path, "--version"])
+    return BoardStatus(
         host=name,
         current=listed["current"],
         previous=listed["previous"],
@@ -100,16 +100,16 @@ async def _standing(connection: Connection, ground: Ground) -> Standing:
         program=version.stdout.strip().rpartition(" ")[2] or None,
         switching=listed["switching"],
         releases=tuple(each["name"] for each in listed["releases"]),
-        free_bytes=ground.free_bytes,
+        free_bytes=facts.free_bytes,
         trusts=trusts,
     )
 
 
-async def _program(connection: Connection, ground: Ground) -> Program | None:
-    found = await connection.run(["sh", "-c", _FIND, "sh", ground.root])
+async def _program(connection: Connection, facts: BoardFacts) -> Program | None:
+    found = await connection.run(["sh", "-c", _FIND, "sh", facts.root])
     path = found.stdout.strip()
-    return Program(connection, ground.python, path) if path else None
+    return Program(connection, facts.python, path) if path else None
 
 
-def _failed(host: Host, error: EdgeDistillError) -> Standing:
-    return Standing(host=host.name, code=error.exit_code, message=str(error))
+def _failed(host: Host, error: EdgeDistillError) -> BoardStatus:
+    return BoardStatus(host=host.name, code=error.exit_code, message=str(error))

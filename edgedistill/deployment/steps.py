@@ -14,8 +14,8 @@ from edgedistill.deployment.doctor.diagnosis import diagnose
 from edgedistill.deployment.doctor.finding import Finding
 from edgedistill.deployment.hosts import Host
 from edgedistill.deployment.outcome import Outcome, Step
-from edgedistill.deployment.payload import Shipment
-from edgedistill.deployment.preflight import check_room, probe
+from edgedistill.deployment.payload import DeploymentPayload
+from edgedistill.deployment.preflight import check_disk, probe
 from edgedistill.deployment.trust import ALLOWED_SIGNERS, require_trust
 from edgedistill.deployment.upload import upload
 from edgedistill.device.releases.layout import PROGRAM, REPORT
@@ -27,7 +27,7 @@ _LISTING_S: Final = 300.0
 _INSTALL_S, _BUILD_S, _VALIDATE_S, _SWITCH_S = 1200.0, 7200.0, 3600.0, 1800.0
 _STALE: Final = 'find "$1" -type f -mtime +0 -exec rm -f -- {} +'  # uploads of a day ago and more
 
-Say = Callable[..., None]  # state, text, done, total
+ReportFn = Callable[..., None]  # state, text, done, total
 Work = Callable[[Connection], Awaitable[str | None]]  # returns why there was nothing to do, if so
 
 
@@ -58,12 +58,19 @@ class Request:
         ]
 
 
-class Steps:
+class DeploymentSteps:
     """What is to be done on one board, and what is known of it so far."""
 
-    def __init__(self, shipment: Shipment, host: Host, request: Request, say: Say) -> None:
+    def __init__(
+        self, payload: DeploymentPayload, host: Host, request: Request, report_event: ReportFn
+    ) -> None:
         self.outcome = Outcome(host=host.name)
-        self._shipment, self._host, self._request, self._say = shipment, host, request, say
+        self._payload, self._host, self._request, self._report_event = (
+            payload,
+            host,
+            request,
+            report_event,
+        )
         self.root = ""  # there, absolute; not known before the preflight
         self._python = self._program = self._archive = self._release = ""  # there
 
@@ -78,7 +85,7 @@ class Steps:
             ("program", self._carry_program),
             ("upload", self._upload),
             ("install", self._install),
-            *(build if self._shipment.runtime == "tensorrt" else []),
+            *(build if self._payload.runtime == "tensorrt" else []),
             ("validate", self._validate),
             ("switch", self._switch),
             ("report", self._report),
@@ -87,13 +94,13 @@ class Steps:
 
     async def _preflight(self, connection: Connection) -> None:
         ground = await probe(connection)
-        check_room(self._host, ground, self._shipment)
+        check_disk(self._host, ground, self._payload)
         self.root, self._python = ground.root, ground.python
         if not (self._request.unsigned or self._request.dry_run):
             await require_trust(connection, ground.root, self._request.signers)
 
     async def _carry_program(self, connection: Connection) -> None:
-        found = await upload(connection, self._shipment.program, self._incoming, self._progress)
+        found = await upload(connection, self._payload.program, self._incoming, self._progress)
         self._program = found.path
         self._judge(await self._call(connection, "doctor", "--root", self.root))
         listed = await self._releases(connection, "list", timeout_s=_LISTING_S)
@@ -105,22 +112,22 @@ class Steps:
             found = diagnose(
                 facts,
                 target=self._host.target,
-                runtime=self._shipment.runtime,
+                runtime=self._payload.runtime,
                 signed=not self._request.unsigned,
             )
         except UsageError as error:
             raise MachineError(f"{self._host}: {error}") from error
         told: dict[str, list[str]] = {"missing": [], "warn": [], "ok": []}
         for finding in found.findings:
-            told[finding.outcome].append(_sentence(finding))
+            told[finding.outcome].append(_message(finding))
         if told["missing"]:
             raise MachineError(f"{self._host} is not ready. {' '.join(told['missing'])}")
         self.outcome.warnings = told["warn"]
         for warning in told["warn"]:
-            self._say("note", warning)
+            self._report_event("note", warning)
 
     async def _upload(self, connection: Connection) -> str | None:
-        found = await upload(connection, self._shipment.archive, self._incoming, self._progress)
+        found = await upload(connection, self._payload.archive, self._incoming, self._progress)
         self._archive = found.path
         return None if found.sent_bytes else "is there already"
 
@@ -190,11 +197,11 @@ class Steps:
     ) -> dict[str, Any]:
         """Call the device program."""
         program = Program(connection, self._python, self._program)
-        tell = (lambda line: self._say("note", line)) if stream else None
-        return await program.call(*arguments, timeout_s=timeout_s, also=also, tell=tell)
+        on_line = (lambda line: self._report_event("note", line)) if stream else None
+        return await program.call(*arguments, timeout_s=timeout_s, also=also, on_line=on_line)
 
     def _progress(self, done: int, total: int) -> None:
-        self._say("progress", "", done, total)
+        self._report_event("progress", "", done, total)
 
     @property
     def _incoming(self) -> str:
@@ -210,7 +217,7 @@ def folder_name(host: str) -> str:
     return re.sub(r"[^\w.@-]+", "-", host).strip("-.") or "board"
 
 
-def _sentence(finding: Finding) -> str:
+def _message(finding: Finding) -> str:
     needed = f", needed is {finding.needed}" if finding.needed else ""
     commands = f" Run there: {'; '.join(finding.commands)}." if finding.commands else ""
     advice = f" {finding.advice}" if finding.advice else ""

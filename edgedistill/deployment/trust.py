@@ -44,7 +44,7 @@ def read_signers(path: Path) -> str:
     return text
 
 
-async def trusted(connection: Connection, root: str) -> str | None:
+async def read_trust(connection: Connection, root: str) -> str | None:
     """Return the board's file of allowed signers, None if it has none.
 
     Raises:
@@ -89,7 +89,7 @@ async def require_trust(connection: Connection, root: str, signers: str | None) 
         IntegrityError: it trusts nobody and none are named, or it trusts others than are named.
         MachineError: the file there cannot be read or written.
     """
-    found = await trusted(connection, root)
+    found = await read_trust(connection, root)
     host = connection.host
     if found is None and signers is None:
         raise IntegrityError(

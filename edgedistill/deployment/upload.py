@@ -16,7 +16,7 @@ from typing import Final
 import asyncssh
 
 from edgedistill.deployment.connection import Connection
-from edgedistill.deployment.payload import Parcel
+from edgedistill.deployment.payload import UploadFile
 from edgedistill.errors import IntegrityError, LostConnectionError, MachineError
 
 _CHUNK_BYTES: Final = 1 << 18
@@ -38,40 +38,42 @@ Tell = Callable[[int, int], None]  # bytes that are there, and all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Uploaded:
+class UploadResult:
     """What an upload did."""
 
     path: str  # on the board
     sent_bytes: int  # 0 if it was there already
 
 
-async def upload(connection: Connection, parcel: Parcel, folder: str, tell: Tell) -> Uploaded:
+async def upload(
+    connection: Connection, file: UploadFile, folder: str, on_bytes: Tell
+) -> UploadResult:
     """Bring a file to a folder of the board, under the name of its hash.
 
     Args:
         connection: open.
-        parcel: the file.
+        file: the file.
         folder: absolute; is made if it is missing.
-        tell: gets the bytes that are there after each step.
+        on_bytes: gets the bytes that are there after each step.
 
     Raises:
         LostConnectionError: the connection broke off; what has arrived stays for the next time.
         MachineError: the disk there is full or read-only.
         IntegrityError: the board reads back other bytes than were sent.
     """
-    path = f"{folder}/{parcel.sha256}"
-    found = await _look(connection, parcel, folder)
+    path = f"{folder}/{file.sha256}"
+    found = await _uploaded_bytes(connection, file, folder)
     if found is None:
-        tell(parcel.size_bytes, parcel.size_bytes)
-        return Uploaded(path=path, sent_bytes=0)
+        on_bytes(file.size_bytes, file.size_bytes)
+        return UploadResult(path=path, sent_bytes=0)
     try:
-        await _send(connection, parcel, f"{path}.part", found, tell)
+        await _send(connection, file, f"{path}.part", found, on_bytes)
     except LostConnectionError:
         raise
     except MachineError as error:
-        raise await _refused(connection, parcel, folder, error) from error
+        raise await _write_error(connection, file, folder, error) from error
     done = await connection.run(
-        ["sh", "-s", "--", folder, parcel.sha256], stdin=_FINISH, timeout_s=_HASHING_S
+        ["sh", "-s", "--", folder, file.sha256], stdin=_FINISH, timeout_s=_HASHING_S
     )
     if done.code == IntegrityError.exit_code:
         raise IntegrityError(
@@ -79,57 +81,59 @@ async def upload(connection: Connection, parcel: Parcel, folder: str, tell: Tell
             "failing; what was written is removed. Deploy again."
         )
     if done.code:
-        raise MachineError(f"{connection.host} cannot finish {path}: {_said(done.stderr)}")
-    return Uploaded(path=path, sent_bytes=parcel.size_bytes - found)
+        raise MachineError(f"{connection.host} cannot finish {path}: {_last_line(done.stderr)}")
+    return UploadResult(path=path, sent_bytes=file.size_bytes - found)
 
 
-async def _look(connection: Connection, parcel: Parcel, folder: str) -> int | None:
+async def _uploaded_bytes(connection: Connection, file: UploadFile, folder: str) -> int | None:
     """Return how many bytes of a file are there in its part, None if it is there whole."""
     found = await connection.run(
-        ["sh", "-s", "--", folder, parcel.sha256], stdin=_LOOK, timeout_s=_HASHING_S
+        ["sh", "-s", "--", folder, file.sha256], stdin=_LOOK, timeout_s=_HASHING_S
     )
     if found.code:
         raise MachineError(
-            f"{connection.host} cannot use {folder}: {_said(found.stderr)}. Choose another --root, "
-            "or change who may write there."
+            f"{connection.host} cannot use {folder}: {_last_line(found.stderr)}. Choose another "
+            "--root, or change who may write there."
         )
     there = {
         kind: (int(size), sha256)
         for kind, size, sha256, *_ in map(str.split, found.stdout.splitlines())
     }
-    if "whole" in there and there["whole"][1] == parcel.sha256:
+    if "whole" in there and there["whole"][1] == file.sha256:
         return None
     size, sha256 = there.get("part", (0, ""))
-    if size <= parcel.size_bytes and sha256 == await asyncio.to_thread(_head, parcel.path, size):
+    if size <= file.size_bytes and sha256 == await asyncio.to_thread(_head, file.path, size):
         return size
     return 0
 
 
-async def _send(connection: Connection, parcel: Parcel, path: str, start: int, tell: Tell) -> None:
+async def _send(
+    connection: Connection, file: UploadFile, path: str, start: int, on_bytes: Tell
+) -> None:
     """Write the rest of a file from a byte on; what lies behind that byte there is dropped."""
     async with connection.sftp() as client:
-        with parcel.path.open("rb") as source:
+        with file.path.open("rb") as source:
             flags = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT
             async with client.open(path, flags, encoding=None) as sink:
                 await sink.truncate(start)
                 source.seek(start)
-                tell(start, parcel.size_bytes)
+                on_bytes(start, file.size_bytes)
                 while chunk := source.read(_CHUNK_BYTES):
                     await sink.write(chunk, start)
                     start += len(chunk)
-                    tell(start, parcel.size_bytes)
+                    on_bytes(start, file.size_bytes)
 
 
-async def _refused(
-    connection: Connection, parcel: Parcel, folder: str, error: MachineError
+async def _write_error(
+    connection: Connection, file: UploadFile, folder: str, error: MachineError
 ) -> MachineError:
     """Return why a file could not be written; what there is of it goes if the disk is full."""
     script = 'df -Pk -- "$1" | tail -n 1; rm -f -- "$1/$2.part"'
-    asked = await connection.run(["sh", "-s", "--", folder, parcel.sha256], stdin=script)
+    asked = await connection.run(["sh", "-s", "--", folder, file.sha256], stdin=script)
     free = asked.stdout.split()[3:4]
-    if free and free[0].isdecimal() and int(free[0]) * 1024 < parcel.size_bytes:
+    if free and free[0].isdecimal() and int(free[0]) * 1024 < file.size_bytes:
         return MachineError(
-            f"The disk of {connection.host} is full: {parcel.size_bytes} bytes do not fit into "
+            f"The disk of {connection.host} is full: {file.size_bytes} bytes do not fit into "
             f"{folder}. What was written is removed. Free some space there and deploy again."
         )
     return error
@@ -145,5 +149,5 @@ def _head(path: Path, size: int) -> str:
     return digest.hexdigest()
 
 
-def _said(stderr: str) -> str:
+def _last_line(stderr: str) -> str:
     return stderr.strip() or "it does not say why"

@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from edgedistill.cli.deployment_output import print_outcomes, print_standings, watching
+from edgedistill.cli.deployment_output import print_outcomes, print_statuses, show_events
 from edgedistill.deployment.outcome import Event, Outcome
-from edgedistill.deployment.status import Standing
+from edgedistill.deployment.status import BoardStatus
 
 NOWHERE = "pi@127.0.0.1:1"
 
@@ -76,7 +76,7 @@ EVENTS = (
 
 def test_a_pipe_gets_a_line_for_each_step(capsys):
     """What only just began, and bytes, are nobody's line."""
-    with watching(["a", "b"]) as tell:
+    with show_events(["a", "b"]) as tell:
         for event in EVENTS:
             tell(event)
 
@@ -95,7 +95,7 @@ def test_a_terminal_gets_a_table_that_changes(monkeypatch):
         lambda **_: Console(file=stream, force_terminal=True, width=100),
     )
 
-    with watching(["a", "b"]) as tell:
+    with show_events(["a", "b"]) as tell:
         for event in EVENTS[:3]:
             tell(event)
     said = stream.getvalue()
@@ -121,9 +121,9 @@ def test_how_it_ended_is_a_row_a_board(capsys):
 
 def test_how_boards_stand_names_what_is_odd(capsys):
     """An interrupted switch, no trust, no signature."""
-    odd = Standing(host="a", current="x-1", switching=True, trusts=False, free_bytes=3 << 20)
+    odd = BoardStatus(host="a", current="x-1", switching=True, trusts=False, free_bytes=3 << 20)
 
-    print_standings([odd])
+    print_statuses([odd])
 
     said = capsys.readouterr().out
     assert "a switch was interrupted, trusts no signer yet" in said

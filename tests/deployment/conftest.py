@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill.bundle import signature
-from edgedistill.deployment.connection import Access, connect
+from edgedistill.deployment.connection import SshOptions, connect
 from edgedistill.deployment.hosts import Host, parse
 from edgedistill.evaluation.contract import Contract
 from edgedistill.io import archives
@@ -39,7 +39,7 @@ class Board:
     """A root of its own on the server, and how it is reached."""
 
     host: Host
-    access: Access
+    access: SshOptions
     root: Path
     options: tuple[str, ...]  # of a command
 
@@ -60,9 +60,9 @@ class Board:
 
 
 @pytest.fixture
-def access(ssh_server) -> Access:
+def access(ssh_server) -> SshOptions:
     """The key and the known hosts of the server."""
-    return Access(identity=ssh_server.key, known_hosts=ssh_server.known_hosts)
+    return SshOptions(identity=ssh_server.key, known_hosts=ssh_server.known_hosts)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import subprocess
 
 import pytest
 
-from edgedistill.deployment.connection import Access, connect, explained
+from edgedistill.deployment.connection import SshOptions, connect, translate_ssh_errors
 from edgedistill.deployment.hosts import Host, parse
 from edgedistill.errors import IntegrityError, LostConnectionError, MachineError, UsageError
 
@@ -77,9 +77,9 @@ def test_a_cut_connection_is_told_apart(board, access):
 @pytest.mark.parametrize("number", [errno.EHOSTUNREACH, errno.ETIMEDOUT])
 def test_a_network_that_goes_away_is_a_cut(board, number):
     """The system names it by a number, and it is no error of a file."""
-    with pytest.raises(LostConnectionError, match="broke off"), explained(board):
+    with pytest.raises(LostConnectionError, match="broke off"), translate_ssh_errors(board):
         raise OSError(number, "it is so")
-    with pytest.raises(PermissionError), explained(board):
+    with pytest.raises(PermissionError), translate_ssh_errors(board):
         raise OSError(errno.EACCES, "it is so")
 
 
@@ -102,7 +102,7 @@ def test_a_board_without_file_transfer_is_told(board, access, ssh_server, other_
 
 def test_the_ssh_configuration_is_honored(ssh_server):
     """An alias brings address, port, user, key and known hosts."""
-    found = _run(parse("board"), Access(config=ssh_server.config), "id", "-un")
+    found = _run(parse("board"), SshOptions(config=ssh_server.config), "id", "-un")
 
     assert found.stdout.strip() == ssh_server.user
 
@@ -113,7 +113,7 @@ def test_a_jump_host_is_gone_through(ssh_server, tmp_path):
     behind = ssh_server.config.read_text().replace("Host board", "Host behind\n  ProxyJump board")
     config.write_text(ssh_server.config.read_text() + behind)
 
-    found = _run(parse("behind"), Access(config=config), "echo", "here")
+    found = _run(parse("behind"), SshOptions(config=config), "echo", "here")
 
     assert found.stdout == "here\n"
 
@@ -129,7 +129,7 @@ def test_an_unknown_jump_host_is_refused(ssh_server, tmp_path):
     config.write_text(stranger + behind)
 
     with pytest.raises(MachineError, match="The host key of stranger is not known"):
-        _run(parse("behind"), Access(config=config), "true")
+        _run(parse("behind"), SshOptions(config=config), "true")
 
 
 @pytest.mark.parametrize("content", ["", "elsewhere ssh-ed25519 AAAA\n"])
@@ -158,7 +158,7 @@ def test_switching_the_check_off_in_the_configuration_refuses(ssh_server, tmp_pa
     )
 
     with pytest.raises(MachineError, match="is not known"):
-        _run(parse("board"), Access(config=config), "true")
+        _run(parse("board"), SshOptions(config=config), "true")
 
 
 def test_a_changed_host_key_is_refused_loudly(board, access, ssh_server, other_key, tmp_path):
@@ -232,4 +232,4 @@ def test_a_broken_configuration(board, tmp_path):
     config.write_text("Port many\n")
 
     with pytest.raises(UsageError, match=r"cannot be set up: .*Invalid"):
-        _run(parse("board"), Access(config=config), "true")
+        _run(parse("board"), SshOptions(config=config), "true")

@@ -19,9 +19,9 @@ from edgedistill.cli import run
 from edgedistill.deployment import deploy as deployment
 from edgedistill.deployment.connection import connect
 from edgedistill.deployment.deploy import deploy
-from edgedistill.deployment.lock import reserved
+from edgedistill.deployment.lock import board_lock
 from edgedistill.deployment.outcome import Outcome
-from edgedistill.deployment.payload import shipment
+from edgedistill.deployment.payload import prepare_payload
 from edgedistill.deployment.steps import Request
 from edgedistill.io import files
 
@@ -59,7 +59,7 @@ def signers(signer) -> Path:
 
 
 def _deploy(board, bundle, request, tell=lambda _: None, **options) -> Outcome:
-    with shipment(bundle, **options) as shipped:
+    with prepare_payload(bundle, **options) as shipped:
         return asyncio.run(deploy(shipped, board.host, board.access, request, tell))
 
 
@@ -214,10 +214,10 @@ def test_while_another_deployment_is_under_way_one_is_refused(board, bundles):
     request = Request(unsigned=True, runs=20)
 
     async def second(shipped):
-        async with connect(board.host, board.access) as first, reserved(first, str(board.root)):
+        async with connect(board.host, board.access) as first, board_lock(first, str(board.root)):
             return await deploy(shipped, board.host, board.access, request, lambda _: None)
 
-    with shipment(bundles["unsigned"], unsigned=True) as shipped:
+    with prepare_payload(bundles["unsigned"], unsigned=True) as shipped:
         refused = asyncio.run(second(shipped))
 
     assert refused.code == 5
@@ -234,7 +234,7 @@ def test_two_deployments_at_once_leave_one_release(board, bundles):
         work = (deploy(shipped, board.host, board.access, request, lambda _: None) for _ in "ab")
         return await asyncio.gather(*work)
 
-    with shipment(bundles["unsigned"], unsigned=True) as shipped:
+    with prepare_payload(bundles["unsigned"], unsigned=True) as shipped:
         done, other = sorted(asyncio.run(both(shipped)), key=lambda each: each.code)
 
     assert (done.code, other.code) in {(0, 0), (0, 5)}, (done.message, other.message)

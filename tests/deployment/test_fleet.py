@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from edgedistill.deployment.fleet import deploy_to_all, together
+from edgedistill.deployment.fleet import deploy_to_all, run_on_all
 from edgedistill.deployment.hosts import Host
 from edgedistill.deployment.outcome import Outcome, exit_code
-from edgedistill.deployment.payload import shipment
+from edgedistill.deployment.payload import prepare_payload
 from edgedistill.deployment.steps import Request
 from edgedistill.errors import UsageError
 
@@ -34,7 +34,7 @@ def nobody():
 
 def _deploy_to_all(bundle, hosts, access, told=None, **options):
     tell = (lambda _: None) if told is None else told.append
-    with shipment(bundle, unsigned=True) as shipped:
+    with prepare_payload(bundle, unsigned=True) as shipped:
         request = Request(unsigned=True, runs=20)
         return asyncio.run(deploy_to_all(shipped, hosts, access, request, tell, **options))
 
@@ -52,7 +52,7 @@ def test_no_more_boards_than_jobs_at_a_time(jobs):
         busy -= 1
         return host.name
 
-    found = asyncio.run(together(_hosts(9), work, jobs=jobs))
+    found = asyncio.run(run_on_all(_hosts(9), work, jobs=jobs))
 
     assert most == min(jobs, 9)
     assert found == [f"board{n}" for n in range(9)]
@@ -61,13 +61,13 @@ def test_no_more_boards_than_jobs_at_a_time(jobs):
 def test_jobs_below_one_are_refused():
     """Nobody would ever be asked."""
     with pytest.raises(UsageError, match="jobs is 0; give 1 or more"):
-        asyncio.run(together(_hosts(1), _never, jobs=0))
+        asyncio.run(run_on_all(_hosts(1), _never, jobs=0))
 
 
 def test_a_board_that_stands_twice_is_refused():
     """Two deployments to it at once would only hinder each other."""
     with pytest.raises(UsageError, match="board0 is named twice"):
-        asyncio.run(together([*_hosts(2), *_hosts(1)], _never))
+        asyncio.run(run_on_all([*_hosts(2), *_hosts(1)], _never))
 
 
 def test_one_board_that_fails_stops_no_other(board, bundles, access, nobody):

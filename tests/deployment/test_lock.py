@@ -10,7 +10,7 @@ import pytest
 
 from edgedistill.deployment import lock as module
 from edgedistill.deployment.connection import connect
-from edgedistill.deployment.lock import BUSY, reserved
+from edgedistill.deployment.lock import BUSY, board_lock
 from edgedistill.errors import LostConnectionError, MachineError
 
 
@@ -20,7 +20,7 @@ def _connected(board):
 
 async def _is_free(board) -> bool:
     try:
-        async with _connected(board) as connection, reserved(connection, str(board.root)):
+        async with _connected(board) as connection, board_lock(connection, str(board.root)):
             return True
     except MachineError as error:
         if not str(error).startswith(BUSY):
@@ -32,9 +32,9 @@ def test_the_second_waits_a_little_and_is_refused_by_the_holders_name(board):
     """Afterwards the board is free at once; nothing but the lock's file is left."""
 
     async def work():
-        async with _connected(board) as connection, reserved(connection, str(board.root)):
+        async with _connected(board) as connection, board_lock(connection, str(board.root)):
             with pytest.raises(MachineError, match=r"is under way \(process \d+ there\)"):
-                async with _connected(board) as other, reserved(other, str(board.root)):
+                async with _connected(board) as other, board_lock(other, str(board.root)):
                     pass
         started = time.monotonic()
         assert await _is_free(board)
@@ -49,7 +49,7 @@ def test_a_killed_session_lets_go(board):
 
     async def work():
         with suppress(LostConnectionError):
-            async with _connected(board) as connection, reserved(connection, str(board.root)):
+            async with _connected(board) as connection, board_lock(connection, str(board.root)):
                 await connection.run(["sh", "-c", "kill -9 $PPID; sleep 5"])
         return await _is_free(board)
 
@@ -62,7 +62,7 @@ def test_a_beat_keeps_it_and_silence_gives_it_up(board, monkeypatch):
 
     async def held(beat_s):
         monkeypatch.setattr(module, "_BEAT_S", beat_s)
-        async with _connected(board) as connection, reserved(connection, str(board.root)):
+        async with _connected(board) as connection, board_lock(connection, str(board.root)):
             await asyncio.sleep(1.5)
             return not await _is_free(board)
 
@@ -75,7 +75,7 @@ def test_a_board_without_flock_is_deployed_to(board, monkeypatch):
     monkeypatch.setattr(module, "_HOLD", f"command() {{ false; }}; {module._HOLD}")
 
     async def work():
-        async with _connected(board) as connection, reserved(connection, str(board.root)):
+        async with _connected(board) as connection, board_lock(connection, str(board.root)):
             return await _is_free(board)
 
     assert asyncio.run(work())

@@ -7,14 +7,14 @@ import zipfile
 import pytest
 
 from edgedistill.bundle.reader import open_bundle
-from edgedistill.deployment.payload import shipment
+from edgedistill.deployment.payload import prepare_payload
 from edgedistill.errors import IntegrityError, UsageError
 from edgedistill.io import archives, files
 
 
 def test_a_zip_travels_as_it_is(bundles):
     """Its bytes are what the board will verify."""
-    with shipment(bundles["first"]) as shipped:
+    with prepare_payload(bundles["first"]) as shipped:
         assert shipped.archive.path == bundles["first"]
         assert shipped.archive.sha256 == files.sha256(bundles["first"])
         assert (shipped.name, shipped.runtime) == ("first", "onnxruntime")
@@ -27,7 +27,7 @@ def test_a_folder_is_packed_the_same_every_time(bundles, tmp_path):
     root = tmp_path / "bundle"
     archives.unpack(bundles["first"], root)
 
-    with shipment(root) as one, shipment(root) as other:
+    with prepare_payload(root) as one, prepare_payload(root) as other:
         assert one.archive.sha256 == other.archive.sha256
         with open_bundle(one.archive.path) as opened:
             assert opened.name == "first"
@@ -35,7 +35,7 @@ def test_a_folder_is_packed_the_same_every_time(bundles, tmp_path):
 
 def test_nothing_is_left_on_this_machine(bundles):
     """The program is written for as long as it is needed."""
-    with shipment(bundles["first"]) as shipped:
+    with prepare_payload(bundles["first"]) as shipped:
         path = shipped.program.path
 
     assert not path.exists()
@@ -44,8 +44,8 @@ def test_nothing_is_left_on_this_machine(bundles):
 def test_an_unsigned_bundle_needs_a_word(bundles):
     """And the message has it."""
     with pytest.raises(IntegrityError, match=r"is not signed.*edgedistill sign .*--unsigned"):
-        shipment(bundles["unsigned"]).__enter__()
-    with shipment(bundles["unsigned"], unsigned=True) as shipped:
+        prepare_payload(bundles["unsigned"]).__enter__()
+    with prepare_payload(bundles["unsigned"], unsigned=True) as shipped:
         assert shipped.name == "ItalyPowerDemand"
 
 
@@ -58,11 +58,11 @@ def test_a_damaged_bundle_is_refused_here(bundles, tmp_path):
     archives.pack(root, tmp_path / "damaged.zip")
 
     with pytest.raises(IntegrityError):
-        shipment(tmp_path / "damaged.zip").__enter__()
+        prepare_payload(tmp_path / "damaged.zip").__enter__()
     assert zipfile.is_zipfile(tmp_path / "damaged.zip")
 
 
 def test_a_model_that_is_not_there_is_refused_here(bundles):
     """Before any board is asked."""
     with pytest.raises(UsageError, match="holds no model 'int4'"):
-        shipment(bundles["first"], model="int4").__enter__()
+        prepare_payload(bundles["first"], model="int4").__enter__()

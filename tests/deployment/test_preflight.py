@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from edgedistill.deployment import preflight
-from edgedistill.deployment.payload import Parcel, Shipment
-from edgedistill.deployment.preflight import Ground, check_room, probe
+from edgedistill.deployment.payload import DeploymentPayload, UploadFile
+from edgedistill.deployment.preflight import BoardFacts, check_disk, probe
 from edgedistill.errors import MachineError
 
 
-def _probe(board, **changes) -> Ground:
+def _probe(board, **changes) -> BoardFacts:
     return replace(board, host=replace(board.host, **changes)).run(probe)
 
 
@@ -77,7 +77,7 @@ def test_a_root_that_cannot_be_written_is_refused(board, shipped):
     ground = _probe(board, root=f"{board.root}/deeper")
 
     with pytest.raises(MachineError, match=r"cannot be written on .*sudo mkdir -p"):
-        check_room(board.host, ground, shipped)
+        check_disk(board.host, ground, shipped)
 
 
 def test_another_system_is_refused(board, monkeypatch):
@@ -89,10 +89,10 @@ def test_another_system_is_refused(board, monkeypatch):
 
 
 @pytest.fixture
-def shipped(tmp_path) -> Shipment:
+def shipped(tmp_path) -> DeploymentPayload:
     """Parts of one mebibyte each."""
-    parcel = Parcel(path=tmp_path, sha256="0" * 64, size_bytes=1 << 20)
-    return Shipment(
+    parcel = UploadFile(path=tmp_path, sha256="0" * 64, size_bytes=1 << 20)
+    return DeploymentPayload(
         name="tiny", archive=parcel, program=parcel, runtime="onnxruntime", unpacked_bytes=1 << 20
     )
 
@@ -103,8 +103,8 @@ def test_space_is_counted_generously(board, shipped, runtime, needed):
     ground = _probe(board)
     goods = replace(shipped, runtime=runtime)
 
-    check_room(board.host, replace(ground, free_bytes=needed << 20), goods)
+    check_disk(board.host, replace(ground, free_bytes=needed << 20), goods)
     with pytest.raises(
         MachineError, match=rf"{needed - 0.1:.1f} MiB free .* needs {needed}\.0 MiB"
     ):
-        check_room(board.host, replace(ground, free_bytes=int((needed - 0.1) * 2**20)), goods)
+        check_disk(board.host, replace(ground, free_bytes=int((needed - 0.1) * 2**20)), goods)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from edgedistill.deployment.deploy import deploy
-from edgedistill.deployment.payload import shipment
+from edgedistill.deployment.payload import prepare_payload
 from edgedistill.deployment.status import rollback, set_trust, status
 from edgedistill.deployment.steps import Request
 
@@ -55,7 +55,7 @@ def test_a_board_that_is_away_is_told_by_its_error(board, work):
 
 def test_one_release_has_nothing_to_return_to_and_a_left_over_switch_is_told(board, bundles):
     """As the board's own program says; JSON can hold all of it."""
-    with shipment(bundles["unsigned"], unsigned=True) as shipped:
+    with prepare_payload(bundles["unsigned"], unsigned=True) as shipped:
         request = Request(unsigned=True, runs=20)
         done = asyncio.run(deploy(shipped, board.host, board.access, request, lambda _: None))
 

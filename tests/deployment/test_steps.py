@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edgedistill.deployment.device_program import Program
-from edgedistill.deployment.payload import Parcel, Shipment
-from edgedistill.deployment.steps import Request, Steps, folder_name
+from edgedistill.deployment.payload import DeploymentPayload, UploadFile
+from edgedistill.deployment.steps import DeploymentSteps, Request, folder_name
 from edgedistill.device import doctor
 from edgedistill.errors import MachineError, UsageError
 
@@ -18,12 +18,14 @@ def steps(board, tmp_path):
     """Return the steps of a board for a model of some runtime, and what they tell."""
 
     def make(runtime="onnxruntime", **settings):
-        parcel = Parcel(path=tmp_path, sha256="0" * 64, size_bytes=1)
-        shipped = Shipment(
+        parcel = UploadFile(path=tmp_path, sha256="0" * 64, size_bytes=1)
+        shipped = DeploymentPayload(
             name="tiny", archive=parcel, program=parcel, runtime=runtime, unpacked_bytes=1
         )
         told = []
-        return Steps(shipped, board.host, Request(**settings), lambda *a: told.append(a)), told
+        return DeploymentSteps(
+            shipped, board.host, Request(**settings), lambda *a: told.append(a)
+        ), told
 
     return make
 

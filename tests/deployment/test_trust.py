@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgedistill.deployment import trust as module
-from edgedistill.deployment.trust import read_signers, require_trust, trust, trusted
+from edgedistill.deployment.trust import read_signers, read_trust, require_trust, trust
 from edgedistill.errors import IntegrityError, MachineError, UsageError
 
 ME = "me@example.org ssh-ed25519 AAAA\n"
@@ -17,7 +17,7 @@ def _require(board, signers):
 
 
 def _there(board):
-    return board.run(lambda connection: trusted(connection, str(board.root)))
+    return board.run(lambda connection: read_trust(connection, str(board.root)))
 
 
 def test_a_board_that_trusts_nobody_says_what_to_do(board):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgedistill.deployment import upload as module
-from edgedistill.deployment.payload import Parcel
+from edgedistill.deployment.payload import UploadFile
 from edgedistill.deployment.upload import upload
 from edgedistill.errors import IntegrityError, LostConnectionError, MachineError
 
@@ -17,11 +17,13 @@ SIZE = 700_000
 
 
 @pytest.fixture
-def parcel(tmp_path, rng) -> Parcel:
+def parcel(tmp_path, rng) -> UploadFile:
     """A file that does not compress."""
     path = tmp_path / "parcel"
     path.write_bytes(rng.bytes(SIZE))
-    return Parcel(path=path, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), size_bytes=SIZE)
+    return UploadFile(
+        path=path, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), size_bytes=SIZE
+    )
 
 
 @pytest.fixture
@@ -176,7 +178,7 @@ def test_equal_bytes_are_equal_whatever_the_chunk(board, parcel, incoming, monke
     small = parcel.path.read_bytes()[:20_000]
     parcel.path.write_bytes(small)
     digest = hashlib.sha256(small).hexdigest()
-    tiny = Parcel(path=parcel.path, sha256=digest, size_bytes=len(small))
+    tiny = UploadFile(path=parcel.path, sha256=digest, size_bytes=len(small))
 
     _upload(board, tiny, incoming)
 

@@ -6,7 +6,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from edgedistill.deployment.connection import Answer, Connection
+from edgedistill.deployment.connection import CommandResult, Connection
 from edgedistill.deployment.doctor.finding import Facts
 from edgedistill.deployment.hosts import ROOT
 from edgedistill.deployment.zipapp import NAME, write_program
@@ -18,12 +18,12 @@ _PATIENCE_S = 300.0  # five probes of a minute at most: a slow board imports for
 _PREPARE = 'mktemp -d && echo "$HOME"'
 
 
-def here(root: str = ROOT) -> Facts:
+def collect_here(root: str = ROOT) -> Facts:
     """Return the facts of this machine, for the Python that runs this."""
     return doctor.facts(Path(root))
 
 
-async def there(connection: Connection) -> Facts:
+async def collect_from_board(connection: Connection) -> Facts:
     """Return the facts of a board; nothing of it stays there.
 
     Raises:
@@ -42,12 +42,12 @@ async def there(connection: Connection) -> Facts:
             write_program(program)
             async with connection.sftp() as sftp:
                 await sftp.put(str(program), f"{folder}/{NAME}")
-        return await _ask(connection, f"{folder}/{NAME}", home)
+        return await _run_probe(connection, f"{folder}/{NAME}", home)
     finally:
         await connection.run(["rm", "-r", folder])
 
 
-async def _ask(connection: Connection, program: str, home: str) -> Facts:
+async def _run_probe(connection: Connection, program: str, home: str) -> Facts:
     host = connection.host
     python = f"{home}{host.python[1:]}" if host.python.startswith("~/") else host.python
     answer = await connection.run(
@@ -64,5 +64,5 @@ async def _ask(connection: Connection, program: str, home: str) -> Facts:
     return facts
 
 
-def _last(answer: Answer) -> str:
-    return answer.stderr.strip().rpartition("\n")[2] or f"exit code {answer.code}"
+def _last(result: CommandResult) -> str:
+    return result.stderr.strip().rpartition("\n")[2] or f"exit code {result.code}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgedistill.deployment.connection import Access, connect
+from edgedistill.deployment.connection import SshOptions, connect
 from edgedistill.deployment.doctor import collect as asking
 from edgedistill.deployment.doctor.diagnosis import diagnose
 from edgedistill.deployment.hosts import parse
@@ -19,13 +19,13 @@ from edgedistill.errors import MachineError
 @pytest.fixture
 def ask(ssh_server, tmp_path):
     """Ask the server, which is this machine, with another Python or none."""
-    access = Access(identity=ssh_server.key, known_hosts=ssh_server.known_hosts)
+    access = SshOptions(identity=ssh_server.key, known_hosts=ssh_server.known_hosts)
 
     def work(python=sys.executable):
         async def there():
             host = parse(ssh_server.address, root=str(tmp_path / "root"), python=str(python))
             async with connect(host, access) as connection:
-                return await asking.there(connection)
+                return await asking.collect_from_board(connection)
 
         return asyncio.run(there())
 
@@ -54,7 +54,7 @@ def test_nothing_stays_on_the_board(ask, tmp_path, monkeypatch):
 
 def test_this_machine_tells_it_too(tmp_path):
     """Without a connection."""
-    assert asking.here(str(tmp_path))["disk"]["folder"] == str(tmp_path)
+    assert asking.collect_here(str(tmp_path))["disk"]["folder"] == str(tmp_path)
 
 
 def test_a_board_without_python_is_told(ask):

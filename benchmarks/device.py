@@ -33,7 +33,7 @@ from edgedistill.device.benchmark import measure, quantile
 from edgedistill.device.runtime import start
 from edgedistill.device.sensors import Sensors
 from edgedistill.device.telemetry import environment
-from edgedistill.device.telemetry_sampler import Watch
+from edgedistill.device.telemetry_sampler import TelemetrySampler
 from edgedistill.io import files
 
 MOST_MIB, MOST_RATIO = (
@@ -148,7 +148,7 @@ def _watching(bundle: Bundle, root: Path, rounds: int) -> dict[str, Any]:
     order = np.random.default_rng(0)
     for _ in range(rounds):
         for watched in order.permutation(2):
-            with Watch(sensors) if watched else nullcontext():
+            with TelemetrySampler(sensors) if watched else nullcontext():
                 found = measure(runtime, sample, runs=runs)
             p95_ms["watched" if watched else "alone"].append(found.p95_ms.value)
     medians = {name: _median(values) for name, values in p95_ms.items()}

@@ -33,7 +33,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edgedistill.cli.output import progress
 from edgedistill.data import Prepared
-from edgedistill.device.benchmark import measure_together
+from edgedistill.device.benchmark import measure_interleaved
 from edgedistill.device.telemetry import environment
 from edgedistill.evaluation.contract import Contract
 from edgedistill.export.export import export
@@ -158,7 +158,7 @@ def _gain(spec: ModelSpec, folder: Path) -> Gain:
         path = Path(scratch) / ONNX
         export(network, path, series[:64])
         (int8,) = variants(path, series, Path(scratch), ["int8"])
-        before, after = measure_together([OrtRuntime(path), OrtRuntime(int8.path)], series[:1])
+        before, after = measure_interleaved([OrtRuntime(path), OrtRuntime(int8.path)], series[:1])
         return Gain(
             student=f"{spec.family} {spec.width}",
             parameters=sum(p.numel() for p in network.parameters()),
@@ -237,7 +237,7 @@ def _measured(
     knowledge, _ = open_teacher_outputs(teacher)
     plan = perturbation_plan(recipe, data.train.x.shape[2])
     runtimes = [OrtRuntime(path) for path in files.values()]
-    times = measure_together(runtimes, data.test.x[:1])
+    times = measure_interleaved(runtimes, data.test.x[:1])
     rows = []
     for (model, path), runtime, time_ms in zip(files.items(), runtimes, times, strict=True):
         measured = measure(runtime.logits, data.test, knowledge.splits["test"], plan)

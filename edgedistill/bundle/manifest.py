@@ -144,8 +144,8 @@ def _fingerprint(path: Path) -> dict[str, Any]:
     return {"sha256": files.sha256(path), "size_bytes": path.stat().st_size}
 
 
-def _check_version(found: object) -> None:
-    seen = found.get("format") if isinstance(found, dict) else None
+def _check_version(manifest_format: object) -> None:
+    seen = manifest_format.get("format") if isinstance(manifest_format, dict) else None
     if seen == FORMAT:
         return
     if isinstance(seen, str) and seen.startswith(f"{FAMILY}/"):

@@ -92,9 +92,9 @@ def _check_manifest(root: Path) -> None:
         raise IntegrityError(f"This is no bundle: it has no {MANIFEST}. Check the path.")
 
 
-def _check(root: Path, found: Path, allowed: Path, principal: str, signer: str) -> None:
+def _check(root: Path, signature: Path, allowed: Path, principal: str, signer: str) -> None:
     """Refuse a signature that does not fit the manifest, or is not of its time or use."""
-    where = ("-s", str(found))
+    where = ("-s", str(signature))
     whom = ("-f", str(allowed), "-I", principal)
     done = _ssh_keygen("verify", *whom, *where, data=root / MANIFEST)
     if not done.returncode:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from edgedistill.evaluation.contract import Clause
+    from edgedistill.evaluation.contract import ContractClause
     from edgedistill.pipeline.progress import Progress
     from edgedistill.report import Candidate, Report
 
@@ -162,7 +162,7 @@ def print_report(report: Report) -> None:
     click.echo(f"\nverdict: {report.verdict}{chosen}")
 
 
-def print_contract(title: str, clauses: Iterable[Clause]) -> None:
+def print_contract(title: str, clauses: Iterable[ContractClause]) -> None:
     """Print clauses, what was measured for each, and how it came out."""
     head = ("clause", "measured", "95 % interval", "threshold", "outcome")
     print_rows(title, head, [_clause_row(clause) for clause in clauses])
@@ -238,7 +238,7 @@ def _width(table: Table, console: Console) -> int:
     return console.measure(table, options=unbounded).maximum
 
 
-def _clause_row(clause: Clause) -> list[str]:
+def _clause_row(clause: ContractClause) -> list[str]:
     from edgedistill.report import format as wording
 
     return [

@@ -73,12 +73,12 @@ class Source:
         if self.test is not None:
             self._check_test(self.test, known)
 
-    def _check_test(self, test: RawSeries, known: set[str]) -> None:
-        new = set(test.labels) - known
+    def _check_test(self, test: RawSeries, train_labels: set[str]) -> None:
+        new = set(test.labels) - train_labels
         if new:
             raise DataError(
                 f"{test.origin} has the labels {', '.join(map(repr, sorted(new)))}, which "
-                f"{self.train.origin} lacks (it has {', '.join(map(repr, sorted(known)))}). "
+                f"{self.train.origin} lacks (it has {', '.join(map(repr, sorted(train_labels)))}). "
                 "Check that the two files belong together."
             )
         for what, here, there in (

@@ -14,7 +14,7 @@ from importlib import import_module
 
 from edgedistill import __version__
 from edgedistill.device.cli.options import resolve_release
-from edgedistill.device.cli.output import INTERRUPTED
+from edgedistill.device.cli.output import EXIT_INTERRUPTED
 from edgedistill.errors import EdgeDistillError, MachineError
 
 _COMMANDS = {  # each with its module in `cli`
@@ -57,10 +57,10 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = _PROG) -> int:
         code: int = options.command(options)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return _stop(_INTERRUPTED, INTERRUPTED)
+        return _stop(_INTERRUPTED, EXIT_INTERRUPTED)
     except (EdgeDistillError, ImportError, OSError) as error:
         if _is_interrupt(error):
-            return _stop(_INTERRUPTED, INTERRUPTED)
+            return _stop(_INTERRUPTED, EXIT_INTERRUPTED)
         return _stop(*_explained(error))
     return code
 

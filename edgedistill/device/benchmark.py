@@ -22,7 +22,7 @@ WARMUP = 20  # calls before the clock counts: caches, lazy allocations, clock fr
 RUNS = 200
 ROUNDS = 15
 BATCHES: Final = (1, 4, 16, 64)  # series in one call, of which throughput takes the best
-Ended: TypeAlias = Literal["runs", "interval", "budget"]  # why no more calls were timed
+StopReason: TypeAlias = Literal["runs", "interval", "budget"]  # why no more calls were timed
 _WARM_S = 0.5  # governors raise the clock within tenths of a second
 _FEWEST = 20  # timed calls, however slow: below, a p95 is the slowest call
 _BATCH_S = 0.2  # of calls for each batch
@@ -33,7 +33,7 @@ _Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Enough:
+class AutoRuns:
     """Time calls until the p95 is known well enough, or the time is up."""
 
     width: float = 0.05  # of the p95's 95 % interval, over the p95
@@ -55,7 +55,7 @@ class Latency:
     p99_ms: Estimate
     runs: int
     series_per_s: float  # one after the other, from the mean
-    ended: Ended = "runs"  # as asked for; the interval was narrow enough; the time was up
+    ended: StopReason = "runs"  # as asked for; the interval was narrow enough; the time was up
 
     @property
     def p95_width(self) -> float:
@@ -64,7 +64,7 @@ class Latency:
 
 
 def measure(
-    runtime: Runtime, sample: Floats, *, warmup: int = WARMUP, runs: int | Enough = RUNS
+    runtime: Runtime, sample: Floats, *, warmup: int = WARMUP, runs: int | AutoRuns = RUNS
 ) -> Latency:
     """Time a model on one series.
 
@@ -79,10 +79,10 @@ def measure(
         UsageError: runs is below 1 or warmup below 0.
     """
     _check_sample(sample)
-    if isinstance(runs, Enough):
-        elapsed_ms, ended = _timed_enough(runtime, sample, warmup, runs)
+    if isinstance(runs, AutoRuns):
+        elapsed_ms, ended = _time_until_precise(runtime, sample, warmup, runs)
     else:
-        elapsed_ms, ended = _timed_often(runtime, sample, warmup, runs), "runs"
+        elapsed_ms, ended = _time_fixed(runtime, sample, warmup, runs), "runs"
     return Latency(
         p50_ms=quantile(elapsed_ms, 0.5),
         p95_ms=quantile(elapsed_ms, 0.95),
@@ -118,7 +118,7 @@ def throughput(runtime: Runtime, sample: Floats) -> dict[int, float]:
     return rates
 
 
-def measure_together(
+def measure_interleaved(
     runtimes: Sequence[Runtime], sample: Floats, *, rounds: int = ROUNDS
 ) -> list[Estimate]:
     """Time models on one series in turns, so that what else the machine does meets them all.
@@ -180,7 +180,7 @@ def _check_sample(sample: Floats) -> None:
         raise ShapeError(f"Got a sample of shape {sample.shape}; time one series, (1, C, T).")
 
 
-def _timed_often(runtime: Runtime, sample: Floats, warmup: int, runs: int) -> NDArray[np.float64]:
+def _time_fixed(runtime: Runtime, sample: Floats, warmup: int, runs: int) -> NDArray[np.float64]:
     """Return the time of each call, (runs,), in ms, after a warm-up."""
     if runs < 1 or warmup < 0:
         raise UsageError(f"runs is {runs} and warmup {warmup}; give at least 1 and 0.")
@@ -190,9 +190,9 @@ def _timed_often(runtime: Runtime, sample: Floats, warmup: int, runs: int) -> ND
         return _timed(runtime, sample, runs)
 
 
-def _timed_enough(
-    runtime: Runtime, sample: Floats, warmup: int, enough: Enough
-) -> tuple[NDArray[np.float64], Ended]:
+def _time_until_precise(
+    runtime: Runtime, sample: Floats, warmup: int, auto: AutoRuns
+) -> tuple[NDArray[np.float64], StopReason]:
     """Return the time of each call, in ms, and why there are no more.
 
     The interval is looked at when the calls have doubled, not after each of them: who stops
@@ -200,7 +200,7 @@ def _timed_enough(
     """
     begin = time.perf_counter()
     calls = 0
-    while (passed := time.perf_counter() - begin) < enough.budget_s / 2 and (
+    while (passed := time.perf_counter() - begin) < auto.budget_s / 2 and (
         calls < warmup or passed < _WARM_S
     ):
         runtime.logits(sample)
@@ -209,17 +209,17 @@ def _timed_enough(
     with _without_collection():
         while True:
             for _ in range(max(RUNS, len(elapsed_ms))):
-                if _is_up(begin, enough, elapsed_ms):
+                if _is_up(begin, auto, elapsed_ms):
                     return np.array(elapsed_ms), "budget"
                 elapsed_ms.append(float(_timed(runtime, sample, 1)[0]))
             p95 = quantile(np.array(elapsed_ms), 0.95)
-            if p95.high - p95.low <= enough.width * p95.value:
+            if p95.high - p95.low <= auto.width * p95.value:
                 return np.array(elapsed_ms), "interval"
 
 
-def _is_up(begin: float, enough: Enough, elapsed_ms: Sequence[float]) -> bool:
+def _is_up(begin: float, auto: AutoRuns, elapsed_ms: Sequence[float]) -> bool:
     passed = time.perf_counter() - begin
-    return len(elapsed_ms) >= _FEWEST and passed > enough.budget_s
+    return len(elapsed_ms) >= _FEWEST and passed > auto.budget_s
 
 
 def _timed(runtime: Runtime, sample: Floats, runs: int) -> NDArray[np.float64]:

@@ -31,12 +31,12 @@ _TIMEOUT_S: Final = 300
 _STATUS: Final = Path("/proc/self/status")
 _KIB: Final = 1024
 # The path comes along, so that it works from a folder, an installed package and a zipapp.
-_ANSWER: Final = """
+_PROBE: Final = """
 import json, sys
 asked = json.loads(sys.argv[1])
 sys.path[:] = asked["path"]
-from edgedistill.device.costs import answer
-print(json.dumps(answer(asked)))
+from edgedistill.device.costs import cold_start_probe
+print(json.dumps(cold_start_probe(asked)))
 """
 _BARE: Final = """
 import importlib, json, sys
@@ -77,10 +77,10 @@ def measure_costs(
     """
     rates = throughput(runtime, sample)
     batch = max(rates, key=lambda size: rates[size])
-    asked = _asked(model, sample, threads, provider, engines or Engines())
-    cold = [_cold_start(asked) for _ in range(starts)]
+    request = _request(model, sample, threads, provider, engines or Engines())
+    cold = [_cold_start(request) for _ in range(starts)]
     peaks = [peak for _, peak in cold if peak is not None]
-    bare = _fresh(_BARE, asked)["peak_kib"] if _STATUS.exists() else None
+    bare = _run_fresh(_BARE, request)["peak_kib"] if _STATUS.exists() else None
     return Costs(
         series_per_s=rates[1],
         best_batch=batch,
@@ -91,24 +91,24 @@ def measure_costs(
     )
 
 
-def answer(asked: dict[str, Any]) -> dict[str, Any]:
+def cold_start_probe(request: dict[str, Any]) -> dict[str, Any]:
     """Load a model, ask it once, and say when that was done: what a fresh process does."""
-    engine, session = asked["engines"], asked["session"]
+    engine, session = request["engines"], request["session"]
     model = Model(
         name="model",
-        path=Path(asked["model"]),
-        runtime=asked["runtime"],
-        precision=asked["precision"],
+        path=Path(request["model"]),
+        runtime=request["runtime"],
+        precision=request["precision"],
         parameters=0,
         session=None if session is None else SessionSettings.from_dict(session),
     )
     runtime = start(
         model,
-        threads=asked["threads"],
-        provider=asked["provider"],
+        threads=request["threads"],
+        provider=request["provider"],
         engines=Engines(options=BuildOptions(**engine["options"]), cache=Path(engine["cache"])),
     )
-    runtime.logits(np.zeros(asked["shape"], dtype=np.float32))
+    runtime.logits(np.zeros(request["shape"], dtype=np.float32))
     return {"at_ns": time.monotonic_ns(), "peak_kib": peak_kib()}
 
 
@@ -124,7 +124,7 @@ def peak_kib() -> int | None:
     return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
 
 
-def _asked(
+def _request(
     model: Model, sample: Floats, threads: int | None, provider: str | None, engines: Engines
 ) -> dict[str, Any]:
     """Return what a fresh process must know, as JSON values."""
@@ -142,16 +142,16 @@ def _asked(
     }
 
 
-def _cold_start(asked: dict[str, Any]) -> tuple[float, int | None]:
+def _cold_start(request: dict[str, Any]) -> tuple[float, int | None]:
     """Return the milliseconds from a process's start to its answer, and its peak in KiB."""
     begin = time.monotonic_ns()  # one clock for all processes
-    said = _fresh(_ANSWER, asked)
+    said = _run_fresh(_PROBE, request)
     return (said["at_ns"] - begin) / 1e6, said["peak_kib"]
 
 
-def _fresh(code: str, asked: dict[str, Any]) -> dict[str, Any]:
+def _run_fresh(code: str, request: dict[str, Any]) -> dict[str, Any]:
     """Run code in a fresh interpreter and return the JSON that it prints last."""
-    command = [sys.executable, "-c", code, json.dumps(asked)]
+    command = [sys.executable, "-c", code, json.dumps(request)]
     try:
         ran = subprocess.run(  # noqa: S603  our own code
             command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True

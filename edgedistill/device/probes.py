@@ -82,17 +82,17 @@ def packages() -> dict[str, dict[str, Any]]:
         By name: `version`, or None if it is not installed; `works`, whether it could be used;
         `error`, why not, or ""; for ONNX Runtime also its `providers`.
     """
-    return {name: _tried(*probe) for name, probe in _PROBES.items()}
+    return {name: _probe_package(*probe) for name, probe in _PROBES.items()}
 
 
 def gpu() -> dict[str, Any] | None:
     """Return the name, abilities and memory of the first GPU that CUDA has; None: it has none."""
-    found, _ = _asked(_GPU)
+    found, _ = _run_script(_GPU)
     return found
 
 
-def _tried(script: str, distributions: tuple[str, ...]) -> dict[str, Any]:
-    found, error = _asked(script)
+def _probe_package(script: str, distributions: tuple[str, ...]) -> dict[str, Any]:
+    found, error = _run_script(script)
     if found is not None:
         return {**found, "works": True, "error": ""}
     return {"version": _installed(distributions), "works": False, "error": error}
@@ -103,7 +103,7 @@ def _installed(distributions: tuple[str, ...]) -> str | None:
     return next((found[name] for name in distributions if name in found), None)
 
 
-def _asked(script: str) -> tuple[dict[str, Any] | None, str]:
+def _run_script(script: str) -> tuple[dict[str, Any] | None, str]:
     """Run a script in a process of its own; return what it found, or why it found nothing."""
     code = f"{script}\nimport json\nprint(json.dumps(found))"
     try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
-Gauge: TypeAlias = "Callable[[], float | None]"
+SensorReader: TypeAlias = "Callable[[], float | None]"
 
 _TOOL_TIMEOUT_S: Final = 5
 _HEAT_CHIPS: Final = ("k10temp",)  # whose temperature is no thermal zone: AMD's
@@ -67,23 +67,23 @@ class Sensors:
         return bool(self._policies) and not drivers & _FREE_DRIVERS
 
     @property
-    def tells_throttling(self) -> bool:
+    def shows_throttling(self) -> bool:
         """Say whether anything here would show that the machine slows down."""
         return bool(self._slowing or self._counters or self.holds_clock or self._flags())
 
     def read(self) -> Reading:
         """Return what all of them say now."""
         return Reading(
-            temperature_c=_asked(self._temperatures),
-            clock_mhz=_asked(self._clocks),
-            power_mw=_asked(self._rails),
-            slowing=_asked(self._slowing),
+            temperature_c=_read_all(self._temperatures),
+            clock_mhz=_read_all(self._clocks),
+            power_mw=_read_all(self._rails),
+            slowing=_read_all(self._slowing),
             limit_mhz=_highest([_scaled(p / "scaling_max_freq", 1e-3) for p in self._policies]),
         )
 
     def counts(self) -> dict[str, int]:
         """Return how often something slowed the machine down since the boot, by what it was."""
-        said = _asked(self._counters)
+        said = _read_all(self._counters)
         seen = {name: since for name, (_, since) in self._flags().items()}
         return {**{name: int(n) for name, n in said.items() if n is not None}, **seen}
 
@@ -104,7 +104,7 @@ class Sensors:
         """Return name and number of a Jetson's power mode; "" on other boards."""
         saved = re.search(r"pmode:(\d+)", _text(self._root / "var/lib/nvpmodel/status"))
         if saved is None:
-            said = _said(self._root / "usr/sbin/nvpmodel", "-q")
+            said = _tool_output(self._root / "usr/sbin/nvpmodel", "-q")
             found = re.search(r"NV Power Mode:\s*(\S+)\s+(\d+)", said)
             return f"{found[1]} ({found[2]})" if found else ""
         number = int(saved[1])
@@ -114,7 +114,7 @@ class Sensors:
 
     def _flags(self) -> dict[str, tuple[int, int]]:
         """Return a Raspberry Pi's flags, each 0 or 1: now, and at any time since the boot."""
-        said = _said(self._root / "usr/bin/vcgencmd", "get_throttled")
+        said = _tool_output(self._root / "usr/bin/vcgencmd", "get_throttled")
         found = re.search(r"throttled=0x([0-9a-fA-F]+)", said)
         if found is None:
             return {}
@@ -125,7 +125,7 @@ class Sensors:
         }
 
 
-def _temperatures(root: Path) -> Iterator[tuple[str, Gauge]]:
+def _temperatures(root: Path) -> Iterator[tuple[str, SensorReader]]:
     for zone in _numbered(root, "sys/class/thermal/thermal_zone*"):
         yield _text(zone / "type"), _file(zone / "temp", 1e-3)
     for chip, name in _chips(root):
@@ -135,7 +135,7 @@ def _temperatures(root: Path) -> Iterator[tuple[str, Gauge]]:
                 yield f"{name} {label}".strip(), _file(path, 1e-3)
 
 
-def _clocks(root: Path, policies: Sequence[Path]) -> Iterator[tuple[str, Gauge]]:
+def _clocks(root: Path, policies: Sequence[Path]) -> Iterator[tuple[str, SensorReader]]:
     if policies:
         yield "cpu", lambda: _highest([_cpu_mhz(policy) for policy in policies])
     for entry in sorted(root.glob("sys/class/devfreq/*")):
@@ -152,7 +152,7 @@ def _cpu_mhz(policy: Path) -> float | None:
     return measured if measured is not None else _scaled(policy / "scaling_cur_freq", 1e-3)
 
 
-def _rails(root: Path) -> Iterator[tuple[str, Gauge]]:
+def _rails(root: Path) -> Iterator[tuple[str, SensorReader]]:
     for chip, name in _chips(root):
         if not name.startswith(_RAIL_CHIPS):
             continue
@@ -166,7 +166,7 @@ def _rails(root: Path) -> Iterator[tuple[str, Gauge]]:
             yield label or name, _file(power, 1e-3)
 
 
-def _slowing(root: Path) -> Iterator[tuple[str, Gauge]]:
+def _slowing(root: Path) -> Iterator[tuple[str, SensorReader]]:
     for device in _numbered(root, "sys/class/thermal/cooling_device*"):
         kind = _text(device / "type")
         if _SLOWING.search(kind):
@@ -176,7 +176,7 @@ def _slowing(root: Path) -> Iterator[tuple[str, Gauge]]:
             yield _PI_FLAGS[0], _file(chip / "in0_lcrit_alarm", 1)
 
 
-def _counters(root: Path) -> Iterator[tuple[str, Gauge]]:
+def _counters(root: Path) -> Iterator[tuple[str, SensorReader]]:
     for chip, name in _chips(root):
         if name == "soctherm_oc":  # Jetson: a rail drew too much, or sagged
             for path in sorted(chip.glob("oc*_event_cnt")):
@@ -185,9 +185,9 @@ def _counters(root: Path) -> Iterator[tuple[str, Gauge]]:
         yield f"{path.name.partition('_')[0]} temperature", _file(path, 1)  # x86: core, package
 
 
-def _distinct(gauges: Iterable[tuple[str, Gauge]]) -> dict[str, Gauge]:
+def _distinct(gauges: Iterable[tuple[str, SensorReader]]) -> dict[str, SensorReader]:
     """Return those that answer now; a name that comes again gets a number."""
-    found: dict[str, Gauge] = {}
+    found: dict[str, SensorReader] = {}
     for name, gauge in gauges:
         if not name or gauge() is None:
             continue
@@ -196,7 +196,7 @@ def _distinct(gauges: Iterable[tuple[str, Gauge]]) -> dict[str, Gauge]:
     return found
 
 
-def _asked(gauges: Mapping[str, Gauge]) -> dict[str, float | None]:
+def _read_all(gauges: Mapping[str, SensorReader]) -> dict[str, float | None]:
     return {name: gauge() for name, gauge in gauges.items()}
 
 
@@ -210,11 +210,11 @@ def _numbered(root: Path, pattern: str) -> list[Path]:
     return sorted(root.glob(pattern), key=lambda p: int("".join(re.findall(r"\d", p.name)) or 0))
 
 
-def _file(path: Path, scale: float) -> Gauge:
+def _file(path: Path, scale: float) -> SensorReader:
     return lambda: _scaled(path, scale)
 
 
-def _product(volts: Path, current: Path) -> Gauge:
+def _product(volts: Path, current: Path) -> SensorReader:
     """Return millivolts times milliamperes, in mW."""
 
     def read() -> float | None:
@@ -242,7 +242,7 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _said(tool: Path, *arguments: str) -> str:
+def _tool_output(tool: Path, *arguments: str) -> str:
     """Return what a vendor's tool prints; "" where it is not there or does not work."""
     if not tool.exists():
         return ""

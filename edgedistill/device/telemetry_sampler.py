@@ -18,7 +18,7 @@ _MOST = 240  # readings that are kept: two minutes, then every other one, and so
 _CLOCK_SHARE = 0.9  # of its limit: governors step, and a reading can hit a pause
 
 
-class Watch:
+class TelemetrySampler:
     """Read the sensors on entry, from time to time, and on exit.
 
     Args:
@@ -35,7 +35,7 @@ class Watch:
         self._readings: list[Reading] = []
         self._throttling: tuple[str, ...] | None = None
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> TelemetrySampler:
         """Read once, and start to read from time to time."""
         self._counts, self._flags = self._sensors.counts(), self._sensors.flags()
         self._start = time.monotonic()
@@ -53,8 +53,8 @@ class Watch:
         self._over.set()
         self._thread.join()
         self._read()
-        if self._sensors.tells_throttling:
-            self._throttling = signs(
+        if self._sensors.shows_throttling:
+            self._throttling = throttling_signs(
                 self._readings,
                 _more(self._counts, self._sensors.counts()),
                 self._flags | self._sensors.flags(),
@@ -90,9 +90,9 @@ class Watch:
         self._readings.append(self._sensors.read())
 
 
-def signs(
+def throttling_signs(
     readings: Sequence[Reading],
-    counted: Mapping[str, int],
+    counter_delta: Mapping[str, int],
     flags: set[str],
     *,
     holds_clock: bool,
@@ -101,7 +101,7 @@ def signs(
 
     Args:
         readings: the first before the load, the last after it.
-        counted: how often something slowed it down during the load.
+        counter_delta: how often something slowed it down during the load.
         flags: what its firmware says slows it down.
         holds_clock: under load its CPU runs at its limit unless something slows it down.
     """
@@ -110,7 +110,7 @@ def signs(
         times = sum(1 for reading in readings if (reading.slowing[name] or 0) > 0)
         if times and name not in flags:
             found.append(f"In {times} of {len(readings)} readings: {name} slows the machine down.")
-    found += [f"Counted during the run: {name}, {times}×." for name, times in counted.items()]
+    found += [f"Counted during the run: {name}, {times}×." for name, times in counter_delta.items()]
     before, after = readings[0].limit_mhz, readings[-1].limit_mhz
     if before is not None and after is not None and after < before:
         found.append(f"The CPU's highest clock fell from {before:.0f} to {after:.0f} MHz.")

@@ -14,7 +14,7 @@ import numpy as np
 
 from edgedistill.bundle.reader import MANIFEST, Bundle, Model
 from edgedistill.bundle.writer import rewrite
-from edgedistill.device.benchmark import ROUNDS, measure_together
+from edgedistill.device.benchmark import ROUNDS, measure_interleaved
 from edgedistill.device.telemetry import cores
 from edgedistill.errors import UsageError
 from edgedistill.evaluation.metrics import Estimate
@@ -67,7 +67,7 @@ def tune(model: Model, series: Floats, *, rounds: int = ROUNDS) -> Tuning:
     expected = OrtRuntime(model.path).logits(series)
     best, gain, found = DEFAULT, 1.0, list[Trial]()
     for candidates in (_threaded, _around):
-        trials = _tried(model, [best, *candidates(best, model)], series, expected, rounds)
+        trials = _measure_trials(model, [best, *candidates(best, model)], series, expected, rounds)
         times = {trial.settings: trial.p50_ms for trial in trials if trial.p50_ms is not None}
         before, best = best, fastest(times)
         gain *= times[before].value / times[best].value
@@ -125,7 +125,7 @@ def _around(best: SessionSettings, model: Model) -> Iterable[SessionSettings]:
         yield replace(best, execution="parallel")
 
 
-def _tried(
+def _measure_trials(
     model: Model,
     candidates: Sequence[SessionSettings],
     series: Floats,
@@ -136,7 +136,7 @@ def _tried(
     runtimes = [OrtRuntime(model.path, settings=settings) for settings in candidates]
     errors = [_error(expected, runtime.logits(series)) for runtime in runtimes]
     sound = [0, *(index for index, error in enumerate(errors) if index and error <= TOLERANCE)]
-    times = measure_together([runtimes[index] for index in sound], series[:1], rounds=rounds)
+    times = measure_interleaved([runtimes[index] for index in sound], series[:1], rounds=rounds)
     p50_ms = dict(zip(sound, times, strict=True))
     return [
         Trial(settings=settings, logit_error=error, p50_ms=p50_ms.get(index))

@@ -15,14 +15,14 @@ import numpy as np
 
 from edgedistill.bundle.golden import Golden
 from edgedistill.bundle.reader import Bundle, Model
-from edgedistill.device.benchmark import RUNS, Enough, Latency, measure
+from edgedistill.device.benchmark import RUNS, AutoRuns, Latency, measure
 from edgedistill.device.costs import measure_costs
 from edgedistill.device.runtime import Runtime, start
 from edgedistill.device.telemetry import environment
-from edgedistill.device.telemetry_sampler import Watch
+from edgedistill.device.telemetry_sampler import TelemetrySampler
 from edgedistill.errors import ModelError
 from edgedistill.evaluation import contract, metrics
-from edgedistill.evaluation.contract import Clause, Verdict
+from edgedistill.evaluation.contract import ContractClause, Verdict
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.report import Candidate, Costs, Metrics, Report, Saliency, Telemetry
 from edgedistill.report import Latency as ReportedLatency
@@ -56,7 +56,7 @@ class Validation:
     measured: dict[str, Estimate]  # every measure that a clause can name, and accuracy
     fidelity: Fidelity
     latency: Latency
-    clauses: tuple[Clause, ...]
+    clauses: tuple[ContractClause, ...]
     environment: dict[str, str]
     created: str  # ISO 8601, UTC
     costs: Costs | None = None  # None: not asked for
@@ -76,7 +76,7 @@ class Validation:
             contract=self.clauses,
             environment=self.environment,
             chosen=self.model.name,
-            reasons=tuple(c.sentence() for c in self.clauses if not c.passed),
+            reasons=tuple(c.message() for c in self.clauses if not c.passed),
             candidates=(self._candidate(),),
             telemetry=self.telemetry,
         )
@@ -113,7 +113,7 @@ def validate(
     threads: int | None = None,
     provider: str | None = None,
     engines: Engines | None = None,
-    runs: int | Enough = RUNS,
+    runs: int | AutoRuns = RUNS,
     costs: bool = False,
 ) -> Validation:
     """Run a bundle's model on this machine and judge it.
@@ -138,7 +138,7 @@ def validate(
     golden = bundle.golden()
     runtime = start(entry, threads=threads, provider=provider, engines=engines)
     _check_classes(runtime, golden, bundle)
-    with Watch() as watch:
+    with TelemetrySampler() as watch:
         said = explain(runtime.logits, golden.series, bundle.plan, targets=golden.targets)
         latency = measure(runtime, golden.series[:1], runs=runs)
     taken = (
@@ -171,18 +171,18 @@ def validate(
     )
 
 
-def compare_with_student(student: Explanation, said: Explanation) -> Fidelity:
+def compare_with_student(student: Explanation, candidate: Explanation) -> Fidelity:
     """Return how close a model is to the student, on the same series under the same plan."""
     scale = max(float(np.abs(student.logits).max()), float(np.finfo(np.float32).tiny))
     return Fidelity(
-        agreement=float(metrics.agrees(student.logits, said.logits).mean()),
-        saliency_pearson=float(metrics.pearson(student.signed, said.signed).mean()),
-        logit_error=float(np.abs(said.logits - student.logits).max()) / scale,
-        saliency_error=float(np.abs(said.signed - student.signed).max()) / scale,
+        agreement=float(metrics.agrees(student.logits, candidate.logits).mean()),
+        saliency_pearson=float(metrics.pearson(student.signed, candidate.signed).mean()),
+        logit_error=float(np.abs(candidate.logits - student.logits).max()) / scale,
+        saliency_error=float(np.abs(candidate.signed - student.signed).max()) / scale,
     )
 
 
-def judge_fidelity(fidelity: Fidelity, precision: str) -> tuple[Clause, ...]:
+def judge_fidelity(fidelity: Fidelity, precision: str) -> tuple[ContractClause, ...]:
     """Return the clauses that a model of this precision must keep; none for INT8."""
     tolerance = FIDELITY_TOLERANCE.get(precision)
     if tolerance is None:
@@ -202,8 +202,8 @@ def _check_classes(runtime: Runtime, golden: Golden, bundle: Bundle) -> None:
         )
 
 
-def _at_most(name: str, value: float, threshold: float) -> Clause:
-    return Clause(
+def _at_most(name: str, value: float, threshold: float) -> ContractClause:
+    return ContractClause(
         name=name,
         comparison="<=",
         threshold=threshold,

@@ -62,7 +62,7 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True)
-class Clause:
+class ContractClause:
     """One threshold with what was measured."""
 
     name: str
@@ -72,7 +72,7 @@ class Clause:
     passed: bool
     decided: bool  # False: the threshold lies inside the interval, more series would tell
 
-    def sentence(self) -> str:
+    def message(self) -> str:
         """Return the outcome in words."""
         value, threshold = self.measured.value, self.threshold
         word = "keeps" if self.passed else "breaks"
@@ -113,7 +113,7 @@ def compare(teacher: Explanation, student: Explanation, labels: Ints) -> dict[st
     }
 
 
-def judge(contract: Contract, measured: Mapping[str, Estimate]) -> tuple[Clause, ...]:
+def judge(contract: Contract, estimates: Mapping[str, Estimate]) -> tuple[ContractClause, ...]:
     """Return one clause for every threshold that is set.
 
     Raises:
@@ -125,27 +125,27 @@ def judge(contract: Contract, measured: Mapping[str, Estimate]) -> tuple[Clause,
         if threshold is None:
             continue
         bound, name = field.name.split("_", 1)
-        if name not in measured:
+        if name not in estimates:
             raise UsageError(
                 f"The contract sets {field.name}, but {name} was not measured. Measure it, or set "
                 f"contract.{field.name} to null."
             )
-        clauses.append(_clause(name, bound == "min", float(threshold), measured[name]))
+        clauses.append(_clause(name, bound == "min", float(threshold), estimates[name]))
     return tuple(clauses)
 
 
-def verdict(clauses: tuple[Clause, ...]) -> Verdict:
+def verdict(clauses: tuple[ContractClause, ...]) -> Verdict:
     """Return "kept" if every clause passes."""
     return "kept" if all(clause.passed for clause in clauses) else "broken"
 
 
-def _clause(name: str, at_least: bool, threshold: float, measured: Estimate) -> Clause:
-    value = measured.value
-    return Clause(
+def _clause(name: str, at_least: bool, threshold: float, estimate: Estimate) -> ContractClause:
+    value = estimate.value
+    return ContractClause(
         name=name,
         comparison=">=" if at_least else "<=",
         threshold=threshold,
-        measured=measured,
+        measured=estimate,
         passed=value >= threshold if at_least else value <= threshold,
-        decided=not measured.low < threshold < measured.high,
+        decided=not estimate.low < threshold < estimate.high,
     )

@@ -54,7 +54,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     import tempfile
 
-    with explained(path):
+    with translate_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
@@ -81,7 +81,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     import shutil
     import tempfile
 
-    with explained(path):
+    with translate_os_errors(path):
         if path.exists() and not path.is_dir():
             raise FileExistsError(errno.EEXIST, "a file of that name exists", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def translate_os_errors(path: Path) -> Iterator[None]:
     """Turn what a disk can refuse while `path` is written into a MachineError."""
     try:
         yield
@@ -107,8 +107,8 @@ def explained(path: Path) -> Iterator[None]:
             ) from error
         if error.errno in _REFUSED:
             raise MachineError(
-                f"Cannot write {path}: {_told(error)}. Choose another place or name, or change who "
-                "may write there."
+                f"Cannot write {path}: {_reason(error)}. Choose another place or name, or change "
+                "who may write there."
             ) from error
         raise
 
@@ -161,7 +161,7 @@ def _sync(path: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _told(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     """Return what the system said, and of which file."""
     place = error.filename2 or error.filename
     return f"{place}: {error.strerror}" if place else str(error.strerror)

@@ -109,10 +109,10 @@ class Preprocessing:
                 f"The preprocessing cannot be used: {error} Make the bundle anew."
             ) from error
 
-    def _check_channels(self, seen: int) -> None:
-        if seen != self.input_channels:
+    def _check_channels(self, channels: int) -> None:
+        if channels != self.input_channels:
             raise ShapeError(
-                f"The series have {seen} channels, but this preprocessing takes "
+                f"The series have {channels} channels, but this preprocessing takes "
                 f"{self.input_channels}. Give the channels it was fitted on, in the same order."
             )
 

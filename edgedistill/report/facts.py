@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from edgedistill.errors import DataError, ShapeError
-from edgedistill.evaluation.contract import Clause, Verdict
+from edgedistill.evaluation.contract import ContractClause, Verdict
 from edgedistill.evaluation.metrics import Estimate
 
 FORMAT: Final = "edgedistill.report/1"
@@ -236,7 +236,7 @@ class Report:
     created: str  # ISO 8601, UTC
     name: str  # of the bundle or the run
     verdict: Verdict
-    contract: tuple[Clause, ...]
+    contract: tuple[ContractClause, ...]
     environment: dict[str, str]
     chosen: str | None = None  # name of a candidate
     reasons: tuple[str, ...] = ()  # sentences: what failed, by how much

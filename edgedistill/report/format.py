@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgedistill.evaluation.contract import Clause
+from edgedistill.evaluation.contract import ContractClause
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.report.facts import Candidate, Report
 
@@ -212,31 +212,31 @@ def interval(estimate: Estimate, write: Callable[[float], str]) -> str:
     return f"{low} to {high}"
 
 
-def clause_label(clause: Clause) -> str:
+def clause_label(clause: ContractClause) -> str:
     """Return what a clause is about."""
     known = _CLAUSES.get(clause.name)
     return known[0] if known else clause.name.replace("_", " ").capitalize()
 
 
-def clause_number(clause: Clause) -> Callable[[float], str]:
+def clause_number(clause: ContractClause) -> Callable[[float], str]:
     """Return how the numbers of a clause are written."""
     known = _CLAUSES.get(clause.name)
     return known[1] if known else decimals
 
 
-def threshold(clause: Clause) -> str:
+def threshold(clause: ContractClause) -> str:
     """Return the threshold with its sign."""
     sign = {">=": "≥", "<=": "≤"}[clause.comparison]
     return f"{sign} {clause_number(clause)(clause.threshold)}"
 
 
-def clause_interval(clause: Clause) -> str:
+def clause_interval(clause: ContractClause) -> str:
     """Return the interval of what was measured; empty for a fact without one."""
     measured = clause.measured
     return "" if measured.low == measured.high else interval(measured, clause_number(clause))
 
 
-def outcome(clause: Clause) -> str:
+def outcome(clause: ContractClause) -> str:
     """Return "kept" or "broken", and say so if the interval holds the threshold."""
     word = "kept" if clause.passed else "broken"
     return word if clause.decided else f"{word}, undecided"

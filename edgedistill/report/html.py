@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from edgedistill.evaluation.contract import Clause
+from edgedistill.evaluation.contract import ContractClause
 from edgedistill.report import boards
 from edgedistill.report import format as wording
 from edgedistill.report.encoding import from_json
@@ -117,7 +117,7 @@ def _tiles(report: Report) -> list[Tile]:
     return tiles
 
 
-def _gauge(clause: Clause) -> dict[str, float]:
+def _gauge(clause: ContractClause) -> dict[str, float]:
     """Return where interval, value and threshold lie, in percent of a bar's width."""
     points = (clause.measured.low, clause.measured.value, clause.measured.high, clause.threshold)
     start, span = min(points), max(points) - min(points)

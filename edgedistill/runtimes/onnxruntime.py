@@ -11,7 +11,7 @@ import numpy as np
 
 from edgedistill.errors import MachineError, ModelError, ShapeError
 from edgedistill.runtimes.session_settings import DEFAULT, SessionSettings
-from edgedistill.runtimes.sessions import explained, open_session
+from edgedistill.runtimes.sessions import open_session, translate_ort_errors
 from edgedistill.saliency.perturbation import Floats
 
 
@@ -45,7 +45,7 @@ class OrtRuntime:
         self._settings = settings
         self._ort = _onnxruntime()
         self._session = open_session(self._ort, path, settings, provider, exact_int8=exact_int8)
-        with explained(path):  # a name that is no text
+        with translate_ort_errors(path):  # a name that is no text
             self._input = _one_tensor("input", self._session.get_inputs(), 3, path)
             self._output = _one_tensor("output", self._session.get_outputs(), 2, path)
 
@@ -67,7 +67,7 @@ class OrtRuntime:
                 f"{tuple(wanted)}. Preprocess them with the bundle's preprocessing."
             )
         batch = np.ascontiguousarray(series, dtype=np.float32)
-        with explained(self._path):
+        with translate_ort_errors(self._path):
             (logits,) = self._session.run([self._output.name], {self._input.name: batch})
         result: Floats = logits
         return result
@@ -93,17 +93,17 @@ def _onnxruntime() -> ModuleType:
     return module
 
 
-def _one_tensor(what: str, found: Sequence[Any], rank: int, path: Path) -> Any:
+def _one_tensor(what: str, tensors: Sequence[Any], rank: int, path: Path) -> Any:
     """Return the model's only input or output if it is float32, of this rank, with free N."""
-    seen = ", ".join(f"{item.name} {item.type} {item.shape}" for item in found) or "not there"
+    seen = ", ".join(f"{item.name} {item.type} {item.shape}" for item in tensors) or "not there"
     right = [
         item
-        for item in found
+        for item in tensors
         if item.type == "tensor(float)"
         and len(item.shape) == rank
         and not isinstance(item.shape[0], int)
     ]
-    if len(found) != 1 or not right:
+    if len(tensors) != 1 or not right:
         axes = "(N, C, T)" if rank == 3 else "(N, K)"
         raise ModelError(
             f"The {what} of {path.name} is {seen}; one float32 {axes} with free N is needed. "

@@ -104,7 +104,7 @@ def session_options(ort: ModuleType, settings: SessionSettings) -> Any:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def translate_ort_errors(path: Path) -> Iterator[None]:
     """Turn what ONNX Runtime raises, which share no base class, into one of ours."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
@@ -130,7 +130,7 @@ _NOT_STARTED = (
 
 
 def _open(ort: ModuleType, path: Path, options: Any, name: str) -> Any:
-    with explained(path):
+    with translate_ort_errors(path):
         return ort.InferenceSession(
             str(path),
             sess_options=options,

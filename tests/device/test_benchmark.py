@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgedistill.device import benchmark
-from edgedistill.device.benchmark import Enough
+from edgedistill.device.benchmark import AutoRuns
 from edgedistill.errors import ShapeError, UsageError
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 
@@ -106,7 +106,7 @@ def test_goes_on_until_the_interval_is_narrow():
     """A steady runtime ends after one block of calls, with the p95 as well known as asked."""
     steady = Sleeper(0.001)
 
-    found = benchmark.measure(steady, _series(), warmup=1, runs=Enough(width=5.0, budget_s=30))
+    found = benchmark.measure(steady, _series(), warmup=1, runs=AutoRuns(width=5.0, budget_s=30))
 
     assert found.ended == "interval"
     assert found.runs == benchmark.RUNS
@@ -117,7 +117,7 @@ def test_stops_when_the_time_is_up():
     """An interval that is never narrow enough costs the budget, and no more than one call over."""
     begin = time.perf_counter()
 
-    found = benchmark.measure(Sleeper(0.001), _series(), runs=Enough(width=1e-9, budget_s=0.4))
+    found = benchmark.measure(Sleeper(0.001), _series(), runs=AutoRuns(width=1e-9, budget_s=0.4))
 
     assert found.ended == "budget"
     assert found.runs >= 20
@@ -128,7 +128,7 @@ def test_a_slow_model_is_still_timed_a_few_times():
     """Warm-up takes at most half of the budget; then there are twenty calls, however long."""
     slow = Sleeper(0.02)
 
-    found = benchmark.measure(slow, _series(), runs=Enough(budget_s=0.1))
+    found = benchmark.measure(slow, _series(), runs=AutoRuns(budget_s=0.1))
 
     assert (found.ended, found.runs) == ("budget", 20)
     assert slow.calls < 30
@@ -142,7 +142,7 @@ def test_blocks_double_until_enough():
             time.sleep(0.0004 * (self.calls % 7))
             return super().logits(series)
 
-    found = benchmark.measure(Uneven(0), _series(), runs=Enough(width=0.3, budget_s=20))
+    found = benchmark.measure(Uneven(0), _series(), runs=AutoRuns(width=0.3, budget_s=20))
 
     assert found.ended == "interval"
     assert found.runs in {200 * 2**n for n in range(6)}
@@ -157,7 +157,7 @@ def test_asked_for_runs_say_so():
 def test_enough_must_make_sense(width, budget):
     """No width and no time are usage errors, not endless loops."""
     with pytest.raises(UsageError, match="give more than 0 for both"):
-        Enough(width=width, budget_s=budget)
+        AutoRuns(width=width, budget_s=budget)
 
 
 def test_throughput_by_batch():
@@ -186,7 +186,7 @@ def test_together_tells_fast_from_slow():
     """In turns: the medians are those of each model, in the order they were given."""
     slow, quick = Sleeper(0.01), Sleeper(0.001)
 
-    found = benchmark.measure_together([slow, quick], np.zeros((1, 1, 4), np.float32), rounds=7)
+    found = benchmark.measure_interleaved([slow, quick], np.zeros((1, 1, 4), np.float32), rounds=7)
 
     assert 1 <= found[1].low <= found[1].value <= found[1].high < 10 <= found[0].low
     assert slow.calls < quick.calls  # a block lasts as long, whoever is in it
@@ -203,7 +203,7 @@ def test_together_takes_turns():
 
     models = [Noting(0.001) for _ in range(3)]
 
-    benchmark.measure_together(models, np.zeros((1, 1, 4), np.float32), rounds=6)
+    benchmark.measure_interleaved(models, np.zeros((1, 1, 4), np.float32), rounds=6)
 
     changes = sum(a is not b for a, b in pairwise(turns))
     assert changes >= 6 * 2
@@ -212,6 +212,6 @@ def test_together_takes_turns():
 def test_together_checks_its_arguments():
     """As `measure` does."""
     with pytest.raises(ShapeError, match="time one series"):
-        benchmark.measure_together([Sleeper(0)], np.zeros((2, 1, 4), np.float32))
+        benchmark.measure_interleaved([Sleeper(0)], np.zeros((2, 1, 4), np.float32))
     with pytest.raises(UsageError, match="rounds is 0"):
-        benchmark.measure_together([Sleeper(0)], np.zeros((1, 1, 4), np.float32), rounds=0)
+        benchmark.measure_interleaved([Sleeper(0)], np.zeros((1, 1, 4), np.float32), rounds=0)

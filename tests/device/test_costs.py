@@ -55,7 +55,7 @@ def test_a_fresh_process_that_fails_is_explained(world, model, tmp_path):
 def test_a_fresh_process_that_hangs_is_ended(world, model, monkeypatch):
     """Not waited for longer than the limit."""
     monkeypatch.setattr(costs, "_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(costs, "_ANSWER", "import time; time.sleep(60)")
+    monkeypatch.setattr(costs, "_PROBE", "import time; time.sleep(60)")
 
     with pytest.raises(MachineError, match=r"gave no answer: .*timed out after 0\.2 seconds"):
         costs.measure_costs(model, OrtRuntime(model.path), world.series[:1], starts=1)

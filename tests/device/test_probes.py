@@ -82,7 +82,7 @@ def test_a_package_that_never_answers_is_given_up(shadow, monkeypatch):
     shadow("numpy", "import time; time.sleep(60)")
     monkeypatch.setattr(probes, "TIMEOUT_S", 0.5)
 
-    found, error = probes._asked(probes._NUMPY)
+    found, error = probes._run_script(probes._NUMPY)
 
     assert found is None
     assert error == "it did not answer within 0.5 s"

@@ -47,7 +47,7 @@ def test_orin_nano_settings_and_counts(orin):
     assert sensors.settings() == {"power mode": "25W (1)", "CPU governor": "schedutil"}
     assert sensors.counts() == {f"power supply event oc{n}": 0 for n in (1, 2, 3)}
     assert sensors.holds_clock
-    assert sensors.tells_throttling
+    assert sensors.shows_throttling
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_machine_without_sensors(tmp_path):
     assert found.limit_mhz is None
     assert sensors.settings() == {}
     assert sensors.counts() == {}
-    assert not sensors.tells_throttling
+    assert not sensors.shows_throttling
 
 
 def test_a_sensor_that_falls_silent(orin):

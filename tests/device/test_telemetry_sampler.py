@@ -10,7 +10,7 @@ import pytest
 
 from edgedistill.device import telemetry_sampler as watch
 from edgedistill.device.sensors import Reading, Sensors
-from edgedistill.device.telemetry_sampler import Watch, signs
+from edgedistill.device.telemetry_sampler import TelemetrySampler, throttling_signs
 
 CALM = Reading(
     temperature_c={"cpu": 40.0},
@@ -27,12 +27,12 @@ def orin(sysfs, tmp_path):
 
 
 def _signs(*readings, counted=None, flags=(), holds_clock=True):
-    return signs(readings, counted or {}, set(flags), holds_clock=holds_clock)
+    return throttling_signs(readings, counted or {}, set(flags), holds_clock=holds_clock)
 
 
 def test_reads_before_during_and_after(sysfs, orin):
     """A change between entry and exit is seen; every sensor has a value for each time."""
-    with Watch(Sensors(orin), period_s=0.02) as seen:
+    with TelemetrySampler(Sensors(orin), period_s=0.02) as seen:
         time.sleep(0.1)
         sysfs.write(orin, {"sys/class/thermal/thermal_zone3/temp": "61000"})
 
@@ -53,7 +53,7 @@ def test_says_what_was_counted_meanwhile(sysfs, orin):
     counter = "sys/class/hwmon/hwmon2/oc3_event_cnt"
     sysfs.write(orin, {counter: "5"})
 
-    with Watch(Sensors(orin)) as seen:
+    with TelemetrySampler(Sensors(orin)) as seen:
         sysfs.write(orin, {counter: "7"})
 
     assert seen.telemetry().throttling == ("Counted during the run: power supply event oc3, 2×.",)
@@ -64,7 +64,7 @@ def test_firmware_that_throttled_meanwhile(sysfs, tmp_path):
     root = sysfs.write(tmp_path, sysfs.PI_5)
     sysfs.tool(root, "usr/bin/vcgencmd", "throttled=0x0")
 
-    with Watch(Sensors(root)) as seen:
+    with TelemetrySampler(Sensors(root)) as seen:
         sysfs.tool(root, "usr/bin/vcgencmd", "throttled=0x40000")
 
     (sign,) = seen.telemetry().throttling
@@ -73,7 +73,7 @@ def test_firmware_that_throttled_meanwhile(sysfs, tmp_path):
 
 def test_nothing_to_read_is_no_telemetry(tmp_path):
     """A machine without sensors leaves the part out of its report."""
-    with Watch(Sensors(tmp_path)) as seen:
+    with TelemetrySampler(Sensors(tmp_path)) as seen:
         pass
 
     assert seen.telemetry() is None
@@ -83,7 +83,7 @@ def test_nothing_that_tells_is_not_no_throttling(sysfs, tmp_path):
     """A temperature alone does not show whether the machine slows down."""
     files = {k: v for k, v in sysfs.PI_5.items() if "thermal_zone" in k}
 
-    with Watch(Sensors(sysfs.write(tmp_path, files))) as seen:
+    with TelemetrySampler(Sensors(sysfs.write(tmp_path, files))) as seen:
         pass
 
     assert seen.telemetry().throttling is None
@@ -91,7 +91,7 @@ def test_nothing_that_tells_is_not_no_throttling(sysfs, tmp_path):
 
 def test_stops_with_the_block(orin):
     """The thread ends, also when what was measured fails."""
-    with pytest.raises(ZeroDivisionError), Watch(Sensors(orin), period_s=0.01):
+    with pytest.raises(ZeroDivisionError), TelemetrySampler(Sensors(orin), period_s=0.01):
         raise ZeroDivisionError
 
     assert "sensors" not in {thread.name for thread in threading.enumerate()}
@@ -101,7 +101,7 @@ def test_a_long_run_keeps_a_bounded_number(orin, monkeypatch):
     """Then every other reading goes, the first stays, and the period doubles."""
     monkeypatch.setattr(watch, "_MOST", 8)
 
-    with Watch(Sensors(orin), period_s=0.002) as seen:
+    with TelemetrySampler(Sensors(orin), period_s=0.002) as seen:
         time.sleep(0.3)
 
     found = seen.telemetry()

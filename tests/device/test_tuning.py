@@ -65,7 +65,7 @@ def test_what_is_taken_was_surely_faster(student, world, monkeypatch):
         return found
 
     monkeypatch.setattr(tuning, "cores", lambda: 2)
-    monkeypatch.setattr(tuning, "measure_together", timed)
+    monkeypatch.setattr(tuning, "measure_interleaved", timed)
 
     found = tune(student, world.series)
 

@@ -70,7 +70,7 @@ def test_threshold_inside_the_interval_is_undecided(estimate, decided):
 def test_sentence_says_outcome_and_margin():
     """Kept, broken, and undecided."""
     kept, broken, open_ = (
-        _judged(0.9, estimate).sentence()
+        _judged(0.9, estimate).message()
         for estimate in ((0.95, 0.91, 0.99), (0.8, 0.7, 0.85), (0.8, 0.7, 0.95))
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgedistill.evaluation import contract, metrics
-from edgedistill.evaluation.contract import Clause
+from edgedistill.evaluation.contract import ContractClause
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.report import (
     Bin,
@@ -233,8 +233,8 @@ def board_report() -> Report:
         name="gunpoint.zip",
         verdict="broken",
         contract=(
-            Clause("agreement", ">=", 0.9, Estimate(0.984, 0.95, 1.0), True, True),
-            Clause("saliency_pearson", ">=", 0.75, measured, False, True),
+            ContractClause("agreement", ">=", 0.9, Estimate(0.984, 0.95, 1.0), True, True),
+            ContractClause("saliency_pearson", ">=", 0.75, measured, False, True),
         ),
         reasons=("Saliency agreement (Pearson) is 0.610, 0.140 below the threshold of 0.750.",),
         environment={"machine": "aarch64", "onnxruntime": "1.23.2"},
@@ -292,7 +292,7 @@ def orin_report(full_report, telemetry) -> Report:
         created="2026-11-20T11:00:00Z",
         name=full_report.name,
         verdict="kept",
-        contract=(Clause("agreement", ">=", 0.9, Estimate(0.984, 0.95, 1.0), True, True),),
+        contract=(ContractClause("agreement", ">=", 0.9, Estimate(0.984, 0.95, 1.0), True, True),),
         environment={"machine": "aarch64", "runtime": "onnxruntime 1.23.2", "numpy": "1.26.4"},
         chosen="int8",
         candidates=(ran,),
@@ -306,7 +306,9 @@ def hot_report(orin_report) -> Report:
     return replace(
         orin_report,
         verdict="broken",
-        contract=(Clause("latency_p95_ms", "<=", 0.2, Estimate(0.36, 0.35, 0.4), False, True),),
+        contract=(
+            ContractClause("latency_p95_ms", "<=", 0.2, Estimate(0.36, 0.35, 0.4), False, True),
+        ),
         reasons=("Latency p95 is 0.36 ms, 0.16 ms above the threshold of 0.20 ms.",),
         telemetry=Telemetry(
             at_s=[0.0, 0.4],

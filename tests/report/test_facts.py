@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgedistill.errors import DataError, ShapeError
-from edgedistill.evaluation.contract import Clause
+from edgedistill.evaluation.contract import ContractClause
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.report import Candidate, Confusion
 
@@ -41,7 +41,7 @@ def test_candidates_need_names_of_their_own(full_report):
 
 def test_kept_needs_every_clause(full_report):
     """A verdict cannot say kept while a clause failed."""
-    failed = Clause("kl", "<=", 0.5, Estimate(0.9, 0.8, 1.0), False, True)
+    failed = ContractClause("kl", "<=", 0.5, Estimate(0.9, 0.8, 1.0), False, True)
 
     with pytest.raises(DataError, match="verdict is 'kept', but kl failed"):
         replace(full_report, contract=(*full_report.contract, failed))

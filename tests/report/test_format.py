@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgedistill.evaluation.contract import Clause
+from edgedistill.evaluation.contract import ContractClause
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.report import Latency, Metrics
 from edgedistill.report import format as wording
@@ -49,14 +49,14 @@ def test_interval_keeps_units_that_differ():
 )
 def test_outcome_says_when_it_is_undecided(passed, decided, text):
     """A threshold inside its interval is no decision."""
-    clause = Clause("agreement", ">=", 0.9, Estimate(0.9, 0.8, 1.0), passed, decided)
+    clause = ContractClause("agreement", ">=", 0.9, Estimate(0.9, 0.8, 1.0), passed, decided)
 
     assert wording.outcome(clause) == text
 
 
 def test_unknown_clause_is_still_readable():
     """A clause that has no words of its own is named after its key."""
-    clause = Clause("energy_mj", "<=", 2.0, Estimate(1.5, 1.0, 1.8), True, True)
+    clause = ContractClause("energy_mj", "<=", 2.0, Estimate(1.5, 1.0, 1.8), True, True)
 
     assert wording.clause_label(clause) == "Energy mj"
     assert wording.threshold(clause) == "≤ 2.000"

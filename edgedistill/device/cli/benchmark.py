@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 
-from edgedistill.device.cli.engine_options import chosen_engines
+from edgedistill.device.cli.engine_options import engines_from_options
 from edgedistill.device.cli.options import (
     Commands,
     add_costs,
     add_json,
     add_model_options,
-    chosen_runs,
+    runs_from_options,
 )
-from edgedistill.device.cli.output import KEPT, latency_rows, machine_rows, table
+from edgedistill.device.cli.output import EXIT_KEPT, latency_rows, machine_rows, table
 
 
 def add(commands: Commands) -> None:
@@ -32,18 +32,18 @@ def _benchmark(options: argparse.Namespace) -> int:
     from edgedistill.device.benchmark import measure
     from edgedistill.device.costs import measure_costs
     from edgedistill.device.runtime import start
-    from edgedistill.device.telemetry_sampler import Watch
+    from edgedistill.device.telemetry_sampler import TelemetrySampler
 
     how = {
         "threads": options.threads,
         "provider": options.provider,
-        "engines": chosen_engines(options),
+        "engines": engines_from_options(options),
     }
     with open_bundle(options.bundle) as bundle:
         model, sample = bundle.model(options.model), bundle.golden().series[:1]
         runtime = start(model, **how)
-        with Watch() as watch:
-            found = measure(runtime, sample, runs=chosen_runs(options))
+        with TelemetrySampler() as watch:
+            found = measure(runtime, sample, runs=runs_from_options(options))
         costs = measure_costs(model, runtime, sample, **how) if options.costs else None
     telemetry = watch.telemetry()
     if options.json:
@@ -58,4 +58,4 @@ def _benchmark(options: argparse.Namespace) -> int:
     else:
         rows = [("model", model.name), *runtime.describe().items(), *latency_rows(found)]
         print(table([*rows, *machine_rows(costs, telemetry)]))
-    return KEPT
+    return EXIT_KEPT

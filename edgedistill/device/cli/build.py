@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from edgedistill.device.cli.engine_options import add_engine_options, chosen_engines
+from edgedistill.device.cli.engine_options import add_engine_options, engines_from_options
 from edgedistill.device.cli.options import Commands, add_bundle, add_json
-from edgedistill.device.cli.output import KEPT, table
+from edgedistill.device.cli.output import EXIT_KEPT, table
 
 
 def add(commands: Commands) -> None:
@@ -32,7 +32,7 @@ def _build(options: argparse.Namespace) -> int:
         found = report(
             bundle.model(options.model).path,
             bundle.golden().series[:1],
-            chosen_engines(options),
+            engines_from_options(options),
             compute_capability=options.compute_capability,
         )
     if options.json:
@@ -41,4 +41,4 @@ def _build(options: argparse.Namespace) -> int:
         print(table(found.facts()))
         if found.layers:
             print(f"\n{table(found.table())}")
-    return KEPT
+    return EXIT_KEPT

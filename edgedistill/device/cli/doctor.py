@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.device.cli.options import Commands, add_json
-from edgedistill.device.cli.output import KEPT, table
+from edgedistill.device.cli.output import EXIT_KEPT, table
 
 
 def add(commands: Commands) -> None:
@@ -30,11 +30,11 @@ def _doctor(options: argparse.Namespace) -> int:
 
     found = facts(options.root)
     print(json.dumps(found, indent=2) if options.json else table(_rows(found)))
-    return KEPT
+    return EXIT_KEPT
 
 
-def _rows(found: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in found.items():
+def _rows(facts: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in facts.items():
         label = f"{above}{name.replace('_', ' ')}"
         if isinstance(value, dict):
             yield from _rows(value, f"{label}: ")

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedistill.device.cli.options import Commands, add_json
-from edgedistill.device.cli.output import BROKEN, KEPT, table
+from edgedistill.device.cli.output import EXIT_BROKEN, EXIT_KEPT, table
 
 if TYPE_CHECKING:
-    from edgedistill.device.drift.comparison import Drift
+    from edgedistill.device.drift.comparison import DriftReport
 
 
 def add(commands: Commands) -> None:
@@ -36,16 +36,16 @@ def _drift(options: argparse.Namespace) -> int:
 
     with open_bundle(options.bundle) as bundle:
         reference, limits = bundle.reference()
-        profile = Profile(Bins.of(reference))
+        profile = Profile(Bins.from_reference(reference))
         for path in options.profiles:
             profile.merge(load(path, profile.bins))
         found = compare(profile, reference, limits, bundle.class_names)
     print(json.dumps(found.to_dict(), indent=2) if options.json else _table(found))
-    return BROKEN if found.drifted else KEPT
+    return EXIT_BROKEN if found.drifted else EXIT_KEPT
 
 
-def _table(found: Drift) -> str:
-    from edgedistill.device.drift.comparison import QUESTIONS
+def _table(drift: DriftReport) -> str:
+    from edgedistill.device.drift.comparison import DRIFT_ASPECTS
 
     head = ("question", "what", "distance", "limit", "outcome", "seen")
     rows = [
@@ -53,18 +53,18 @@ def _table(found: Drift) -> str:
             *(test.question, test.what, f"{test.distance:.3f}", f"{test.limit:.3f}"),
             *("DRIFTED" if test.drifted else "as expected", test.detail),
         )
-        for test in found.tests
+        for test in drift.tests
     ]
     facts = [
-        ("series", str(found.series)),
-        ("with a map", str(found.explained)),
-        ("in the reference", str(found.reference)),
+        ("series", str(drift.series)),
+        ("with a map", str(drift.explained)),
+        ("in the reference", str(drift.reference)),
     ]
     answers = {None: "not judged", True: "drifted", False: "as expected"}
     parts = [
         table(facts),
         *([table([head, *rows])] if rows else []),
-        *(f"not judged: {reason}" for reason in found.unjudged),
-        table([(question, answers[found.answer(question)]) for question in QUESTIONS]),
+        *(f"not judged: {reason}" for reason in drift.unjudged),
+        table([(question, answers[drift.drifted_in(question)]) for question in DRIFT_ASPECTS]),
     ]
     return "\n\n".join(parts)

@@ -40,7 +40,7 @@ def add_engine_options(command: argparse.ArgumentParser) -> None:
     engine.add_argument("--refit", action="store_true", help="weights may be replaced")
 
 
-def chosen_engines(options: argparse.Namespace) -> Engines:
+def engines_from_options(options: argparse.Namespace) -> Engines:
     """Return what was chosen; NumPy is needed from here on.
 
     Raises:
@@ -57,8 +57,8 @@ def chosen_engines(options: argparse.Namespace) -> Engines:
         version_compatible=options.version_compatible,
         refit=options.refit,
     )
-    return Engines(options=build, cache=options.cache or default_cache(), tell=_tell)
+    return Engines(options=build, cache=options.cache or default_cache(), log=_log)
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from edgedistill.device.cli.options import Commands, add_json
-from edgedistill.device.cli.output import KEPT, table
+from edgedistill.device.cli.output import EXIT_KEPT, table
 
 
 def add(commands: Commands) -> None:
@@ -21,4 +21,4 @@ def _environment(options: argparse.Namespace) -> int:
 
     found = environment()
     print(json.dumps(found, indent=2) if options.json else table(found.items()))
-    return KEPT
+    return EXIT_KEPT

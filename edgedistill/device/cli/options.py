@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from edgedistill.device.cli.engine_options import add_engine_options
 
 if TYPE_CHECKING:
-    from edgedistill.device.benchmark import Enough
+    from edgedistill.device.benchmark import AutoRuns
 
 AUTO: Final = "auto"
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -52,15 +52,15 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
     add_engine_options(command)
 
 
-def chosen_runs(options: argparse.Namespace) -> int | Enough:
+def runs_from_options(options: argparse.Namespace) -> int | AutoRuns:
     """Return the number of timed calls, or what is enough.
 
     Raises:
         UsageError: the budget is no time.
     """
-    from edgedistill.device.benchmark import Enough
+    from edgedistill.device.benchmark import AutoRuns
 
-    enough = Enough(budget_s=options.budget)
+    enough = AutoRuns(budget_s=options.budget)
     return enough if options.runs == AUTO else int(options.runs)
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from edgedistill.device.benchmark import Latency
     from edgedistill.report import Costs, Telemetry
 
-KEPT, BROKEN, INTERRUPTED = 0, ContractError.exit_code, 130
+EXIT_KEPT, EXIT_BROKEN, EXIT_INTERRUPTED = 0, ContractError.exit_code, 130
 _ENDED = {
     "runs": "as asked for; the p95's interval is {:.1%} of it wide",
     "interval": "until the p95's interval was narrow enough: {:.1%} of it",

@@ -11,9 +11,9 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedistill.device.cli.engine_options import add_engine_options, chosen_engines
+from edgedistill.device.cli.engine_options import add_engine_options, engines_from_options
 from edgedistill.device.cli.options import Commands, add_bundle, add_json, add_session_options
-from edgedistill.device.cli.output import KEPT
+from edgedistill.device.cli.output import EXIT_KEPT
 from edgedistill.errors import DataError, MachineError, UsageError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgedistill.device.predict.inputs import Item
     from edgedistill.device.predict.mqtt import Broker
     from edgedistill.device.predict.output import Write
-    from edgedistill.device.predict.predictor import Answer, Predictor
+    from edgedistill.device.predict.predictor import PredictionResult, Predictor
     from edgedistill.device.predict.service import Service
 
 _PATIENCE_S = 60.0  # of a file, until the broker has room; a service does not wait
@@ -91,12 +91,12 @@ def _add_profile_options(command: argparse.ArgumentParser) -> None:
 
 def _predict(options: argparse.Namespace) -> int:
     _check(options)
-    from edgedistill.device.predict.service import Service, start_again
+    from edgedistill.device.predict.service import Service, restart
 
     service = Service(options.named, options.release)
     code = _work(options, service)
     if service.renewed:
-        start_again()
+        restart()
     return code
 
 
@@ -134,7 +134,7 @@ def _work(options: argparse.Namespace, service: Service) -> int:
             model,
             threads=options.threads,
             provider=options.provider,
-            engines=chosen_engines(options) if model.runtime == "tensorrt" else None,
+            engines=engines_from_options(options) if model.runtime == "tensorrt" else None,
         )
         predictor = Predictor(
             bundle,
@@ -147,7 +147,7 @@ def _work(options: argparse.Namespace, service: Service) -> int:
         broker = stack.enter_context(_broker(options)) if options.mqtt else None
         if broker is not None and predictor.saliency:
             _publish_plan(broker, predictor)
-        code = _answered(options, predictor, service, broker)
+        code = _run_source(options, predictor, service, broker)
     if broker is not None and (broker.dropped or broker.missed):
         lost = (
             f"The broker did not take {broker.dropped} predictions, and {broker.missed} series "
@@ -155,57 +155,57 @@ def _work(options: argparse.Namespace, service: Service) -> int:
         )
         if not _serves(options):
             raise MachineError(f"{lost} Send the series again when the broker is well.")
-        _tell(lost)
+        _log(lost)
     return code
 
 
-def _answered(
+def _run_source(
     options: argparse.Namespace, predictor: Predictor, service: Service, broker: Broker | None
 ) -> int:
     """Answer what comes from where it comes."""
     publish = _publisher(broker, predictor)
     if options.subscribe and broker is not None:
-        from edgedistill.device.predict.mqtt import answer_messages
+        from edgedistill.device.predict.mqtt import serve_messages
 
-        answer_messages(broker, predictor, service, tell=_tell)
+        serve_messages(broker, predictor, service, log=_log)
     elif options.listen:
         from edgedistill.device.predict.socket_server import serve, to_address
 
         address = to_address(options.listen)
         if address.path is None and not str(address).startswith(_LOOPBACK):
-            _tell("Whoever reaches this address can ask: it has no password and no encryption.")
-        serve(address, predictor, service, tell=_tell, observe=publish)
+            _log("Whoever reaches this address can ask: it has no password and no encryption.")
+        serve(address, predictor, service, log=_log, observe=publish)
     elif options.folder:
         from edgedistill.device.predict.folder import watch
 
-        watch(options.folder, predictor, service, tell=_tell, observe=publish)
+        watch(options.folder, predictor, service, log=_log, observe=publish)
     else:
         try:
             return _print_all(options, predictor, publish)
         except BrokenPipeError:  # who read, such as `head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return KEPT
+    return EXIT_KEPT
 
 
 def _print_all(
-    options: argparse.Namespace, predictor: Predictor, publish: Callable[[Answer], None]
+    options: argparse.Namespace, predictor: Predictor, publish: Callable[[PredictionResult], None]
 ) -> int:
     """Predict all that comes; 3 if anything could not be used."""
     write = _writer(options, predictor)
     failed = predicted = 0
-    with _opened(options.file) as stream:
+    with _open_input(options.file) as stream:
         items, ending = _items(options, predictor, stream)
         for item in items:
-            answer = predictor.answer(item)
+            answer = predictor.predict_item(item)
             write(answer)
             publish(answer)
             failed += answer.prediction is None
             predicted += answer.prediction is not None
-    _tell(f"Predicted {predicted}, could not use {failed}{ending()}.")
+    _log(f"Predicted {predicted}, could not use {failed}{ending()}.")
     if not predicted and not failed:
         what = "a whole window" if options.stream else "a series a line, or an NPZ file"
         raise DataError(f"Nothing came to predict. Send {what}.")
-    return DataError.exit_code if failed else KEPT
+    return DataError.exit_code if failed else EXIT_KEPT
 
 
 def _items(
@@ -236,7 +236,7 @@ def _profiler(options: argparse.Namespace, bundle: Bundle) -> Profiler:
     from edgedistill.device.drift.profiler import Profiler
 
     reference, _ = bundle.reference()
-    return Profiler(options.profile, reference, tell=_tell)
+    return Profiler(options.profile, reference, log=_log)
 
 
 def _broker(options: argparse.Namespace) -> Broker:
@@ -247,7 +247,7 @@ def _broker(options: argparse.Namespace) -> Broker:
         options.topic,
         source=options.subscribe,
         patience_s=0.0 if _serves(options) else _PATIENCE_S,
-        tell=_tell,
+        log=_log,
     )
 
 
@@ -261,16 +261,16 @@ def _publish_plan(broker: Broker, predictor: Predictor) -> None:
     broker.publish(to_line(plan_record(predictor)), subtopic="/plan", keep=True)
 
 
-def _publisher(broker: Broker | None, predictor: Predictor) -> Callable[[Answer], None]:
+def _publisher(broker: Broker | None, predictor: Predictor) -> Callable[[PredictionResult], None]:
     if broker is None:
         return lambda _: None
-    from edgedistill.device.predict.output import record, to_line
+    from edgedistill.device.predict.output import to_line, to_record
 
-    return lambda answer: broker.publish(to_line(record(answer, predictor)))
+    return lambda answer: broker.publish(to_line(to_record(answer, predictor)))
 
 
 @contextmanager
-def _opened(name: str | None) -> Iterator[BufferedReader]:
+def _open_input(name: str | None) -> Iterator[BufferedReader]:
     if name is None or name == "-":
         if sys.stdin is None:
             raise DataError("There is no standard input. Name a file.")
@@ -284,5 +284,5 @@ def _opened(name: str | None) -> Iterator[BufferedReader]:
         yield stream
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr, flush=True)

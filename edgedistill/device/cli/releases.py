@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedistill.device.cli.options import Commands, add_json
-from edgedistill.device.cli.output import KEPT, table
+from edgedistill.device.cli.output import EXIT_KEPT, table
 
 if TYPE_CHECKING:
     from edgedistill.device.releases.layout import Root
-    from edgedistill.device.releases.switch import Settlement
+    from edgedistill.device.releases.switch import SwitchRecovery
 
 _Run = Callable[[argparse.Namespace], int]
 _ROOT = Path("~/edgedistill")
@@ -78,7 +78,7 @@ def _list(options: argparse.Namespace) -> int:
     found = listing(_root(options))
     if options.json:
         print(json.dumps(found, indent=2))
-        return KEPT
+        return EXIT_KEPT
     rows = [("release", "installed", "verdict here", "")]
     for each in found["releases"]:
         marks = [link for link in ("current", "previous") if found[link] == each["name"]]
@@ -87,7 +87,7 @@ def _list(options: argparse.Namespace) -> int:
     print(table(rows))
     if found["switching"]:
         print("A switch was interrupted; end it with: releases settle", file=sys.stderr)
-    return KEPT
+    return EXIT_KEPT
 
 
 def _install(options: argparse.Namespace) -> int:
@@ -101,46 +101,46 @@ def _install(options: argparse.Namespace) -> int:
         provider=options.provider,
         allowed_signers=options.allowed_signers,
     )
-    with _changing(options) as (root, _):
+    with _locked_root(options) as (root, _):
         release, fresh = install(root, options.archive, request)
     place = root.folder(release.name)
     if options.json:
         print(json.dumps({**release.to_dict(), "path": str(place), "fresh": fresh}, indent=2))
     else:
         print(f"{'Installed' if fresh else 'There already'}: {place}")
-    return KEPT
+    return EXIT_KEPT
 
 
 def _switch(options: argparse.Namespace) -> int:
     from edgedistill.device.releases.switch import switch
 
-    with _changing(options) as (root, _):
+    with _locked_root(options) as (root, _):
         found = switch(root, options.name, force=options.force)
-    return _say(found, options)
+    return _print_current(found, options)
 
 
 def _rollback(options: argparse.Namespace) -> int:
     from edgedistill.device.releases.switch import rollback
 
-    with _changing(options) as (root, _):
+    with _locked_root(options) as (root, _):
         found = rollback(root)
-    return _say(found, options)
+    return _print_current(found, options)
 
 
 def _settle(options: argparse.Namespace) -> int:
-    with _changing(options) as (_, found):
-        return _say(found, options)
+    with _locked_root(options) as (_, found):
+        return _print_current(found, options)
 
 
 def _prune(options: argparse.Namespace) -> int:
     from edgedistill.device.releases.installation import prune
 
-    with _changing(options) as (root, _):
+    with _locked_root(options) as (root, _):
         gone = prune(root, options.keep)
     print(
         json.dumps({"removed": gone}) if options.json else f"Removed: {', '.join(gone) or 'none'}"
     )
-    return KEPT
+    return EXIT_KEPT
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -149,16 +149,16 @@ def _check(options: argparse.Namespace) -> int:
 
     check(resolve(options.release))
     print(json.dumps({"healthy": True}) if options.json else f"{options.release} answers.")
-    return KEPT
+    return EXIT_KEPT
 
 
 @contextmanager
-def _changing(options: argparse.Namespace) -> Iterator[tuple[Root, Settlement]]:
+def _locked_root(options: argparse.Namespace) -> Iterator[tuple[Root, SwitchRecovery]]:
     """Hold the lock, and tell of a switch that was left open and had to be taken back."""
-    from edgedistill.device.releases.switch import changing
+    from edgedistill.device.releases.switch import root_lock
 
     root = _root(options)
-    with changing(root) as found:
+    with root_lock(root) as found:
         if found.outcome == "returned":
             print(
                 f"An interrupted switch to {found.failed} was taken back: {found.reason}.",
@@ -167,15 +167,15 @@ def _changing(options: argparse.Namespace) -> Iterator[tuple[Root, Settlement]]:
         yield root, found
 
 
-def _say(found: Settlement, options: argparse.Namespace) -> int:
+def _print_current(recovery: SwitchRecovery, options: argparse.Namespace) -> int:
     """Print what is current now."""
     from dataclasses import asdict
 
     if options.json:
-        print(json.dumps(asdict(found), indent=2))
+        print(json.dumps(asdict(recovery), indent=2))
     else:
-        print(f"current: {found.current or 'none'} ({found.outcome})")
-    return KEPT
+        print(f"current: {recovery.current or 'none'} ({recovery.outcome})")
+    return EXIT_KEPT
 
 
 def _root(options: argparse.Namespace) -> Root:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgedistill.device.cli.options import Commands, add_bundle, add_json
-from edgedistill.device.cli.output import KEPT, table
+from edgedistill.device.cli.output import EXIT_KEPT, table
 
 if TYPE_CHECKING:
     from edgedistill.device.tuning import Tuning
@@ -41,18 +41,18 @@ def _tune(options: argparse.Namespace) -> int:
         print("Nothing was stored; --out writes a bundle with these settings.", file=sys.stderr)
     else:
         print(f"Wrote {options.out}.", file=sys.stderr)
-    return KEPT
+    return EXIT_KEPT
 
 
-def _tuning_table(found: Tuning) -> str:
+def _tuning_table(tuning: Tuning) -> str:
     head = ("session settings", "median", "95 % interval", "outcome")
     rows = [head]
-    for trial in found.trials:
+    for trial in tuning.trials:
         p50 = trial.p50_ms
         if p50 is None:
             rows.append((str(trial.settings), "", "", "changes the answers"))
             continue
         interval = f"{p50.low:.4f} to {p50.high:.4f}"
-        outcome = "taken" if trial.settings == found.settings else ""
+        outcome = "taken" if trial.settings == tuning.settings else ""
         rows.append((str(trial.settings), f"{p50.value:.4f} ms", interval, outcome))
-    return f"{table(rows)}\n\n{found.model}: {found.gain:.3g} times as fast as by default"
+    return f"{table(rows)}\n\n{tuning.model}: {tuning.gain:.3g} times as fast as by default"

@@ -8,19 +8,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedistill.device.cli.engine_options import chosen_engines
+from edgedistill.device.cli.engine_options import engines_from_options
 from edgedistill.device.cli.options import (
     Commands,
     add_costs,
     add_json,
     add_model_options,
-    chosen_runs,
+    runs_from_options,
 )
-from edgedistill.device.cli.output import BROKEN, KEPT, latency_rows, machine_rows, table
+from edgedistill.device.cli.output import EXIT_BROKEN, EXIT_KEPT, latency_rows, machine_rows, table
 
 if TYPE_CHECKING:
     from edgedistill.device.validate import Validation
-    from edgedistill.evaluation.contract import Clause
+    from edgedistill.evaluation.contract import ContractClause
 
 
 def add(commands: Commands) -> None:
@@ -48,8 +48,8 @@ def _validate(options: argparse.Namespace) -> int:
             model=options.model,
             threads=options.threads,
             provider=options.provider,
-            engines=chosen_engines(options),
-            runs=chosen_runs(options),
+            engines=engines_from_options(options),
+            runs=runs_from_options(options),
             costs=options.costs,
         )
     report = to_json(found.report())
@@ -57,27 +57,30 @@ def _validate(options: argparse.Namespace) -> int:
     files.write_json(out, report)
     print(json.dumps(report, indent=2) if options.json else _validation_table(found))
     print(f"Wrote {out}.", file=sys.stderr)
-    return KEPT if found.verdict == "kept" else BROKEN
+    return EXIT_KEPT if found.verdict == "kept" else EXIT_BROKEN
 
 
-def _validation_table(found: Validation) -> str:
-    faithful = found.fidelity
+def _validation_table(validation: Validation) -> str:
+    faithful = validation.fidelity
     facts = [
-        ("bundle", found.bundle),
-        ("model", f"{found.model.name}, {found.model.precision}, {found.size_bytes} bytes"),
-        ("runtime", found.environment["runtime"]),
-        *latency_rows(found.latency),
-        *machine_rows(found.costs, found.telemetry),
+        ("bundle", validation.bundle),
+        (
+            "model",
+            f"{validation.model.name}, {validation.model.precision}, {validation.size_bytes} bytes",
+        ),
+        ("runtime", validation.environment["runtime"]),
+        *latency_rows(validation.latency),
+        *machine_rows(validation.costs, validation.telemetry),
         ("agreement with the student", f"{faithful.agreement:.4g}"),
         ("saliency Pearson with the student", f"{faithful.saliency_pearson:.4g}"),
         ("largest logit error", f"{faithful.logit_error:.2e} of the largest logit"),
     ]
     head = ("clause", "measured", "95 % interval", "threshold", "outcome")
-    clauses = [_clause_row(clause) for clause in found.clauses]
-    return f"{table(facts)}\n\n{table([head, *clauses])}\n\nverdict: {found.verdict}"
+    clauses = [_clause_row(clause) for clause in validation.clauses]
+    return f"{table(facts)}\n\n{table([head, *clauses])}\n\nverdict: {validation.verdict}"
 
 
-def _clause_row(clause: Clause) -> tuple[str, ...]:
+def _clause_row(clause: ContractClause) -> tuple[str, ...]:
     measured = clause.measured
     outcome = "kept" if clause.passed else "BROKEN"
     return (

@@ -13,20 +13,20 @@ RESAMPLES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Draws:
+class ResampleCounts:
     """How often each of M series stands in resamples of the reference and of the profile."""
 
     reference: Doubles  # (R, M)
     profile: Doubles  # (R, M)
 
 
-def draw(rng: np.random.Generator, rows: int, series: int) -> Draws:
+def draw_resamples(rng: np.random.Generator, rows: int, series: int) -> ResampleCounts:
     """Return resamples of M rows: as many series as there are rows, and as a profile has."""
     share = np.full(rows, 1 / rows)
     first, second = (
         rng.multinomial(count, share, size=RESAMPLES).astype(float) for count in (rows, series)
     )
-    return Draws(first, second)
+    return ResampleCounts(first, second)
 
 
 def distances(first: Counts | Doubles, second: Counts | Doubles) -> Doubles:
@@ -40,14 +40,16 @@ def distances(first: Counts | Doubles, second: Counts | Doubles) -> Doubles:
     return found
 
 
-def resampled_distances(marked: Doubles, drawn: Draws) -> Doubles:
+def resampled_distances(marked: Doubles, counts: ResampleCounts) -> Doubles:
     """Return the distances of resampled histograms, (R, V)."""
     rows = marked.reshape(len(marked), -1)
     shape = (RESAMPLES, *marked.shape[1:])
-    return distances((drawn.profile @ rows).reshape(shape), (drawn.reference @ rows).reshape(shape))
+    return distances(
+        (counts.profile @ rows).reshape(shape), (counts.reference @ rows).reshape(shape)
+    )
 
 
-def resampled_means(maps: Doubles, drawn: Draws) -> tuple[Doubles, Doubles]:
+def resampled_means(maps: Doubles, counts: ResampleCounts) -> tuple[Doubles, Doubles]:
     """Return mean maps of resamples of the reference and of the profile, (R, W) each.
 
     The mean of few maps holds noise that another mean would not share, and resamples would. So what
@@ -55,7 +57,7 @@ def resampled_means(maps: Doubles, drawn: Draws) -> tuple[Doubles, Doubles]:
 
     Args:
         maps: of the reference, (M, W), M above 1.
-        drawn: how often each stands in a resample.
+        counts: how often each stands in a resample.
     """
     count = len(maps)
     level = maps - maps.mean(axis=1, keepdims=True)  # what a correlation looks at
@@ -66,12 +68,12 @@ def resampled_means(maps: Doubles, drawn: Draws) -> tuple[Doubles, Doubles]:
     common = mean * np.sqrt(max(0.0, 1 - noise / size)) if size > 0 else mean
     first, second = (
         common + rows @ apart / rows.sum(axis=1, keepdims=True)
-        for rows in (drawn.reference, drawn.profile)
+        for rows in (counts.reference, counts.profile)
     )
     return first, second
 
 
-def marks(bins: np.ndarray[Any, np.dtype[np.intp]], count: int) -> Doubles:
+def one_hot(bins: np.ndarray[Any, np.dtype[np.intp]], count: int) -> Doubles:
     """Return 1 in the bin of each value, (M, V) -> (M, V, count)."""
     found: Doubles = (bins[..., None] == np.arange(count)).astype(float)
     return found

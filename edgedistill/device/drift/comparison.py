@@ -19,10 +19,10 @@ import numpy as np
 
 from edgedistill.bundle.drift_reference import FEATURES, DriftLimits, Reference
 from edgedistill.device.drift.bootstrap import (
-    Draws,
+    ResampleCounts,
     distances,
-    draw,
-    marks,
+    draw_resamples,
+    one_hot,
     resampled_distances,
     resampled_means,
 )
@@ -34,21 +34,21 @@ from edgedistill.device.drift.profile import (
     closeness_within,
     confidence,
     correlations,
-    into_bins,
+    digitize,
 )
 
-Question = Literal["inputs", "predictions", "reasons"]
-QUESTIONS: Final[tuple[Question, ...]] = ("inputs", "predictions", "reasons")
+DriftAspect = Literal["inputs", "predictions", "reasons"]
+DRIFT_ASPECTS: Final[tuple[DriftAspect, ...]] = ("inputs", "predictions", "reasons")
 _TINY: Final = 1e-9  # a statistic that chance does not move has no spread to be measured by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Test:
+class DriftTest:
     """One difference from the reference."""
 
     __test__ = False  # no test of pytest's
 
-    question: Question
+    question: DriftAspect
     what: str
     distance: float  # Jensen-Shannon; of mean maps the root of 1 - Pearson
     limit: float  # above it: drift
@@ -61,18 +61,18 @@ class Test:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drift:
+class DriftReport:
     """All tests of one profile."""
 
     series: int  # in the profile
     explained: int  # of them, with a map
     reference: int  # series in the reference
-    tests: tuple[Test, ...]
+    tests: tuple[DriftTest, ...]
     unjudged: tuple[str, ...]  # what too few series speak of, and how many are needed
 
-    def answer(self, question: Question) -> bool | None:
+    def drifted_in(self, aspect: DriftAspect) -> bool | None:
         """Say whether it drifted; None if nothing of it could be judged."""
-        found = [test.drifted for test in self.tests if test.question == question]
+        found = [test.drifted for test in self.tests if test.question == aspect]
         return any(found) if found else None
 
     @property
@@ -83,13 +83,13 @@ class Drift:
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-able values."""
         return {
-            "drifted": {question: self.answer(question) for question in QUESTIONS},
+            "drifted": {question: self.drifted_in(question) for question in DRIFT_ASPECTS},
             "series": self.series,
             "explained": self.explained,
             "reference": self.reference,
             "tests": [
                 {
-                    **{name: getattr(test, name) for name in Test.__slots__},
+                    **{name: getattr(test, name) for name in DriftTest.__slots__},
                     "drifted": test.drifted,
                 }
                 for test in self.tests
@@ -100,7 +100,7 @@ class Drift:
 
 def compare(
     profile: Profile, reference: Reference, limits: DriftLimits, class_names: Sequence[str]
-) -> Drift:
+) -> DriftReport:
     """Hold a profile against the reference of its bundle; equal input gives equal output.
 
     Args:
@@ -112,15 +112,15 @@ def compare(
     rng = np.random.default_rng(0)
     known = np.bincount(reference.logits.argmax(axis=1), minlength=len(class_names))
     judged = np.flatnonzero(np.minimum(profile.explained, known) >= limits.min_maps)
-    tests: list[Test] = []
+    tests: list[DriftTest] = []
     if profile.series >= limits.min_series:
-        drawn = draw(rng, len(reference.logits), profile.series)
+        drawn = draw_resamples(rng, len(reference.logits), profile.series)
         tests += _inputs(profile, reference, limits, drawn)
         tests += _predictions(profile, reference, limits, drawn, class_names)
     if len(judged):
         named = [(int(index), class_names[index]) for index in judged]
         tests += _reasons(profile, reference, limits, rng, named)
-    return Drift(
+    return DriftReport(
         series=profile.series,
         explained=int(profile.explained.sum()),
         reference=len(reference.logits),
@@ -130,13 +130,13 @@ def compare(
 
 
 def _unjudged(
-    profile: Profile, known: Counts, limits: DriftLimits, class_names: Sequence[str]
+    profile: Profile, reference_counts: Counts, limits: DriftLimits, class_names: Sequence[str]
 ) -> Iterator[str]:
     """Yield what too few series speak of; a class that nobody knows needs no word."""
     if profile.series < limits.min_series:
         yield f"inputs and predictions: {profile.series} series, {limits.min_series} are needed"
     for name, seen, there, maps in zip(
-        class_names, profile.classes, known, profile.explained, strict=True
+        class_names, profile.classes, reference_counts, profile.explained, strict=True
     ):
         if (seen or there) and min(maps, there) < limits.min_maps:
             yield (
@@ -146,21 +146,21 @@ def _unjudged(
 
 
 def _inputs(
-    profile: Profile, reference: Reference, limits: DriftLimits, drawn: Draws
-) -> Iterator[Test]:
+    profile: Profile, reference: Reference, limits: DriftLimits, resamples: ResampleCounts
+) -> Iterator[DriftTest]:
     rows = reference.features.reshape(len(reference.features), -1).astype(float)
-    marked = marks(into_bins(profile.bins.inputs, rows), BINS)  # (M, C * F, BINS)
+    marked = one_hot(digitize(profile.bins.inputs, rows), BINS)  # (M, C * F, BINS)
     channels = reference.features.shape[1]
     names = [
         feature if channels == 1 else f"{feature}, channel {channel}"
         for channel in range(channels)
         for feature in FEATURES
     ]
-    yield from _judged(
+    yield from _tests_of(
         "inputs",
         names,
         distances(profile.inputs, marked.sum(axis=0)),
-        resampled_distances(marked, drawn),
+        resampled_distances(marked, resamples),
         limits,
         np.full(len(names), limits.min_distance),
         [_tails(counts) for counts in profile.inputs],
@@ -171,14 +171,14 @@ def _predictions(
     profile: Profile,
     reference: Reference,
     limits: DriftLimits,
-    drawn: Draws,
+    resamples: ResampleCounts,
     class_names: Sequence[str],
-) -> Iterator[Test]:
+) -> Iterator[DriftTest]:
     predicted = reference.logits.argmax(axis=1)
-    classes = marks(predicted[:, None], len(class_names))
-    sure = into_bins(profile.bins.confidence, confidence(reference.logits)[:, None])
-    certain = marks(sure, BINS)
-    yield from _judged(
+    classes = one_hot(predicted[:, None], len(class_names))
+    sure = digitize(profile.bins.confidence, confidence(reference.logits)[:, None])
+    certain = one_hot(sure, BINS)
+    yield from _tests_of(
         "predictions",
         ["class rates", "confidence"],
         np.concatenate(
@@ -188,7 +188,8 @@ def _predictions(
             ]
         ),
         np.concatenate(
-            [resampled_distances(classes, drawn), resampled_distances(certain, drawn)], axis=1
+            [resampled_distances(classes, resamples), resampled_distances(certain, resamples)],
+            axis=1,
         ),
         limits,
         np.full(2, limits.min_distance),
@@ -204,17 +205,17 @@ def _reasons(
     reference: Reference,
     limits: DriftLimits,
     rng: np.random.Generator,
-    judged: Sequence[tuple[int, str]],
-) -> Iterator[Test]:
+    classes: Sequence[tuple[int, str]],
+) -> Iterator[DriftTest]:
     """Yield two tests a class: its mean map, and how close single maps are to it."""
     predicted = reference.logits.argmax(axis=1)
     names, seen, null, details = [], [], [], []
-    for index, name in judged:
+    for index, name in classes:
         maps = reference.signed[predicted == index].astype(float)
-        drawn = draw(rng, len(maps), int(profile.explained[index]))
+        drawn = draw_resamples(rng, len(maps), int(profile.explained[index]))
         alike = correlations(profile.map_sums[index] / profile.explained[index], maps.mean(axis=0))
-        marked = marks(
-            into_bins(profile.bins.closeness[index : index + 1], closeness_within(maps)[:, None]),
+        marked = one_hot(
+            digitize(profile.bins.closeness[index : index + 1], closeness_within(maps)[:, None]),
             BINS,
         )
         names += [f"mean map of {name}", f"single maps of {name}"]
@@ -225,27 +226,27 @@ def _reasons(
         details.append(f"Pearson {float(alike):.3f}, spread {spread:.2f}×")
         details.append(_tails(profile.closeness[index]))
     least = float(_apart(np.array(limits.max_map_pearson)))
-    floors = np.tile([least, limits.min_distance], len(judged))
-    yield from _judged(
+    floors = np.tile([least, limits.min_distance], len(classes))
+    yield from _tests_of(
         "reasons", names, np.array(seen), np.stack(null, axis=1), limits, floors, details
     )
 
 
-def _judged(
-    question: Question,
+def _tests_of(
+    aspect: DriftAspect,
     names: Sequence[str],
-    seen: Doubles,
+    observed: Doubles,
     null: Doubles,
     limits: DriftLimits,
     floors: Doubles,
     details: Sequence[str],
-) -> Iterator[Test]:
+) -> Iterator[DriftTest]:
     """Yield the tests of a question.
 
     Args:
-        question: the family that `limits.false_alarms` is shared by.
+        aspect: the family that `limits.false_alarms` is shared by.
         names: of the tests, (V,).
-        seen: what was observed, (V,).
+        observed: what was observed, (V,).
         null: what chance gives, (R, V), a row a resample.
         limits: share of false alarms.
         floors: what is too small to matter, (V,).
@@ -254,9 +255,9 @@ def _judged(
     center, scale = null.mean(axis=0), np.maximum(null.std(axis=0), _TINY)
     largest = ((null - center) / scale).max(axis=1)
     bounds = np.maximum(floors, center + np.quantile(largest, 1 - limits.false_alarms) * scale)
-    for name, distance, limit, detail in zip(names, seen, bounds, details, strict=True):
-        yield Test(
-            question=question,
+    for name, distance, limit, detail in zip(names, observed, bounds, details, strict=True):
+        yield DriftTest(
+            question=aspect,
             what=name,
             distance=float(distance),
             limit=float(limit),
@@ -276,9 +277,9 @@ def _tails(counts: Counts) -> str:
     return f"{share[0]:.0%} low, {share[-1]:.0%} high"
 
 
-def _rates(counts: Counts, known: Doubles, names: Sequence[str]) -> str:
+def _rates(counts: Counts, reference_counts: Doubles, names: Sequence[str]) -> str:
     """Say which class's rate changed most."""
-    now, before = counts / max(1, counts.sum()), known / known.sum()
+    now, before = counts / max(1, counts.sum()), reference_counts / reference_counts.sum()
     index = int(np.abs(now - before).argmax())
     return f"{names[index]}: {now[index]:.0%}, was {before[index]:.0%}"
 

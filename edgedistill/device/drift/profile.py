@@ -39,7 +39,7 @@ class Bins:
     closeness: Doubles  # (K, BINS - 1), edges of the correlation with the class's mean map
 
     @classmethod
-    def of(cls, reference: Reference) -> Bins:
+    def from_reference(cls, reference: Reference) -> Bins:
         """Return the bins of a reference."""
         count, classes = reference.logits.shape
         predicted = reference.logits.argmax(axis=1)
@@ -193,14 +193,14 @@ def closeness_within(maps: Doubles) -> Doubles:
     return correlations(maps, others)
 
 
-def into_bins(edges: Doubles, values: Doubles) -> NDArray[np.intp]:
+def digitize(edges: Doubles, values: Doubles) -> NDArray[np.intp]:
     """Return the bin of each value; edges (V, BINS - 1), values (..., V)."""
     found: NDArray[np.intp] = (values[..., None] > edges).sum(axis=-1)
     return found
 
 
 def _count(counts: Counts, edges: Doubles, values: Doubles | Floats) -> None:
-    counts[np.arange(len(edges)), into_bins(edges, np.asarray(values, np.float64))] += 1
+    counts[np.arange(len(edges)), digitize(edges, np.asarray(values, np.float64))] += 1
 
 
 def _edges(values: Doubles, scale: Doubles | Floats) -> Doubles:
@@ -218,14 +218,14 @@ def _edges(values: Doubles, scale: Doubles | Floats) -> Doubles:
     return quantiles
 
 
-def _fit(found: Mapping[str, NDArray[Any]], wanted: Mapping[str, NDArray[Any]]) -> bool:
+def _fit(arrays: Mapping[str, NDArray[Any]], kinds: Mapping[str, NDArray[Any]]) -> bool:
     """Say whether arrays are those of a profile: names, types, shapes, and nothing below zero."""
-    return found.keys() == wanted.keys() and all(
-        array.dtype == wanted[name].dtype
-        and array.shape == wanted[name].shape
+    return arrays.keys() == kinds.keys() and all(
+        array.dtype == kinds[name].dtype
+        and array.shape == kinds[name].shape
         and bool(np.isfinite(array).all())
         and (name == "map_sums" or not (array < 0).any())
-        for name, array in found.items()
+        for name, array in arrays.items()
     )
 
 

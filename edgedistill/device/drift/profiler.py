@@ -25,19 +25,19 @@ class Profiler:
     Args:
         path: of the profile.
         reference: of the bundle that predicts.
-        tell: hears of what a person should know.
+        log: hears of what a person should know.
 
     Raises:
         DataError: the file that is there is no profile.
     """
 
     def __init__(
-        self, path: Path, reference: Reference, *, tell: Callable[[str], None] = print
+        self, path: Path, reference: Reference, *, log: Callable[[str], None] = print
     ) -> None:
         self._path = path
-        self._tell = tell
+        self._log = log
         self._saved_s = time.monotonic()
-        bins = Bins.of(reference)
+        bins = Bins.from_reference(reference)
         self.profile = Profile(bins)
         if not path.exists():
             return
@@ -46,7 +46,7 @@ class Profiler:
         except UsageError:
             aside = _free(path)
             path.rename(aside)
-            tell(f"{path} was kept with another bundle; it is {aside} now, and a new one begins.")
+            log(f"{path} was kept with another bundle; it is {aside} now, and a new one begins.")
 
     def __call__(self, series: Floats, logits: Floats, signed: Floats | None) -> None:
         """Count one prediction: the model's input (C, T), its logits (K,), its map (W,)."""
@@ -57,7 +57,7 @@ class Profiler:
         try:
             self.profile.save(self._path)
         except MachineError as error:  # predictions matter more; the end says it again if it stays
-            self._tell(f"The profile was not written: {error}")
+            self._log(f"The profile was not written: {error}")
 
     def __enter__(self) -> Profiler:
         """Refuse a place that cannot be written before anything is predicted."""

@@ -20,7 +20,7 @@ from typing import Final
 
 from edgedistill.device.predict.inputs import Item
 from edgedistill.device.predict.output import JsonLines
-from edgedistill.device.predict.predictor import Answer, Predictor
+from edgedistill.device.predict.predictor import PredictionResult, Predictor
 from edgedistill.device.predict.readers import series_items
 from edgedistill.device.predict.service import ALIVE, TICK_S, Service, notify
 from edgedistill.errors import DataError, MachineError
@@ -36,8 +36,8 @@ def watch(
     predictor: Predictor,
     service: Service,
     *,
-    tell: Callable[[str], None],
-    observe: Callable[[Answer], None] = lambda _: None,
+    log: Callable[[str], None],
+    observe: Callable[[PredictionResult], None] = lambda _: None,
 ) -> None:
     """Predict what comes into a folder until the service stops; a file that was begun is ended.
 
@@ -45,7 +45,7 @@ def watch(
         folder: is made if it is not there; names that begin with a dot are left alone.
         predictor: answers.
         service: says when to stop.
-        tell: hears what was done, a line a file.
+        log: hears what was done, a line a file.
         observe: hears every answer.
 
     Raises:
@@ -56,13 +56,13 @@ def watch(
     wake = threading.Event()
     seen: dict[str, _State] = {}
     with service.signals(wake.set):
-        predictor.warm()
+        predictor.warm_up()
         notify("READY=1")
-        tell(f"Watching {folder}.")
+        log(f"Watching {folder}.")
         while service.tick():
             now = _waiting(folder)
             for name in sorted(name for name, state in now.items() if seen.get(name) == state):
-                tell(_predict_file(folder, name, predictor, observe))
+                log(_predict_file(folder, name, predictor, observe))
                 if not service.tick():
                     return
             seen = now
@@ -70,7 +70,7 @@ def watch(
 
 
 def _predict_file(
-    folder: Path, name: str, predictor: Predictor, observe: Callable[[Answer], None]
+    folder: Path, name: str, predictor: Predictor, observe: Callable[[PredictionResult], None]
 ) -> str:
     failed = predicted = 0
     with (
@@ -80,7 +80,7 @@ def _predict_file(
         write = JsonLines(predictor, out)
         for item in _items(folder / name, predictor.channels):
             notify(ALIVE)  # a long file is work, not a hang
-            answer = predictor.answer(item)
+            answer = predictor.predict_item(item)
             write(answer)
             observe(answer)
             predicted += answer.prediction is not None

@@ -41,7 +41,7 @@ class LineSplitter:
     def __init__(self, max_bytes: int = MAX_LINE_BYTES) -> None:
         """Start before the first byte."""
         self._max_bytes = max_bytes
-        self._held = bytearray()
+        self._buffer = bytearray()
         self._too_long = False
 
     def feed(self, chunk: bytes) -> Iterator[bytes | None]:
@@ -53,22 +53,22 @@ class LineSplitter:
 
     def finish(self) -> Iterator[bytes | None]:
         """Yield the last line if nothing ended it."""
-        if self._held or self._too_long:
+        if self._buffer or self._too_long:
             yield self._ended(b"")
 
-    def _ended(self, piece: bytes) -> bytes | None:
-        self._add(piece)
-        line = None if self._too_long else bytes(self._held)
-        self._held.clear()
+    def _ended(self, chunk: bytes) -> bytes | None:
+        self._add(chunk)
+        line = None if self._too_long else bytes(self._buffer)
+        self._buffer.clear()
         self._too_long = False
         return line
 
-    def _add(self, piece: bytes) -> None:
-        if self._too_long or len(self._held) + len(piece) > self._max_bytes:
+    def _add(self, chunk: bytes) -> None:
+        if self._too_long or len(self._buffer) + len(chunk) > self._max_bytes:
             self._too_long = True
-            self._held.clear()
+            self._buffer.clear()
         else:
-            self._held += piece
+            self._buffer += chunk
 
 
 class SeriesLines:
@@ -103,7 +103,7 @@ class SeriesLines:
 
     def _from_text(self, text: str) -> tuple[str | int | None, Numbers]:
         rows = [cells_of(part) for part in text.split(":", self._channels)]
-        rows[0], name = self._lines.taken_apart(rows[0])
+        rows[0], name = self._lines.split_id(rows[0])
         return _checked_id(name), _stacked([_numbers(row) for row in rows])
 
 
@@ -127,7 +127,7 @@ class StepLines:
             if text[0] in "{[":
                 step = _row(_parsed(text))
             else:
-                step = _numbers(self._lines.taken_apart(cells_of(text))[0])
+                step = _numbers(self._lines.split_id(cells_of(text))[0])
             if len(step) != self._channels:
                 raise ShapeError(
                     f"The step has {len(step)} values, the model takes {self._channels} channels. "
@@ -161,7 +161,7 @@ class _Lines:
                 return ""
         return text
 
-    def taken_apart(self, cells: list[str]) -> tuple[list[str], str | None]:
+    def split_id(self, cells: list[str]) -> tuple[list[str], str | None]:
         """Return a line's values, and its id if a column is called so."""
         named = dict(zip(self._columns, cells, strict=False))  # a series may be shorter
         kept = [
@@ -221,7 +221,7 @@ def _numbers(cells: list[str]) -> Numbers:
     except ValueError as error:
         wrong = next(index for index, cell in enumerate(cells) if not _is_number(cell))
         raise DataError(
-            f"Value {wrong + 1} is {_told(cells[wrong])}, not a number. Write a missing value as "
+            f"Value {wrong + 1} is {_quote(cells[wrong])}, not a number. Write a missing value as "
             "NaN."
         ) from error
 
@@ -231,7 +231,7 @@ def _from_json(text: str) -> tuple[str | int | None, Numbers]:
     name = None
     if isinstance(value, dict):
         if "series" not in value:
-            has = ", ".join(_told(key) for key in list(value)[:5]) or "nothing"
+            has = ", ".join(_quote(key) for key in list(value)[:5]) or "nothing"
             raise DataError(f'The object has {has}, but no "series". Send {{"series": [...]}}.')
         name = _checked_id(value.get("id"))
         value = value["series"]
@@ -252,11 +252,12 @@ def _parsed(text: str) -> Any:
 def _row(values: object) -> Numbers:
     """Return a JSON array of numbers and nulls; null becomes NaN."""
     if not isinstance(values, list):
-        raise DataError(f"{_told(values)} stands where an array of numbers belongs.")
+        raise DataError(f"{_quote(values)} stands where an array of numbers belongs.")
     for index, value in enumerate(values):
         if type(value) not in {int, float, type(None)}:  # true would pass for a number
             raise DataError(
-                f"Value {index + 1} is {_told(value)}, not a number. Write a missing value as null."
+                f"Value {index + 1} is {_quote(value)}, not a number. Write a missing value as "
+                "null."
             )
     try:
         return np.array(values, dtype=np.float64)
@@ -282,12 +283,12 @@ def _checked_id(value: object) -> str | int | None:
     if value is None or (isinstance(value, str | int) and len(str(value)) <= MAX_ID):
         return value
     raise DataError(
-        f"The id is {_told(value)}; a whole number or a text of at most {MAX_ID} characters is "
+        f"The id is {_quote(value)}; a whole number or a text of at most {MAX_ID} characters is "
         "needed."
     )
 
 
-def _told(value: object) -> str:
+def _quote(value: object) -> str:
     """Return a wrong value for a message: short, and free of control characters."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "an array"

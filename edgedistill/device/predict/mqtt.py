@@ -16,16 +16,16 @@ from types import ModuleType, TracebackType
 from typing import Any, Final
 
 from edgedistill.device.predict.inputs import MAX_LINE_BYTES, SeriesLines
-from edgedistill.device.predict.output import record, to_line
-from edgedistill.device.predict.predictor import Answer, Predictor
+from edgedistill.device.predict.output import to_line, to_record
+from edgedistill.device.predict.predictor import PredictionResult, Predictor
 from edgedistill.device.predict.service import TICK_S, Service, notify
 from edgedistill.errors import MachineError, UsageError
 
 PASSWORD: Final = "EDGEDISTILL_MQTT_PASSWORD"  # noqa: S105 - the variable's name
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
 _QOS = 1  # at least once: the broker says that it has it
-_HELD = 1_000  # messages that wait, either way
-_ANSWER_S = 10.0  # for the broker to answer
+_QUEUED = 1_000  # messages that wait, either way
+_REPLY_S = 10.0  # for the broker to answer
 _KEEPALIVE_S = 60
 
 
@@ -74,7 +74,7 @@ class Broker:
         source: topic that series come from, if they do.
         patience_s: how long an answer waits for room when the broker takes none, before it is
             dropped and counted.
-        tell: hears when the broker goes away, and when it is back.
+        log: hears when the broker goes away, and when it is back.
 
     Raises:
         MachineError: paho-mqtt is missing, or the broker cannot be reached or refuses.
@@ -88,19 +88,19 @@ class Broker:
         *,
         source: str | None = None,
         patience_s: float = 0.0,
-        tell: Callable[[str], None] = lambda _: None,
+        log: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._address = address
         self._topic = topic
         self._source = source
         self._patience_s = patience_s
-        self._tell = tell
+        self._log = log
         self._answered = threading.Event()
         self._refusal: str | None = None
-        self._room = threading.Semaphore(_HELD)
+        self._room = threading.Semaphore(_QUEUED)
         self._waiting = 0
         self._count = threading.Lock()
-        self.messages: queue.Queue[bytes] = queue.Queue(_HELD)
+        self.messages: queue.Queue[bytes] = queue.Queue(_QUEUED)
         self.dropped = 0  # answers that the broker did not take
         self.missed = 0  # messages that came faster than they could be answered
         if not topic or set("+#\0") & set(topic):
@@ -135,8 +135,8 @@ class Broker:
 
     def close(self) -> None:
         """Wait until the broker has everything, for ten seconds at most, and leave."""
-        until = time.monotonic() + _ANSWER_S
-        self._tell = lambda _: None
+        until = time.monotonic() + _REPLY_S
+        self._log = lambda _: None
         while self._waiting and time.monotonic() < until:
             time.sleep(0.01)
         self._client.disconnect()
@@ -159,7 +159,7 @@ class Broker:
         except (OSError, ValueError) as error:
             raise self._unreachable(str(error)) from error
         client.loop_start()
-        if not self._answered.wait(_ANSWER_S) or self._refusal is not None:
+        if not self._answered.wait(_REPLY_S) or self._refusal is not None:
             client.loop_stop()
             raise self._unreachable(self._refusal or "it does not answer as a broker does")
         return client
@@ -179,7 +179,7 @@ class Broker:
         if self._source is not None:
             client.subscribe(self._source, qos=_QOS)  # again after every loss of the connection
         if self._answered.is_set():
-            self._tell(f"The broker at {self._address} is back.")
+            self._log(f"The broker at {self._address} is back.")
         elif self._source is None:
             self._answered.set()
 
@@ -188,8 +188,8 @@ class Broker:
 
     def _on_disconnect(self, *_: object) -> None:
         if self._answered.is_set() and self._refusal is None:
-            self._tell(
-                f"The broker at {self._address} is away; up to {_HELD} predictions wait for it."
+            self._log(
+                f"The broker at {self._address} is away; up to {_QUEUED} predictions wait for it."
             )
 
     def _on_publish(self, *_: object) -> None:
@@ -204,13 +204,13 @@ class Broker:
             self.missed += 1
 
 
-def answer_messages(
+def serve_messages(
     broker: Broker,
     predictor: Predictor,
     service: Service,
     *,
-    tell: Callable[[str], None],
-    observe: Callable[[Answer], None] = lambda _: None,
+    log: Callable[[str], None],
+    observe: Callable[[PredictionResult], None] = lambda _: None,
 ) -> None:
     """Answer each message of the broker's source, a series as on a line, until the service stops.
 
@@ -218,14 +218,14 @@ def answer_messages(
         broker: with a source.
         predictor: answers.
         service: says when to stop.
-        tell: hears when the work begins.
+        log: hears when the work begins.
         observe: hears every answer.
     """
     lines = SeriesLines(predictor.channels, header=False)
     with service.signals():
-        predictor.warm()
+        predictor.warm_up()
         notify("READY=1")
-        tell("Answering messages.")
+        log("Answering messages.")
         while service.tick():
             try:
                 payload = broker.messages.get(timeout=TICK_S)
@@ -233,8 +233,8 @@ def answer_messages(
                 continue
             item = lines.item(payload if len(payload) <= MAX_LINE_BYTES else None)
             if item is not None:
-                answer = predictor.answer(item)
-                broker.publish(to_line(record(answer, predictor)))
+                answer = predictor.predict_item(item)
+                broker.publish(to_line(to_record(answer, predictor)))
                 observe(answer)
 
 

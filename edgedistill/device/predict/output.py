@@ -11,21 +11,21 @@ from typing import Any, Final, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.device.predict.predictor import Answer, Predictor
+from edgedistill.device.predict.predictor import PredictionResult, Predictor
 
-Write = Callable[[Answer], None]
+Write = Callable[[PredictionResult], None]
 _DIGITS: Final = 7  # float32 has no more
 _ID_WIDTH, _CLASS_WIDTH = 12, 24  # of the table, in characters
 
 
-def record(answer: Answer, predictor: Predictor) -> dict[str, Any]:
+def to_record(result: PredictionResult, predictor: Predictor) -> dict[str, Any]:
     """Return an answer as JSON-able values."""
-    item, found = answer.item, answer.prediction
+    item, found = result.item, result.prediction
     facts: dict[str, Any] = dict(item.place)
     if item.id is not None:
         facts["id"] = item.id
     if found is None:
-        return {**facts, "error": answer.error}
+        return {**facts, "error": result.error}
     names = predictor.class_names
     facts["class"] = names[found.index]
     facts["index"] = found.index
@@ -55,9 +55,9 @@ class JsonLines:
         if predictor.saliency:
             print(to_line(plan_record(predictor)), file=out, flush=True)
 
-    def __call__(self, answer: Answer) -> None:
+    def __call__(self, result: PredictionResult) -> None:
         """Write one line at once: who reads may be waiting for it."""
-        print(to_line(record(answer, self._predictor)), file=self._out, flush=True)
+        print(to_line(to_record(result, self._predictor)), file=self._out, flush=True)
 
 
 class CsvRows:
@@ -70,20 +70,20 @@ class CsvRows:
         self._errors = errors
         self._headed = False
 
-    def __call__(self, answer: Answer) -> None:
+    def __call__(self, result: PredictionResult) -> None:
         """Write one row, or complain."""
-        if answer.prediction is None:
-            complain(answer, self._errors)
+        if result.prediction is None:
+            print_error(result, self._errors)
             return
-        cells = self._cells(record(answer, self._predictor), answer)
+        cells = self._cells(to_record(result, self._predictor), result)
         if not self._headed:
             self._headed = True
             self._out.write(_csv_line(cells))
         self._out.write(_csv_line(cells.values()))
         self._out.flush()
 
-    def _cells(self, facts: dict[str, Any], answer: Answer) -> dict[str, Any]:
-        cells = {kind: facts[kind] for kind in answer.item.place}
+    def _cells(self, facts: dict[str, Any], result: PredictionResult) -> dict[str, Any]:
+        cells = {kind: facts[kind] for kind in result.item.place}
         cells |= {"id": facts.get("id", ""), "class": facts["class"], "index": facts["index"]}
         cells |= {f"p({name})": share for name, share in facts["probabilities"].items()}
         if "saliency" in facts:
@@ -103,11 +103,11 @@ class Table:
         self._headed = False
         self._width = min(_CLASS_WIDTH, max(map(len, (*predictor.class_names, "class"))))
 
-    def __call__(self, answer: Answer) -> None:
+    def __call__(self, result: PredictionResult) -> None:
         """Write one row, or complain."""
-        found, item = answer.prediction, answer.item
+        found, item = result.prediction, result.item
         if found is None:
-            complain(answer, self._errors)
+            print_error(result, self._errors)
             return
         (kind, number), *_ = item.place.items()
         if not self._headed:
@@ -124,10 +124,10 @@ class Table:
         print(f"{row}  {share:>11}  {reason}".rstrip(), file=self._out, flush=True)
 
 
-def complain(answer: Answer, errors: TextIO) -> None:
+def print_error(result: PredictionResult, errors: TextIO) -> None:
     """Say what is wrong with an answer that has no prediction."""
-    place = " ".join(f"{kind} {number}" for kind, number in answer.item.place.items())
-    print(printable(f"{place}: {answer.error}"), file=errors, flush=True)
+    place = " ".join(f"{kind} {number}" for kind, number in result.item.place.items())
+    print(printable(f"{place}: {result.error}"), file=errors, flush=True)
 
 
 def printable(text: str) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgedistill.bundle.reader import Bundle
 from edgedistill.device.predict.inputs import Item
-from edgedistill.device.predict.windows import Windows
+from edgedistill.device.predict.windows import SlidingWindows
 from edgedistill.device.runtime import Runtime
 from edgedistill.errors import DataError, ModelError, ShapeError, UsageError
 from edgedistill.saliency.perturbation import Floats
@@ -34,7 +34,7 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class PredictionResult:
     """A prediction, or why there is none."""
 
     item: Item
@@ -81,10 +81,10 @@ class Predictor:
         recorded, made = self.preprocessing.input_channels, self.preprocessing.channels
         return made if self.preprocessed else recorded
 
-    def warm(self) -> None:
+    def warm_up(self) -> None:
         """Ask once about a series of zeros, so that the first real one does not wait."""
         shape = 1, self.preprocessing.channels, self.preprocessing.length
-        self._asked(np.zeros(shape, dtype=np.float32), explain=self._wants_map(0))
+        self._run_model(np.zeros(shape, dtype=np.float32), explain=self._wants_map(0))
 
     def predict(self, series: NDArray[np.floating]) -> Prediction:
         """Return what the model says of one series, (C, T_i).
@@ -95,7 +95,7 @@ class Predictor:
             ModelError: the model fails, or gives logits that are not finite.
         """
         x = self._input(series)
-        logits, signed = self._asked(x, explain=self._wants_map(self._count))
+        logits, signed = self._run_model(x, explain=self._wants_map(self._count))
         self._count += 1
         if self._observer is not None:
             self._observer(x[0], logits, signed)
@@ -105,21 +105,21 @@ class Predictor:
             signed=signed if self.saliency else None,
         )
 
-    def answer(self, item: Item) -> Answer:
+    def predict_item(self, item: Item) -> PredictionResult:
         """Return the prediction for what was read, or why there is none."""
         if item.series is None:
-            return Answer(item=item, prediction=None, error=item.error)
+            return PredictionResult(item=item, prediction=None, error=item.error)
         try:
-            return Answer(item=item, prediction=self.predict(item.series))
+            return PredictionResult(item=item, prediction=self.predict(item.series))
         except DataError as error:
-            return Answer(item=item, prediction=None, error=str(error))
+            return PredictionResult(item=item, prediction=None, error=str(error))
 
-    def windows(self, length: int | None, hop: int | None) -> Windows:
+    def windows(self, length: int | None, stride: int | None) -> SlidingWindows:
         """Return what cuts a stream into what the model takes.
 
         Args:
             length: steps of a window; None for the model's own.
-            hop: steps from window to window; None for a window.
+            stride: steps from window to window; None for a window.
 
         Raises:
             UsageError: the model takes features of a sound, whose length in steps nobody knows
@@ -132,7 +132,7 @@ class Predictor:
                     "--window how many samples of the waveform a window has."
                 )
             length = self.preprocessing.length
-        return Windows(self.channels, length, length if hop is None else hop)
+        return SlidingWindows(self.channels, length, length if stride is None else stride)
 
     def _wants_map(self, count: int) -> bool:
         observed = self._observer is not None and self._observe_every > 0
@@ -155,7 +155,7 @@ class Predictor:
             )
         return x
 
-    def _asked(self, x: Floats, *, explain: bool) -> tuple[Floats, Floats | None]:
+    def _run_model(self, x: Floats, *, explain: bool) -> tuple[Floats, Floats | None]:
         """Return the logits (K,) and the signed map (W,) of a model's input (1, C, T)."""
         if explain:
             from edgedistill.saliency import occlusion

@@ -11,7 +11,7 @@ from io import BufferedReader
 from typing import Final
 
 from edgedistill.device.predict.inputs import Item, LineSplitter, SeriesLines, StepLines
-from edgedistill.device.predict.windows import Windows
+from edgedistill.device.predict.windows import SlidingWindows
 from edgedistill.errors import DataError
 
 MAX_PIPED_BYTES: Final = 1024**3  # of an NPZ file that comes through a pipe
@@ -42,7 +42,7 @@ def series_items(stream: BufferedReader, channels: int) -> Iterator[Item]:
             yield item
 
 
-def window_items(stream: BufferedReader, channels: int, windows: Windows) -> Iterator[Item]:
+def window_items(stream: BufferedReader, channels: int, windows: SlidingWindows) -> Iterator[Item]:
     """Yield the windows of a stream of time steps, placed as {"start": first step}, from 0.
 
     A line that is no step is an item with an error, and a missing step: time goes on.

@@ -43,14 +43,14 @@ class Link:
 
     Args:
         path: as it was given.
-        opened: folder that it led to when it was opened; by default the one it leads to now.
+        target: folder that it led to when it was opened; by default the one it leads to now.
     """
 
-    def __init__(self, path: Path, opened: Path | None = None) -> None:
+    def __init__(self, path: Path, target: Path | None = None) -> None:
         self._path = path
-        self._opened = opened or path.resolve()
+        self._opened = target or path.resolve()
 
-    def moved(self) -> bool:
+    def has_moved(self) -> bool:
         """Say whether it leads elsewhere now, for good: a switch under way may still go back."""
         if not self._path.is_symlink() or self._path.with_name(_JOURNAL).exists():
             return False
@@ -63,18 +63,18 @@ class Service:
 
     Args:
         bundle: path that the release was opened by.
-        opened: folder that it led to, as for `Link`.
+        target: folder that it led to, as for `Link`.
     """
 
-    def __init__(self, bundle: Path, opened: Path | None = None) -> None:
-        self._link = Link(bundle, opened)
+    def __init__(self, bundle: Path, target: Path | None = None) -> None:
+        self._link = Link(bundle, target)
         self.stopped = False
         self.renewed = False  # it stopped because its release is another one
 
     def tick(self) -> bool:
         """Give a sign of life, look at the release, and say whether to go on."""
         notify(ALIVE)
-        if not self.stopped and self._link.moved():
+        if not self.stopped and self._link.has_moved():
             self.renewed = True
             self.stop()
         return not self.stopped
@@ -89,13 +89,13 @@ class Service:
     def signals(self, then: Callable[[], object] | None = None) -> Iterator[None]:
         """Stop on SIGTERM and SIGINT while the block runs; `then` is called as well."""
 
-        def asked(_number: int, _frame: object) -> None:
+        def on_signal(_number: int, _frame: object) -> None:
             self.renewed = False  # to stop for good comes before anything else
             self.stop()
             if then is not None:
                 then()
 
-        before = {sign: signal.signal(sign, asked) for sign in (signal.SIGTERM, signal.SIGINT)}
+        before = {sign: signal.signal(sign, on_signal) for sign in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
         finally:
@@ -103,7 +103,7 @@ class Service:
                 signal.signal(sign, handler)
 
 
-def start_again() -> None:
+def restart() -> None:
     """Replace this process by the same command: through the link, with the new release's program.
 
     The process id stays, so systemd sees one service. Does not return.

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgedistill.device.predict.inputs import LineSplitter, SeriesLines
-from edgedistill.device.predict.output import plan_record, record, to_line
-from edgedistill.device.predict.predictor import Answer, Predictor
+from edgedistill.device.predict.output import plan_record, to_line, to_record
+from edgedistill.device.predict.predictor import PredictionResult, Predictor
 from edgedistill.device.predict.service import TICK_S, Service, notify
 from edgedistill.errors import EdgeDistillError, MachineError, UsageError
 
@@ -68,8 +68,8 @@ def serve(
     predictor: Predictor,
     service: Service,
     *,
-    tell: Callable[[str], None],
-    observe: Callable[[Answer], None] = lambda _: None,
+    log: Callable[[str], None],
+    observe: Callable[[PredictionResult], None] = lambda _: None,
     max_clients: int = MAX_CLIENTS,
 ) -> None:
     """Answer clients until the service stops; what they sent by then is answered.
@@ -78,7 +78,7 @@ def serve(
         address: where to listen; port 0 takes a free one.
         predictor: answers.
         service: says when to stop.
-        tell: hears where it listens once clients can connect.
+        log: hears where it listens once clients can connect.
         observe: hears every answer, after the client.
         max_clients: at a time; one more is told to come back later.
 
@@ -86,7 +86,7 @@ def serve(
         MachineError: the address is taken, or cannot be listened at.
     """
     server = _Server(predictor, service, observe, max_clients)
-    asyncio.run(server.run(address, tell))
+    asyncio.run(server.run(address, log))
 
 
 class _Server:
@@ -94,7 +94,7 @@ class _Server:
         self,
         predictor: Predictor,
         service: Service,
-        observe: Callable[[Answer], None],
+        observe: Callable[[PredictionResult], None],
         max_clients: int,
     ) -> None:
         self._predictor = predictor
@@ -103,32 +103,32 @@ class _Server:
         self._max_clients = max_clients
         self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
-    async def run(self, address: Address, tell: Callable[[str], None]) -> None:
+    async def run(self, address: Address, log: Callable[[str], None]) -> None:
         listening = _listen(address)
         try:
-            await self._run(address, listening, tell)
+            await self._run(address, listening, log)
         finally:
             listening.close()
             if address.path is not None:
                 address.path.unlink(missing_ok=True)
 
     async def _run(
-        self, address: Address, listening: socket.socket, tell: Callable[[str], None]
+        self, address: Address, listening: socket.socket, log: Callable[[str], None]
     ) -> None:
         server = await asyncio.start_server(self._accept, sock=listening, limit=_CHUNK_BYTES)
         wake = asyncio.Event()
         loop = asyncio.get_running_loop()
         with self._service.signals(lambda: loop.call_soon_threadsafe(wake.set)):
-            self._predictor.warm()
+            self._predictor.warm_up()
             notify("READY=1")
-            tell(f"Listening at {_bound(address, listening)}.")
+            log(f"Listening at {_bound(address, listening)}.")
             while self._service.tick():
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(wake.wait(), TICK_S)
             server.close()
-            await self._see_off()
+            await self._finish_clients()
 
-    async def _see_off(self) -> None:
+    async def _finish_clients(self) -> None:
         """Let clients have the answers to what they sent, then hang up."""
         for writer in self._clients.values():
             with contextlib.suppress(OSError):  # gone already
@@ -147,7 +147,7 @@ class _Server:
                 await _send(writer, {"error": busy})
                 return
             self._clients[task] = writer
-            await self._talk(reader, writer)
+            await self._serve_client(reader, writer)
         except OSError:
             pass  # the client left; its answers are nobody's
         except EdgeDistillError as error:  # of the machine, such as no memory: others may fare well
@@ -157,7 +157,9 @@ class _Server:
             self._clients.pop(task, None)
             writer.close()
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_client(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         splitter, lines = LineSplitter(), SeriesLines(self._predictor.channels, header=False)
         if self._predictor.saliency:
             await _send(writer, plan_record(self._predictor))
@@ -174,8 +176,8 @@ class _Server:
         item = lines.item(line)
         if item is None:
             return
-        answer = self._predictor.answer(item)
-        await _send(writer, record(answer, self._predictor))
+        answer = self._predictor.predict_item(item)
+        await _send(writer, to_record(answer, self._predictor))
         self._observe(answer)
         await asyncio.sleep(0)  # the next client's turn
 

@@ -10,22 +10,22 @@ from edgedistill.device.predict.inputs import MAX_VALUES, Numbers
 from edgedistill.errors import UsageError
 
 
-class Windows:
+class SlidingWindows:
     """The last steps of a stream, cut into a window every so many steps.
 
     Args:
         channels: of a step.
         length: steps of a window.
-        hop: steps from the start of a window to that of the next; beyond `length` some steps
+        stride: steps from the start of a window to that of the next; beyond `length` some steps
             are in no window.
 
     Raises:
         UsageError: length or hop is below 1, or a window is larger than a series can be.
     """
 
-    def __init__(self, channels: int, length: int, hop: int) -> None:
-        if length < 1 or hop < 1:
-            raise UsageError(f"The window is {length} steps and the hop {hop}; give at least 1.")
+    def __init__(self, channels: int, length: int, stride: int) -> None:
+        if length < 1 or stride < 1:
+            raise UsageError(f"The window is {length} steps and the hop {stride}; give at least 1.")
         if channels * length > MAX_VALUES:
             raise UsageError(
                 f"A window of {length} steps of {channels} channels is too large; at most "
@@ -33,7 +33,7 @@ class Windows:
             )
         self._steps: deque[Numbers] = deque(maxlen=length)
         self._length = length
-        self._hop = hop
+        self._hop = stride
         self._gap = np.full(channels, np.nan)
         self.count = 0  # steps so far
 

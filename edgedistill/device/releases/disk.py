@@ -18,7 +18,7 @@ def point(link: Path, target: str) -> None:
     Raises:
         MachineError: the disk is full or read-only, or `link` is a folder.
     """
-    with files.explained(link):
+    with files.translate_os_errors(link):
         beside = link.with_name(f".{link.name}.new")
         beside.unlink(missing_ok=True)  # of one who was killed here
         beside.symlink_to(target)
@@ -32,7 +32,7 @@ def remove(path: Path) -> None:
     Raises:
         MachineError: the disk is read-only.
     """
-    with files.explained(path):
+    with files.translate_os_errors(path):
         path.unlink(missing_ok=True)
         flush(path.parent)
 

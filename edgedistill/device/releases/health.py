@@ -73,14 +73,14 @@ def failure(release: Path) -> str | None:
     return said[-1].removeprefix("error: ").removesuffix(".")
 
 
-def _compare(said: Floats, recorded: Floats, tolerance: float | None, bundle: Bundle) -> None:
-    if said.shape != recorded.shape or not np.isfinite(said).all():
+def _compare(actual: Floats, recorded: Floats, tolerance: float | None, bundle: Bundle) -> None:
+    if actual.shape != recorded.shape or not np.isfinite(actual).all():
         raise VerificationError(
-            f"{bundle.name} answers a series with {said.tolist()}; finite logits of shape "
+            f"{bundle.name} answers a series with {actual.tolist()}; finite logits of shape "
             f"{recorded.shape} were recorded. Validate it here, and look at its runtime."
         )
     scale = max(float(np.abs(recorded).max()), float(np.finfo(np.float32).tiny))
-    error = float(np.abs(said - recorded).max()) / scale
+    error = float(np.abs(actual - recorded).max()) / scale
     if tolerance is not None and error > tolerance:
         raise VerificationError(
             f"{bundle.name} answers a series otherwise than recorded: a logit is off by "

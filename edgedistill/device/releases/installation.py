@@ -26,7 +26,7 @@ from edgedistill.device.releases.layout import (
     RECORD,
     Release,
     Root,
-    linked,
+    linked_release,
     name_of,
     read,
 )
@@ -76,7 +76,7 @@ def install(root: Root, archive: Path, request: Request) -> tuple[Release, bool]
         archives.unpack(archive, scratch / BUNDLE)
         release = _verified(scratch / BUNDLE, request)
         for name in _names(release, request):
-            there = _there(root.folder(name))
+            there = _installed_release(root.folder(name))
             if there is None:
                 break
             if _is_same(there, release):
@@ -115,15 +115,15 @@ def prune(root: Root, keep: int) -> list[str]:
     """
     if keep < 0:
         raise UsageError(f"keep is {keep}; give 0 or more.")
-    linked_to = {linked(root.current), linked(root.previous)} - {None}
+    linked_to = {linked_release(root.current), linked_release(root.previous)} - {None}
     others = [name for name in root.names() if name not in linked_to]
     others.sort(key=lambda name: _installed(root, name), reverse=True)
     gone = others[max(0, keep - len(linked_to)) :]
-    with files.explained(root.releases):
+    with files.translate_os_errors(root.releases):
         for name in gone:
             folder = root.folder(name)
             folder.rename(folder.with_name(f"{_OLD}{name}"))  # whole or absent, also when killed
-        _sweep(root)
+        _clean_up(root)
         _forget_engines(root)
     return sorted(gone)
 
@@ -137,9 +137,9 @@ def running_program() -> Path | None:
 @contextmanager
 def _scratch(root: Root) -> Iterator[Path]:
     """Yield a new folder among the releases; it may be moved away, or goes afterwards."""
-    with files.explained(root.releases):
+    with files.translate_os_errors(root.releases):
         root.releases.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
+        _clean_up(root)
         scratch = Path(tempfile.mkdtemp(dir=root.releases, prefix=_NEW))
         try:
             yield scratch
@@ -147,7 +147,7 @@ def _scratch(root: Root) -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _sweep(root: Root) -> None:
+def _clean_up(root: Root) -> None:
     """Remove what is no release: nobody else works there while the lock is held."""
     for path in root.releases.glob(".*"):
         shutil.rmtree(path, ignore_errors=True)
@@ -211,7 +211,7 @@ def _is_same(there: Release, release: Release) -> bool:
     return there.sha256 == release.sha256 and _manner(there) == _manner(release)
 
 
-def _there(folder: Path) -> Release | None:
+def _installed_release(folder: Path) -> Release | None:
     """Return the release in a folder if there is one, and it is whole."""
     try:
         found = read(folder)

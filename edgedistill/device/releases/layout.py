@@ -179,7 +179,7 @@ def resolve(path: Path) -> Target:
     )
 
 
-def linked(link: Path) -> str | None:
+def linked_release(link: Path) -> str | None:
     """Return the name of the release that a link of the root leads to; None if there is none.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgedistill.device.releases.layout import REPORT, Root, linked
+from edgedistill.device.releases.layout import REPORT, Root, linked_release
 from edgedistill.errors import DataError, IntegrityError
 from edgedistill.io import files
 from edgedistill.report import from_json
@@ -23,8 +23,8 @@ def listing(root: Root) -> dict[str, Any]:
     """
     return {
         "root": str(root.path),
-        "current": linked(root.current),
-        "previous": linked(root.previous),
+        "current": linked_release(root.current),
+        "previous": linked_release(root.previous),
         "switching": root.journal.exists(),
         "releases": [_entry(root, name) for name in root.names()],
     }

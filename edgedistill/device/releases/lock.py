@@ -13,13 +13,13 @@ from edgedistill.io import files
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def file_lock(path: Path) -> Iterator[None]:
     """Hold the lock in a file; the system lets go of it when the process ends, however it does.
 
     Raises:
         MachineError: another process holds it, or the file cannot be written.
     """
-    with files.explained(path):
+    with files.translate_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("ab", buffering=0)
     with stream:

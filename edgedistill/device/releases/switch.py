@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Final, Literal
 
 from edgedistill.device.releases import disk, health
-from edgedistill.device.releases.layout import REPORT, Root, linked
-from edgedistill.device.releases.lock import locked
+from edgedistill.device.releases.layout import REPORT, Root, linked_release
+from edgedistill.device.releases.lock import file_lock
 from edgedistill.errors import ContractError, DataError, IntegrityError, UsageError
 from edgedistill.io import files
 from edgedistill.report import from_json
 
-KEPT: Final = "kept"
+RELEASES_TO_KEEP: Final = "kept"
 Outcome = Literal["unchanged", "confirmed", "returned"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class SwitchRecovery:
     """How a switch ended that somebody had begun."""
 
     outcome: Outcome
@@ -34,36 +34,36 @@ class Settlement:
 
 
 @contextmanager
-def changing(root: Root) -> Iterator[Settlement]:
+def root_lock(root: Root) -> Iterator[SwitchRecovery]:
     """Hold the lock of a root in which no switch is left open; yield how the last one ended.
 
     Raises:
         MachineError: another command holds the lock, or the disk is read-only.
         IntegrityError: the journal, or a link, is damaged.
     """
-    with locked(root.lock):
+    with file_lock(root.lock):
         yield settle(root)
 
 
-def settle(root: Root) -> Settlement:
+def settle(root: Root) -> SwitchRecovery:
     """Confirm or take back a switch that was not finished; the caller holds the lock.
 
     Raises:
         IntegrityError: the journal, or a link, is damaged.
         MachineError: the disk is read-only.
     """
-    current = linked(root.current)
+    current = linked_release(root.current)
     if not root.journal.exists():
-        return Settlement(outcome="unchanged", current=current)
+        return SwitchRecovery(outcome="unchanged", current=current)
     before, to = _journal(root)
     if current != to:  # it had not been switched yet
         disk.remove(root.journal)
-        return Settlement(outcome="unchanged", current=current)
+        return SwitchRecovery(outcome="unchanged", current=current)
     return _confirm(root, before, to)
 
 
-def switch(root: Root, name: str, *, force: bool = False) -> Settlement:
-    """Make a release the current one if it is healthy; the caller is `changing` the root.
+def switch(root: Root, name: str, *, force: bool = False) -> SwitchRecovery:
+    """Make a release the current one if it is healthy; the caller is `root_lock` the root.
 
     Args:
         root: where.
@@ -80,10 +80,10 @@ def switch(root: Root, name: str, *, force: bool = False) -> Settlement:
     root.release(name)
     if not force:
         _check_validated(root.folder(name))
-    before = linked(root.current)
+    before = linked_release(root.current)
     if before == name:
-        return Settlement(outcome="unchanged", current=name)
-    with files.explained(root.journal):
+        return SwitchRecovery(outcome="unchanged", current=name)
+    with files.translate_os_errors(root.journal):
         files.write_json(root.journal, {"from": before, "to": name})
         disk.flush(root.path)
     disk.point(root.current, root.target(name))
@@ -94,8 +94,8 @@ def switch(root: Root, name: str, *, force: bool = False) -> Settlement:
     return found
 
 
-def rollback(root: Root) -> Settlement:
-    """Make the previous release the current one again; the caller is `changing` the root.
+def rollback(root: Root) -> SwitchRecovery:
+    """Make the previous release the current one again; the caller is `root_lock` the root.
 
     Raises:
         UsageError: there is no previous release.
@@ -103,13 +103,13 @@ def rollback(root: Root) -> Settlement:
         IntegrityError: its record is damaged.
         MachineError: the disk is full or read-only.
     """
-    name = linked(root.previous)
+    name = linked_release(root.previous)
     if name is None:
         raise UsageError(f"There is no previous release in {root.path} to return to.")
     return switch(root, name, force=True)  # it was current, so it had kept its contract
 
 
-def _confirm(root: Root, before: str | None, to: str) -> Settlement:
+def _confirm(root: Root, before: str | None, to: str) -> SwitchRecovery:
     """Keep the release that the links lead to if it is healthy, else go back."""
     try:
         reason = health.failure(root.current)
@@ -118,11 +118,11 @@ def _confirm(root: Root, before: str | None, to: str) -> Settlement:
         raise
     if reason is not None:
         _return(root, before)
-        return Settlement(outcome="returned", current=before, failed=to, reason=reason)
+        return SwitchRecovery(outcome="returned", current=before, failed=to, reason=reason)
     if before is not None:
         disk.point(root.previous, root.target(before))
     disk.remove(root.journal)
-    return Settlement(outcome="confirmed", current=to)
+    return SwitchRecovery(outcome="confirmed", current=to)
 
 
 def _return(root: Root, before: str | None) -> None:
@@ -146,7 +146,7 @@ def _check_validated(folder: Path) -> None:
         raise IntegrityError(
             f"{path} is unusable: {error} Validate {folder.name} again."
         ) from error
-    if verdict != KEPT:
+    if verdict != RELEASES_TO_KEEP:
         raise ContractError(
             f"{folder.name} breaks its contract here, as {path} says. Nothing was switched."
         )

@@ -11,7 +11,7 @@ from typing import Any
 from edgedistill import __version__
 from edgedistill.errors import DataError
 from edgedistill.evaluation import contract
-from edgedistill.evaluation.contract import Clause, Contract
+from edgedistill.evaluation.contract import Contract, ContractClause
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.files import fingerprint, read_json, sha256, write_json
 from edgedistill.optimize.execution import Floats
@@ -64,7 +64,7 @@ class Candidate:
             missing += 1 - self.estimates["saliency_pearson"].value
         return missing
 
-    def clauses(self, terms: Contract) -> tuple[Clause, ...]:
+    def clauses(self, terms: Contract) -> tuple[ContractClause, ...]:
         """Return the contract, clause by clause, with intervals."""
         return contract.judge(terms, self.estimates)
 

@@ -16,7 +16,7 @@ from edgedistill.device import benchmark
 from edgedistill.device.benchmark import Latency
 from edgedistill.device.runtime import Runtime, start
 from edgedistill.evaluation import contract, metrics
-from edgedistill.evaluation.contract import Clause, judge, verdict
+from edgedistill.evaluation.contract import ContractClause, judge, verdict
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.optimize.emulation import Emulation
 from edgedistill.optimize.ort_format import SUFFIX as ORT_SUFFIX
@@ -70,8 +70,10 @@ class Outcome:
     variants: Mapping[str, Measurement]  # by the model's name
     chosen: str | None  # what kept the contract on the validation split
     judged_name: str  # the chosen variant; without one, the variant that came nearest
-    clauses: tuple[Clause, ...]  # on the test split
-    failures: Mapping[str, tuple[Clause, ...]]  # clauses that each variant broke on validation
+    clauses: tuple[ContractClause, ...]  # on the test split
+    failures: Mapping[
+        str, tuple[ContractClause, ...]
+    ]  # clauses that each variant broke on validation
     references: Mapping[str, Estimate]
     curves: Mapping[str, list[dict[str, Any]]]
 
@@ -204,7 +206,7 @@ def _choose(
     return None
 
 
-def _clauses(recipe: Recipe, values: Mapping[str, Estimate]) -> tuple[Clause, ...]:
+def _clauses(recipe: Recipe, values: Mapping[str, Estimate]) -> tuple[ContractClause, ...]:
     return judge(without_latency(recipe.contract, values), values)
 
 

@@ -151,7 +151,7 @@ def _recover(
 def _regressions(new: Candidate, old: Candidate, terms: Contract) -> str | None:
     """Return in what a recovered INT8 model is worse than the one before, None if in nothing."""
     broken = [
-        after.sentence()
+        after.message()
         for before, after in zip(old.clauses(terms), new.clauses(terms), strict=True)
         if before.passed and not after.passed
     ]

@@ -88,10 +88,10 @@ def _reasons(outcome: Outcome) -> tuple[str, ...]:
     if outcome.is_kept:
         return ()
     if outcome.chosen is not None:
-        failed = [f"On the test split, {c.sentence()}." for c in outcome.clauses if not c.passed]
+        failed = [f"On the test split, {c.message()}." for c in outcome.clauses if not c.passed]
         return (f"{outcome.chosen} kept the contract on the validation split only.", *failed)
     return tuple(
-        f"{name}: on the validation split, {clause.sentence()}."
+        f"{name}: on the validation split, {clause.message()}."
         for name, clauses in outcome.failures.items()
         for clause in clauses
     )

@@ -53,7 +53,7 @@ class BuildOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Built:
+class EngineBuild:
     """What the builder gave."""
 
     plan: bytes
@@ -67,7 +67,7 @@ def serialize(
     *,
     timing: Path,
     compute_capability: str | None = None,
-) -> Built:
+) -> EngineBuild:
     """Build an engine for the GPU that is here.
 
     Args:
@@ -83,7 +83,7 @@ def serialize(
         UsageError: TensorRT-RTX does not know the compute capability.
     """
     trt = library.trt
-    library.said()
+    library.drain_messages()
     builder = trt.Builder(library.log)
     typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(typed)
@@ -101,12 +101,12 @@ def serialize(
     if plan is None:
         raise ModelError(
             f"{library.name} {library.version} cannot build {model.name}: "
-            f"{library.said() or 'no reason given'}. If memory is short, limit the workspace or "
-            "the batch; else export the model again."
+            f"{library.drain_messages() or 'no reason given'}. If memory is short, limit the "
+            "workspace or the batch; else export the model again."
         )
     if not library.is_rtx:
         _write_timings(config, timing)
-    return Built(bytes(plan), fallback)
+    return EngineBuild(bytes(plan), fallback)
 
 
 def _parse(library: Library, network: tensorrt.INetworkDefinition, model: Path) -> None:
@@ -116,8 +116,8 @@ def _parse(library: Library, network: tensorrt.INetworkDefinition, model: Path) 
         problems = [_problem(parser.get_error(index)) for index in range(parser.num_errors)]
         raise ModelError(
             f"The parser of {library.name} {library.version} refuses {model.name}: "
-            f"{'; '.join(problems) or library.said()}. Choose a model that was made for TensorRT: "
-            "INT8 for ONNX Runtime is none."
+            f"{'; '.join(problems) or library.drain_messages()}. Choose a model that was made "
+            "for TensorRT: INT8 for ONNX Runtime is none."
         )
 
 

@@ -29,7 +29,7 @@ _NAME_DIGITS = 16  # of a hash that names a file: no two of one cache will meet
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class EngineTarget:
     """What an engine is valid for."""
 
     library: str  # "tensorrt" or "tensorrt_rtx"
@@ -52,11 +52,11 @@ class Engine:
     sha256: str  # of the plan
     model: str  # name of the ONNX file
     model_sha256: str
-    place: Place
+    place: EngineTarget
     options: BuildOptions
     gpu_fallback: tuple[str, ...]  # layers that a DLA core leaves to the GPU
 
-    def check(self, here: Place) -> None:
+    def check(self, here: EngineTarget) -> None:
         """See that TensorRT can load it here, which it would refuse with a riddle.
 
         Raises:
@@ -86,9 +86,9 @@ class Engines:
 
     options: BuildOptions = field(default_factory=BuildOptions)
     cache: Path = field(default_factory=default_cache)
-    tell: Callable[[str], None] | None = None  # is told before one is built, which takes minutes
+    log: Callable[[str], None] | None = None  # is told before one is built, which takes minutes
 
-    def find(self, model: Path, here: Place) -> Engine | None:
+    def find(self, model: Path, here: EngineTarget) -> Engine | None:
         """Return the engine of a model for this place if it was built before.
 
         Raises:
@@ -102,7 +102,7 @@ class Engines:
         engine.check(here)
         return engine
 
-    def build(self, model: Path, library: Library, here: Place) -> Engine:
+    def build(self, model: Path, library: Library, here: EngineTarget) -> Engine:
         """Build the engine of a model for this place and keep it.
 
         Raises:
@@ -110,8 +110,8 @@ class Engines:
             MachineError: no such DLA core, or the cache cannot be written.
             UsageError: TensorRT-RTX does not know the compute capability.
         """
-        if self.tell is not None:
-            self.tell(
+        if self.log is not None:
+            self.log(
                 f"Building the engine of {model.name} for {here}; this can take minutes, once."
             )
         digest = files.sha256(model)
@@ -145,12 +145,12 @@ class Engines:
                 found.append(read(plan))
         return tuple(found)
 
-    def _folder(self, model_sha256: str, here: Place) -> Path:
+    def _folder(self, model_sha256: str, here: EngineTarget) -> Path:
         key = {"place": asdict(here), "options": asdict(self.options)}
         return self.cache / f"{model_sha256[:_NAME_DIGITS]}-{_name(key)}"
 
 
-def place_here(library: Library, *, compute_capability: str | None = None) -> Place:
+def engine_target(library: Library, *, compute_capability: str | None = None) -> EngineTarget:
     """Return what an engine that is built here will be valid for.
 
     Args:
@@ -163,13 +163,13 @@ def place_here(library: Library, *, compute_capability: str | None = None) -> Pl
     """
     if compute_capability is None:
         gpu = find_gpu()
-        return Place(library.name, library.version, gpu.name, gpu.compute_capability)
+        return EngineTarget(library.name, library.version, gpu.name, gpu.compute_capability)
     if not library.is_rtx:
         raise UsageError(
             f"TensorRT {library.version} builds for the GPU that is here, not for compute "
             f"capability {compute_capability}. Leave it out; only TensorRT-RTX can be told one."
         )
-    return Place(library.name, library.version, ANY_GPU, compute_capability)
+    return EngineTarget(library.name, library.version, ANY_GPU, compute_capability)
 
 
 def read(plan: Path) -> Engine:
@@ -191,7 +191,9 @@ def read(plan: Path) -> Engine:
             sha256=_text(facts["sha256"]),
             model=_text(facts["model"]),
             model_sha256=_text(facts["model_sha256"]),
-            place=Place(**{key: _text(value) for key, value in dict(facts["place"]).items()}),
+            place=EngineTarget(
+                **{key: _text(value) for key, value in dict(facts["place"]).items()}
+            ),
             options=BuildOptions(**facts["options"]),
             gpu_fallback=tuple(_text(layer) for layer in facts["gpu_fallback"]),
         )
@@ -205,7 +207,7 @@ def _text(value: object) -> str:
     return value
 
 
-def _fits(engine: Engine, here: Place) -> bool:
+def _fits(engine: Engine, here: EngineTarget) -> bool:
     there = engine.place
     same_gpu = there.gpu in {here.gpu, ANY_GPU}
     if there.library != here.library or not same_gpu:

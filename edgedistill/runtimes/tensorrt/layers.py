@@ -80,7 +80,7 @@ def read_layers(information: str) -> tuple[Layer, ...]:
         ) from error
 
 
-def timed(layers: Sequence[Layer], ms: Mapping[str, float]) -> tuple[Layer, ...]:
+def with_times(layers: Sequence[Layer], ms: Mapping[str, float]) -> tuple[Layer, ...]:
     """Return the layers with their times, by name; what the profiler did not name has none."""
     return tuple(replace(layer, ms=ms.get(layer.name)) for layer in layers)
 

@@ -31,7 +31,7 @@ class Library:
     name: str  # "tensorrt" or "tensorrt_rtx"
     trt: Any  # the module
     log: Any  # what each builder, parser and runtime is given
-    _said: list[str]
+    _messages: list[str]
 
     @property
     def version(self) -> str:
@@ -43,10 +43,10 @@ class Library:
         """Say whether it is TensorRT-RTX, which has no timing cache and no DLA."""
         return self.name == "tensorrt_rtx"
 
-    def said(self) -> str:
+    def drain_messages(self) -> str:
         """Return the warnings and errors since the last call, and forget them."""
-        text = "; ".join(dict.fromkeys(self._said))
-        self._said.clear()
+        text = "; ".join(dict.fromkeys(self._messages))
+        self._messages.clear()
         return text
 
 

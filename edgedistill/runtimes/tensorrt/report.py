@@ -9,7 +9,7 @@ from typing import Any
 
 from edgedistill.runtimes.tensorrt.engines import Engines
 from edgedistill.runtimes.tensorrt.layers import Layer, by_precision
-from edgedistill.runtimes.tensorrt.runtime import Prepared, TensorRtRuntime, prepare
+from edgedistill.runtimes.tensorrt.runtime import PreparedEngine, TensorRtRuntime, prepare
 from edgedistill.saliency.perturbation import Floats
 
 
@@ -17,7 +17,7 @@ from edgedistill.saliency.perturbation import Floats
 class EngineReport:
     """An engine and its layers."""
 
-    prepared: Prepared
+    prepared: PreparedEngine
     layers: tuple[Layer, ...] | None  # None: built for a GPU that is not here
 
     def values(self) -> dict[str, Any]:

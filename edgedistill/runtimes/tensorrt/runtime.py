@@ -16,8 +16,8 @@ from edgedistill.errors import DataError, IntegrityError, ModelError, ShapeError
 from edgedistill.runtimes.onnx_file import check_alone
 from edgedistill.runtimes.tensorrt.builder import FREE
 from edgedistill.runtimes.tensorrt.cuda_memory import DeviceMemory
-from edgedistill.runtimes.tensorrt.engines import Engine, Engines, Place, place_here
-from edgedistill.runtimes.tensorrt.layers import Layer, profiler, read_layers, timed
+from edgedistill.runtimes.tensorrt.engines import Engine, Engines, EngineTarget, engine_target
+from edgedistill.runtimes.tensorrt.layers import Layer, profiler, read_layers, with_times
 from edgedistill.runtimes.tensorrt.library import Library, load
 from edgedistill.saliency.perturbation import Floats
 
@@ -29,14 +29,16 @@ _PROFILED: Final = 50  # calls that a layer's time is the mean of
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedEngine:
     """An engine, and whether it was there."""
 
     engine: Engine
     how: str  # "found in the cache", or why it was built
 
 
-def prepare(model: Path, engines: Engines, *, compute_capability: str | None = None) -> Prepared:
+def prepare(
+    model: Path, engines: Engines, *, compute_capability: str | None = None
+) -> PreparedEngine:
     """Return the engine of an ONNX file, built if it is not there yet.
 
     Args:
@@ -51,16 +53,16 @@ def prepare(model: Path, engines: Engines, *, compute_capability: str | None = N
     """
     check_alone(model)
     library = load()
-    here = place_here(library, compute_capability=compute_capability)
+    here = engine_target(library, compute_capability=compute_capability)
     try:
         found = engines.find(model, here)
         why = _why_absent(engines, model, here)
     except (DataError, IntegrityError) as error:  # the cache can be made anew, so go on
         found, why = None, str(error)
     if found is not None:
-        return Prepared(found, "found in the cache")
+        return PreparedEngine(found, "found in the cache")
     built = engines.build(model, library, here)
-    return Prepared(built, f"built: {why}")
+    return PreparedEngine(built, f"built: {why}")
 
 
 class TensorRtRuntime:
@@ -79,7 +81,7 @@ class TensorRtRuntime:
 
     def __init__(self, engine: Engine) -> None:
         self._library = load()
-        engine.check(place_here(self._library))
+        engine.check(engine_target(self._library))
         self._source = engine
         self._engine: tensorrt.ICudaEngine = _deserialize(self._library, engine)
         self._context: tensorrt.IExecutionContext = self._engine.create_execution_context()
@@ -125,7 +127,7 @@ class TensorRtRuntime:
         inspector = self._engine.create_engine_inspector()
         trt = self._library.trt
         found = read_layers(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-        return found if series is None else timed(found, self._layer_times(series))
+        return found if series is None else with_times(found, self._layer_times(series))
 
     def _layer_times(self, series: Floats) -> dict[str, float]:
         """Time each layer in a context of its own: a profiler would slow the other down."""
@@ -163,13 +165,13 @@ class TensorRtRuntime:
         if not context.execute_async_v3(self._memory.stream):
             raise ModelError(
                 f"{self._library.name} {self._library.version} cannot run {self._source.model}: "
-                f"{self._library.said() or 'no reason given'}. Build the engine again."
+                f"{self._library.drain_messages() or 'no reason given'}. Build the engine again."
             )
         self._memory.download(logits, self._logits_at)
         return logits[: len(series)]
 
 
-def _why_absent(engines: Engines, model: Path, here: Place) -> str:
+def _why_absent(engines: Engines, model: Path, here: EngineTarget) -> str:
     places = {str(engine.place) for engine in engines.others(model) if engine.place != here}
     if places:
         return f"the cache has one of {', and of '.join(sorted(places))}; this is {here}"
@@ -178,7 +180,7 @@ def _why_absent(engines: Engines, model: Path, here: Place) -> str:
 
 def _deserialize(library: Library, engine: Engine) -> tensorrt.ICudaEngine:
     trt = library.trt
-    library.said()
+    library.drain_messages()
     runtime = trt.Runtime(library.log)
     # A version-compatible plan carries a runtime of its own, which is code.
     runtime.engine_host_code_allowed = engine.options.version_compatible
@@ -188,7 +190,8 @@ def _deserialize(library: Library, engine: Engine) -> tensorrt.ICudaEngine:
     if loaded is None:
         raise ModelError(
             f"{library.name} {library.version} cannot load {engine.plan}, though version and GPU "
-            f"fit: {library.said() or 'no reason given'}. Remove its folder and build again."
+            f"fit: {library.drain_messages() or 'no reason given'}. Remove its folder and "
+            "build again."
         )
     return loaded
 

@@ -9,7 +9,7 @@ import pytest
 from edgedistill.device.__main__ import main
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.tensorrt import engines
-from edgedistill.runtimes.tensorrt.builder import BuildOptions, Built
+from edgedistill.runtimes.tensorrt.builder import BuildOptions, EngineBuild
 
 ELSEWHERE = ["--compute-capability", "8.6"]
 
@@ -56,7 +56,7 @@ def board(fake_tensorrt, rtx, world, monkeypatch):
 
     def serialize(library, model, options, **_):
         built.append(options)
-        return Built(b"a plan", ())
+        return EngineBuild(b"a plan", ())
 
     monkeypatch.setattr(engines, "serialize", serialize)
     fake_tensorrt(student.logits, batches=(1, 64), shape=(1, 24), classes=2)
@@ -131,7 +131,9 @@ def test_errors_become_messages_and_codes(italy, tmp_path, capsys, rtx, options,
 
 def test_names_the_layers_that_dla_leaves(board, italy, tmp_path, capsys, monkeypatch):
     """The fallback to the GPU, which TensorRT keeps to itself, has a line of its own."""
-    monkeypatch.setattr(engines, "serialize", lambda *_, **__: Built(b"a plan", ("mean", "head")))
+    monkeypatch.setattr(
+        engines, "serialize", lambda *_, **__: EngineBuild(b"a plan", ("mean", "head"))
+    )
 
     assert main(["build", str(italy), "--cache", str(tmp_path), "--dla", "0"]) == 0
 

@@ -45,7 +45,7 @@ def test_distance_is_zero_of_equal_and_one_of_disjoint(second, distance):
 
 def test_resamples_have_the_sizes_that_were_asked_for(rng):
     """One as large as the reference, one as the profile, however large that is."""
-    drawn = resampling.draw(rng, 30, 10**9)
+    drawn = resampling.draw_resamples(rng, 30, 10**9)
 
     assert (drawn.reference.sum(axis=1) == 30).all()
     assert (drawn.profile.sum(axis=1) == 10**9).all()
@@ -54,9 +54,9 @@ def test_resamples_have_the_sizes_that_were_asked_for(rng):
 def test_resampled_histograms_are_those_of_a_slow_loop(rng):
     """The matrix product counts what a loop over the drawn series would count."""
     bins = rng.integers(0, 4, size=(12, 2))
-    drawn = resampling.draw(rng, 12, 25)
+    drawn = resampling.draw_resamples(rng, 12, 25)
 
-    found = resampling.resampled_distances(resampling.marks(bins, 4), drawn)
+    found = resampling.resampled_distances(resampling.one_hot(bins, 4), drawn)
 
     for row in (0, 1, 999):
         for value in range(2):
@@ -75,7 +75,7 @@ def _mean_correlation(first, second):
 def test_means_of_maps_without_anything_in_common_are_not_alike(rng):
     """Two means of pure noise do not correlate; plain resamples of one sample do, by its noise."""
     maps = rng.normal(size=(25, 40))
-    drawn = resampling.draw(rng, 25, 25)
+    drawn = resampling.draw_resamples(rng, 25, 25)
 
     found = _mean_correlation(*resampling.resampled_means(maps, drawn))
     plain = _mean_correlation(drawn.reference @ maps, drawn.profile @ maps)
@@ -96,7 +96,9 @@ def test_means_of_maps_vary_as_fresh_samples_do(rng):
     )
     found = np.mean(
         [
-            _mean_correlation(*resampling.resampled_means(sample(), resampling.draw(rng, 60, 60)))
+            _mean_correlation(
+                *resampling.resampled_means(sample(), resampling.draw_resamples(rng, 60, 60))
+            )
             for _ in range(10)
         ]
     )
@@ -106,7 +108,7 @@ def test_means_of_maps_vary_as_fresh_samples_do(rng):
 
 def test_equal_maps_have_equal_means(rng):
     """Nothing to divide by, and no noise."""
-    drawn = resampling.draw(rng, 5, 9)
+    drawn = resampling.draw_resamples(rng, 5, 9)
 
     for maps in (np.zeros((5, 4)), np.ones((5, 1)) * np.arange(4.0)):
         first, second = resampling.resampled_means(maps, drawn)

@@ -14,7 +14,7 @@ import pytest
 from aeon.datasets import load_gunpoint, load_italy_power_demand
 
 from edgedistill.bundle.drift_reference import DriftLimits, Reference, features
-from edgedistill.device.drift.comparison import QUESTIONS, compare
+from edgedistill.device.drift.comparison import DRIFT_ASPECTS, compare
 from edgedistill.device.drift.profile import Bins, Profile
 from edgedistill.saliency.occlusion import Explanation, explain
 from edgedistill.saliency.perturbation import PerturbationPlan, default_plan
@@ -71,7 +71,7 @@ class World:
         """Return the profile of changed series, or of rows that were explained already."""
         said = self.said if x is None else explain(self.model, x, self.plan)
         x, rows = (self.x, rows) if x is None else (x, range(len(x)))
-        found = Profile(Bins.of(reference))
+        found = Profile(Bins.from_reference(reference))
         for count, row in enumerate(rows):
             found.add(x[row], said.logits[row], None if count % every else said.signed[row])
         return found
@@ -116,7 +116,7 @@ def gun(gunpoint):
 
 
 def _answers(found):
-    return {question: found.answer(question) for question in QUESTIONS}
+    return {question: found.drifted_in(question) for question in DRIFT_ASPECTS}
 
 
 @pytest.mark.parametrize(("name", "reference", "seen"), [("italy", 250, 200), ("gunpoint", 75, 75)])
@@ -126,7 +126,7 @@ def test_false_alarms_are_as_few_as_promised(request, name, reference, seen):
     One in a hundred is promised; 4 of 40 would then happen about once in 1,500 tries.
     """
     world, rng = request.getfixturevalue(name), np.random.default_rng(0)
-    alarms = dict.fromkeys(QUESTIONS, 0)
+    alarms = dict.fromkeys(DRIFT_ASPECTS, 0)
 
     for _ in range(40):
         order = rng.permutation(len(world.x))
@@ -145,7 +145,7 @@ def test_nothing_drifts_on_held_out_series(gun):
 
     found = compare(world.profile(reference, rows=rows), reference, DriftLimits(), NAMES)
 
-    assert _answers(found) == dict.fromkeys(QUESTIONS, False)
+    assert _answers(found) == dict.fromkeys(DRIFT_ASPECTS, False)
     assert found.drifted is False
     assert found.unjudged == ()
 
@@ -170,23 +170,23 @@ def test_changed_inputs_are_found(gun, change, what):
         world.profile(reference, change(world.x[rows])), reference, DriftLimits(), NAMES
     )
 
-    assert found.answer("inputs") is True
+    assert found.drifted_in("inputs") is True
     assert what in {test.what for test in found.tests if test.drifted}
 
 
 def test_another_mix_of_classes_is_found(gun):
     """Class rates drift; the reasons for either class are what they were."""
     world, reference, rows = gun
-    predicted = world.said.logits[rows].argmax(axis=1)
+    predicted = world.drain_messages.logits[rows].argmax(axis=1)
     mixed = np.concatenate([rows[predicted == 0], rows[predicted == 0], rows[predicted == 1][:20]])
 
     found = compare(world.profile(reference, rows=mixed), reference, DriftLimits(), NAMES)
 
-    assert found.answer("predictions") is True
+    assert found.drifted_in("predictions") is True
     (rates,) = [test for test in found.tests if test.what == "class rates"]
     assert rates.drifted
     assert rates.detail.startswith(("first: ", "second: "))
-    assert found.answer("reasons") is False
+    assert found.drifted_in("reasons") is False
 
 
 def test_reasons_alone_are_found(gun):
@@ -207,7 +207,7 @@ def test_noise_matters_where_the_reasons_are(italy):
     rng = np.random.default_rng(3)
     order = rng.permutation(len(italy.x))
     reference, rows = italy.reference(order[:400]), order[400:600]
-    strength = np.abs(italy.said.signed[rows]).mean(axis=0)
+    strength = np.abs(italy.drain_messages.signed[rows]).mean(axis=0)
     apart = {}
 
     for place in ("strongest", "weakest"):
@@ -228,7 +228,7 @@ def test_few_series_are_not_judged(gun):
 
     found = compare(world.profile(reference, rows=rows[:30]), reference, DriftLimits(), NAMES)
 
-    assert _answers(found) == dict.fromkeys(QUESTIONS)
+    assert _answers(found) == dict.fromkeys(DRIFT_ASPECTS)
     assert found.drifted is False
     assert found.unjudged[0] == "inputs and predictions: 30 series, 50 are needed"
     assert "reasons for first" in found.unjudged[1]
@@ -255,7 +255,7 @@ def test_a_report_is_the_same_twice_and_plain(gun):
     values = json.loads(json.dumps(first.to_dict(), allow_nan=False))
     assert values["drifted"] == {"inputs": False, "predictions": False, "reasons": False}
     assert values["series"] == 75
-    assert {test["question"] for test in values["tests"]} == set(QUESTIONS)
+    assert {test["question"] for test in values["tests"]} == set(DRIFT_ASPECTS)
 
 
 def test_what_is_too_small_to_matter_is_no_drift(gun):

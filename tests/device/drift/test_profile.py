@@ -30,7 +30,7 @@ def world(rng):
 
 def _filled(world, rows):
     x, reference = world
-    found = Profile(Bins.of(reference))
+    found = Profile(Bins.from_reference(reference))
     for row in rows:
         signed = reference.signed[row] if row % 2 else None
         found.add(x[row], reference.logits[row], signed)
@@ -51,7 +51,7 @@ def test_counts_are_those_of_a_slow_loop(world):
         own = [reference.signed[row].astype(float) for row in odd if predicted[row] == k]
         np.testing.assert_allclose(found.map_sums[k], sum(own))
         np.testing.assert_allclose(found.map_squares[k], sum(each**2 for each in own))
-    bins = Bins.of(reference)
+    bins = Bins.from_reference(reference)
     for column, values in enumerate(features(x).reshape(SERIES, -1).T.astype(float)):
         for index in range(BINS):
             low = -math.inf if index == 0 else bins.inputs[column, index - 1]
@@ -75,7 +75,7 @@ def test_what_is_constant_does_not_leave_its_bin_by_rounding(world, size):
     """
     x = world[0] - world[0].mean(axis=2, keepdims=True)
     x = (size * x / x.std(axis=2, keepdims=True)).astype(np.float32)
-    found = Profile(Bins.of(replace(world[1], features=features(x))))
+    found = Profile(Bins.from_reference(replace(world[1], features=features(x))))
 
     for series in x:
         found.add(series, world[1].logits[0])
@@ -163,9 +163,9 @@ def test_another_bundles_profile_is_refused(world, tmp_path):
     mine.save(tmp_path / "mine.npz")
 
     with pytest.raises(UsageError, match="kept with another bundle"):
-        load(tmp_path / "mine.npz", Bins.of(other))
+        load(tmp_path / "mine.npz", Bins.from_reference(other))
     with pytest.raises(UsageError, match="belong to different bundles"):
-        mine.merge(Profile(Bins.of(other)))
+        mine.merge(Profile(Bins.from_reference(other)))
 
 
 def _change(path, **changes):

@@ -123,14 +123,14 @@ def test_another_bundles_profile_is_moved_aside(predict, reference, tmp_path, re
         features=reference.features + 1, logits=reference.logits, signed=reference.signed
     )
     for name in ("profile.npz", "profile.1.npz"):
-        Profile(Bins.of(other)).save(tmp_path / name)
+        Profile(Bins.from_reference(other)).save(tmp_path / name)
 
     code, told = predict(recorded[SEEN])
 
     assert code == 0
     assert "profile.npz was kept with another bundle" in told
-    assert load(tmp_path / "profile.2.npz", Bins.of(other)).series == 0
-    assert load(tmp_path / "profile.npz", Bins.of(reference)).series == 152
+    assert load(tmp_path / "profile.2.npz", Bins.from_reference(other)).series == 0
+    assert load(tmp_path / "profile.npz", Bins.from_reference(reference)).series == 152
 
 
 def test_what_is_no_profile_is_left_alone(predict, tmp_path, recorded):
@@ -178,7 +178,7 @@ def test_the_profile_is_written_now_and_then(reference, tmp_path, monkeypatch):
     told = []
     series, logits = np.zeros((1, 24), np.float32), reference.logits[0]
     path = tmp_path / "folder" / "profile.npz"
-    with Profiler(path, reference, tell=told.append) as profiler:
+    with Profiler(path, reference, log=told.append) as profiler:
         profiler(series, logits, None)
         assert load(path, profiler.profile.bins).series == 0
         monkeypatch.setattr(profiling, "SAVE_S", 0.0)

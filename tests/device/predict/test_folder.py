@@ -14,7 +14,7 @@ import pytest
 
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.device.predict.folder import watch
-from edgedistill.device.predict.predictor import Answer, Predictor
+from edgedistill.device.predict.predictor import PredictionResult, Predictor
 from edgedistill.device.predict.service import Service
 from edgedistill.device.runtime import start
 from edgedistill.errors import MachineError
@@ -32,10 +32,10 @@ def predictor(italy) -> Iterator[Predictor]:
 @contextmanager
 def _watching(
     service: Service, folder: Path, predictor: Predictor
-) -> Iterator[tuple[list[str], list[Answer]]]:
+) -> Iterator[tuple[list[str], list[PredictionResult]]]:
     """Watch in a thread; yield what is told and observed."""
     told: list[str] = []
-    observed: list[Answer] = []
+    observed: list[PredictionResult] = []
     thread = threading.Thread(
         target=watch,
         args=(folder, predictor, service),
@@ -126,7 +126,7 @@ def test_a_full_disk_leaves_no_half_result(predictor, full_disk):
     end.start()
 
     with pytest.raises(MachineError, match="disk is full"):
-        watch(full_disk, predictor, service, tell=lambda _: None)
+        watch(full_disk, predictor, service, log=lambda _: None)
     end.cancel()
 
     assert (full_disk / "a.csv").exists()
@@ -138,4 +138,4 @@ def test_a_folder_that_cannot_be(predictor, tmp_path):
     (tmp_path / "file").write_text("")
 
     with pytest.raises(MachineError, match="Choose another folder"):
-        watch(tmp_path / "file", predictor, Service(tmp_path), tell=lambda _: None)
+        watch(tmp_path / "file", predictor, Service(tmp_path), log=lambda _: None)

@@ -24,7 +24,7 @@ import pytest
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.device.__main__ import main
 from edgedistill.device.predict import mqtt
-from edgedistill.device.predict.mqtt import Broker, BrokerAddress, answer_messages, to_broker
+from edgedistill.device.predict.mqtt import Broker, BrokerAddress, serve_messages, to_broker
 from edgedistill.device.predict.predictor import Predictor
 from edgedistill.device.runtime import start
 from edgedistill.errors import MachineError, UsageError
@@ -159,7 +159,7 @@ def test_a_loss_is_told_when_it_happens(paho, mosquitto):
     """And that it is over, but not that we leave ourselves."""
     broker, told = mosquitto(), []
 
-    with Broker(to_broker(broker.address), "t", tell=told.append):
+    with Broker(to_broker(broker.address), "t", log=told.append):
         broker.stop()
         _until(lambda: len(told) == 1)
         broker.start()
@@ -172,8 +172,8 @@ def test_a_loss_is_told_when_it_happens(paho, mosquitto):
 
 def test_a_broker_that_stays_away_is_told_of(paho, mosquitto, monkeypatch):
     """What found no room was dropped, and is counted; so is what was never taken."""
-    monkeypatch.setattr(mqtt, "_HELD", 2)
-    monkeypatch.setattr(mqtt, "_ANSWER_S", 2.0)
+    monkeypatch.setattr(mqtt, "_QUEUED", 2)
+    monkeypatch.setattr(mqtt, "_REPLY_S", 2.0)
     broker = mosquitto()
 
     with Broker(to_broker(broker.address), "t") as ours:
@@ -233,7 +233,7 @@ def test_nobody_listens(paho):
 
 def test_what_listens_is_no_broker(paho, monkeypatch):
     """It takes the connection and never answers."""
-    monkeypatch.setattr(mqtt, "_ANSWER_S", 0.5)
+    monkeypatch.setattr(mqtt, "_REPLY_S", 0.5)
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         pytest.raises(MachineError, match="does not answer as a broker"),
@@ -253,7 +253,7 @@ def test_series_from_a_topic(paho, mosquitto, italy, threaded_service):
     ):
         predictor = Predictor(bundle, start(bundle.model()))
         thread = threading.Thread(
-            target=answer_messages,
+            target=serve_messages,
             args=(ours, predictor, threaded_service),
             kwargs={"tell": told.append},
         )
@@ -274,7 +274,7 @@ def test_series_from_a_topic(paho, mosquitto, italy, threaded_service):
 
 def test_series_that_come_too_fast_are_counted(paho, mosquitto, monkeypatch):
     """They are not held without bound."""
-    monkeypatch.setattr(mqtt, "_HELD", 3)
+    monkeypatch.setattr(mqtt, "_QUEUED", 3)
     broker = mosquitto()
 
     with (

@@ -13,15 +13,15 @@ import pytest
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.device.predict.inputs import Item
 from edgedistill.device.predict.output import CsvRows, JsonLines, Table
-from edgedistill.device.predict.predictor import Answer, Predictor
+from edgedistill.device.predict.predictor import PredictionResult, Predictor
 from edgedistill.device.runtime import start
 
 
 @pytest.fixture
-def answered(italy) -> Callable[..., tuple[Predictor, list[Answer]]]:
+def answered(italy) -> Callable[..., tuple[Predictor, list[PredictionResult]]]:
     """Return a predictor, and its answers to two series with a bad line between them."""
 
-    def answer(**options: bool) -> tuple[Predictor, list[Answer]]:
+    def answer(**options: bool) -> tuple[Predictor, list[PredictionResult]]:
         with open_bundle(italy) as bundle:
             predictor = Predictor(bundle, start(bundle.model()), **options)
             items = [
@@ -29,7 +29,7 @@ def answered(italy) -> Callable[..., tuple[Predictor, list[Answer]]]:
                 Item(place={"line": 2}, error="it is\x1b[2J not JSON"),
                 Item(place={"line": 3}, id="b,\x07\ud800", series=np.arange(24.0)[None, ::-1]),
             ]
-            return predictor, [predictor.answer(item) for item in items]
+            return predictor, [predictor.predict_item(item) for item in items]
 
     return answer
 

@@ -106,7 +106,7 @@ def test_series_that_cannot_be_used(bundle, series, preprocessed, error, told):
 
     with pytest.raises(error, match=told):
         predictor.predict(series)
-    answer = predictor.answer(Item(place={"line": 1}, series=series))
+    answer = predictor.predict_item(Item(place={"line": 1}, series=series))
 
     assert answer.prediction is None
     assert answer.error
@@ -114,7 +114,7 @@ def test_series_that_cannot_be_used(bundle, series, preprocessed, error, told):
 
 def test_what_was_not_read_keeps_its_error(bundle):
     """The model is not asked."""
-    answer = Predictor(bundle, _Constant()).answer(Item(place={"line": 1}, error="not JSON"))
+    answer = Predictor(bundle, _Constant()).predict_item(Item(place={"line": 1}, error="not JSON"))
 
     assert (answer.prediction, answer.error) == (None, "not JSON")
 
@@ -162,7 +162,7 @@ def test_warming_up_is_no_prediction(bundle):
         bundle, start(bundle.model()), saliency=True, observer=lambda *facts: heard.append(facts)
     )
 
-    predictor.warm()
+    predictor.warm_up()
 
     assert heard == []
 

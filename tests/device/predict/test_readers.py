@@ -12,7 +12,7 @@ import pytest
 from edgedistill.device.predict import readers as reading
 from edgedistill.device.predict.inputs import Item
 from edgedistill.device.predict.readers import series_items, window_items
-from edgedistill.device.predict.windows import Windows
+from edgedistill.device.predict.windows import SlidingWindows
 from edgedistill.errors import DataError
 
 
@@ -100,7 +100,7 @@ def test_windows_with_a_bad_line():
     """It is an error and a missing step: the next window starts where it would have."""
     content = b"x\n1\n2\nbad\n4\n5\n6\n7"
 
-    items = list(window_items(_stream(content), 1, Windows(1, 3, 3)))
+    items = list(window_items(_stream(content), 1, SlidingWindows(1, 3, 3)))
 
     assert [dict(item.place) for item in items] == [{"line": 4}, {"start": 0}, {"start": 3}]
     assert items[0].error is not None

@@ -108,7 +108,7 @@ def test_a_switch_while_the_service_started_is_noticed(root):
     """What counts is what was opened, not where the link leads when somebody first looks."""
     _switch(root, "two")
 
-    assert Link(root / "current", opened=root / "releases" / "one").moved()
+    assert Link(root / "current", target=root / "releases" / "one").has_moved()
 
 
 def test_a_switch_that_went_back_is_none(root):
@@ -116,10 +116,10 @@ def test_a_switch_that_went_back_is_none(root):
     link = Link(root / "current")
 
     _switch(root, "two")
-    assert link.moved()
+    assert link.has_moved()
     _switch(root, "one")
 
-    assert not link.moved()
+    assert not link.has_moved()
 
 
 def test_a_link_that_is_gone_is_no_new_release(root):
@@ -128,9 +128,9 @@ def test_a_link_that_is_gone_is_no_new_release(root):
 
     (root / "current").unlink()
 
-    assert not link.moved()
+    assert not link.has_moved()
 
 
 def test_a_folder_never_moves(root):
     """Only a link can come to lead elsewhere."""
-    assert not Link(root / "releases" / "one").moved()
+    assert not Link(root / "releases" / "one").has_moved()

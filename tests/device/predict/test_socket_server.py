@@ -21,7 +21,7 @@ import pytest
 
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.device.predict import socket_server as serving
-from edgedistill.device.predict.predictor import Answer, Predictor
+from edgedistill.device.predict.predictor import PredictionResult, Predictor
 from edgedistill.device.predict.service import Service
 from edgedistill.device.predict.socket_server import serve, to_address
 from edgedistill.device.runtime import start
@@ -137,7 +137,7 @@ def test_many_clients_get_their_own_answers(italy, serves, tmp_path):
 
 def test_a_client_that_does_not_read_holds_up_nobody(italy, serves, tmp_path):
     """It waits for itself, and the memory of its answers is bounded."""
-    heard: list[Answer] = []
+    heard: list[PredictionResult] = []
 
     with (
         serves(italy, f"unix:{tmp_path}/s", observe=heard.append) as (where, _),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgedistill.device.predict.windows import Windows
+from edgedistill.device.predict.windows import SlidingWindows
 from edgedistill.errors import UsageError
 
 
@@ -13,7 +13,7 @@ from edgedistill.errors import UsageError
 def test_windows_are_slices(length, hop, rng):
     """For every hop, also one beyond the window; and what is left over is counted."""
     steps = rng.normal(size=(31, 2))
-    windows = Windows(2, length, hop)
+    windows = SlidingWindows(2, length, hop)
 
     found = [window for step in steps if (window := windows.push(step)) is not None]
 
@@ -27,7 +27,7 @@ def test_windows_are_slices(length, hop, rng):
 
 def test_a_missing_step_keeps_its_place():
     """It is NaN in every channel."""
-    windows = Windows(2, 2, 1)
+    windows = SlidingWindows(2, 2, 1)
     windows.push(np.array([1.0, 2.0]))
 
     start, values = windows.push(None)
@@ -38,7 +38,7 @@ def test_a_missing_step_keeps_its_place():
 
 def test_memory_is_one_window():
     """However long the stream is, no more steps are held than a window has."""
-    windows = Windows(1, 4, 100)
+    windows = SlidingWindows(1, 4, 100)
 
     for _ in range(1_000):
         windows.push(np.zeros(1))
@@ -53,4 +53,4 @@ def test_memory_is_one_window():
 def test_impossible_windows(channels, length, hop, told):
     """They are refused before the first step."""
     with pytest.raises(UsageError, match=told):
-        Windows(channels, length, hop)
+        SlidingWindows(channels, length, hop)

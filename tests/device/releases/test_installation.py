@@ -12,7 +12,7 @@ from edgedistill.bundle import signature
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.device.releases.installation import Request, install, prune, running_program
 from edgedistill.device.releases.layout import Root, read
-from edgedistill.device.releases.switch import changing
+from edgedistill.device.releases.switch import root_lock
 from edgedistill.errors import DataError, IntegrityError, MachineError, UsageError
 from edgedistill.io import archives, files
 
@@ -324,7 +324,7 @@ def test_prune_makes_room_on_a_full_disk(full_disk):
     with pytest.raises(OSError, match="No space"), (full_disk / "filler").open("wb") as filler:
         filler.write(bytes(1 << 20))
 
-    with changing(root):
+    with root_lock(root):
         assert prune(root, 0) == ["r0", "r1"]
     assert _names(root.releases) == []
 

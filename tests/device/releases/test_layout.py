@@ -8,7 +8,15 @@ from dataclasses import replace
 
 import pytest
 
-from edgedistill.device.releases.layout import Release, Root, Target, linked, name_of, read, resolve
+from edgedistill.device.releases.layout import (
+    Release,
+    Root,
+    Target,
+    linked_release,
+    name_of,
+    read,
+    resolve,
+)
 from edgedistill.errors import IntegrityError, UsageError
 
 SHA256 = "0123456789abcdef" * 4
@@ -122,20 +130,20 @@ def test_made_names_are_names(root, bundle, name):
 
 def test_links_lead_to_releases(root):
     """A link that is not there leads nowhere; one to something else is refused."""
-    assert linked(root.current) is None
+    assert linked_release(root.current) is None
 
     root.current.symlink_to("releases/gun-1")
-    assert linked(root.current) == "gun-1"
+    assert linked_release(root.current) == "gun-1"
 
     for target in ("/etc", "releases/../..", "elsewhere/gun-1", "releases/.new.abc"):
         root.current.unlink()
         root.current.symlink_to(target)
         with pytest.raises(IntegrityError, match=r"current leads to .*, which is no release"):
-            linked(root.current)
+            linked_release(root.current)
     root.current.unlink()
     root.current.mkdir()
     with pytest.raises(IntegrityError, match="current is no link to a release"):
-        linked(root.current)
+        linked_release(root.current)
 
 
 def test_bundle_resolves_to_itself(italy, tmp_path):

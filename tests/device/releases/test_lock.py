@@ -9,14 +9,14 @@ import sys
 
 import pytest
 
-from edgedistill.device.releases.lock import locked
+from edgedistill.device.releases.lock import file_lock
 from edgedistill.errors import MachineError
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from edgedistill.device.releases.lock import locked
-with locked(Path(sys.argv[1])):
+from edgedistill.device.releases.lock import file_lock
+with file_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -39,7 +39,7 @@ def test_second_is_told_who_holds_it(tmp_path, holder):
     """At once, with the number of the process."""
     with (
         pytest.raises(MachineError, match=rf"is changing .*root \(process {holder.pid}\)\. Wait"),
-        locked(tmp_path / "root" / "lock"),
+        file_lock(tmp_path / "root" / "lock"),
     ):
         pytest.fail("the block must not run")
 
@@ -49,7 +49,7 @@ def test_killed_holder_holds_nothing(tmp_path, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
 
-    with locked(tmp_path / "root" / "lock"):
+    with file_lock(tmp_path / "root" / "lock"):
         assert (tmp_path / "root" / "lock").read_text() == f"{os.getpid()}\n"
 
 
@@ -58,14 +58,14 @@ def test_lock_is_free_afterwards(tmp_path):
     path = tmp_path / "lock"
 
     with (
-        locked(path),
+        file_lock(path),
         pytest.raises(MachineError, match=rf"process {os.getpid()}"),
-        locked(path),
+        file_lock(path),
     ):
         pytest.fail("the block must not run")
-    with pytest.raises(ZeroDivisionError), locked(path):
+    with pytest.raises(ZeroDivisionError), file_lock(path):
         _ = 1 / 0
-    with locked(path):
+    with file_lock(path):
         pass
 
 
@@ -74,9 +74,9 @@ def test_holder_who_could_not_write_its_number_is_unknown(tmp_path, full_disk):
     (full_disk / "lock").touch()
 
     with (
-        locked(full_disk / "lock"),
+        file_lock(full_disk / "lock"),
         pytest.raises(MachineError, match="process unknown"),
-        locked(full_disk / "lock"),
+        file_lock(full_disk / "lock"),
     ):
         pytest.fail("the block must not run")
 
@@ -87,6 +87,6 @@ def test_root_that_cannot_be_made_is_explained(tmp_path):
 
     with (
         pytest.raises(MachineError, match=r"Cannot write .*root"),
-        locked(tmp_path / "root" / "lock"),
+        file_lock(tmp_path / "root" / "lock"),
     ):
         pytest.fail("the block must not run")

@@ -9,8 +9,8 @@ import pytest
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.device.releases import health
 from edgedistill.device.releases.installation import Request, install
-from edgedistill.device.releases.layout import Root, linked
-from edgedistill.device.releases.switch import changing, rollback, settle, switch
+from edgedistill.device.releases.layout import Root, linked_release
+from edgedistill.device.releases.switch import rollback, root_lock, settle, switch
 from edgedistill.device.validate import validate
 from edgedistill.errors import ContractError, IntegrityError, MachineError, UsageError
 from edgedistill.io import files
@@ -47,7 +47,7 @@ def sick(monkeypatch):
 
 
 def _state(root):
-    return linked(root.current), linked(root.previous), root.journal.exists()
+    return linked_release(root.current), linked_release(root.previous), root.journal.exists()
 
 
 def test_first_switch_has_nothing_to_return_to(root, sick):
@@ -209,7 +209,7 @@ def test_switch_that_was_not_confirmed_is_taken_back(root, sick, before):
     root.current.symlink_to("releases/b")
     sick.add("b")
 
-    with changing(root) as found:
+    with root_lock(root) as found:
         assert (found.outcome, found.current, found.failed) == ("returned", before, "b")
         assert found.reason == "it coughs"
     assert _state(root) == (before, None, False)
@@ -233,9 +233,9 @@ def test_damaged_journal_stops_everything(root, sick, text):
 def test_two_at_once(root, sick):
     """The second is told to wait."""
     with (
-        changing(root),
+        root_lock(root),
         pytest.raises(MachineError, match="Another command is changing"),
-        changing(root),
+        root_lock(root),
     ):
         pytest.fail("the block must not run")
 
@@ -269,10 +269,10 @@ def test_switch_killed_at_any_step(kills, root, sick, tmp_path, healthy):
 
     for number, step in enumerate(steps):
         found = Root(tmp_path / "kills" / str(number))
-        assert linked(found.current) in {"a", "b"}, step
+        assert linked_release(found.current) in {"a", "b"}, step
         pending = found.journal.exists()
         settle(found)
-        current = linked(found.current)
+        current = linked_release(found.current)
         assert not found.journal.exists()
         assert current == "a" or healthy or not pending, step
         switch(found, "c")
@@ -289,7 +289,7 @@ def test_switch_to_a_sick_release_killed_at_any_step(kills, root, sick, tmp_path
 
     for number, step in enumerate(steps):
         found = Root(tmp_path / "kills" / str(number))
-        assert linked(found.current) in {"a", "b"}, step
+        assert linked_release(found.current) in {"a", "b"}, step
         settle(found)
         assert _state(found) == ("a", None, False), step
 

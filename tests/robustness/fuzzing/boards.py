@@ -60,7 +60,7 @@ def _answer(data: bytes, _: Path, corpus: Corpus) -> None:
     ]
     stream = BufferedReader(BytesIO(data))  # type: ignore[arg-type]  # it is raw enough
     for item in series_items(stream, predictor.channels):
-        answer = predictor.answer(item)
+        answer = predictor.predict_item(item)
         for write in writers:
             write(answer)
 
@@ -77,7 +77,7 @@ def _slide(data: bytes, _: Path, corpus: Corpus) -> None:
     windows = predictor.windows(None, 4)
     stream = BufferedReader(BytesIO(data))  # type: ignore[arg-type]  # as above
     for item in window_items(stream, predictor.channels, windows):
-        predictor.answer(item)
+        predictor.predict_item(item)
 
 
 def _read_release(data: bytes, folder: Path, _: Corpus) -> None:

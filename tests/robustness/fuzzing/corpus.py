@@ -99,7 +99,7 @@ def _write(folder: Path, models: list[bundle.Model], preprocessing: Any, x: Any,
         ),
         reference=(reference, DriftLimits()),
     )
-    profile = Profile(Bins.of(reference))
+    profile = Profile(Bins.from_reference(reference))
     for index, one in enumerate(x):
         profile.add(one, seen.logits[index], seen.signed[index])
     profile.save(folder / PROFILE)
@@ -153,7 +153,7 @@ class Corpus:
         """Return what drift is measured from."""
         with bundle.open_bundle(self.folder / FOLDER) as opened:
             reference, limits = opened.reference()
-        return reference, limits, Bins.of(reference)
+        return reference, limits, Bins.from_reference(reference)
 
 
 def _arrays(path: Path) -> dict[str, bytes]:

@@ -13,9 +13,9 @@ from edgedistill.runtimes.tensorrt.engines import (
     FACTS,
     PLAN,
     Engines,
-    Place,
+    EngineTarget,
     default_cache,
-    place_here,
+    engine_target,
     read,
 )
 
@@ -25,7 +25,7 @@ PLACE = {"library": "tensorrt", "version": "10", "gpu": "Orin", "compute_capabil
 @pytest.fixture
 def built(rtx, world, tmp_path):
     """Engines with one in the cache, and where it is valid."""
-    engines, here = Engines(cache=tmp_path), place_here(rtx, compute_capability="8.6")
+    engines, here = Engines(cache=tmp_path), engine_target(rtx, compute_capability="8.6")
     return engines, engines.build(world.folder / "student.onnx", rtx, here), here
 
 
@@ -103,7 +103,9 @@ def test_engine_of_another_gpu_is_refused(built):
 def test_version_compatible_engines_run_on_later_releases(built, here, fits):
     """Of the same major version, and only later; without the option, on none but their own."""
     _, engine, _ = built
-    there, place = (Place("tensorrt", version, "Orin", "8.7") for version in ("10.3.0", here))
+    there, place = (
+        EngineTarget("tensorrt", version, "Orin", "8.7") for version in ("10.3.0", here)
+    )
     options = BuildOptions(version_compatible=True)
     engine = dataclasses.replace(engine, place=there, options=options)
 
@@ -214,7 +216,7 @@ def test_others_are_those_of_the_same_model(built, world, rtx):
 def test_failed_build_leaves_nothing(rtx, world, tmp_path):
     """No folder of an engine that there is not."""
     engines = Engines(cache=tmp_path, options=BuildOptions(dla_core=0))
-    here = place_here(rtx, compute_capability="8.6")
+    here = engine_target(rtx, compute_capability="8.6")
 
     with pytest.raises(MachineError):
         engines.build(world.folder / "student.onnx", rtx, here)
@@ -224,7 +226,7 @@ def test_failed_build_leaves_nothing(rtx, world, tmp_path):
 
 def test_full_disk_leaves_nothing(rtx, world, full_disk):
     """A plan that does not fit is not there by half."""
-    engines, here = Engines(cache=full_disk), place_here(rtx, compute_capability="8.6")
+    engines, here = Engines(cache=full_disk), engine_target(rtx, compute_capability="8.6")
 
     with pytest.raises(MachineError, match="The disk is full"):
         engines.build(world.folder / "student.onnx", rtx, here)
@@ -237,12 +239,12 @@ def test_only_rtx_builds_for_a_gpu_elsewhere(rtx):
     vendor = dataclasses.replace(rtx, name="tensorrt")
 
     with pytest.raises(UsageError, match=r"builds for the GPU that is here, not for compute cap"):
-        place_here(vendor, compute_capability="8.7")
+        engine_target(vendor, compute_capability="8.7")
 
 
 def test_place_here_is_the_gpu(rtx, fake_cuda):
     """Name and compute capability come from CUDA, the version from TensorRT."""
-    assert place_here(rtx) == Place("tensorrt_rtx", rtx.version, "Orin", "8.7")
+    assert engine_target(rtx) == EngineTarget("tensorrt_rtx", rtx.version, "Orin", "8.7")
 
 
 def test_cache_is_where_the_system_says(monkeypatch, tmp_path):

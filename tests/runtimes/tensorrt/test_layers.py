@@ -7,7 +7,7 @@ import json
 import pytest
 
 from edgedistill.errors import ModelError
-from edgedistill.runtimes.tensorrt.layers import Layer, Share, by_precision, read_layers, timed
+from edgedistill.runtimes.tensorrt.layers import Layer, Share, by_precision, read_layers, with_times
 
 
 def _information(*layers):
@@ -82,6 +82,8 @@ def test_sums_layers_and_times_by_precision():
     """Why INT8 is slow shows in what is not INT8."""
     layers = read_layers(_information(CONVOLUTION, {**CONVOLUTION, "Name": "conv2"}, COPY, CALL))
 
-    shares = by_precision(timed(layers, {"conv1 + relu1": 0.25, "conv2": 0.5, COPY["Name"]: 2.0}))
+    shares = by_precision(
+        with_times(layers, {"conv1 + relu1": 0.25, "conv2": 0.5, COPY["Name"]: 2.0})
+    )
 
     assert shares == (Share("int8", 2, 0.75), Share("reformat", 1, 2.0), Share("none", 1, None))

@@ -64,8 +64,8 @@ def test_keeps_what_matters_of_the_log(tmp_path, monkeypatch):
     library.log.log(severity.WARNING, "slow")
     library.log.log(severity.ERROR, "no memory")
 
-    assert library.said() == "slow; no memory"
-    assert library.said() == ""
+    assert library.drain_messages() == "slow; no memory"
+    assert library.drain_messages() == ""
 
 
 def test_nothing_installed_is_a_machine_error(monkeypatch):

@@ -12,10 +12,10 @@ from edgedistill.errors import IntegrityError, MachineError, ModelError, ShapeEr
 from edgedistill.io import files
 from edgedistill.runtimes.tensorrt import library as tensorrt_library
 from edgedistill.runtimes.tensorrt.builder import BuildOptions
-from edgedistill.runtimes.tensorrt.engines import Engine, Engines, Place
+from edgedistill.runtimes.tensorrt.engines import Engine, Engines, EngineTarget
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime, prepare
 
-HERE = Place("tensorrt", "10.3.0", "Orin", "8.7")
+HERE = EngineTarget("tensorrt", "10.3.0", "Orin", "8.7")
 SHAPE, CLASSES = (2, 5), 3
 
 

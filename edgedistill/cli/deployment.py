@@ -252,7 +252,7 @@ def _join(outcomes: list[Outcome], report: Path | None, bundle: Path, out: Path)
     """Write the run's report with the boards in it, if there are both."""
     from edgedistill.errors import DataError
     from edgedistill.io.files import read_json, write_json, write_text
-    from edgedistill.report import html, join
+    from edgedistill.report import html, merge
 
     boards = {each.host: each.report for each in outcomes if each.report is not None}
     beside = bundle.with_name("report.json")
@@ -260,7 +260,7 @@ def _join(outcomes: list[Outcome], report: Path | None, bundle: Path, out: Path)
     if path is None or not boards:
         return
     try:
-        joined = join(read_json(path), boards)
+        joined = merge(read_json(path), boards)
     except DataError as error:
         if report is not None:
             raise

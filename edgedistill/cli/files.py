@@ -37,14 +37,14 @@ def report(path: Path, devices: tuple[str, ...], out: Path | None, as_json: bool
     from edgedistill.cli.output import print_json, print_report
     from edgedistill.errors import UsageError
     from edgedistill.io.files import read_json, write_json, write_text
-    from edgedistill.report import from_json, html, join, markdown
+    from edgedistill.report import from_json, html, markdown, merge
 
     places = (path / "result" / "report.json", path / "report.json")
     file = next((place for place in places if place.exists()), path)
     values = read_json(file)
     if devices:
         labeled = _labeled(devices)
-        values = join(values, {label: read_json(place) for label, place in labeled.items()})
+        values = merge(values, {label: read_json(place) for label, place in labeled.items()})
         file = (out or _beside(file) / "boards") / "report.json"
         write_json(file, values)
     elif out is not None:

@@ -46,22 +46,22 @@ class Scatter:
     floor: float | None
 
 
-def critical_difference(found: Comparison) -> bytes | None:
+def critical_difference(comparison: Comparison) -> bytes | None:
     """Return the diagram of mean ranks as PNG.
 
     None for fewer than three methods or two sets, or where nothing differs.
 
     Source: Demsar 2006, with the cliques of one-sided Wilcoxon tests.
     """
-    if found.friedman_p is None:
+    if comparison.friedman_p is None:
         return None
     from aeon.visualisation import plot_critical_difference
 
     def draw() -> Figure:
         figure, _ = plot_critical_difference(
-            found.scores,
-            list(found.methods),
-            lower_better=found.metric in LOWER_IS_BETTER,
+            comparison.scores,
+            list(comparison.methods),
+            lower_better=comparison.metric in LOWER_IS_BETTER,
             test="wilcoxon",
             correction="holm",
             alpha=ALPHA,

@@ -26,7 +26,7 @@ _TEMPLATE = "page.html.j2"
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ReportData:
     """All that the report shows."""
 
     comparison: Comparison
@@ -56,7 +56,7 @@ class Findings:
 
 def write_report(
     folder: Path, metric: str = "accuracy", published: Published | None = None
-) -> Findings:
+) -> ReportData:
     """Write report.html, report.md and PNGs beside the table of an experiment.
 
     Args:
@@ -67,7 +67,7 @@ def write_report(
     Raises:
         DataError: there is no table, or nothing in it to compare.
     """
-    found = findings(results.read(folder / RESULTS), metric, published)
+    found = report_data(results.read(folder / RESULTS), metric, published)
     pictures = {
         DIAGRAM: drawing.critical_difference(found.comparison),
         SCATTER: None if found.scatter is None else drawing.scatter_png(found.scatter),
@@ -84,10 +84,10 @@ def write_report(
     return found
 
 
-def findings(rows: Sequence[Row], metric: str, published: Published | None = None) -> Findings:
+def report_data(rows: Sequence[Row], metric: str, published: Published | None = None) -> ReportData:
     """Return what the rows of an experiment say."""
     comparison = compare(rows, metric)
-    return Findings(
+    return ReportData(
         comparison=comparison,
         sentences=_sentences(comparison, rows),
         tables=tables(comparison, rows, published or {}),
@@ -96,9 +96,9 @@ def findings(rows: Sequence[Row], metric: str, published: Published | None = Non
     )
 
 
-def render_html(found: Findings, diagram: bytes | None) -> str:
+def render_html(data: ReportData, diagram: bytes | None) -> str:
     """Return the page; it opens anywhere, offline."""
-    figures = html.drawn(
+    figures = html.non_empty(
         (
             _image(diagram, "Mean ranks of the methods"),
             "Critical differences",
@@ -107,45 +107,45 @@ def render_html(found: Findings, diagram: bytes | None) -> str:
             "the number of methods less one.",
         ),
         (
-            "" if found.scatter is None else drawing.scatter_svg(found.scatter),
+            "" if data.scatter is None else drawing.scatter_svg(data.scatter),
             "Accuracy against reasons",
             "A small mark is a set, a large one the mean of a method. Dashed: a second teacher "
             "from another seed (ceiling) and an untrained student (floor), means over sets.",
         ),
     )
     return html.template(_TEMPLATE, "edgedistill.experiment").render(
-        found=found, figures=figures, label=WORDS[found.comparison.metric]
+        found=data, figures=figures, label=WORDS[data.comparison.metric]
     )
 
 
-def render_markdown(found: Findings) -> str:
+def render_markdown(data: ReportData) -> str:
     """Return sentences and tables as Markdown."""
-    parts = [f"# Experiment: {WORDS[found.comparison.metric]}", " ".join(found.sentences)]
+    parts = [f"# Experiment: {WORDS[data.comparison.metric]}", " ".join(data.sentences)]
     parts += [
         f"## {table.title}\n\n{table.note}\n\n{_markdown(table.head, table.rows)}"
-        for table in found.tables
+        for table in data.tables
     ]
-    if found.failed:
+    if data.failed:
         head = ("Set", "Method", "Seed", "What went wrong")
-        rows = [(r.set, r.method, str(r.seed), r.error or "") for r in found.failed]
+        rows = [(r.set, r.method, str(r.seed), r.error or "") for r in data.failed]
         parts.append(f"## Failed runs\n\n{_markdown(head, rows)}")
     return "\n\n".join(parts) + "\n"
 
 
-def _sentences(found: Comparison, rows: Sequence[Row]) -> tuple[str, ...]:
+def _sentences(data: Comparison, rows: Sequence[Row]) -> tuple[str, ...]:
     """Return in words what was compared and how sure it is."""
-    best = found.methods[int(np.argmin(found.ranks))]
+    best = data.methods[int(np.argmin(data.ranks))]
     seeds = len({row.seed for row in rows})
     failed = sum(row.error is not None for row in rows)
     said = [
-        f"{len(found.methods)} methods on {len(found.sets)} sets, {seeds} student seeds each. "
-        f"{best} has the best mean rank, {min(found.ranks):.2f}."
+        f"{len(data.methods)} methods on {len(data.sets)} sets, {seeds} student seeds each. "
+        f"{best} has the best mean rank, {min(data.ranks):.2f}."
     ]
-    if found.friedman_p is not None:
-        said.append(f"Friedman's test: p = {found.friedman_p:.2g}.")
-    said += found.notes
-    if found.left_out:
-        said.append(f"Not ranked, for want of a method's score: {', '.join(found.left_out)}.")
+    if data.friedman_p is not None:
+        said.append(f"Friedman's test: p = {data.friedman_p:.2g}.")
+    said += data.notes
+    if data.left_out:
+        said.append(f"Not ranked, for want of a method's score: {', '.join(data.left_out)}.")
     if failed:
         said.append(f"{failed} of {len(rows)} runs failed.")
     return tuple(said)

@@ -55,42 +55,42 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def tables(found: Comparison, rows: Sequence[Row], published: Published) -> tuple[Table, ...]:
+def tables(comparison: Comparison, rows: Sequence[Row], published: Published) -> tuple[Table, ...]:
     """Return methods over all sets, every set, and every two methods.
 
     Args:
-        found: what is compared.
+        comparison: what is compared.
         rows: of the experiment.
         published: accuracies to print beside ours.
     """
-    wanted = dict.fromkeys((found.metric, *_ALWAYS))
+    wanted = dict.fromkeys((comparison.metric, *_ALWAYS))
     shown = [measure for measure in wanted if estimates(rows, measure)]
     return (
-        _overview(found, rows, shown),
+        _overview(comparison, rows, shown),
         *(
-            _per_set(rows, measure, found.methods, published if measure == "accuracy" else {})
+            _per_set(rows, measure, comparison.methods, published if measure == "accuracy" else {})
             for measure in shown
         ),
-        *([_pairs(found)] if found.pairs else []),
+        *([_pairs(comparison)] if comparison.pairs else []),
     )
 
 
-def _overview(found: Comparison, rows: Sequence[Row], measures: Sequence[str]) -> Table:
+def _overview(comparison: Comparison, rows: Sequence[Row], measures: Sequence[str]) -> Table:
     """Return a line a method: its mean rank, and means over the sets that are ranked."""
     means = {measure: estimates(rows, measure) for measure in measures}
     lines = []
-    for index in np.argsort(found.ranks, kind="stable"):
-        method = found.methods[index]
-        cells = [f"{found.ranks[index]:.2f}"]
+    for index in np.argsort(comparison.ranks, kind="stable"):
+        method = comparison.methods[index]
+        cells = [f"{comparison.ranks[index]:.2f}"]
         for measure in measures:
-            values = [means[measure].get((name, method)) for name in found.sets]
+            values = [means[measure].get((name, method)) for name in comparison.sets]
             known = [value.value for value in values if value is not None]
             whole = len(known) == len(values)
             cells.append(_writer(measure)(float(np.mean(known))) if whole else NOT_MEASURED)
         lines.append((method, *cells))
     return Table(
         title="Methods",
-        note=f"Ranks by {WORDS[found.metric]}, 1 is best; means over {len(found.sets)} sets.",
+        note=f"Ranks by {WORDS[comparison.metric]}, 1 is best; means over {len(comparison.sets)} sets.",
         head=("Method", "Mean rank", *(WORDS[measure] for measure in measures)),
         rows=tuple(lines),
     )
@@ -120,18 +120,18 @@ def _per_set(
     )
 
 
-def _cell(found: Estimate | None, write: Callable[[float], str]) -> str:
-    if found is None:
+def _cell(estimate: Estimate | None, write: Callable[[float], str]) -> str:
+    if estimate is None:
         return NOT_MEASURED
-    if found.low == found.high:
-        return write(found.value)
-    return f"{write(found.value)} ({wording.interval(found, write)})"
+    if estimate.low == estimate.high:
+        return write(estimate.value)
+    return f"{write(estimate.value)} ({wording.interval(estimate, write)})"
 
 
-def _pairs(found: Comparison) -> Table:
+def _pairs(comparison: Comparison) -> Table:
     return Table(
         title="Pairs",
-        note=f"{WORDS[found.metric]}: sets won and lost by the first, and the p of a two-sided "
+        note=f"{WORDS[comparison.metric]}: sets won and lost by the first, and the p of a two-sided "
         "Wilcoxon signed-rank test over sets, as it is and adjusted by Holm.",
         head=("Pair", "Won", "Lost", "p", "p, Holm"),
         rows=tuple(
@@ -142,7 +142,7 @@ def _pairs(found: Comparison) -> Table:
                 f"{pair.p:.2g}",
                 f"{pair.adjusted_p:.2g}",
             )
-            for pair in found.pairs
+            for pair in comparison.pairs
         ),
     )
 

@@ -13,7 +13,7 @@ _TEMPLATE = "page.html.j2"
 def render(report: ExplanationReport, windows: int) -> str:
     """Return the page of an account with each model's strongest windows; equal for equal ones."""
     sentences = drawing.captions(report)
-    (figure,) = html.drawn((drawing.svg(report), "Series and scores", " ".join(sentences[1:])))
+    (figure,) = html.non_empty((drawing.svg(report), "Series and scores", " ".join(sentences[1:])))
     return html.template(_TEMPLATE, "edgedistill.explain").render(
         report=report,
         input=report.input,

@@ -21,7 +21,7 @@ from edgedistill.report.facts import (
     Saliency,
     Telemetry,
 )
-from edgedistill.report.merge import join
+from edgedistill.report.merge import merge
 
 __all__ = [
     "FORMAT",
@@ -41,7 +41,7 @@ __all__ = [
     "Saliency",
     "Telemetry",
     "from_json",
-    "join",
+    "merge",
     "schema",
     "to_json",
 ]

@@ -8,7 +8,17 @@ from edgedistill.report.facts import Board, Candidate, Report, Telemetry
 from edgedistill.report.format import Row, measured_rows, milliseconds, percent
 from edgedistill.report.telemetry import telemetry_rows, throttling
 
-_TOLD = ("board", "machine", "cpu", "cores", "jetson", "system", "python", "runtime", "session")
+_IDENTITY_KEYS = (
+    "board",
+    "machine",
+    "cpu",
+    "cores",
+    "jetson",
+    "system",
+    "python",
+    "runtime",
+    "session",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +57,7 @@ def chain(report: Report) -> list[Column]:
     return [*before, *(_engine(board) for board in report.boards)]
 
 
-def measured_there(report: Report) -> dict[str, tuple[Row, ...]]:
+def board_rows(report: Report) -> dict[str, tuple[Row, ...]]:
     """Return the lines that at least one board has a value for, by group."""
     return measured_rows(tuple(board.model for board in report.boards))
 
@@ -59,22 +69,24 @@ def summary(board: Board) -> str:
         said.append(f"{percent(board.model.metrics.agreement.value)} agreement")
     if board.model.latency_ms is not None:
         said.append(f"p95 {milliseconds(board.model.latency_ms.p95)}")
-    if slowed(board.report.telemetry):
+    if was_throttled(board.report.telemetry):
         said.append("slowed down while it was measured")
     return ", ".join(said)
 
 
-def slowed(telemetry: Telemetry | None) -> bool:
+def was_throttled(telemetry: Telemetry | None) -> bool:
     """Say whether a machine throttled, so that its latency is not all that the model can do."""
     return telemetry is not None and bool(telemetry.throttling)
 
 
 def identity(report: Report) -> list[tuple[str, str]]:
     """Return what a board is and what runs the model there, name and text."""
-    return [(name, report.environment[name]) for name in _TOLD if name in report.environment]
+    return [
+        (name, report.environment[name]) for name in _IDENTITY_KEYS if name in report.environment
+    ]
 
 
-def meanwhile(report: Report) -> list[tuple[str, str]]:
+def board_telemetry(report: Report) -> list[tuple[str, str]]:
     """Return how a board was during the measurement, name and text."""
     if report.telemetry is None:
         return [("sensors", "none could be read")]
@@ -83,7 +95,7 @@ def meanwhile(report: Report) -> list[tuple[str, str]]:
 
 def warning(telemetry: Telemetry | None) -> str:
     """Return a sentence that warns of throttling; empty without any."""
-    if telemetry is None or not slowed(telemetry):
+    if telemetry is None or not was_throttled(telemetry):
         return ""
     return f"The machine slowed down while it was measured. {throttling(telemetry)}"
 

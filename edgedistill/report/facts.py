@@ -210,13 +210,13 @@ class Board:
 
     def __post_init__(self) -> None:
         another = self.report.teacher is not None or self.report.boards
-        if another or self.report.subject() is None:
+        if another or self.report.judged_candidate() is None:
             raise self._misplaced()
 
     @property
     def model(self) -> Candidate:
         """What was measured there."""
-        found = self.report.subject()
+        found = self.report.judged_candidate()
         if found is None:
             raise self._misplaced()
         return found
@@ -280,7 +280,7 @@ class Report:
         """Return the teacher, if it was measured, and everything distilled from it."""
         return self.distilled() if self.teacher is None else (self.teacher, *self.distilled())
 
-    def subject(self) -> Candidate | None:
+    def judged_candidate(self) -> Candidate | None:
         """Return the candidate that the verdict is about: the chosen one, or the only one."""
         if self.chosen is None:
             return self.candidates[0] if len(self.candidates) == 1 else None

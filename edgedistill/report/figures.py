@@ -211,22 +211,29 @@ def _trade_off(
     return svg(label, draw, width=WIDE, height=300)
 
 
-def _points(axes: Axes, points: Sequence[tuple[float, str, Estimate]], chosen: str | None) -> None:
+def _points(
+    axes: Axes, points: Sequence[tuple[float, str, Estimate]], chosen_name: str | None
+) -> None:
     """Draw models, each with its interval."""
     for x, name, y in points:
-        color = STUDENT if name == chosen else MUTED
+        color = STUDENT if name == chosen_name else MUTED
         axes.plot([x, x], [y.low, y.high], color=color, alpha=0.5)
-        axes.plot(x, y.value, "o", color=color, markersize=7, zorder=4 if name == chosen else 3)
+        axes.plot(
+            x, y.value, "o", color=color, markersize=7, zorder=4 if name == chosen_name else 3
+        )
 
 
 def _name_points(
-    figure: Figure, axes: Axes, points: Sequence[tuple[float, str, Estimate]], chosen: str | None
+    figure: Figure,
+    axes: Axes,
+    points: Sequence[tuple[float, str, Estimate]],
+    chosen_name: str | None,
 ) -> None:
     """Write beside points that are drawn, each name as near as the others leave room for."""
     figure.draw_without_rendering()  # lays the axes out, so that it is known what lies where
     taken: list[Bbox] = []
     for x, name, y in points:
-        color = INK if name == chosen else MUTED
+        color = INK if name == chosen_name else MUTED
         text = axes.annotate(
             name, (x, y.value), xytext=(6, 6), textcoords="offset points", color=color
         )

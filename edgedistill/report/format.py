@@ -244,7 +244,7 @@ def outcome(clause: ContractClause) -> str:
 
 def headline(report: Report) -> str:
     """Return the outcome in one or two sentences."""
-    model = report.subject()
+    model = report.judged_candidate()
     if report.verdict == "broken":
         if model is None:
             return "No variant keeps the contract."

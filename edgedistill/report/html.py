@@ -52,7 +52,7 @@ def render(report: Mapping[str, Any]) -> str:
         report=facts,
         wording=wording,
         tiles=_tiles(facts),
-        gauges=[(clause, _gauge(clause)) for clause in facts.contract],
+        gauges=[(clause, _bar_positions(clause)) for clause in facts.contract],
         columns=boards.models(facts),
         groups=wording.measured_rows(facts.models()),
         trade_offs=_trade_offs(facts),
@@ -87,7 +87,7 @@ def template(name: str, package: str = "edgedistill.report") -> Template:
     return environment.get_template(name)
 
 
-def drawn(*candidates: tuple[str, str, str]) -> list[Figure]:
+def non_empty(*candidates: tuple[str, str, str]) -> list[Figure]:
     """Return the figures that have something to show."""
     from markupsafe import Markup
 
@@ -100,7 +100,7 @@ def drawn(*candidates: tuple[str, str, str]) -> list[Figure]:
 
 
 def _tiles(report: Report) -> list[Tile]:
-    model = report.subject()
+    model = report.judged_candidate()
     if model is None:
         return []
     wanted = ("File size", "Latency p50", "Accuracy", "Agreement", "Pearson")
@@ -117,7 +117,7 @@ def _tiles(report: Report) -> list[Tile]:
     return tiles
 
 
-def _gauge(clause: ContractClause) -> dict[str, float]:
+def _bar_positions(clause: ContractClause) -> dict[str, float]:
     """Return where interval, value and threshold lie, in percent of a bar's width."""
     points = (clause.measured.low, clause.measured.value, clause.measured.high, clause.threshold)
     start, span = min(points), max(points) - min(points)
@@ -132,7 +132,7 @@ def _trade_offs(report: Report) -> list[Figure]:
 
     teacher = " Dashed: the teacher." if report.teacher else ""
     end = f"with 95 % intervals. The upper left is best. In color: the chosen variant.{teacher}"
-    return drawn(
+    return non_empty(
         (
             figures.size_against_agreement(report),
             "Size against agreement",
@@ -158,7 +158,7 @@ def _reasons(report: Report) -> list[Figure]:
         )
         if report.references and name in report.references
     )
-    return drawn(
+    return non_empty(
         (
             figures.saliency_agreement(report),
             "Saliency agreement",
@@ -171,7 +171,7 @@ def _reasons(report: Report) -> list[Figure]:
 def _examples(report: Report) -> list[Figure]:
     from edgedistill.report import figures
 
-    return drawn(
+    return non_empty(
         *(
             (
                 figures.overlay(example),
@@ -190,7 +190,7 @@ def _calibration(report: Report) -> list[Figure]:
 
     if report.calibration is None:
         return []
-    return drawn(
+    return non_empty(
         (
             figures.reliability(report.calibration.teacher, report.calibration.student),
             "Calibration",
@@ -207,7 +207,7 @@ def _training(report: Report) -> list[Figure]:
         return []
     teacher, student = report.curves.teacher, report.curves.student
     loss = "Loss over epochs: dashed on training data, solid on validation data."
-    return drawn(
+    return non_empty(
         (figures.losses("teacher", teacher, TEACHER), "Teacher", loss),
         (figures.losses("student", student, STUDENT), "Student", loss),
         (
@@ -223,16 +223,17 @@ def _machines(report: Report) -> dict[str, Any]:
     return {
         "boards": boards,
         "outcomes": [
-            (board, _courses(board.report, f"board {at}")) for at, board in enumerate(report.boards)
+            (board, _telemetry_figures(board.report, f"board {at}"))
+            for at, board in enumerate(report.boards)
         ],
-        "own_courses": _courses(report, "machine"),
+        "own_courses": _telemetry_figures(report, "machine"),
     }
 
 
-def _courses(report: Report, name: str) -> list[Figure]:
-    from edgedistill.report.telemetry_plots import courses
+def _telemetry_figures(report: Report, name: str) -> list[Figure]:
+    from edgedistill.report.telemetry_plots import telemetry_figures
 
-    return [] if report.telemetry is None else drawn(*courses(name, report.telemetry))
+    return [] if report.telemetry is None else non_empty(*telemetry_figures(name, report.telemetry))
 
 
 def _matrices(confusion: Confusion | None) -> list[tuple[str, list[list[tuple[int, int]]]]]:

@@ -57,17 +57,17 @@ def _models(report: Report) -> str:
 def _boards(report: Report) -> str:
     if not report.boards:
         return ""
-    parts = [_side_by_side(boards.chain(report), boards.measured_there(report))]
+    parts = [_side_by_side(boards.chain(report), boards.board_rows(report))]
     for board in report.boards:
         reasons = [f"- {_text(reason)}" for reason in board.report.reasons]
         parts += [f"### {_text(board.label)}: {_text(boards.summary(board))}", "\n".join(reasons)]
-        facts = [*boards.identity(board.report), *boards.meanwhile(board.report)]
+        facts = [*boards.identity(board.report), *boards.board_telemetry(board.report)]
         parts.append(_table(["", "Value"], facts))
     return "\n\n".join(filter(None, parts))
 
 
 def _machine(report: Report) -> str:
-    return _table(["", "Value"], boards.meanwhile(report))
+    return _table(["", "Value"], boards.board_telemetry(report))
 
 
 def _side_by_side(

@@ -11,7 +11,9 @@ from edgedistill.report.encoding import from_json, to_json
 from edgedistill.report.facts import Board, Report
 
 
-def join(workstation: Mapping[str, Any], boards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def merge(
+    workstation: Mapping[str, Any], boards: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """Return a workstation's report with the reports of boards in it, as `to_json` gives it.
 
     Args:

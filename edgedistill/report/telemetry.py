@@ -13,14 +13,14 @@ SHOWN = 4  # sensors of a kind; a board has up to a dozen thermal zones
 def telemetry_rows(telemetry: Telemetry) -> list[tuple[str, str]]:
     """Return what explains a latency, name and text: settings, heat, clocks, power, throttling."""
     rows = list(telemetry.settings.items())
-    for name, values in foremost(telemetry.temperature_c)[:1]:
-        rows.append((f"temperature {name}", _course(values, ".1f", "°C")))
-    for name, values in answered(telemetry.clock_mhz):
+    for name, values in largest_sensors(telemetry.temperature_c)[:1]:
+        rows.append((f"temperature {name}", _summary(values, ".1f", "°C")))
+    for name, values in responding_sensors(telemetry.clock_mhz):
         allowed = telemetry.clock_limit_mhz if name == "cpu" else None
         limit = f"; limit {allowed:.0f} MHz" if allowed else ""
-        rows.append((f"clock {name}", _course(values, ".0f", "MHz") + limit))
-    for name, values in foremost(telemetry.power_mw):
-        rows.append((f"power {name}", _course([mw / 1e3 for mw in values], ".2f", "W")))
+        rows.append((f"clock {name}", _summary(values, ".0f", "MHz") + limit))
+    for name, values in largest_sensors(telemetry.power_mw):
+        rows.append((f"power {name}", _summary([mw / 1e3 for mw in values], ".2f", "W")))
     return [*rows, ("throttling", throttling(telemetry))]
 
 
@@ -47,7 +47,9 @@ def throttling(telemetry: Telemetry) -> str:
     return " ".join(telemetry.throttling) or "none was seen"
 
 
-def answered(sensors: Mapping[str, Sequence[float | None]]) -> list[tuple[str, list[float]]]:
+def responding_sensors(
+    sensors: Mapping[str, Sequence[float | None]],
+) -> list[tuple[str, list[float]]]:
     """Return the sensors with what they answered; those that never did are left out."""
     found = (
         (name, [value for value in values if value is not None]) for name, values in sensors.items()
@@ -55,12 +57,14 @@ def answered(sensors: Mapping[str, Sequence[float | None]]) -> list[tuple[str, l
     return [(name, values) for name, values in found if values]
 
 
-def foremost(sensors: Mapping[str, Sequence[float | None]]) -> list[tuple[str, list[float]]]:
+def largest_sensors(sensors: Mapping[str, Sequence[float | None]]) -> list[tuple[str, list[float]]]:
     """Return the few sensors that reached most, those first."""
-    return sorted(answered(sensors), key=lambda sensor: max(sensor[1]), reverse=True)[:SHOWN]
+    return sorted(responding_sensors(sensors), key=lambda sensor: max(sensor[1]), reverse=True)[
+        :SHOWN
+    ]
 
 
-def _course(values: Sequence[float], how: str, unit: str) -> str:
+def _summary(values: Sequence[float], how: str, unit: str) -> str:
     """Return the first value, the highest and the last."""
     first, highest, last = (format(value, how) for value in (values[0], max(values), values[-1]))
     return f"{first} {unit} before, {highest} at most, {last} after"

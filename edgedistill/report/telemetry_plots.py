@@ -9,7 +9,7 @@ import numpy as np
 
 from edgedistill.report.facts import Telemetry
 from edgedistill.report.svg import INK, MUTED, NARROW, RULE, svg
-from edgedistill.report.telemetry import foremost
+from edgedistill.report.telemetry import largest_sensors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ _STYLES = ((INK, "-"), (MUTED, "-"), (INK, (0, (3, 2))), (MUTED, (0, (3, 2))))
 _FEW = 8  # points of a line that are also marked, one by one
 
 
-def courses(name: str, telemetry: Telemetry) -> tuple[tuple[str, str, str], ...]:
+def telemetry_figures(name: str, telemetry: Telemetry) -> tuple[tuple[str, str, str], ...]:
     """Return drawing, title and caption of each; a drawing without sensors is empty.
 
     Args:
@@ -31,7 +31,11 @@ def courses(name: str, telemetry: Telemetry) -> tuple[tuple[str, str, str], ...]
         for rail, values in telemetry.power_mw.items()
     }
     return tuple(
-        (_course(f"{name} {title}", telemetry.at_s, sensors, unit), title, f"{caption} {when}")
+        (
+            _telemetry_figure(f"{name} {title}", telemetry.at_s, sensors, unit),
+            title,
+            f"{caption} {when}",
+        )
         for title, sensors, unit, caption in (
             ("Temperature", telemetry.temperature_c, "°C", "The hottest thermal zones."),
             ("Clocks", telemetry.clock_mhz, "MHz", "The highest clock of the CPU, and others."),
@@ -40,10 +44,10 @@ def courses(name: str, telemetry: Telemetry) -> tuple[tuple[str, str, str], ...]
     )
 
 
-def _course(
+def _telemetry_figure(
     name: str, at_s: Sequence[float], sensors: Mapping[str, Sequence[float | None]], unit: str
 ) -> str:
-    shown = {sensor for sensor, _ in foremost(sensors)}
+    shown = {sensor for sensor, _ in largest_sensors(sensors)}
     if not shown:
         return ""
 

@@ -62,7 +62,7 @@ def test_every_file_is_written(folder):
 def test_tables_hold_means_intervals_and_what_they_are_read_beside(folder):
     rows = results.read(folder / RESULTS)
 
-    found = reporting.findings(rows, "accuracy")
+    found = reporting.report_data(rows, "accuracy")
 
     tables = {table.title: table for table in found.tables}
     mine = [r.numbers["accuracy"] for r in rows if (r.set, r.method) == ("Set0", "kd")]
@@ -75,7 +75,7 @@ def test_tables_hold_means_intervals_and_what_they_are_read_beside(folder):
 
 
 def test_the_scatter_shows_what_accuracy_costs_in_reasons(folder):
-    found = reporting.findings(results.read(folder / RESULTS), "accuracy")
+    found = reporting.report_data(results.read(folder / RESULTS), "accuracy")
 
     scatter = found.scatter
     assert scatter is not None

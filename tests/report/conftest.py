@@ -26,7 +26,7 @@ from edgedistill.report import (
     Saliency,
     Telemetry,
     from_json,
-    join,
+    merge,
     to_json,
 )
 
@@ -274,7 +274,7 @@ def telemetry() -> Telemetry:
 @pytest.fixture(scope="session")
 def orin_report(full_report, telemetry) -> Report:
     """What a board writes of the chosen model of `full_report`; kept."""
-    model = full_report.subject()
+    model = full_report.judged_candidate()
     ran = replace(
         model,
         metrics=replace(model.metrics, auc_prc=None, roc_auc=None, ece=None),
@@ -325,4 +325,4 @@ def hot_report(orin_report) -> Report:
 def joined_report(full_report, orin_report, hot_report) -> Report:
     """The workstation's report with both boards."""
     boards = {"orin": to_json(orin_report), "pi-5": to_json(hot_report)}
-    return from_json(join(to_json(full_report), boards))
+    return from_json(merge(to_json(full_report), boards))

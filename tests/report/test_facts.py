@@ -20,9 +20,9 @@ def test_models_come_in_order(full_report, board_report):
 
 def test_subject_is_the_chosen_or_the_only_candidate(full_report, board_report):
     """The verdict is about the chosen one; with several and none chosen, about none."""
-    assert full_report.subject().name == "int8"
-    assert board_report.subject().name == "int8"
-    assert replace(full_report, chosen=None).subject() is None
+    assert full_report.judged_candidate().name == "int8"
+    assert board_report.judged_candidate().name == "int8"
+    assert replace(full_report, chosen=None).judged_candidate() is None
 
 
 def test_chosen_must_be_a_candidate(full_report):

@@ -20,8 +20,8 @@ def test_names_of_models_that_are_alike_stay_apart(count):
     figure = Figure(figsize=(6, 4))
     axes = figure.add_subplot()
 
-    _points(axes, points, chosen=None)
-    _name_points(figure, axes, points, chosen=None)
+    _points(axes, points, chosen_name=None)
+    _name_points(figure, axes, points, chosen_name=None)
 
     boxes = [text.get_window_extent() for text in axes.texts]
     assert [text.get_text() for text in axes.texts] == [name for _, name, _ in points]

@@ -72,7 +72,7 @@ def test_headline_tells_gains_and_agreement(full_report):
 
 def test_headline_does_not_hide_a_loss(full_report):
     """A variant that is slower is called slower."""
-    model = full_report.subject()
+    model = full_report.judged_candidate()
     slow = replace(model, latency_ms=Latency(p50=2.62, p95=3, p99=4))
 
     text = wording.headline(replace(full_report, candidates=(slow,)))
@@ -96,7 +96,7 @@ def test_what_was_emulated_is_named(full_report):
 def test_headline_without_a_teacher(full_report):
     """A board knows no teacher: only agreement is told, or that the contract holds."""
     alone = replace(full_report, teacher=None, data=None)
-    bare = replace(alone.subject(), metrics=Metrics())
+    bare = replace(alone.judged_candidate(), metrics=Metrics())
 
     assert wording.headline(alone) == "int8 names the teacher's class for 90.0 % of the series."
     assert wording.headline(replace(alone, candidates=(bare,))) == "int8 keeps the contract."

@@ -137,7 +137,7 @@ def test_figures_take_their_colors_from_the_page(html):
 def test_texts_are_escaped(full_report):
     """No name can become markup, in the page or in a drawing."""
     example = replace(full_report.examples[0], label=EVIL, title=EVIL)
-    chosen = replace(full_report.subject(), name=EVIL, runtime=EVIL)
+    chosen = replace(full_report.judged_candidate(), name=EVIL, runtime=EVIL)
     report = replace(
         full_report,
         name=EVIL,
@@ -161,7 +161,7 @@ def test_texts_are_escaped(full_report):
 @pytest.mark.parametrize("name", ["$x$ \\frac", "日本語", "v1.23456 #010203", 'a id="b'])
 def test_names_are_drawn_as_they_are(name, full_report):
     """No formula, no missing glyph, no rounding, no recoloring inside a name."""
-    chosen = replace(full_report.subject(), name=name)
+    chosen = replace(full_report.judged_candidate(), name=name)
 
     html = render(to_json(replace(full_report, candidates=(chosen,), chosen=name)))
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edgedistill.errors import DataError, IntegrityError
-from edgedistill.report import from_json, join, to_json
+from edgedistill.report import from_json, merge, to_json
 
 
 def test_joined_report_holds_all(full_report, orin_report, hot_report, joined_report):
@@ -21,7 +21,7 @@ def test_joining_again_replaces(joined_report, orin_report, hot_report):
     """A board that was measured anew stands there once, the others stay."""
     later = replace(orin_report, created="2026-12-01T00:00:00Z")
 
-    again = from_json(join(to_json(joined_report), {"orin": to_json(later)}))
+    again = from_json(merge(to_json(joined_report), {"orin": to_json(later)}))
 
     found = {board.label: board.report for board in again.boards}
     assert found == {"orin": later, "pi-5": hot_report}
@@ -38,7 +38,7 @@ def test_report_of_another_bundle_is_refused(full_report, orin_report):
         ),
     ):
         with pytest.raises(DataError, match=r"'orin' is about .* deployed there"):
-            join(to_json(full_report), {"orin": to_json(stranger)})
+            merge(to_json(full_report), {"orin": to_json(stranger)})
 
 
 def test_workstation_is_no_board(full_report, joined_report, orin_report):
@@ -48,7 +48,7 @@ def test_workstation_is_no_board(full_report, joined_report, orin_report):
 
     for other in (full_report, nested, empty):
         with pytest.raises(DataError, match=r"'orin' is not a board's: it holds \d models"):
-            join(to_json(full_report), {"orin": to_json(other)})
+            merge(to_json(full_report), {"orin": to_json(other)})
 
 
 def test_labels_are_unique(joined_report):
@@ -64,6 +64,6 @@ def test_other_version_is_refused(full_report, orin_report):
     new = {**to_json(orin_report), "format": "edgedistill.report/2"}
 
     with pytest.raises(IntegrityError, match="this version reads"):
-        join(to_json(full_report), {"orin": new})
+        merge(to_json(full_report), {"orin": new})
     with pytest.raises(IntegrityError, match="this version reads"):
-        join(new, {})
+        merge(new, {})

@@ -8,8 +8,8 @@ import pytest
 
 from edgedistill.errors import ShapeError
 from edgedistill.report import Costs
-from edgedistill.report.boards import chain, measured_there, summary, warning
-from edgedistill.report.telemetry import cost_rows, foremost, telemetry_rows, throttling
+from edgedistill.report.boards import board_rows, chain, summary, warning
+from edgedistill.report.telemetry import cost_rows, largest_sensors, telemetry_rows, throttling
 
 
 def test_telemetry_in_words(telemetry):
@@ -46,8 +46,8 @@ def test_foremost_are_few():
     """The highest first; None is no value, a sensor of Nones no sensor."""
     sensors = {str(i): [None, float(i)] for i in range(9)} | {"mute": [None, None]}
 
-    assert [name for name, _ in foremost(sensors)] == ["8", "7", "6", "5"]
-    assert foremost(sensors)[0][1] == [8.0]
+    assert [name for name, _ in largest_sensors(sensors)] == ["8", "7", "6", "5"]
+    assert largest_sensors(sensors)[0][1] == [8.0]
 
 
 def test_costs_in_words(orin_report):
@@ -85,7 +85,7 @@ def test_chain_from_teacher_to_engines(joined_report):
 
 def test_chain_has_what_boards_measured(joined_report):
     """A line that no board can fill is left out there."""
-    labels = {row.label for rows in measured_there(joined_report).values() for row in rows}
+    labels = {row.label for rows in board_rows(joined_report).values() for row in rows}
 
     assert {"Peak memory", "Cold start", "Throughput", "Agreement", "Pearson"} <= labels
     assert "AUC-PRC" not in labels

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from edgedistill.report.telemetry_plots import courses
+from edgedistill.report.telemetry_plots import telemetry_figures
 
 
 def test_a_figure_a_kind(telemetry):
     """Heat, clocks and power, each with its sensors; one that never answered is not there."""
-    drawn = {title: drawing for drawing, title, _ in courses("m", telemetry)}
+    drawn = {title: drawing for drawing, title, _ in telemetry_figures("m", telemetry)}
 
     assert list(drawn) == ["Temperature", "Clocks", "Power"]
     assert "tj-thermal" in drawn["Temperature"]
@@ -20,7 +20,7 @@ def test_a_figure_a_kind(telemetry):
 
 def test_no_sensor_no_figure(telemetry):
     """An empty kind gives an empty drawing."""
-    found = courses("m", replace(telemetry, power_mw={}, clock_mhz={"cpu": [None] * 4}))
+    found = telemetry_figures("m", replace(telemetry, power_mw={}, clock_mhz={"cpu": [None] * 4}))
 
     assert [bool(drawing) for drawing, _, _ in found] == [True, False, False]
 
@@ -30,7 +30,7 @@ def test_silence_is_a_gap(telemetry):
     whole = replace(telemetry, clock_mhz={"gpu": [300.0, 300.0, 300.0, 300.0]})
     gap = replace(telemetry, clock_mhz={"gpu": [300.0, 300.0, None, 300.0]})
 
-    drawings = [courses("m", found)[1][0] for found in (whole, gap)]
+    drawings = [telemetry_figures("m", found)[1][0] for found in (whole, gap)]
 
     line = r'<path d="(M[^"]+)"[^>]*stroke: var\(--ink\)'
     moves = [max(path.count("M") for path in re.findall(line, drawing)) for drawing in drawings]

@@ -93,7 +93,7 @@ def test_counts_add_up_to_the_test_split(outcome):
     for bins in (report.calibration.teacher, report.calibration.student):
         assert sum(one.count for one in bins) == count
     right = np.trace(report.confusion.student) / count
-    chosen = report.subject()
+    chosen = report.judged_candidate()
     assert chosen is not None
     assert chosen.metrics.accuracy is not None
     assert right == pytest.approx(chosen.metrics.accuracy.value)

@@ -67,7 +67,9 @@ def run(plan: Path, out: Path, jobs: int | None, executor: Any, as_json: bool) -
         rows = running.run(found, out, jobs=jobs, executor=executor, tell=tell)
     failed = [row for row in rows if row.error is not None]
     if as_json:
-        facts = [{"set": r.set, "method": r.method, "seed": r.seed, **_told(r)} for r in rows]
+        facts = [
+            {"set": r.set, "method": r.method, "seed": r.seed, **_describe_row(r)} for r in rows
+        ]
         print_json({"results": str(out / results.RESULTS), "runs": facts})
     else:
         _print(rows)
@@ -116,7 +118,7 @@ def report(
     click.echo(f"page: {page}")
 
 
-def _told(row: Any) -> dict[str, Any]:
+def _describe_row(row: Any) -> dict[str, Any]:
     return {"status": row.status, "error": row.error, **row.numbers}
 
 

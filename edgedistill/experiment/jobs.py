@@ -35,33 +35,33 @@ from edgedistill.recipe.recipe import Recipe
 from edgedistill.teachers.outputs import TeacherOutputs
 
 SCORES = "scores.json"
-_TEACHER, _REFERENCES, _WORK, _HELD = "teacher", "references", ".work", "in-use"
+_TEACHER, _REFERENCES, _WORK, _IN_USE = "teacher", "references", ".work", "in-use"
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class StudentJob:
     """One student: a method on a set, from a seed."""
 
     name: str  # of its folder
-    shared: Recipe  # decides splits and teacher, by its own seed
+    shared_recipe: Recipe  # decides splits and teacher, by its own seed
     recipe: Recipe  # the method's; its seed is the student's
     folder: Path  # of the set
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class DatasetJob:
     """What the students of a set share, and who they are."""
 
-    shared: Recipe
+    shared_recipe: Recipe
     methods: tuple[Recipe, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[StudentJob, ...]
     folder: Path
 
 
 @dataclass(frozen=True, slots=True)
-class Taught:
+class PreparedDataset:
     """A set that is ready for its students."""
 
     references: Scores  # of the teacher, of a second one, of an untrained student
@@ -87,28 +87,28 @@ def attempt(work: Callable[[_T], _R], what: _T) -> _R | Failure:
         return Failure(f"{type(error).__name__}: {error}")
 
 
-def teach(lessons: Lessons) -> Taught:
+def prepare_dataset(job: DatasetJob) -> PreparedDataset:
     """Train or take the teacher of a set, unless that is done, and see which students are whole."""
-    shared, folder = lessons.shared, lessons.folder
+    shared, folder = job.shared_recipe, job.folder
     data = prepare_data(shared)
-    _hold(folder)
+    _keep_work_folder(folder)
     key = _teacher_key(shared, data)
     if not is_unchanged(folder / _TEACHER, key):
         make_stage(folder / _TEACHER, key, lambda f, work: make_teacher(shared, data, f, work))
-    references = _references(lessons, data)
+    references = _references(job, data)
     done = {
         run.name: read_json(folder / run.name / SCORES)
-        for run in lessons.runs
+        for run in job.runs
         if is_unchanged(folder / run.name, student_key(run.recipe, data, run.folder / _TEACHER))
     }
-    if len(done) < len(lessons.runs):
-        _fill_banks(lessons, data)
-    return Taught(references, done)
+    if len(done) < len(job.runs):
+        _fill_caches(job, data)
+    return PreparedDataset(references, done)
 
 
-def distill(run: Run) -> Scores:
+def distill(run: StudentJob) -> Scores:
     """Distill and measure one student, unless that is done, and return its scores."""
-    data = prepare_data(run.shared)
+    data = prepare_data(run.shared_recipe)
     folder, key = run.folder / run.name, student_key(run.recipe, data, run.folder / _TEACHER)
     if not is_unchanged(folder, key):
         make_stage(folder, key, lambda whole, work: _distill(run, data, whole, work))
@@ -116,48 +116,48 @@ def distill(run: Run) -> Scores:
     return scores
 
 
-def release(folder: Path) -> None:
+def release_work_folder(folder: Path) -> None:
     """Let the working folder of a set go, once none of its runs is under way."""
     with suppress(OSError):  # not there, or not empty: a bank, or something to go on from
-        (folder / _WORK / _HELD).unlink()
+        (folder / _WORK / _IN_USE).unlink()
         (folder / _WORK).rmdir()
 
 
-def _hold(folder: Path) -> None:
+def _keep_work_folder(folder: Path) -> None:
     """Keep the working folder of a set in place.
 
     A stage that is done removes it if it is empty, maybe just when another begins there.
     """
     (folder / _WORK).mkdir(parents=True, exist_ok=True)
-    (folder / _WORK / _HELD).touch()
+    (folder / _WORK / _IN_USE).touch()
 
 
-def _teacher_key(shared: Recipe, data: Prepared) -> str:
+def _teacher_key(recipe: Recipe, data: Prepared) -> str:
     """Return the key of everything that a teacher depends on."""
-    values = shared.to_dict()
-    named = [shared.teacher.source, shared.teacher.weights]
+    values = recipe.to_dict()
+    named = [recipe.teacher.source, recipe.teacher.weights]
     brought = [sha256(Path(n)) for n in named if n is not None and Path(n).is_file()]
     sections = [values[key] for key in ("seed", "teacher", "saliency", "references")]
-    return fingerprint([__version__, data.fingerprint, sections, brought, *branch_key(shared)])
+    return fingerprint([__version__, data.fingerprint, sections, brought, *branch_key(recipe)])
 
 
-def _references(lessons: Lessons, data: Prepared) -> Scores:
-    folder = lessons.folder / _REFERENCES
-    shared = lessons.shared.student
+def _references(job: DatasetJob, data: Prepared) -> Scores:
+    folder = job.folder / _REFERENCES
+    shared = job.shared_recipe.student
     student = [shared.family, shared.width, shared.depth, shared.explained]
-    values = lessons.shared.to_dict()
+    values = job.shared_recipe.to_dict()
     sections = [values[key] for key in ("seed", "saliency", "references")]
-    answers = sha256(lessons.folder / _TEACHER / TEACHER_OUTPUTS)
+    answers = sha256(job.folder / _TEACHER / TEACHER_OUTPUTS)
     key = fingerprint([__version__, data.fingerprint, answers, student, sections])
     if not is_unchanged(folder, key):
-        teacher_outputs, facts = open_teacher_outputs(lessons.folder / _TEACHER)
-        found = reference_scores(lessons.shared, data, teacher_outputs, facts.get("ceiling"))
+        teacher_outputs, facts = open_teacher_outputs(job.folder / _TEACHER)
+        found = reference_scores(job.shared_recipe, data, teacher_outputs, facts.get("ceiling"))
         make_stage(folder, key, lambda whole, _: write_json(whole / SCORES, found))
     scores: Scores = read_json(folder / SCORES)
     return scores
 
 
-def _distill(run: Run, data: Prepared, whole: Path, work: Path) -> None:
+def _distill(run: StudentJob, data: Prepared, whole: Path, work: Path) -> None:
     began = time.perf_counter()
     make_student(run.recipe, data, run.folder / _TEACHER, whole, work)
     seconds = time.perf_counter() - began
@@ -166,27 +166,27 @@ def _distill(run: Run, data: Prepared, whole: Path, work: Path) -> None:
     write_json(whole / SCORES, {**found, "seconds": seconds})
 
 
-def _fill_banks(lessons: Lessons, data: Prepared) -> None:
+def _fill_caches(job: DatasetJob, data: Prepared) -> None:
     """Ask teachers about windows and for maps before students do, who would all ask at once."""
-    teacher_outputs, _ = open_teacher_outputs(lessons.folder / _TEACHER)
-    for recipe in lessons.methods:
+    teacher_outputs, _ = open_teacher_outputs(job.folder / _TEACHER)
+    for recipe in job.methods:
         for term in recipe.student.objectives:
             if isinstance(term, TSDMapsTerm) or (
                 isinstance(term, CutMixWindowConfig) and term.bank
             ):
                 with suppress(EdgeDistillError):  # the run itself says what is wrong
-                    objective(term, _lesson(lessons, recipe, data, teacher_outputs))
+                    objective(term, _context(job, recipe, data, teacher_outputs))
 
 
-def _lesson(
-    lessons: Lessons, recipe: Recipe, data: Prepared, teacher_outputs: TeacherOutputs
+def _context(
+    job: DatasetJob, recipe: Recipe, data: Prepared, teacher_outputs: TeacherOutputs
 ) -> ObjectiveContext:
     return ObjectiveContext(
         recipe=recipe,
         data=data,
-        teacher=lessons.folder / _TEACHER,
+        teacher=job.folder / _TEACHER,
         teacher_outputs=teacher_outputs,
         student=networks.build_untrained(recipe.student, data, seed=recipe.seed),
-        cache_folder=lessons.folder / _WORK,
+        cache_folder=job.folder / _WORK,
         tell=silent,
     )

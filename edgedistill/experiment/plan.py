@@ -45,7 +45,7 @@ class Plan:
         return [(*pair, seed) for pair, seed in itertools.product(self.methods, self.seeds)]
 
 
-class _Written(Section):
+class _PlanSection(Section):
     """The plan as it is written; recipes are checked once they are put together."""
 
     recipe: dict[str, Any] | None = None
@@ -85,25 +85,25 @@ def parse(text: str, *, origin: str = "plan") -> Plan:
     source = Source(text, origin, root)
     source.refuse_repeated_keys()
     try:
-        written = _Written.model_validate(values)
+        written = _PlanSection.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_sentences(error, source))) from error
+        raise ConfigError("\n".join(_messages(error, source))) from error
     return _expand(written, source)
 
 
-def _expand(written: _Written, source: Source) -> Plan:
+def _expand(section: _PlanSection, source: Source) -> Plan:
     """Return the recipes that a plan stands for."""
-    recipe = dict(written.recipe or {})
+    recipe = dict(section.recipe or {})
     _check_part(recipe, ("recipe",), source)
-    sets = _sets(written, source)
-    methods = {name: part or {} for name, part in written.methods.items()}
+    sets = _sets(section, source)
+    methods = {name: part or {} for name, part in section.methods.items()}
     for name, part in methods.items():
         _check_name(name, ("methods", name), source)
         _check_method(part, name, source)
-    _check_distinct(written.methods, ("methods",), source)
-    _check_distinct(map(str, written.seeds), ("seeds",), source)
+    _check_distinct(section.methods, ("methods",), source)
+    _check_distinct(map(str, section.seeds), ("seeds",), source)
     shared = {name: _combined(recipe, part) for name, part in sets.items()}
-    teacher = {"seed": written.teacher_seed}
+    teacher = {"seed": section.teacher_seed}
     plan = Plan(
         text=source.text,
         sets={name: _recipe(values | teacher, source) for name, values in shared.items()},
@@ -112,7 +112,7 @@ def _expand(written: _Written, source: Source) -> Plan:
             for name, values in shared.items()
             for method, part in methods.items()
         },
-        seeds=written.seeds,
+        seeds=section.seeds,
     )
     _check_beginnings(plan, source)
     return plan
@@ -125,7 +125,7 @@ def _check_beginnings(plan: Plan, source: Source) -> None:
         alike = all(getattr(teacher, k) == getattr(student, k) for k in ModelSection.model_fields)
         if alike and teacher.source is None and recipe.seed in plan.seeds:
             raise ConfigError(
-                source.fault(
+                source.message_at(
                     ("seeds",),
                     f"{method} on {name} has the teacher's network, so seed {recipe.seed}, "
                     "which is the teacher's too, would begin with its first weights. Set other "
@@ -134,18 +134,18 @@ def _check_beginnings(plan: Plan, source: Source) -> None:
             )
 
 
-def _sets(written: _Written, source: Source) -> dict[str, dict[str, Any]]:
+def _sets(section: _PlanSection, source: Source) -> dict[str, dict[str, Any]]:
     """Return the settings of each set by its name."""
-    if isinstance(written.data, tuple):
-        names = [Path(item).stem.removesuffix("_TRAIN") for item in written.data]
+    if isinstance(section.data, tuple):
+        names = [Path(item).stem.removesuffix("_TRAIN") for item in section.data]
         _check_distinct(names, ("data",), source)
         found = {
-            name: {"data": {"train": item}} for name, item in zip(names, written.data, strict=True)
+            name: {"data": {"train": item}} for name, item in zip(names, section.data, strict=True)
         }
     else:
-        _check_distinct(written.data, ("data",), source)
-        found = {name: _set(name, part or {}) for name, part in written.data.items()}
-        for name, part in written.data.items():
+        _check_distinct(section.data, ("data",), source)
+        found = {name: _set(name, part or {}) for name, part in section.data.items()}
+        for name, part in section.data.items():
             _check_part(part or {}, ("data", name), source)
     for name in found:
         _check_name(name, ("data", name), source)
@@ -164,7 +164,7 @@ def _check_method(part: Mapping[str, Any], name: str, source: Source) -> None:
     for key in part:
         if key != "student" and key in Recipe.model_fields:
             raise ConfigError(
-                source.fault(
+                source.message_at(
                     ("methods", name, key),
                     f"methods.{name}.{key}: methods share all but the student, so that they "
                     f"compare. Set {key} under recipe or data.",
@@ -177,7 +177,7 @@ def _check_part(part: Mapping[str, Any], path: tuple[str, ...], source: Source) 
     """Read a part of a recipe alone, where its lines are known."""
     if _OF_THE_PLAN in part:
         raise ConfigError(
-            source.fault(
+            source.message_at(
                 (*path, _OF_THE_PLAN),
                 f"{'.'.join((*path, _OF_THE_PLAN))}: set seeds for the students, and teacher_seed "
                 "for teachers and splits, at the top of the plan.",
@@ -191,7 +191,7 @@ def _check_part(part: Mapping[str, Any], path: tuple[str, ...], source: Source) 
 def _check_name(name: str, path: tuple[str, ...], source: Source) -> None:
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            source.fault(
+            source.message_at(
                 path,
                 f"{name!r} cannot name a folder. Use letters, digits, spaces and .,+=()-_ for the "
                 "names of sets and methods.",
@@ -205,7 +205,7 @@ def _check_distinct(names: Iterable[str], path: tuple[str, ...], source: Source)
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
         raise ConfigError(
-            source.fault(path, f"{path[0]} names {twice[0]} twice. Give each its own name.")
+            source.message_at(path, f"{path[0]} names {twice[0]} twice. Give each its own name.")
         )
 
 
@@ -224,9 +224,9 @@ def _combined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
     return found
 
 
-def _sentences(error: ValidationError, source: Source) -> Iterator[str]:
+def _messages(error: ValidationError, source: Source) -> Iterator[str]:
     """Yield a sentence for each key of the plan that is wrong."""
-    known, told = list(_Written.model_fields), set()
+    known, told = list(_PlanSection.model_fields), set()
     for fault in error.errors(include_url=False):
         path = tuple(str(part) for part in fault["loc"])
         if path[0] in told:
@@ -245,4 +245,4 @@ def _sentences(error: ValidationError, source: Source) -> Iterator[str]:
             )
         else:
             sentence = f"{'.'.join(path)} is {fault['input']!r}. {fault['msg']}."
-        yield source.fault(path, sentence)
+        yield source.message_at(path, sentence)

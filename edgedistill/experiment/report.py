@@ -16,7 +16,7 @@ from edgedistill.experiment import results
 from edgedistill.experiment.plot import Points, Scatter
 from edgedistill.experiment.results import RESULTS, Row
 from edgedistill.experiment.statistics import ALPHA, Comparison, compare, estimates, references
-from edgedistill.experiment.tables import WORDS, Published, Table, tables
+from edgedistill.experiment.tables import LABELS, Published, Table, tables
 from edgedistill.io.files import whole_file, write_text
 from edgedistill.report import html
 
@@ -32,7 +32,7 @@ class ReportData:
     comparison: Comparison
     sentences: tuple[str, ...]
     tables: tuple[Table, ...]
-    failed: tuple[Row, ...]
+    failed_runs: tuple[Row, ...]
     scatter: Scatter | None
 
     def to_json(self) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class ReportData:
             "notes": list(found.notes),
             "failed": [
                 {"set": r.set, "method": r.method, "seed": r.seed, "error": r.error}
-                for r in self.failed
+                for r in self.failed_runs
             ],
         }
 
@@ -91,7 +91,7 @@ def report_data(rows: Sequence[Row], metric: str, published: Published | None = 
         comparison=comparison,
         sentences=_sentences(comparison, rows),
         tables=tables(comparison, rows, published or {}),
-        failed=tuple(row for row in rows if row.error is not None),
+        failed_runs=tuple(row for row in rows if row.error is not None),
         scatter=_scatter(rows, comparison.methods),
     )
 
@@ -114,20 +114,20 @@ def render_html(data: ReportData, diagram: bytes | None) -> str:
         ),
     )
     return html.template(_TEMPLATE, "edgedistill.experiment").render(
-        found=data, figures=figures, label=WORDS[data.comparison.metric]
+        data=data, figures=figures, label=LABELS[data.comparison.metric]
     )
 
 
 def render_markdown(data: ReportData) -> str:
     """Return sentences and tables as Markdown."""
-    parts = [f"# Experiment: {WORDS[data.comparison.metric]}", " ".join(data.sentences)]
+    parts = [f"# Experiment: {LABELS[data.comparison.metric]}", " ".join(data.sentences)]
     parts += [
         f"## {table.title}\n\n{table.note}\n\n{_markdown(table.head, table.rows)}"
         for table in data.tables
     ]
-    if data.failed:
+    if data.failed_runs:
         head = ("Set", "Method", "Seed", "What went wrong")
-        rows = [(r.set, r.method, str(r.seed), r.error or "") for r in data.failed]
+        rows = [(r.set, r.method, str(r.seed), r.error or "") for r in data.failed_runs]
         parts.append(f"## Failed runs\n\n{_markdown(head, rows)}")
     return "\n\n".join(parts) + "\n"
 

@@ -15,14 +15,14 @@ from edgedistill.errors import MachineError, UsageError
 from edgedistill.experiment import executors, results
 from edgedistill.experiment.executors import Kind, Submit
 from edgedistill.experiment.jobs import (
+    DatasetJob,
     Failure,
-    Lessons,
-    Run,
-    Taught,
+    PreparedDataset,
+    StudentJob,
     attempt,
     distill,
-    release,
-    teach,
+    prepare_dataset,
+    release_work_folder,
 )
 from edgedistill.experiment.plan import Plan
 from edgedistill.experiment.results import RESULTS, Row
@@ -95,7 +95,7 @@ class _Experiment:
         self._rows: dict[tuple[str, str, int], Row] = {}
         self._pending: dict[Future[Any], tuple[str, tuple[str, int] | None]] = {}  # None: teaching
         self._references: dict[str, Scores] = {}
-        self._heard = 0  # sets whose teacher is there, or failed
+        self._teachers_done = 0  # sets whose teacher is there, or failed
         self._runs = {name: self._runs_of(name) for name in plan.sets}
 
     def run(self) -> list[Row]:
@@ -103,43 +103,43 @@ class _Experiment:
         self._write()
         try:
             for name in self._plan.sets:
-                future = self._submit(partial(attempt, teach), self._lessons(name))
+                future = self._submit(partial(attempt, prepare_dataset), self._job(name))
                 self._pending[future] = (name, None)
             while self._pending:
                 for future in wait(self._pending, return_when=FIRST_COMPLETED).done:
-                    self._take(*self._pending.pop(future), future.result())
+                    self._collect(*self._pending.pop(future), future.result())
         finally:
             for name in self._plan.sets:
-                release(self._folder(name))
+                release_work_folder(self._folder(name))
         return self._sorted()
 
-    def _take(self, name: str, whose: tuple[str, int] | None, found: Any) -> None:
+    def _collect(self, name: str, run_key: tuple[str, int] | None, result: Any) -> None:
         """Note what a piece of work gave, and start what waited for it."""
-        if whose is None:
-            self._begin(name, found)
+        if run_key is None:
+            self._start_students(name, result)
         else:
-            self._note(name, whose, found)
+            self._record(name, run_key, result)
         self._write()
         self._tell("runs", len(self._rows), len(self._plan.runs))
 
-    def _begin(self, name: str, taught: Taught | Failure) -> None:
-        self._heard += 1
-        self._tell("teachers", self._heard, len(self._plan.sets))
-        if isinstance(taught, Failure):
+    def _start_students(self, name: str, prepared: PreparedDataset | Failure) -> None:
+        self._teachers_done += 1
+        self._tell("teachers", self._teachers_done, len(self._plan.sets))
+        if isinstance(prepared, Failure):
             for whose in self._runs[name]:
-                self._note(name, whose, taught)
+                self._record(name, whose, prepared)
             return
-        self._references[name] = taught.references
+        self._references[name] = prepared.references
         for whose, run in self._runs[name].items():
-            if run.name in taught.done:
-                self._note(name, whose, taught.done[run.name])
+            if run.name in prepared.done:
+                self._record(name, whose, prepared.done[run.name])
             else:
                 self._pending[self._submit(partial(attempt, distill), run)] = (name, whose)
 
-    def _note(self, name: str, whose: tuple[str, int], found: Scores | Failure) -> None:
-        method, seed = whose
-        error = " ".join(found.message.split()) if isinstance(found, Failure) else None
-        scores: Scores = {} if isinstance(found, Failure) else found
+    def _record(self, name: str, run_key: tuple[str, int], result: Scores | Failure) -> None:
+        method, seed = run_key
+        error = " ".join(result.message.split()) if isinstance(result, Failure) else None
+        scores: Scores = {} if isinstance(result, Failure) else result
         values = {**scores, **self._references.get(name, {})}
         numbers = {key: float(v) for key in results.NUMBERS if (v := values.get(key)) is not None}
         weights = str(values.get("weights", ""))
@@ -151,11 +151,11 @@ class _Experiment:
     def _sorted(self) -> list[Row]:
         return [self._rows[key] for key in self._plan.runs if key in self._rows]
 
-    def _runs_of(self, name: str) -> dict[tuple[str, int], Run]:
+    def _runs_of(self, name: str) -> dict[tuple[str, int], StudentJob]:
         return {
-            (method, seed): Run(
+            (method, seed): StudentJob(
                 name=f"{method}-{seed}",
-                shared=self._plan.sets[name],
+                shared_recipe=self._plan.sets[name],
                 recipe=self._plan.methods[name, method].model_copy(update={"seed": seed}),
                 folder=self._folder(name),
             )
@@ -163,9 +163,9 @@ class _Experiment:
             if of == name
         }
 
-    def _lessons(self, name: str) -> Lessons:
-        return Lessons(
-            shared=self._plan.sets[name],
+    def _job(self, name: str) -> DatasetJob:
+        return DatasetJob(
+            shared_recipe=self._plan.sets[name],
             methods=tuple(r for (of, _), r in self._plan.methods.items() if of == name),
             runs=tuple(self._runs[name].values()),
             folder=self._folder(name),

@@ -17,7 +17,7 @@ class Source:
         self.text, self.origin, self._root = text, origin, root
         self._marks = dict(_marks(root))
 
-    def fault(self, path: Iterable[str], sentence: str) -> str:
+    def message_at(self, path: Iterable[str], sentence: str) -> str:
         """Return a sentence with the place of the nearest key that is written."""
         keys = tuple(path)
         while keys and keys not in self._marks:

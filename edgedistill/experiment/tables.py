@@ -13,7 +13,7 @@ from edgedistill.experiment.statistics import Comparison, estimates, references
 from edgedistill.report import format as wording
 from edgedistill.report.format import NOT_MEASURED, decimals, percent
 
-WORDS = {
+LABELS = {
     "accuracy": "Accuracy",
     "auc_prc": "AUC-PRC",
     "roc_auc": "ROC-AUC",
@@ -90,8 +90,9 @@ def _overview(comparison: Comparison, rows: Sequence[Row], measures: Sequence[st
         lines.append((method, *cells))
     return Table(
         title="Methods",
-        note=f"Ranks by {WORDS[comparison.metric]}, 1 is best; means over {len(comparison.sets)} sets.",
-        head=("Method", "Mean rank", *(WORDS[measure] for measure in measures)),
+        note=f"Ranks by {LABELS[comparison.metric]}, 1 is best; "
+        f"means over {len(comparison.sets)} sets.",
+        head=("Method", "Mean rank", *(LABELS[measure] for measure in measures)),
         rows=tuple(lines),
     )
 
@@ -113,7 +114,7 @@ def _per_set(
         extra = [write(v[name]) if name in v else NOT_MEASURED for v in others]
         lines.append((name, *cells, *extra))
     return Table(
-        title=WORDS[measure],
+        title=LABELS[measure],
         note="Mean over student seeds, with the 95 % t-interval.",
         head=("Set", *methods, *(name.capitalize() for name in beside), *published),
         rows=tuple(lines),
@@ -131,8 +132,8 @@ def _cell(estimate: Estimate | None, write: Callable[[float], str]) -> str:
 def _pairs(comparison: Comparison) -> Table:
     return Table(
         title="Pairs",
-        note=f"{WORDS[comparison.metric]}: sets won and lost by the first, and the p of a two-sided "
-        "Wilcoxon signed-rank test over sets, as it is and adjusted by Holm.",
+        note=f"{LABELS[comparison.metric]}: sets won and lost by the first, and the p of a "
+        "two-sided Wilcoxon signed-rank test over sets, as it is and adjusted by Holm.",
         head=("Pair", "Won", "Lost", "p", "p, Holm"),
         rows=tuple(
             (

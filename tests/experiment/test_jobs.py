@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill.errors import DataError
-from edgedistill.experiment.jobs import Failure, attempt, release
+from edgedistill.experiment.jobs import Failure, attempt, release_work_folder
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def test_a_working_folder_goes_only_when_nothing_is_in_it(tmp_path):
     (kept / ".work" / "bank").touch()
 
     for folder in (kept, empty, Path(tmp_path / "never")):
-        release(folder)
+        release_work_folder(folder)
 
     assert [p.name for p in (kept / ".work").iterdir()] == ["bank"]
     assert not (empty / ".work").exists()

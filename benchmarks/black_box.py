@@ -63,7 +63,7 @@ def main() -> None:
     }
     found = plan.parse(yaml.safe_dump(written, sort_keys=False))
     with progress() as tell:
-        running.run(found, options.out, jobs=options.jobs, tell=tell)
+        running.run(found, options.out, jobs=options.jobs, on_progress=tell)
     for sentence in reporting.write_report(options.out, "saliency_pearson").sentences:
         print(sentence)
 

@@ -88,7 +88,7 @@ def _compare(
             opened.plan,
             tolerance=tolerance,
             memory_bytes=memory * 1024**2,
-            tell=tell,
+            on_progress=tell,
         )
     return opened.origin, found
 

@@ -64,7 +64,7 @@ def run(plan: Path, out: Path, jobs: int | None, executor: Any, as_json: bool) -
 
     found = load(plan)
     with progress() as tell:
-        rows = running.run(found, out, jobs=jobs, executor=executor, tell=tell)
+        rows = running.run(found, out, jobs=jobs, executor=executor, on_progress=tell)
     failed = [row for row in rows if row.error is not None]
     if as_json:
         facts = [

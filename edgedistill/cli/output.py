@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from edgedistill.evaluation.contract import ContractClause
-    from edgedistill.pipeline.progress import Progress
+    from edgedistill.io.progress import ProgressCallback
     from edgedistill.report import Candidate, Report
 
 _GIVEN_WAY = 24  # columns by which labels of a table may be wrapped
@@ -23,7 +23,7 @@ _DECISIVE = ("File size", "Latency p50", "Accuracy", "Agreement", "KL", "Pearson
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
+def progress() -> Iterator[ProgressCallback]:
     """Yield what stages tell their progress to; a bar each, on stderr."""
     from rich.console import Console
     from rich.progress import (
@@ -45,14 +45,14 @@ def progress() -> Iterator[Progress]:
     bars = Progress(*columns, console=Console(stderr=True))
     tasks = {}
 
-    def tell(what: str, done: int, total: int) -> None:
+    def report(what: str, done: int, total: int) -> None:
         if what not in tasks:
             bars.start()  # not before there is a bar, or an error would begin with an empty line
             tasks[what] = bars.add_task(what, total=total)
         bars.update(tasks[what], completed=done, total=total)
 
     try:
-        yield tell
+        yield report
     finally:
         if tasks:
             bars.stop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -17,10 +17,9 @@ from edgedistill.compare.tolerance import PRECISIONS, TOLERANCES, Tolerance
 from edgedistill.errors import ModelError, ShapeError
 from edgedistill.evaluation import metrics
 from edgedistill.evaluation.metrics import Estimate
+from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.saliency.occlusion import Changes, Predict, explain
 from edgedistill.saliency.perturbation import Floats, PerturbationPlan
-
-Tell = Callable[[str, int, int], None]  # what is being done, units done, units in all
 
 MEMORY_BYTES = 256 * 1024**2  # of activations, or of perturbed copies, at any time
 _BATCH = 32  # series a call
@@ -97,10 +96,6 @@ class Comparison:
         return plain
 
 
-def _silent(what: str, done: int, total: int) -> None:
-    """Listen to nothing."""
-
-
 def compare(
     first: ComparedModel,
     second: ComparedModel,
@@ -109,7 +104,7 @@ def compare(
     *,
     tolerance: float | None = None,
     memory_bytes: int = MEMORY_BYTES,
-    tell: Tell = _silent,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> Comparison:
     """Hold a second model against a first, on the same series under the same plan.
 
@@ -122,7 +117,7 @@ def compare(
             precision is allowed.
         memory_bytes: bound on the activations of both models that are held at any time, and on
             the perturbed copies; what a runtime needs to run the models comes on top.
-        tell: progress.
+        on_progress: progress.
 
     Raises:
         ConfigError: the tolerance makes no sense, or the bound does not hold one layer.
@@ -135,8 +130,8 @@ def compare(
         allowed = Tolerance(layers=tolerance, logits=tolerance)
     for side in (first, second):
         _check_shape(side, series)
-    pairing, layers, notes = _layers(first, second, series, allowed, memory_bytes, tell)
-    outputs = _outputs(first, second, series, plan, memory_bytes, tell)
+    pairing, layers, notes = _layers(first, second, series, allowed, memory_bytes, on_progress)
+    outputs = _outputs(first, second, series, plan, memory_bytes, on_progress)
     return Comparison(
         precision=precision,
         tolerance=allowed,
@@ -156,7 +151,7 @@ def _outputs(
     series: Floats,
     plan: PerturbationPlan,
     memory_bytes: int,
-    tell: Tell,
+    on_progress: ProgressCallback,
 ) -> Outputs:
     one, other = _logits(first, series), _logits(second, series)
     if one.shape != other.shape:
@@ -189,7 +184,7 @@ def _outputs(
             targets=targets,
             changes=side.changes,
             memory_bytes=memory_bytes,
-            tell=partial(tell, f"ask {letter}"),
+            on_progress=partial(on_progress, f"ask {letter}"),
         ).signed
         for side, letter in ((first, "A"), (second, "B"))
     ]
@@ -214,7 +209,7 @@ def _layers(
     series: Floats,
     tolerance: Tolerance,
     memory_bytes: int,
-    tell: Tell,
+    on_progress: ProgressCallback,
 ) -> tuple[Pairing, tuple[LayerError, ...], tuple[str, ...]]:
     """Return how layers were paired, how far they are apart, and what is to be said."""
     nothing = Pairing(how=None, batch=None, pairs=(), alone=((), ()))
@@ -236,7 +231,7 @@ def _layers(
         pairing=pairing,
         series=series,
         memory_bytes=memory_bytes,
-        tell=partial(tell, "compare layers"),
+        on_progress=partial(on_progress, "compare layers"),
     )
     notes = (_BY_ORDER,) if pairing.how == "order" else ()
     return pairing, bench.layer_errors(tolerance.layers), notes

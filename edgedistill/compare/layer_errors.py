@@ -19,7 +19,6 @@ from edgedistill.errors import ConfigError
 from edgedistill.optimize.execution import Floats
 
 FIRST, SECOND = 0, 1  # of the two models
-Tell = Callable[[int, int], None]
 
 _AT_ONCE = 32  # series of a chunk that a group of layers is cut for, if memory allows
 _OUTSIDE = 0.01  # share of values beyond the range of INT8 that is worth a word
@@ -104,7 +103,7 @@ class LayerComparer:
     pairing: Pairing
     series: Floats  # (N, C, T)
     memory_bytes: int
-    tell: Tell  # hears how many layers are done
+    on_progress: Callable[[int, int], None]  # hears how many layers are done
 
     def layer_errors(self, tolerance: float) -> tuple[LayerError, ...]:
         """Return how far each layer is off, what it adds, and why if that can be read off.
@@ -225,11 +224,11 @@ class LayerComparer:
                 )
             if group and _bytes([*group, step]) * usual > self.memory_bytes:
                 yield group
-                self.tell(done, len(steps))
+                self.on_progress(done, len(steps))
                 group = []
             group.append(step)
         yield group
-        self.tell(len(steps), len(steps))
+        self.on_progress(len(steps), len(steps))
 
     def _chunks(self, group: Sequence[_Step]) -> Iterator[Floats]:
         """Yield series, as many at once as the bound allows a group."""

@@ -34,8 +34,6 @@ case "$(sha256sum <"$2.part" 2>/dev/null)" in
 esac
 """
 
-Tell = Callable[[int, int], None]  # bytes that are there, and all
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadResult:
@@ -46,7 +44,7 @@ class UploadResult:
 
 
 async def upload(
-    connection: Connection, file: UploadFile, folder: str, on_bytes: Tell
+    connection: Connection, file: UploadFile, folder: str, on_bytes: Callable[[int, int], None]
 ) -> UploadResult:
     """Bring a file to a folder of the board, under the name of its hash.
 
@@ -108,7 +106,11 @@ async def _uploaded_bytes(connection: Connection, file: UploadFile, folder: str)
 
 
 async def _send(
-    connection: Connection, file: UploadFile, path: str, start: int, on_bytes: Tell
+    connection: Connection,
+    file: UploadFile,
+    path: str,
+    start: int,
+    on_bytes: Callable[[int, int], None],
 ) -> None:
     """Write the rest of a file from a byte on; what lies behind that byte there is dropped."""
     async with connection.sftp() as client:

@@ -21,10 +21,10 @@ from edgedistill.data import Prepared
 from edgedistill.errors import EdgeDistillError
 from edgedistill.experiment.scores import Scores, reference_scores, student_scores
 from edgedistill.io.files import fingerprint, read_json, sha256, write_json
+from edgedistill.io.progress import ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
-from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.student import make_student, student_key
@@ -188,5 +188,5 @@ def _context(
         teacher_outputs=teacher_outputs,
         student=networks.build_untrained(recipe.student, data, seed=recipe.seed),
         cache_folder=job.folder / _WORK,
-        tell=silent,
+        on_progress=ignore_progress,
     )

@@ -28,7 +28,7 @@ from edgedistill.experiment.plan import Plan
 from edgedistill.experiment.results import RESULTS, Row
 from edgedistill.experiment.scores import Scores
 from edgedistill.io.files import write_json, write_text
-from edgedistill.pipeline.progress import Progress, silent
+from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline.provenance import now, versions
 
 PLAN, ENVIRONMENT, RUNS = "plan.yaml", "environment.json", "runs"
@@ -40,7 +40,7 @@ def run(
     *,
     jobs: int | None = None,
     executor: Kind = "local",
-    tell: Progress = silent,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> list[Row]:
     """Run an experiment and return its table; what an earlier call finished is not done again.
 
@@ -49,7 +49,7 @@ def run(
         out: folder for the table and for every teacher and student.
         jobs: processes of the local executor; None for one a core.
         executor: this machine, or a Ray cluster.
-        tell: progress, in sets and in runs.
+        on_progress: progress, in sets and in runs.
 
     Raises:
         UsageError: `jobs` makes no sense.
@@ -62,7 +62,7 @@ def run(
         {"created": now(), "executor": executor, "environment": {**environment(), **versions()}},
     )
     with _submit(executor, jobs, len(plan.runs)) as submit:
-        return _Experiment(plan, out, submit, tell).run()
+        return _Experiment(plan, out, submit, on_progress).run()
 
 
 @contextmanager
@@ -90,8 +90,10 @@ def _submit(executor: Kind, jobs: int | None, runs: int) -> Iterator[Submit]:
 class _Experiment:
     """What is under way, and what is known so far."""
 
-    def __init__(self, plan: Plan, out: Path, submit: Submit, tell: Progress) -> None:
-        self._plan, self._out, self._submit, self._tell = plan, out, submit, tell
+    def __init__(
+        self, plan: Plan, out: Path, submit: Submit, on_progress: ProgressCallback
+    ) -> None:
+        self._plan, self._out, self._submit, self._on_progress = plan, out, submit, on_progress
         self._rows: dict[tuple[str, str, int], Row] = {}
         self._pending: dict[Future[Any], tuple[str, tuple[str, int] | None]] = {}  # None: teaching
         self._references: dict[str, Scores] = {}
@@ -120,11 +122,11 @@ class _Experiment:
         else:
             self._record(name, run_key, result)
         self._write()
-        self._tell("runs", len(self._rows), len(self._plan.runs))
+        self._on_progress("runs", len(self._rows), len(self._plan.runs))
 
     def _start_students(self, name: str, prepared: PreparedDataset | Failure) -> None:
         self._teachers_done += 1
-        self._tell("teachers", self._teachers_done, len(self._plan.sets))
+        self._on_progress("teachers", self._teachers_done, len(self._plan.sets))
         if isinstance(prepared, Failure):
             for whose in self._runs[name]:
                 self._record(name, whose, prepared)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -14,6 +13,7 @@ from edgedistill.errors import UsageError
 from edgedistill.evaluation import metrics
 from edgedistill.explain.inputs import ExplanationInput
 from edgedistill.explain.models import ExplainedModel, RecordedExplanation, Role
+from edgedistill.io.progress import ProgressCallback
 from edgedistill.saliency.occlusion import Explanation, time_map
 from edgedistill.saliency.occlusion import explain as occlude
 from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan
@@ -21,7 +21,6 @@ from edgedistill.teachers import TorchClassifier
 
 Method = Literal["occlusion", "gradient-input", "integrated-gradients"]
 METHODS: tuple[Method, ...] = get_args(Method)
-Progress = Callable[[str, int, int], None]  # what is being done, windows done, windows in all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +99,9 @@ class ExplanationReport:
         }
 
 
-def explain(input_: ExplanationInput, method: Method, tell: Progress) -> ExplanationReport:
+def explain(
+    input_: ExplanationInput, method: Method, on_progress: ProgressCallback
+) -> ExplanationReport:
     """Ask every model of a subject for its answer and its reasons.
 
     Raises:
@@ -110,7 +111,7 @@ def explain(input_: ExplanationInput, method: Method, tell: Progress) -> Explana
     attributions: list[Attribution] = []
     targets: Ints | None = None
     for model in input_.models:
-        attributions.append(_attribute(model, input_, method, targets, tell))
+        attributions.append(_attribute(model, input_, method, targets, on_progress))
         if targets is None:
             targets = np.array([attributions[0].prediction])
     return ExplanationReport(
@@ -132,12 +133,12 @@ def _attribute(
     input_: ExplanationInput,
     method: Method,
     targets: Ints | None,
-    tell: Progress,
+    on_progress: ProgressCallback,
 ) -> Attribution:
     if method == "occlusion":
         if isinstance(model, RecordedExplanation):
             return _from_windows(model, model.explanation, input_.plan)
-        said = _occluded(model, input_, targets, tell)
+        said = _occluded(model, input_, targets, on_progress)
         return _from_windows(model, said, input_.plan)
     network = model.network if isinstance(model, ExplainedModel) else None
     if network is None:
@@ -149,7 +150,10 @@ def _attribute(
 
 
 def _occluded(
-    model: ExplainedModel, input_: ExplanationInput, targets: Ints | None, tell: Progress
+    model: ExplainedModel,
+    input_: ExplanationInput,
+    targets: Ints | None,
+    on_progress: ProgressCallback,
 ) -> Explanation:
     return occlude(
         model.logits,
@@ -158,7 +162,7 @@ def _occluded(
         targets=targets,
         changes=None if model.network is None else model.network.changes,
         batch=None,
-        tell=lambda done, total: tell(f"ask the {model.role}", done, total),
+        on_progress=lambda done, total: on_progress(f"ask the {model.role}", done, total),
     )
 
 

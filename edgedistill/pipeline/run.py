@@ -15,10 +15,10 @@ from typing import Any
 from edgedistill import __version__
 from edgedistill.data import Prepared
 from edgedistill.io.files import fingerprint, read_json, sha256, write_text
+from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.artifacts import RECIPE
 from edgedistill.pipeline.extra_teachers import files
-from edgedistill.pipeline.progress import Progress, silent
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
 from edgedistill.pipeline.stages.bundle import BUNDLE, write_bundle
 from edgedistill.pipeline.stages.data import prepare_data
@@ -47,13 +47,13 @@ class Result:
     costs: Mapping[str, Mapping[str, int]]  # of networks of ours: parameters, macs, size_bytes
 
 
-def compress(recipe: Recipe, out: Path, tell: Progress = silent) -> Result:
+def compress(recipe: Recipe, out: Path, on_progress: ProgressCallback = ignore_progress) -> Result:
     """Run every stage of a recipe that is not already done in `out`.
 
     Args:
         recipe: what to make.
         out: folder of the run; a stage that was killed goes on where it stopped.
-        tell: progress.
+        on_progress: progress.
 
     Raises:
         EdgeDistillError: a stage failed; what was whole before is whole still.
@@ -74,14 +74,14 @@ def compress(recipe: Recipe, out: Path, tell: Progress = silent) -> Result:
             _external_teacher_hashes(recipe),
             *branch_key(recipe),
         ],
-        lambda folder, work: make_teacher(recipe, data, folder, work, tell),
+        lambda folder, work: make_teacher(recipe, data, folder, work, on_progress),
     )
     run.stage(
         student,
         [values["student"], *(sha256(path) for path in files(recipe))],
-        lambda folder, work: make_student(recipe, data, teacher, folder, work, tell),
+        lambda folder, work: make_student(recipe, data, teacher, folder, work, on_progress),
     )
-    run.stage(model, [], lambda folder, _: export_student(data, student, folder, tell))
+    run.stage(model, [], lambda folder, _: export_student(data, student, folder, on_progress))
     run.stage(
         variants,
         [
@@ -92,12 +92,14 @@ def compress(recipe: Recipe, out: Path, tell: Progress = silent) -> Result:
             *search_key(recipe),
             *format_key(recipe),
         ],
-        lambda folder, work: optimize(recipe, data, teacher, model / ONNX, folder, work, tell),
+        lambda folder, work: optimize(
+            recipe, data, teacher, model / ONNX, folder, work, on_progress
+        ),
     )
     run.stage(
         result,
         [values],
-        lambda folder, _: judge(recipe, data, teacher, student, variants, folder, tell),
+        lambda folder, _: judge(recipe, data, teacher, student, variants, folder, on_progress),
     )
     report = from_json(read_json(result / REPORT_JSON))
     bundle = result / BUNDLE
@@ -117,7 +119,7 @@ def judge(
     student: Path,
     variants: Path,
     out: Path,
-    tell: Progress = silent,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> None:
     """Write the report, and the bundle if the contract is kept, into an existing folder.
 
@@ -128,9 +130,9 @@ def judge(
         student: folder of the student stage.
         variants: folder of the variant stage.
         out: folder.
-        tell: progress.
+        on_progress: progress.
     """
-    outcome = evaluate_all(recipe, data, teacher, student, variants, tell)
+    outcome = evaluate_all(recipe, data, teacher, student, variants, on_progress)
     write_report(outcome, out)
     if outcome.is_kept:
         write_bundle(outcome, out / BUNDLE)

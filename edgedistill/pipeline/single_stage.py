@@ -12,9 +12,9 @@ from edgedistill.data import Prepared
 from edgedistill.errors import UsageError
 from edgedistill.evaluation import metrics
 from edgedistill.io.files import fingerprint, read_json, sha256
+from edgedistill.io.progress import ProgressCallback
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.extra_teachers import files
-from edgedistill.pipeline.progress import Progress
 from edgedistill.pipeline.run import judge
 from edgedistill.pipeline.stage_folder import make_stage
 from edgedistill.pipeline.stages import optimize as optimizing
@@ -35,10 +35,12 @@ from edgedistill.report import Report, from_json
 Facts = dict[str, Any]
 
 
-def train(recipe: Recipe, out: Path, tell: Progress) -> Facts:
+def train(recipe: Recipe, out: Path, on_progress: ProgressCallback) -> Facts:
     """Run the teacher stage."""
     data = prepare_data(recipe)
-    make_stage(out, _key(recipe, data), lambda f, work: make_teacher(recipe, data, f, work, tell))
+    make_stage(
+        out, _key(recipe, data), lambda f, work: make_teacher(recipe, data, f, work, on_progress)
+    )
     teacher_outputs, facts = open_teacher_outputs(out)
     said = teacher_outputs.splits["validation"]
     hits = metrics.correct(said.logits, data.validation.y)
@@ -50,13 +52,13 @@ def train(recipe: Recipe, out: Path, tell: Progress) -> Facts:
     }
 
 
-def distill(recipe: Recipe, teacher: Path, out: Path, tell: Progress) -> Facts:
+def distill(recipe: Recipe, teacher: Path, out: Path, on_progress: ProgressCallback) -> Facts:
     """Run the student stage."""
     data = prepare_data(recipe)
     make_stage(
         out,
         _key(recipe, data, teacher / TEACHER_OUTPUTS, *files(recipe)),
-        lambda f, work: make_student(recipe, data, teacher, f, work, tell),
+        lambda f, work: make_student(recipe, data, teacher, f, work, on_progress),
     )
     found = read_json(out / TRIALS)
     chosen = found["trials"][found["chosen"]]
@@ -72,20 +74,32 @@ def distill(recipe: Recipe, teacher: Path, out: Path, tell: Progress) -> Facts:
 
 
 def export(
-    recipe: Recipe, student: Path, out: Path, tell: Progress, *, with_saliency: bool = False
+    recipe: Recipe,
+    student: Path,
+    out: Path,
+    on_progress: ProgressCallback,
+    *,
+    with_saliency: bool = False,
 ) -> Facts:
     """Run the export stage; with saliency, the recipe's plan goes into a second file."""
     data = prepare_data(recipe)
     plan = perturbation_plan(recipe, data.train.x.shape[2]) if with_saliency else None
     make_stage(
-        out, _key(recipe, data), lambda f, _: export_student(data, student, f, tell, plan=plan)
+        out,
+        _key(recipe, data),
+        lambda f, _: export_student(data, student, f, on_progress, plan=plan),
     )
     facts: Facts = read_json(out / EXPORT_FACTS)
     return facts
 
 
 def optimize(
-    recipe: Recipe, model: Path, out: Path, tell: Progress, *, teacher: Path | None = None
+    recipe: Recipe,
+    model: Path,
+    out: Path,
+    on_progress: ProgressCallback,
+    *,
+    teacher: Path | None = None,
 ) -> Facts:
     """Run the variant stage; a search in it holds what it finds against the teacher.
 
@@ -103,7 +117,9 @@ def optimize(
     make_stage(
         out,
         _key(recipe, data, model, *asked),
-        lambda folder, work: optimizing.optimize(recipe, data, teacher, model, folder, work, tell),
+        lambda folder, work: optimizing.optimize(
+            recipe, data, teacher, model, folder, work, on_progress
+        ),
     )
     made = read_json(out / VARIANTS)["variants"]
     facts: Facts = {variant["path"]: {"size_bytes": variant["size_bytes"]} for variant in made}
@@ -114,14 +130,19 @@ def optimize(
 
 
 def bundle(
-    recipe: Recipe, teacher: Path, student: Path, variants: Path, out: Path, tell: Progress
+    recipe: Recipe,
+    teacher: Path,
+    student: Path,
+    variants: Path,
+    out: Path,
+    on_progress: ProgressCallback,
 ) -> Report:
     """Run the last stage and return its report."""
     data = prepare_data(recipe)
     make_stage(
         out,
         _key(recipe, data),
-        lambda f, _: judge(recipe, data, teacher, student, variants, f, tell),
+        lambda f, _: judge(recipe, data, teacher, student, variants, f, on_progress),
     )
     return from_json(read_json(out / REPORT_JSON))
 

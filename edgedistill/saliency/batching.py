@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from edgedistill.errors import ConfigError, MachineError, ModelError
 
 Floats = NDArray[np.float32]
-Tell = Callable[[int, int], None]  # copies done, copies in all
 
 MEMORY_BYTES = 512 * 1024**2  # of copies at any time
 FIRST_BATCH = 32  # copies of the first call, where the size is to be found
@@ -107,7 +106,7 @@ def batched_logits(
     samples: int,
     windows: int,
     batch: BatchSizer,
-    tell: Tell | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Floats:
     """Ask about every window of every series, piece by piece.
 
@@ -116,7 +115,7 @@ def batched_logits(
         samples: N.
         windows: W.
         batch: how many copies go into one call; it goes on learning here.
-        tell: hears after each call how many copies are done.
+        on_progress: hears after each call how many copies are done.
 
     Returns:
         (N, W, K).
@@ -144,8 +143,8 @@ def batched_logits(
             )
         found[piece.rows, piece.windows] = logits
         done += piece.count
-        if tell is not None:
-            tell(done, samples * windows)
+        if on_progress is not None:
+            on_progress(done, samples * windows)
     return np.empty((samples, windows, 0), dtype=np.float32) if found is None else found
 
 

@@ -15,13 +15,7 @@ import edgedistill_kernels as kernels
 import numpy as np
 
 from edgedistill.errors import ModelError, ShapeError
-from edgedistill.saliency.batching import (
-    MEMORY_BYTES,
-    BatchSizer,
-    Tell,
-    WindowBatch,
-    batched_logits,
-)
+from edgedistill.saliency.batching import MEMORY_BYTES, BatchSizer, WindowBatch, batched_logits
 from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan, fill
 
 Predict = Callable[[Floats], Floats]  # (N, C, T) -> logits (N, K)
@@ -53,7 +47,7 @@ def explain(
     changes: Changes | None = None,
     batch: int | None = BATCH_COPIES,
     memory_bytes: int = MEMORY_BYTES,
-    tell: Tell | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Explanation:
     """Return logits and both saliency maps of `series`.
 
@@ -71,7 +65,7 @@ def explain(
             the last digits may then differ from run to run.
         memory_bytes: bound on the perturbed copies, or the patches for `changes`, that are held
             at any time; what the model itself needs comes on top.
-        tell: hears how many of the N x W windows are done.
+        on_progress: hears how many of the N x W windows are done.
 
     Raises:
         ConfigError: `batch` is below 1, or `memory_bytes` does not hold one copy.
@@ -90,13 +84,13 @@ def explain(
     if changes is None:
         calls = BatchSizer(batch, step_bytes * (plan.length + plan.width), memory_bytes)
         perturbed = batched_logits(
-            partial(_copy_logits, predict, series, plan), *shape, calls, tell
+            partial(_copy_logits, predict, series, plan), *shape, calls, on_progress
         )
     else:
         # Whole series, if memory allows: a model runs each of them once, unperturbed, a call.
         calls = BatchSizer(max(usual, shape[1]), step_bytes * plan.width, memory_bytes)
         changed = batched_logits(
-            partial(_change_logits, changes, series, plan), *shape, calls, tell
+            partial(_change_logits, changes, series, plan), *shape, calls, on_progress
         )
         perturbed = logits[:, None] + changed
     # float64: at a high temperature the terms of a small KL cancel below float32's rounding.

@@ -22,13 +22,7 @@ from numpy.typing import NDArray
 
 from edgedistill.errors import ConfigError, DataError
 from edgedistill.io.files import fingerprint, read_json, write_json
-from edgedistill.saliency.batching import (
-    MEMORY_BYTES,
-    BatchSizer,
-    Tell,
-    WindowBatch,
-    batched_logits,
-)
+from edgedistill.saliency.batching import MEMORY_BYTES, BatchSizer, WindowBatch, batched_logits
 from edgedistill.saliency.occlusion import BATCH_COPIES
 from edgedistill.saliency.perturbation import Floats, Ints, cut, draw_donors, draw_starts
 from edgedistill.teachers import Teacher, TorchClassifier
@@ -134,7 +128,10 @@ def affordable_windows(
 
 
 def write_window_cache(
-    folder: Path, teacher: Teacher, plan: WindowCacheSpec, tell: Tell | None = None
+    folder: Path,
+    teacher: Teacher,
+    plan: WindowCacheSpec,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Ask a teacher about every window of a plan and write a bank into an existing folder.
 
@@ -142,7 +139,7 @@ def write_window_cache(
         folder: is filled with .npy files.
         teacher: one that can answer series it has not seen.
         plan: of the windows.
-        tell: hears how many of the M series are done.
+        on_progress: hears how many of the M series are done.
 
     Raises:
         DataError: the windows cannot be drawn.
@@ -165,8 +162,8 @@ def write_window_cache(
             add_starts(starts)
             add_donors(donors)
             add_logits(_copy_logits(teacher, plan, rows, starts, donors, clean[rows], batch))
-            if tell is not None:
-                tell(rows.stop, count)
+            if on_progress is not None:
+                on_progress(rows.stop, count)
     write_json(folder / FACTS, {"width": plan.width})
 
 

@@ -288,6 +288,6 @@ def test_progress_is_told(student, series):
     told = []
     model = side(student("fcn"))
 
-    compare(model, model, series, PLAN, tell=lambda *said: told.append(said[0]))
+    compare(model, model, series, PLAN, on_progress=lambda *said: told.append(said[0]))
 
     assert list(dict.fromkeys(told)) == ["compare layers", "ask A", "ask B"]

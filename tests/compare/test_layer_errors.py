@@ -50,7 +50,7 @@ def _bench(first, second, series, memory_bytes=_PLENTY, tell=_silent):
         pairing=pair(first, second, series.shape[1:]),
         series=series,
         memory_bytes=memory_bytes,
-        tell=tell,
+        on_progress=tell,
     )
 
 

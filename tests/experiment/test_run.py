@@ -80,7 +80,7 @@ def test_a_set_has_one_teacher(finished):
 def test_two_processes_give_the_rows_of_one(tiny, finished, tmp_path):
     heard = []
 
-    rows = running.run(tiny, tmp_path / "out", jobs=2, tell=lambda *told: heard.append(told))
+    rows = running.run(tiny, tmp_path / "out", jobs=2, on_progress=lambda *told: heard.append(told))
 
     assert timeless(rows) == timeless(finished[1])
     assert heard[0] == ("teachers", 1, 2)

@@ -10,10 +10,10 @@ import pytest
 
 from edgedistill.errors import ModelError, UsageError
 from edgedistill.io.files import read_json
+from edgedistill.io.progress import ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline import single_stage as one_stage
 from edgedistill.pipeline.extra_teachers import files, open_source
-from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.teacher import open_teacher
 from edgedistill.recipe import recipe as config
 
@@ -98,7 +98,7 @@ def test_a_killed_student_of_another_teacher_is_not_gone_on_from(recipe, stages,
 
     for name in ("model/student.onnx", "variants/ort-int8.onnx", "model/student.onnx"):
         shutil.copyfile(stages / name, second)
-        one_stage.distill(changed, stages / "teacher", tmp_path / "out", silent)
+        one_stage.distill(changed, stages / "teacher", tmp_path / "out", ignore_progress)
         keys.append(read_json(tmp_path / "out" / "stage.json")["key"])
 
     assert keys[0] == keys[2] != keys[1]

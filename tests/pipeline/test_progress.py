@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from edgedistill.pipeline.progress import epochs, silent
+from edgedistill.io.progress import ignore_progress
+from edgedistill.pipeline.progress import epoch_callback
 from edgedistill.training.config import Epoch
 
 
 def test_every_epoch_is_told():
     heard = []
-    tell = epochs(lambda *told: heard.append(told), "distill", 9)
+    tell = epoch_callback(lambda *told: heard.append(told), "distill", 9)
 
     for number in (1, 2):
         tell(Epoch(number, 0.5, 0.5, 0.5, 0.5))
@@ -17,4 +18,4 @@ def test_every_epoch_is_told():
 
 
 def test_nobody_has_to_listen():
-    silent("distill", 1, 9)
+    ignore_progress("distill", 1, 9)

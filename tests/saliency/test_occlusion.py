@@ -243,7 +243,7 @@ def test_progress_counts_every_window(series, predict, own):
         _plan(),
         changes=changes if own else None,
         batch=20,
-        tell=lambda done, total: heard.append((done, total)),
+        on_progress=lambda done, total: heard.append((done, total)),
     )
 
     total = 10 * len(_plan().starts)

@@ -21,6 +21,7 @@ import onnx
 from edgedistill.errors import UsageError
 from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.metrics import Estimate
+from edgedistill.io.progress import ProgressCallback
 from edgedistill.optimize.execution import Floats, check_series
 from edgedistill.optimize.mixed_precision.candidates import (
     Candidate,
@@ -41,7 +42,6 @@ from edgedistill.optimize.quantization.int8 import quantize
 from edgedistill.optimize.quantization.nodes import is_static, nodes
 
 Measure = Callable[[Path], Mapping[str, Estimate]]
-Tell = Callable[[str, int, int], None]
 
 _NEEDED = ("agreement", "kl", "latency_p50_ms")
 _AS_GOOD = {"size": 1.01, "latency": 1.05}  # so much larger or slower is no reason against a model
@@ -96,7 +96,7 @@ def search(
     saliency_loss: float | None = None,
     budget_s: float | None = None,
     observe: Observe = observe,
-    tell: Tell = lambda *_: None,
+    on_progress: ProgressCallback = lambda *_: None,
 ) -> Search:
     """Find the smallest, or fastest, INT8 model that keeps the contract.
 
@@ -121,7 +121,7 @@ def search(
         budget_s: seconds after which no new candidate is measured; the float model and the first
             INT8 model always are. None has no end.
         observe: collects what the model's values are on the series, or knows it.
-        tell: progress.
+        on_progress: progress.
 
     Raises:
         ModelError: the file is no model, or has nothing that can be quantized.
@@ -131,7 +131,7 @@ def search(
     journal = CandidateLog(folder, log_key(model, calibration, context))
     folded = strip(fold(load(model)))
     bench = _CandidateEvaluator(
-        folded, observe(folded, calibration), measure, journal, budget_s, tell
+        folded, observe(folded, calibration), measure, journal, budget_s, on_progress
     )
     reference = bench.run(Setting(None))
     terms = relative_contract(terms, reference, agreement=agreement_loss, saliency=saliency_loss)
@@ -212,11 +212,16 @@ class _CandidateEvaluator:
         measure: Measure,
         log: CandidateLog,
         budget_s: float | None,
-        tell: Tell,
+        on_progress: ProgressCallback,
     ) -> None:
         self.nodes = nodes(folded)
         self.evaluated: list[Candidate] = []
-        self._folded, self._measure, self._log, self._tell = folded, measure, log, tell
+        self._folded, self._measure, self._log, self._on_progress = (
+            folded,
+            measure,
+            log,
+            on_progress,
+        )
         self._observed = observed
         self._end = None if budget_s is None else time.monotonic() + budget_s
         self._steps = 1 + len(METHODS) + 3 * len(self.nodes)  # at most
@@ -231,7 +236,7 @@ class _CandidateEvaluator:
             self._log.add(known)
         if known not in self.evaluated:
             self.evaluated.append(known)
-            self._tell("search", min(len(self.evaluated), self._steps - 1), self._steps)
+            self._on_progress("search", min(len(self.evaluated), self._steps - 1), self._steps)
         return known
 
     def sensitivity(self, base: Candidate, node: str) -> Sensitivity:
@@ -258,7 +263,7 @@ class _CandidateEvaluator:
 
     def report_end(self) -> None:
         """Tell that the search is over."""
-        self._tell("search", self._steps, self._steps)
+        self._on_progress("search", self._steps, self._steps)
 
     def _measured(self, model: onnx.ModelProto) -> dict[str, Estimate]:
         with tempfile.TemporaryDirectory(prefix="edgedistill-") as folder:

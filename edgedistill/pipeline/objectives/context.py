@@ -19,7 +19,7 @@ from edgedistill.distillation.features import (
     layer_channels,
 )
 from edgedistill.errors import ConfigError
-from edgedistill.pipeline.progress import Progress
+from edgedistill.io.progress import ProgressCallback
 from edgedistill.pipeline.stages.teacher import open_teacher
 from edgedistill.recipe.objectives import FeatureTerm
 from edgedistill.recipe.recipe import Recipe
@@ -38,7 +38,7 @@ class ObjectiveContext:
     teacher_outputs: TeacherOutputs
     student: nn.Module
     cache_folder: Path  # folder for what other students can use too
-    tell: Progress
+    on_progress: ProgressCallback
 
     @property
     def explanation(self) -> Explanation:

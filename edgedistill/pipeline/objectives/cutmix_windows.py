@@ -106,7 +106,7 @@ def _window_cache(
     drawn = "" if start_weights is None else "-importance"
     folder = context.cache_folder / f"bank-{plan.width}-{plan.number}{drawn}"
     if not is_unchanged(folder, key):
-        on_progress = partial(context.tell, "ask the teacher about windows")
+        on_progress = partial(context.on_progress, "ask the teacher about windows")
         teacher = open_teacher(context.recipe, context.data, context.teacher)
         make_stage(
             folder, key, lambda whole, _: write_window_cache(whole, teacher, plan, on_progress)

@@ -111,9 +111,9 @@ def _cached_maps(
     key = fingerprint([teacher_key, *hashes, series.shape, plan.to_dict()])
     folder = context.cache_folder / name
     if not is_unchanged(folder, key):
-        on_progress = partial(context.tell, "ask the teacher for maps")
+        on_progress = partial(context.on_progress, "ask the teacher for maps")
         ask = partial(write_maps, teacher=open_teacher(), series=series, targets=targets, plan=plan)
-        make_stage(folder, key, lambda whole, _: ask(whole, tell=on_progress))
+        make_stage(folder, key, lambda whole, _: ask(whole, on_progress=on_progress))
     return open_maps(folder, context.explanation.logits)
 
 

@@ -18,10 +18,10 @@ from edgedistill.device.runtime import Runtime, start
 from edgedistill.evaluation import contract, metrics
 from edgedistill.evaluation.contract import ContractClause, judge, verdict
 from edgedistill.evaluation.metrics import Estimate
+from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.emulation import Emulation
 from edgedistill.optimize.ort_format import SUFFIX as ORT_SUFFIX
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.progress import Progress, silent
 from edgedistill.pipeline.scoring import (
     Evaluation,
     choose,
@@ -120,7 +120,7 @@ def evaluate_all(
     teacher: Path,
     student: Path,
     variants: Path,
-    tell: Progress = silent,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> Outcome:
     """Measure everything, choose on the validation split, judge on the test split.
 
@@ -130,7 +130,7 @@ def evaluate_all(
         teacher: folder of the teacher stage.
         student: folder of the student stage.
         variants: folder of the variant stage.
-        tell: progress.
+        on_progress: progress.
     """
     plan = perturbation_plan(recipe, data.train.x.shape[2])
     teacher_outputs, teacher_facts = open_teacher_outputs(teacher)
@@ -139,7 +139,7 @@ def evaluate_all(
     steps = 2 * len(models) + 2
     validation = {}
     for index, model in enumerate(models):
-        tell("measure", index, steps)
+        on_progress("measure", index, steps)
         validation[model.name] = evaluate_on_validation(
             model, runtimes[model.name], recipe, data, teacher_outputs
         )
@@ -151,11 +151,11 @@ def evaluate_all(
     judged = chosen or min(failures, key=lambda name: len(failures[name]))
     tested = {}
     for index, model in enumerate(models):
-        tell("measure", len(models) + index, steps)
+        on_progress("measure", len(models) + index, steps)
         tested[model.name] = _evaluate_on_test(
             model, runtimes[model.name], recipe, data, teacher_outputs, plan
         )
-    tell("measure", steps - 2, steps)
+    on_progress("measure", steps - 2, steps)
     teacher_ran, teacher_curve = _teacher(recipe, data, teacher, teacher_outputs)
     student_ran, student_curve = _student(recipe, data, student, teacher_outputs, plan)
     outcome = Outcome(
@@ -174,7 +174,7 @@ def evaluate_all(
         references=_references(recipe, data, teacher_outputs, plan, teacher_facts),
         curves={"teacher": teacher_curve, "student": student_curve},
     )
-    tell("measure", steps, steps)
+    on_progress("measure", steps, steps)
     return outcome
 
 

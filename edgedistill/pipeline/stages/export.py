@@ -16,11 +16,11 @@ from edgedistill.export.explainer import export_explainer
 from edgedistill.export.export import export
 from edgedistill.export.predicted_map import export_explanation
 from edgedistill.io.files import read_json, write_json
+from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.models import SelfExplainingNetwork
 from edgedistill.optimize.quantization.calibration import Observe, observe
 from edgedistill.optimize.variants import variants
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.progress import Progress, silent
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.perturbation import Floats, PerturbationPlan
 
@@ -34,7 +34,7 @@ def export_student(
     data: Prepared,
     student: Path,
     out: Path,
-    tell: Progress = silent,
+    on_progress: ProgressCallback = ignore_progress,
     *,
     plan: PerturbationPlan | None = None,
 ) -> None:
@@ -44,22 +44,22 @@ def export_student(
         data: its validation series are what torch and ONNX Runtime must agree on.
         student: folder of the student stage.
         out: folder.
-        tell: progress.
+        on_progress: progress.
         plan: if there is one, `explain.onnx` is written too: the student and its saliency; and
             `explanation.onnx` of a student that predicts its teacher's.
     """
     files = 1 if plan is None else 2
-    tell("export", 0, files)
+    on_progress("export", 0, files)
     module, _ = networks.open_network(student)
     series = data.validation.x[:_EXPORT_SERIES]
     facts = asdict(export(module, out / ONNX, series))
     if plan is not None:
-        tell("export", 1, files)
+        on_progress("export", 1, files)
         facts[EXPLAINER] = asdict(export_explainer(module, out / EXPLAINER, series, plan))
         if isinstance(module, SelfExplainingNetwork):
             facts[EXPLANATION] = asdict(export_explanation(module, out / EXPLANATION, series))
     write_json(out / EXPORT_FACTS, facts)
-    tell("export", files, files)
+    on_progress("export", files, files)
 
 
 def make_variants(
@@ -67,7 +67,7 @@ def make_variants(
     data: Prepared,
     model: Path,
     out: Path,
-    tell: Progress = silent,
+    on_progress: ProgressCallback = ignore_progress,
     *,
     observe: Observe = observe,
 ) -> None:
@@ -78,10 +78,10 @@ def make_variants(
         data: its training series calibrate INT8.
         model: the exported student.
         out: folder.
-        tell: progress.
+        on_progress: progress.
         observe: collects what a model's values are on the calibration series, or knows it.
     """
-    tell("optimize", 0, 1)
+    on_progress("optimize", 0, 1)
     series = calibration_series(data, recipe.optimize.calibration, recipe.seed)
     made = variants(
         model,
@@ -95,7 +95,7 @@ def make_variants(
     facts = [{**asdict(variant), "path": variant.path.name} for variant in made]
     calibration = {"series": len(series), "sha256": sha256(series.tobytes()).hexdigest()}
     write_json(out / VARIANTS, {"variants": facts, "calibration": calibration})
-    tell("optimize", 1, 1)
+    on_progress("optimize", 1, 1)
 
 
 def open_variants(folder: Path) -> list[Model]:

@@ -15,13 +15,13 @@ from edgedistill.device.runtime import start
 from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.files import fingerprint, read_json, sha256, whole_file, write_json
+from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.execution import Floats
 from edgedistill.optimize.mixed_precision.candidates import Candidate, pareto_front
 from edgedistill.optimize.mixed_precision.plot import draw
 from edgedistill.optimize.mixed_precision.search import Measure, Search, rank, search
 from edgedistill.optimize.passes.graph import operators
 from edgedistill.optimize.quantization.calibration import Observe, observe
-from edgedistill.pipeline.progress import Progress, silent
 from edgedistill.pipeline.stages.evaluate import evaluate_on_validation
 from edgedistill.pipeline.stages.export import VARIANTS, calibration_series
 from edgedistill.pipeline.stages.qat import finetune_int8, recovery_blocker
@@ -40,7 +40,7 @@ def search_variants(
     model: Path,
     out: Path,
     work: Path,
-    tell: Progress = silent,
+    on_progress: ProgressCallback = ignore_progress,
     *,
     observe: Observe = observe,
 ) -> Search | None:
@@ -57,7 +57,7 @@ def search_variants(
         model: the exported student.
         out: folder of the variant stage.
         work: folder for what a killed search goes on from.
-        tell: progress.
+        on_progress: progress.
         observe: collects what a model's values are on the calibration series, or knows it.
 
     Returns:
@@ -75,7 +75,7 @@ def search_variants(
         prefer=recipe.optimize.prefer,
         budget_s=section.budget_s,
         observe=observe,
-        tell=tell,
+        on_progress=on_progress,
     )
     found = again(
         model,
@@ -85,7 +85,7 @@ def search_variants(
         saliency_loss=section.saliency_loss,
     )
     write_search(found, out)
-    _recover(recipe, data, teacher, model, series, found, again, out, work, tell, observe)
+    _recover(recipe, data, teacher, model, series, found, again, out, work, on_progress, observe)
     return found
 
 
@@ -108,7 +108,7 @@ def _recover(
     search_again: Callable[..., Search],
     out: Path,
     work: Path,
-    tell: Progress,
+    on_progress: ProgressCallback,
     observe: Observe,
 ) -> None:
     """Train the student in 8 bits and search again; keep what comes of it only if it is better."""
@@ -129,7 +129,7 @@ def _recover(
         calibration,
         search,
         work,
-        tell,
+        on_progress,
         observe=observe,
     )
     new = search_again(path, terms=search.terms, folder=work / "recovered")

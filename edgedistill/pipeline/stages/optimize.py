@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgedistill.data import Prepared
+from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.quantization.histogram_cache import cached_observer
-from edgedistill.pipeline.progress import Progress, silent
 from edgedistill.pipeline.stages.export import make_variants
 from edgedistill.pipeline.stages.mixed_precision import search_variants
 from edgedistill.pipeline.stages.ort_format import add_formats
@@ -22,7 +22,7 @@ def optimize(
     model: Path,
     out: Path,
     work: Path,
-    tell: Progress = silent,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> None:
     """Write all that the recipe asks for of an ONNX file into an existing folder.
 
@@ -34,10 +34,10 @@ def optimize(
         out: folder.
         work: folder for what a killed search goes on from. Beside it lie the histograms of the
             calibration, which spare the next run the collecting; they may be removed.
-        tell: progress.
+        on_progress: progress.
     """
     observe = cached_observer(work.parent / CALIBRATION)
-    make_variants(recipe, data, model, out, tell, observe=observe)
+    make_variants(recipe, data, model, out, on_progress, observe=observe)
     if teacher is not None:
-        search_variants(recipe, data, teacher, model, out, work, tell, observe=observe)
+        search_variants(recipe, data, teacher, model, out, work, on_progress, observe=observe)
     add_formats(recipe, data, out)

@@ -19,13 +19,14 @@ from edgedistill.distillation.objectives import (
 )
 from edgedistill.errors import ModelError
 from edgedistill.io.files import whole_file
+from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.execution import Floats, logits
 from edgedistill.optimize.mixed_precision.search import Search
 from edgedistill.optimize.passes.graph import fold, load, strip
 from edgedistill.optimize.qat.finetune import recover
 from edgedistill.optimize.qat.model import check_trainable
 from edgedistill.optimize.quantization.calibration import Observe, observe
-from edgedistill.pipeline.progress import Progress, epochs, silent
+from edgedistill.pipeline.progress import epoch_callback
 from edgedistill.pipeline.stages.teacher import perturbation_plan, training_data
 from edgedistill.recipe.objectives import KDTerm, Range, Weight
 from edgedistill.recipe.recipe import Recipe
@@ -64,7 +65,7 @@ def finetune_int8(
     calibration: Floats,
     search: Search,
     work: Path,
-    tell: Progress = silent,
+    on_progress: ProgressCallback = ignore_progress,
     *,
     observe: Observe = observe,
 ) -> Path:
@@ -79,7 +80,7 @@ def finetune_int8(
         calibration: series that set the ranges, (N, C, T).
         search: the search before; its plain INT8 model is what is trained.
         work: folder for the checkpoint and the result.
-        tell: progress.
+        on_progress: progress.
         observe: collects what the model's values are on the calibration series, or knows it.
     """
     config = replace(
@@ -102,7 +103,7 @@ def finetune_int8(
         method=search.all_int8.setting.method or "minmax",
         observe=observe,
         outputs=RunOutputs(checkpoint=work / "recovery.ckpt"),
-        on_epoch=epochs(tell, "recover", section.epochs),
+        on_epoch=epoch_callback(on_progress, "recover", section.epochs),
     )
     path = work / RECOVERED_ONNX
     with whole_file(path) as partial:

@@ -11,11 +11,12 @@ from edgedistill.data import Prepared
 from edgedistill.distillation.objectives import WeightedObjective
 from edgedistill.evaluation import metrics
 from edgedistill.io.files import fingerprint, sha256, write_json
+from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.extra_teachers import files
 from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
-from edgedistill.pipeline.progress import Progress, epochs, silent
+from edgedistill.pipeline.progress import epoch_callback
 from edgedistill.pipeline.stages import weight_search as search
 from edgedistill.pipeline.stages.pruning import finalize_student, initial_student
 from edgedistill.pipeline.stages.teacher import (
@@ -36,7 +37,12 @@ TRIALS = "trials.json"
 
 
 def make_student(
-    recipe: Recipe, data: Prepared, teacher: Path, out: Path, work: Path, tell: Progress = silent
+    recipe: Recipe,
+    data: Prepared,
+    teacher: Path,
+    out: Path,
+    work: Path,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> None:
     """Write the distilled student into an existing folder.
 
@@ -47,7 +53,7 @@ def make_student(
         out: folder for the chosen student, and for what was tried.
         work: folder for checkpoints and TensorBoard events; survives a kill. Beside it lie
             the banks of the teacher's answers, which students to come draw from too.
-        tell: progress.
+        on_progress: progress.
     """
     teacher_outputs, _ = open_teacher_outputs(teacher)
     weights = search.candidates(recipe)
@@ -70,7 +76,7 @@ def make_student(
                     folder,
                     epoch,
                     what,
-                    tell,
+                    on_progress,
                 )
             )
             search.save_candidate(folder, own, judged)
@@ -112,14 +118,14 @@ def _distill(
     folder: Path,
     until: int,
     what: str,
-    tell: Progress,
+    on_progress: ProgressCallback,
 ) -> Trial:
     """Train one student up to an epoch, into `folder`, and return how it does on validation."""
     sections = recipe.student.objectives
     config = recipe.student.training
     model, pruner = initial_student(recipe, data, teacher)
     home = folder.parent.parent  # beside the work of students, for all of them
-    context = ObjectiveContext(recipe, data, teacher, teacher_outputs, model, home, tell)
+    context = ObjectiveContext(recipe, data, teacher, teacher_outputs, model, home, on_progress)
     terms = [
         WeightedObjective(
             objective=objective(section, context),
@@ -139,7 +145,7 @@ def _distill(
             checkpoint=folder / "student.ckpt",
             tensorboard=folder.parent / "tensorboard" / folder.name,
         ),
-        on_epoch=epochs(tell, what, until),
+        on_epoch=epoch_callback(on_progress, what, until),
         pruner=pruner,
         until=until,
     )

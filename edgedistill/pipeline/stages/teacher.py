@@ -16,8 +16,9 @@ from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ModelError
 from edgedistill.evaluation.metrics import pearson
 from edgedistill.io.files import read_json, write_json
+from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.progress import Progress, epochs, silent
+from edgedistill.pipeline.progress import epoch_callback
 from edgedistill.pipeline.stages.data import read_source
 from edgedistill.pipeline.stages.student_branches import branch_terms
 from edgedistill.recipe.recipe import Recipe
@@ -50,7 +51,11 @@ def perturbation_plan(recipe: Recipe, length: int) -> PerturbationPlan:
 
 
 def make_teacher(
-    recipe: Recipe, data: Prepared, out: Path, work: Path, tell: Progress = silent
+    recipe: Recipe,
+    data: Prepared,
+    out: Path,
+    work: Path,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> None:
     """Write the teacher, and its answers for all series, into an existing folder.
 
@@ -59,18 +64,20 @@ def make_teacher(
         data: what it is asked about.
         out: folder for weights and answers.
         work: folder for checkpoints and TensorBoard events; survives a kill.
-        tell: progress.
+        on_progress: progress.
     """
     plan = perturbation_plan(recipe, data.train.x.shape[2])
     facts: dict[str, Any] = {"source": recipe.teacher.source, "plan": plan.to_dict()}
     if recipe.teacher.source is None:
-        teacher: Teacher = _train(recipe, data, out, work, "teacher", recipe.seed, tell)
+        teacher: Teacher = _train(recipe, data, out, work, "teacher", recipe.seed, on_progress)
     else:
         teacher = load_external_teacher(recipe, data)
-    teacher_outputs = compute_teacher_outputs(teacher, data, plan, partial(tell, "ask the teacher"))
+    teacher_outputs = compute_teacher_outputs(
+        teacher, data, plan, partial(on_progress, "ask the teacher")
+    )
     teacher_outputs.save(out / TEACHER_OUTPUTS)
     if recipe.teacher.source is None and recipe.references.ceiling:
-        facts["ceiling"] = _ceiling(recipe, data, teacher_outputs, plan, work, tell)
+        facts["ceiling"] = _ceiling(recipe, data, teacher_outputs, plan, work, on_progress)
     facts["name"] = teacher.name
     write_json(out / FACTS, facts)
 
@@ -125,7 +132,13 @@ def training_data(data: Prepared) -> TrainingData:
 
 
 def _train(
-    recipe: Recipe, data: Prepared, out: Path, work: Path, name: str, seed: int, tell: Progress
+    recipe: Recipe,
+    data: Prepared,
+    out: Path,
+    work: Path,
+    name: str,
+    seed: int,
+    on_progress: ProgressCallback,
 ) -> TorchClassifier:
     config = recipe.teacher.training
     model: nn.Module = networks.build_untrained(recipe.teacher, data, seed=seed)
@@ -138,7 +151,7 @@ def _train(
         outputs=RunOutputs(
             checkpoint=work / f"{name}.ckpt", tensorboard=work / "tensorboard" / name
         ),
-        on_epoch=epochs(tell, f"train {name}", config.epochs),
+        on_epoch=epoch_callback(on_progress, f"train {name}", config.epochs),
     )
     networks.save(model, recipe.teacher, data, history, out)
     return TorchClassifier(model, classes=len(data.class_names), name=name)
@@ -150,12 +163,14 @@ def _ceiling(
     teacher_outputs: TeacherOutputs,
     plan: PerturbationPlan,
     work: Path,
-    tell: Progress,
+    on_progress: ProgressCallback,
 ) -> list[float]:
     """Return how well the maps of a second teacher match, a Pearson a test series."""
     folder = work / "ceiling"
     folder.mkdir(parents=True, exist_ok=True)
-    second = _train(recipe, data, folder, work, "second teacher", recipe.seed + CEILING_SEED, tell)
+    second = _train(
+        recipe, data, folder, work, "second teacher", recipe.seed + CEILING_SEED, on_progress
+    )
     said = explain_teacher_class(second, data.test.x, plan, teacher_outputs.splits["test"])
     matches: list[float] = pearson(teacher_outputs.splits["test"].signed, said.signed).tolist()
     return matches

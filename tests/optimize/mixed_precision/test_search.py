@@ -231,7 +231,7 @@ def test_progress_starts_and_ends(student, series, counting, tmp_path):
         counting[0],
         terms,
         folder=tmp_path,
-        tell=lambda *told: heard.append(told),
+        on_progress=lambda *told: heard.append(told),
     )
 
     done = [told[1] for told in heard]

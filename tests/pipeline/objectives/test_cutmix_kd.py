@@ -10,10 +10,10 @@ import pytest
 from edgedistill.distillation.objectives import CutMixKD
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
+from edgedistill.io.progress import ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
-from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.recipe import recipe as config
@@ -29,7 +29,9 @@ def _lesson(changed, data, stages, home, *, maps: bool = True) -> ObjectiveConte
     knowledge, _ = open_teacher_outputs(stages / "teacher")
     student = networks.build_untrained(changed.student, data, seed=0)
     knowledge = replace(knowledge, maps=maps)
-    return ObjectiveContext(changed, data, stages / "teacher", knowledge, student, home, silent)
+    return ObjectiveContext(
+        changed, data, stages / "teacher", knowledge, student, home, ignore_progress
+    )
 
 
 def test_it_keeps_the_settings_of_its_term(recipe, data, stages, tmp_path):

@@ -13,11 +13,11 @@ from torch import nn
 from edgedistill.distillation.objectives import Objective, WeightedObjective
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
+from edgedistill.io.progress import ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.objectives.layers import LAYER_BUILDERS
-from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import TRIALS, make_student
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs, training_data
 from edgedistill.recipe import recipe as config
@@ -40,7 +40,9 @@ def lesson(recipe, data, stages, tmp_path) -> ObjectiveContext:
 def lesson_of(recipe: Recipe, data, stages: Path, home: Path) -> ObjectiveContext:
     knowledge, _ = open_teacher_outputs(stages / "teacher")
     student = networks.build_untrained(recipe.student, data, seed=recipe.seed)
-    return ObjectiveContext(recipe, data, stages / "teacher", knowledge, student, home, silent)
+    return ObjectiveContext(
+        recipe, data, stages / "teacher", knowledge, student, home, ignore_progress
+    )
 
 
 def made(name: str, lesson: ObjectiveContext) -> Objective:

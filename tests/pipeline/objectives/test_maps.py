@@ -13,12 +13,12 @@ import torch
 from edgedistill.distillation.objectives import Batch, Objective, StudentOutputs, TSDMaps
 from edgedistill.errors import ConfigError, DataError
 from edgedistill.io.files import read_json
+from edgedistill.io.progress import ignore_progress
 from edgedistill.pipeline import extra_teachers as ensembles
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives import maps as lessons_maps
 from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
-from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import TRIALS, make_student
 from edgedistill.pipeline.stages.teacher import (
     open_teacher,
@@ -37,7 +37,9 @@ def lesson(recipe, data, stages, tmp_path) -> ObjectiveContext:
     """What a student of the tiny run is taught from, with an empty folder for what is kept."""
     knowledge, _ = open_teacher_outputs(stages / "teacher")
     student = networks.build_untrained(recipe.student, data, seed=recipe.seed)
-    return ObjectiveContext(recipe, data, stages / "teacher", knowledge, student, tmp_path, silent)
+    return ObjectiveContext(
+        recipe, data, stages / "teacher", knowledge, student, tmp_path, ignore_progress
+    )
 
 
 def made(lesson: ObjectiveContext, settings: str) -> Objective:

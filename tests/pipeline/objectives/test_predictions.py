@@ -13,11 +13,11 @@ from edgedistill.distillation.ablation_controls import match_logit_scale
 from edgedistill.distillation.objectives import KD, Ensemble, Objective, TSDMaps
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
+from edgedistill.io.progress import ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.objectives.predictions import LOGIT_BUILDERS, RANDOM_SEED
-from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import TRIALS, make_student
 from edgedistill.pipeline.stages.teacher import (
     open_teacher_outputs,
@@ -52,7 +52,9 @@ def lesson_of(recipe: Recipe, data, stages: Path) -> ObjectiveContext:
     """What a student of the tiny run is taught from."""
     knowledge, _ = open_teacher_outputs(stages / "teacher")
     student = networks.build_untrained(recipe.student, data, seed=recipe.seed)
-    return ObjectiveContext(recipe, data, stages / "teacher", knowledge, student, stages, silent)
+    return ObjectiveContext(
+        recipe, data, stages / "teacher", knowledge, student, stages, ignore_progress
+    )
 
 
 def made(name: str, lesson: ObjectiveContext, stages: Path) -> Objective:

@@ -12,11 +12,11 @@ from torch import nn
 
 from edgedistill.distillation.objectives import CRD, Objective, WeightedObjective
 from edgedistill.io.files import read_json
+from edgedistill.io.progress import ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.objectives.relations import RELATION_BUILDERS
-from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import TRIALS, make_student
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs, training_data
 from edgedistill.recipe import recipe as config
@@ -33,7 +33,9 @@ def lesson_of(recipe: Recipe, data, stages: Path, home: Path) -> ObjectiveContex
     """What a student of the tiny run is taught from."""
     knowledge, _ = open_teacher_outputs(stages / "teacher")
     student = networks.build_untrained(recipe.student, data, seed=recipe.seed)
-    return ObjectiveContext(recipe, data, stages / "teacher", knowledge, student, home, silent)
+    return ObjectiveContext(
+        recipe, data, stages / "teacher", knowledge, student, home, ignore_progress
+    )
 
 
 def test_every_builder_is_tried():

@@ -10,10 +10,10 @@ import pytest
 
 from edgedistill.distillation.objectives import TSD, Batch, MultiWidthObjective
 from edgedistill.errors import ConfigError, DataError
+from edgedistill.io.progress import ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
-from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import (
     open_teacher_outputs,
@@ -47,7 +47,9 @@ def made(recipe, data, stages: Path, home: Path, settings: str, *, maps: bool = 
     knowledge, _ = open_teacher_outputs(stages / "teacher")
     student = networks.build_untrained(changed.student, data, seed=0)
     knowledge = replace(knowledge, maps=maps)
-    lesson = ObjectiveContext(changed, data, stages / "teacher", knowledge, student, home, silent)
+    lesson = ObjectiveContext(
+        changed, data, stages / "teacher", knowledge, student, home, ignore_progress
+    )
     return objective(changed.student.objectives[1], lesson)
 
 

@@ -17,11 +17,11 @@ from edgedistill.attribution import correlation
 from edgedistill.distillation.objectives import WeightedObjective, normalized_map
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
+from edgedistill.io.progress import ignore_progress
 from edgedistill.models import SelfExplainingNetwork
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
-from edgedistill.pipeline.progress import silent
 from edgedistill.pipeline.stages.export import (
     EXPLANATION,
     EXPORT_FACTS,
@@ -115,7 +115,9 @@ def test_what_was_saved_is_opened(recipe, data, tmp_path):
 def lesson_of(recipe: Recipe, data, stages: Path, home: Path) -> ObjectiveContext:
     knowledge, _ = open_teacher_outputs(stages / "teacher")
     model = networks.build_untrained(recipe.student, data, seed=recipe.seed)
-    return ObjectiveContext(recipe, data, stages / "teacher", knowledge, model, home, silent)
+    return ObjectiveContext(
+        recipe, data, stages / "teacher", knowledge, model, home, ignore_progress
+    )
 
 
 def test_it_learns_the_map(recipe, data, stages, tmp_path):

@@ -37,6 +37,7 @@ from edgedistill.device.benchmark import measure_interleaved
 from edgedistill.device.telemetry import environment
 from edgedistill.evaluation.contract import Contract
 from edgedistill.export.export import export
+from edgedistill.io.arrays import Floats
 from edgedistill.io.files import read_json, write_json
 from edgedistill.models import ModelSpec, build
 from edgedistill.optimize.variants import variants
@@ -48,7 +49,6 @@ from edgedistill.pipeline.stages.teacher import open_teacher_outputs, perturbati
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.runtimes.onnxruntime import OrtRuntime
-from edgedistill.saliency.perturbation import Floats
 
 LENGTH = 512
 SPEED_SET = "OSULeaf"  # of which the calibration series of the first table are

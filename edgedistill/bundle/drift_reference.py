@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from edgedistill.errors import ConfigError, DataError, IntegrityError, ShapeError
+from edgedistill.io.arrays import Floats
 from edgedistill.io.npz import read_npz
-from edgedistill.saliency.perturbation import Floats, PerturbationPlan
+from edgedistill.saliency.perturbation import PerturbationPlan
 
 FEATURES: Final = ("mean", "spread", "peak", "roughness")  # of each channel of a series
 FEWEST_SERIES: Final = 20  # fewer say nothing of what is usual

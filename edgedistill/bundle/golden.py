@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.errors import DataError, IntegrityError, ShapeError
+from edgedistill.io.arrays import Floats, Ints
 from edgedistill.io.npz import read_npz
 from edgedistill.saliency.occlusion import Explanation
-from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan
+from edgedistill.saliency.perturbation import PerturbationPlan
 
 GOLDEN_SERIES = 64
 Scalar = TypeVar("Scalar", np.float32, np.int64)

@@ -19,8 +19,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill.compare.subgraph import node_inputs, nodes_between, subgraph
 from edgedistill.errors import ModelError
+from edgedistill.io.arrays import Floats
 from edgedistill.optimize.emulation import emulate
-from edgedistill.optimize.execution import REFUSALS, Floats, runner
+from edgedistill.optimize.execution import REFUSALS, runner
 from edgedistill.optimize.passes.graph import load, strip
 from edgedistill.saliency.occlusion import Predict
 from edgedistill.teachers.exact_session import exact_session

@@ -17,9 +17,10 @@ from edgedistill.compare.tolerance import PRECISIONS, TOLERANCES, Tolerance
 from edgedistill.errors import ModelError, ShapeError
 from edgedistill.evaluation import metrics
 from edgedistill.evaluation.metrics import Estimate
+from edgedistill.io.arrays import Floats
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.saliency.occlusion import Changes, Predict, explain
-from edgedistill.saliency.perturbation import Floats, PerturbationPlan
+from edgedistill.saliency.perturbation import PerturbationPlan
 
 MEMORY_BYTES = 256 * 1024**2  # of activations, or of perturbed copies, at any time
 _BATCH = 32  # series a call

@@ -17,6 +17,7 @@ from edgedistill.compare.tolerance import precision_in
 from edgedistill.device.runtime import start
 from edgedistill.errors import UsageError
 from edgedistill.export.export import export
+from edgedistill.io.arrays import Floats
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.artifacts import RECIPE, check_plan_length, network_of, recorded_plan
 from edgedistill.pipeline.stages.data import prepare_data, read_source
@@ -25,7 +26,7 @@ from edgedistill.recipe.recipe import Recipe
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.tensorrt import engines
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
-from edgedistill.saliency.perturbation import Floats, PerturbationPlan
+from edgedistill.saliency.perturbation import PerturbationPlan
 
 SERIES = 100  # compared unless another number is asked for
 

@@ -16,7 +16,7 @@ import numpy as np
 from edgedistill.compare.activations import ITEM_BYTES, Feeds, Network, Range, Reader
 from edgedistill.compare.pairing import Pair, Pairing, readers
 from edgedistill.errors import ConfigError
-from edgedistill.optimize.execution import Floats
+from edgedistill.io.arrays import Floats
 
 FIRST, SECOND = 0, 1  # of the two models
 

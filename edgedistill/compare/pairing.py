@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgedistill.compare.activations import Layer, Network
-from edgedistill.optimize.execution import Floats
+from edgedistill.io.arrays import Floats
 
 How = Literal["names", "order"]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edgedistill.data.series import RawSeries, Series, without_padding
+from edgedistill.data.series import RawSeries, without_padding
 from edgedistill.data.text import to_label
 from edgedistill.errors import DataError, ShapeError
+from edgedistill.io.arrays import AnyArray, Floats
 
-_Array = npt.NDArray[np.generic]
 _DAMAGED = (zipfile.BadZipFile, zlib.error, RuntimeError)  # the last for an encrypted member
 
 
@@ -40,7 +40,7 @@ def read_npz(path: Path) -> RawSeries:
     return RawSeries(series=series, labels=labels, origin=str(path))
 
 
-def _arrays(path: Path) -> dict[str, _Array]:
+def _arrays(path: Path) -> dict[str, AnyArray]:
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             names = set(archive.files)
@@ -61,14 +61,14 @@ def _arrays(path: Path) -> dict[str, _Array]:
         ) from error
 
 
-def _from_grid(x: _Array, path: Path) -> list[Series]:
+def _from_grid(x: AnyArray, path: Path) -> list[Floats]:
     if x.ndim not in (2, 3):
         raise ShapeError(f"{path}: x has shape {x.shape}, not (N, C, T) or (N, T).")
     grid = _float32(x, "x", path)
     return without_padding(list(grid if grid.ndim == 3 else grid[:, None, :]))
 
 
-def _from_offsets(values: _Array, offsets: _Array, path: Path) -> list[Series]:
+def _from_offsets(values: AnyArray, offsets: AnyArray, path: Path) -> list[Floats]:
     if values.ndim != 2 or not _cover(offsets, len(values)):
         raise ShapeError(
             f"{path}: values has shape {values.shape} and offsets {offsets.shape}; needed are "
@@ -78,7 +78,7 @@ def _from_offsets(values: _Array, offsets: _Array, path: Path) -> list[Series]:
     return [np.ascontiguousarray(piece.T) for piece in np.split(rows, offsets[1:-1].tolist())]
 
 
-def _cover(offsets: _Array, steps: int) -> bool:
+def _cover(offsets: AnyArray, steps: int) -> bool:
     """Say whether offsets rise from 0 to the number of steps."""
     if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or len(offsets) < 2:
         return False
@@ -86,7 +86,7 @@ def _cover(offsets: _Array, steps: int) -> bool:
     return bool(ends[0] == 0 and ends[-1] == steps and ends == sorted(ends))
 
 
-def _float32(array: _Array, name: str, path: Path) -> npt.NDArray[np.float32]:
+def _float32(array: AnyArray, name: str, path: Path) -> npt.NDArray[np.float32]:
     if array.dtype.kind not in "fiub":
         raise DataError(f"{path}: {name} has the type {array.dtype}, not numbers. Convert it.")
     with np.errstate(over="ignore"):  # infinity is refused later, by name

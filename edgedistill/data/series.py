@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from edgedistill.errors import DataError, ShapeError
+from edgedistill.io.arrays import Floats
 from edgedistill.preprocessing.transforms import check_series
-
-Series = npt.NDArray[np.float32]  # (C, T_i)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -23,7 +21,7 @@ class RawSeries:
         DataError: no series, or a series without values; see `check_series`.
     """
 
-    series: list[Series]  # each (C, T_i), NaN is a missing value
+    series: list[Floats]  # each (C, T_i), NaN is a missing value
     labels: list[str]
     origin: str  # file or data set, for messages
     sample_rate_hz: int | None = None  # of sounds
@@ -128,7 +126,7 @@ def spread_per_class(labels: Sequence[str], limit: int) -> list[int]:
     return sorted(kept)
 
 
-def without_padding(padded: Sequence[Series]) -> list[Series]:
+def without_padding(padded: Sequence[Floats]) -> list[Floats]:
     """Return series (C, T) shortened by the NaN that pad them at the end.
 
     NaN at the ends alone are padding. A set that has NaN elsewhere too has missing values, and
@@ -141,7 +139,7 @@ def without_padding(padded: Sequence[Series]) -> list[Series]:
     return [one[:, :n] for one, n in zip(padded, lengths, strict=True)]
 
 
-def _length(one: Series) -> int:
+def _length(one: Floats) -> int:
     """Return T without trailing NaN; a series of nothing else keeps its length, to be refused."""
     present = np.flatnonzero(~np.isnan(one).all(axis=0))
     return int(present[-1]) + 1 if len(present) else one.shape[1]

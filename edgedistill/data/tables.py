@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedistill.data.series import RawSeries, Series, without_padding
+from edgedistill.data.series import RawSeries, without_padding
 from edgedistill.data.text import is_number, read_lines, to_label, to_numbers
 from edgedistill.errors import DataError
+from edgedistill.io.arrays import Floats
 
 _Row = tuple[int, list[str]]  # its number in the file, counting from 1; its cells
 _LONG = {"id", "time", "label"}  # columns of a long table that are no channels
@@ -118,7 +119,7 @@ def _one_label(name: str, group: Sequence[_Row], header: list[str], path: Path) 
     return seen[0]
 
 
-def _one_series(name: str, group: Sequence[_Row], header: list[str], path: Path) -> Series:
+def _one_series(name: str, group: Sequence[_Row], header: list[str], path: Path) -> Floats:
     at = header.index("time")
     times = [cells[at].strip() for _, cells in group]
     if len(set(times)) < len(times):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedistill.data.series import Series, tidy_label
+from edgedistill.data.series import tidy_label
 from edgedistill.errors import DataError
+from edgedistill.io.arrays import Floats
 
 _NO_LABEL = {"", "?", "nan"}  # "none" is a fine name for the class of no gesture
 _MISSING = {"", "?", "na", "nan", "null", "none"}
@@ -34,7 +35,7 @@ def read_lines(path: Path) -> list[str]:
 
 def to_numbers(
     cells: Iterable[str], path: Path, row: int, columns: Iterable[int] | None = None
-) -> Series:
+) -> Floats:
     """Return cells as float32 (T,); an empty cell, `?` or `NaN` is a missing value.
 
     Args:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedistill.data.series import RawSeries, Series
+from edgedistill.data.series import RawSeries
 from edgedistill.data.text import read_lines, to_label, to_numbers
 from edgedistill.errors import DataError, ShapeError
+from edgedistill.io.arrays import Floats
 
 
 def read_ts(path: Path) -> RawSeries:
@@ -71,7 +72,7 @@ def _check_tags(tags: Mapping[str, str], path: Path) -> None:
         )
 
 
-def _series(channels: list[str], path: Path, row: int) -> Series:
+def _series(channels: list[str], path: Path, row: int) -> Floats:
     column = itertools.count(1)
     rows = [to_numbers(channel.split(","), path, row, column) for channel in channels]
     lengths = [len(one) for one in rows]

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.io import wavfile
 
-from edgedistill.data.series import RawSeries, Series, spread_per_class
+from edgedistill.data.series import RawSeries, spread_per_class
 from edgedistill.errors import DataError
+from edgedistill.io.arrays import Floats
 
 # Where a chunk is missing or holds a zero, SciPy trips over its own variables.
 _UNREADABLE = (
@@ -73,7 +74,7 @@ def _label(path: Path, folder: Path) -> str:
     return label
 
 
-def _read(path: Path) -> tuple[int, Series]:
+def _read(path: Path) -> tuple[int, Floats]:
     """Return the sample rate in Hz and the sound (1, T)."""
     try:
         with warnings.catch_warnings():

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgedistill.device.runtime import Runtime
 from edgedistill.errors import ShapeError, UsageError
 from edgedistill.evaluation.metrics import Estimate
-from edgedistill.saliency.perturbation import Floats
+from edgedistill.io.arrays import Floats
 
 WARMUP = 20  # calls before the clock counts: caches, lazy allocations, clock frequency
 RUNS = 200

@@ -20,11 +20,11 @@ from edgedistill.bundle.reader import Model
 from edgedistill.device.benchmark import throughput
 from edgedistill.device.runtime import Runtime, start
 from edgedistill.errors import MachineError
+from edgedistill.io.arrays import Floats
 from edgedistill.report import Costs
 from edgedistill.runtimes.session_settings import SessionSettings
 from edgedistill.runtimes.tensorrt.builder import BuildOptions
 from edgedistill.runtimes.tensorrt.engines import Engines
-from edgedistill.saliency.perturbation import Floats
 
 STARTS: Final = 3  # cold starts, of which the median counts
 _TIMEOUT_S: Final = 300

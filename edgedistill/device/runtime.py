@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 from edgedistill.bundle.reader import Model
 from edgedistill.device.telemetry import cores
 from edgedistill.errors import MachineError, UsageError
+from edgedistill.io.arrays import Floats
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.session_settings import DEFAULT
-from edgedistill.saliency.perturbation import Floats
 
 if TYPE_CHECKING:
     # Here: ONNX Runtime starts faster without.

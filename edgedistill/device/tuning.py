@@ -19,9 +19,9 @@ from edgedistill.device.telemetry import cores
 from edgedistill.errors import UsageError
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io import files
+from edgedistill.io.arrays import Floats
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.session_settings import DEFAULT, SessionSettings
-from edgedistill.saliency.perturbation import Floats
 
 TOLERANCE = 1e-5  # of the largest |logit|: the order of sums may change, an 8-bit step may not
 _THREADS = (1, 2, 4)  # networks of this size have no work for more

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from edgedistill.io.arrays import Floats, Ints
 from edgedistill.saliency.occlusion import Explanation
-from edgedistill.saliency.perturbation import Floats, Ints
 
 
 def shuffled_maps(teacher: Explanation, groups: Sequence[Ints], *, seed: int) -> Explanation:

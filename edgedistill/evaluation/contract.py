@@ -13,7 +13,8 @@ import numpy as np
 
 from edgedistill.errors import ConfigError, UsageError
 from edgedistill.evaluation import metrics
-from edgedistill.evaluation.metrics import Estimate, Ints
+from edgedistill.evaluation.metrics import Estimate
+from edgedistill.io.arrays import AnyInts
 
 if TYPE_CHECKING:  # a prediction on a board starts faster without it
     from edgedistill.saliency.occlusion import Explanation
@@ -83,7 +84,7 @@ class ContractClause:
         return text if self.decided else text + ", undecided: the threshold is inside the interval"
 
 
-def compare(teacher: Explanation, student: Explanation, labels: Ints) -> dict[str, Estimate]:
+def compare(teacher: Explanation, student: Explanation, labels: AnyInts) -> dict[str, Estimate]:
     """Return every predictive and saliency measure that a clause can name.
 
     Args:

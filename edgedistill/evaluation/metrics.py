@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.errors import ShapeError
+from edgedistill.io.arrays import AnyFloats, AnyInts
 
-Floats = NDArray[np.floating]
-Ints = NDArray[np.integer]
 RESAMPLES = 1000
 ECE_BINS = 15
 TOP_FRACTION = 0.1
@@ -30,13 +29,17 @@ class Estimate:
     high: float
 
 
-def estimate_mean(values: Floats, *, seed: int = 0) -> Estimate:
+def estimate_mean(values: AnyFloats, *, seed: int = 0) -> Estimate:
     """Return the mean over samples, (N,), with its percentile bootstrap interval."""
     return estimate(lambda rows: values[rows].mean(axis=-1), len(values), seed=seed)
 
 
 def estimate(
-    statistic: Callable[[Ints], Floats], samples: int, *, seed: int = 0, resamples: int = RESAMPLES
+    statistic: Callable[[AnyInts], AnyFloats],
+    samples: int,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> Estimate:
     """Return a statistic with its 95 % percentile bootstrap interval.
 
@@ -69,21 +72,21 @@ def estimate(
     return Estimate(value, float(low), float(high))
 
 
-def softmax(logits: Floats) -> Floats:
+def softmax(logits: AnyFloats) -> AnyFloats:
     """Return class probabilities, (N, K)."""
     exp = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities: Floats = exp / exp.sum(axis=-1, keepdims=True)
+    probabilities: AnyFloats = exp / exp.sum(axis=-1, keepdims=True)
     return probabilities
 
 
-def correct(logits: Floats, labels: Ints) -> Floats:
+def correct(logits: AnyFloats, labels: AnyInts) -> AnyFloats:
     """Return 1.0 where the top class is the label, (N,)."""
     _same_length(logits, labels)
-    hits: Floats = (logits.argmax(axis=1) == labels).astype(np.float64)
+    hits: AnyFloats = (logits.argmax(axis=1) == labels).astype(np.float64)
     return hits
 
 
-def agrees(teacher: Floats, student: Floats) -> Floats:
+def agrees(teacher: AnyFloats, student: AnyFloats) -> AnyFloats:
     """Return 1.0 where both name the same top class, (N,).
 
     Source: Stanton et al. 2021, arXiv:2106.05945.
@@ -91,15 +94,15 @@ def agrees(teacher: Floats, student: Floats) -> Floats:
     return correct(student, teacher.argmax(axis=1))
 
 
-def kl_divergence(teacher: Floats, student: Floats) -> Floats:
+def kl_divergence(teacher: AnyFloats, student: AnyFloats) -> AnyFloats:
     """Return KL(teacher || student) of the class distributions, (N,), in nats."""
     _same_shape(teacher, student)
     log_p, log_q = _log_softmax(teacher), _log_softmax(student)
-    divergence: Floats = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
+    divergence: AnyFloats = (np.exp(log_p) * (log_p - log_q)).sum(axis=-1)
     return divergence
 
 
-def expected_calibration_error(confidence: Floats, hits: Floats) -> Floats:
+def expected_calibration_error(confidence: AnyFloats, hits: AnyFloats) -> AnyFloats:
     """Return the expected calibration error of each row.
 
     Args:
@@ -116,11 +119,11 @@ def expected_calibration_error(confidence: Floats, hits: Floats) -> Floats:
     total = np.zeros(confidence.shape[:-1])
     for index in range(ECE_BINS):
         total += np.abs(np.where(bins == index, gap, 0.0).sum(axis=-1))
-    error: Floats = total / confidence.shape[-1]
+    error: AnyFloats = total / confidence.shape[-1]
     return error
 
 
-def pearson(first: Floats, second: Floats) -> Floats:
+def pearson(first: AnyFloats, second: AnyFloats) -> AnyFloats:
     """Return the correlation of each pair of maps, (N, W) -> (N,).
 
     A constant map gives no reasons, so it agrees with nothing: 0.
@@ -134,7 +137,7 @@ def pearson(first: Floats, second: Floats) -> Floats:
     return kernels.pearson(first, second)
 
 
-def spearman(first: Floats, second: Floats) -> Floats:
+def spearman(first: AnyFloats, second: AnyFloats) -> AnyFloats:
     """Return the rank correlation of each pair of maps, (N, W) -> (N,); ties share their rank.
 
     Raises:
@@ -146,7 +149,7 @@ def spearman(first: Floats, second: Floats) -> Floats:
     return kernels.spearman(first, second)
 
 
-def top_sign_agreement(first: Floats, second: Floats) -> Floats:
+def top_sign_agreement(first: AnyFloats, second: AnyFloats) -> AnyFloats:
     """Return the share of the strongest tenth that both maps hold, with the same sign, (N,).
 
     A window that moves nothing has no sign, so zeros agree with nothing.
@@ -163,9 +166,9 @@ def top_sign_agreement(first: Floats, second: Floats) -> Floats:
     return kernels.top_sign_agreement(first, second, count=count)
 
 
-def _log_softmax(logits: Floats) -> Floats:
+def _log_softmax(logits: AnyFloats) -> AnyFloats:
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    result: Floats = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    result: AnyFloats = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return result
 
 

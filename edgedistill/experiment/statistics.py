@@ -13,19 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
 from edgedistill.errors import DataError
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.experiment.results import MEASURES, Row
+from edgedistill.io.arrays import Doubles
 
 ALPHA = 0.05
 LOWER_IS_BETTER = frozenset({"kl", "ece", "validation_kl"})
 FEWEST_FOR_RANKS = 2  # sets; of methods, Friedman's test and the diagram take three
 _LARGEST_EXACT = 20  # sets; beyond, no smallest p needs a warning
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +46,8 @@ class Comparison:
     methods: tuple[str, ...]
     sets: tuple[str, ...]  # on which every method has a score
     left_out: tuple[str, ...]  # sets on which a method has none
-    scores: Floats  # (sets, methods)
-    ranks: Floats  # mean over sets, (methods,); 1 is best
+    scores: Doubles  # (sets, methods)
+    ranks: Doubles  # mean over sets, (methods,); 1 is best
     friedman_p: float | None  # None: fewer than three methods or two sets, or all the same
     pairs: tuple[Pair, ...]
     notes: tuple[str, ...]  # what the numbers cannot say
@@ -141,14 +139,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def _friedman(scores: Floats) -> float | None:
+def _friedman(scores: Doubles) -> float | None:
     sets, methods = scores.shape
     if methods < 3 or sets < FEWEST_FOR_RANKS or (scores == scores[:, :1]).all():
         return None
     return float(stats.friedmanchisquare(*scores.T).pvalue)
 
 
-def _pairs(scores: Floats, methods: Sequence[str]) -> tuple[Pair, ...]:
+def _pairs(scores: Doubles, methods: Sequence[str]) -> tuple[Pair, ...]:
     """Return every two methods compared; more is better in `scores`."""
     indices = list(itertools.combinations(range(len(methods)), 2))
     p_values = [_wilcoxon(scores[:, i] - scores[:, j]) for i, j in indices]
@@ -165,7 +163,7 @@ def _pairs(scores: Floats, methods: Sequence[str]) -> tuple[Pair, ...]:
     )
 
 
-def _wilcoxon(differences: Floats) -> float:
+def _wilcoxon(differences: Doubles) -> float:
     """Return the two-sided p of a signed-rank test; no difference anywhere is no evidence."""
     if not differences.any():
         return 1.0

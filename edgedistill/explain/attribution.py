@@ -13,10 +13,11 @@ from edgedistill.errors import UsageError
 from edgedistill.evaluation import metrics
 from edgedistill.explain.inputs import ExplanationInput
 from edgedistill.explain.models import ExplainedModel, RecordedExplanation, Role
+from edgedistill.io.arrays import Floats, Ints
 from edgedistill.io.progress import ProgressCallback
 from edgedistill.saliency.occlusion import Explanation, time_map
 from edgedistill.saliency.occlusion import explain as occlude
-from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan
+from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers import TorchClassifier
 
 Method = Literal["occlusion", "gradient-input", "integrated-gradients"]

@@ -16,6 +16,7 @@ from edgedistill.explain.models import (
     explained_model,
     named_teacher,
 )
+from edgedistill.io.arrays import Floats
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.artifacts import RECIPE, check_plan_length, network_of, recorded_plan
@@ -26,7 +27,7 @@ from edgedistill.pipeline.stages.teacher import FACTS as TEACHER_FACTS
 from edgedistill.pipeline.stages.teacher import open_teacher, perturbation_plan
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.occlusion import Explanation
-from edgedistill.saliency.perturbation import Baseline, Floats, PerturbationPlan
+from edgedistill.saliency.perturbation import Baseline, PerturbationPlan
 from edgedistill.teachers import OnnxTeacher
 
 _NO_DATA = "Name the data whose test series are explained, such as --data GunPoint."

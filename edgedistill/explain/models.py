@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from edgedistill.errors import UsageError
+from edgedistill.io.arrays import Floats
 from edgedistill.pipeline.artifacts import network_of
 from edgedistill.saliency.occlusion import Explanation, Predict
-from edgedistill.saliency.perturbation import Floats
 from edgedistill.teachers import Teacher, TorchClassifier, load
 
 Role = Literal["teacher", "student", "model"]

@@ -25,10 +25,11 @@ from edgedistill.attribution.incremental.steps import UnsupportedModule
 from edgedistill.errors import ShapeError, VerificationError
 from edgedistill.export.export import INPUT, OPSET, OUTPUT, torch_logits, trace
 from edgedistill.io import files
+from edgedistill.io.arrays import Floats, Ints
 from edgedistill.optimize.execution import TOLERANCE, assert_close, check_series, errors, logits
 from edgedistill.optimize.passes.graph import fold, load
 from edgedistill.saliency.occlusion import explain, time_map
-from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan, fill
+from edgedistill.saliency.perturbation import PerturbationPlan, fill
 
 SALIENCY, WINDOWS = "saliency", "window_saliency"
 METADATA = "edgedistill.saliency"  # key of the plan in the file's metadata_props

@@ -17,7 +17,8 @@ from torch import nn
 
 from edgedistill.errors import ModelError
 from edgedistill.io import files
-from edgedistill.optimize.execution import TOLERANCE, Floats, assert_close, check_series, logits
+from edgedistill.io.arrays import Floats
+from edgedistill.optimize.execution import TOLERANCE, assert_close, check_series, logits
 from edgedistill.optimize.passes.graph import load, strip
 
 OPSET = 20  # the newest that TensorRT 10.3 (JetPack 6) and ONNX Runtime 1.20 both read

@@ -12,16 +12,14 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from tokenize import TokenError
-from typing import IO, TypeAlias, cast
+from typing import IO, cast
 
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
 from edgedistill.errors import DataError
 from edgedistill.io import archives
-
-Array: TypeAlias = NDArray[np.generic]
+from edgedistill.io.arrays import AnyArray
 
 _SUFFIX = ".npy"
 _KINDS = "biufSU"  # truth values, whole and real numbers, text
@@ -37,7 +35,7 @@ _UNREADABLE = (
 )
 
 
-def read_npz(source: Path | IO[bytes]) -> dict[str, Array]:
+def read_npz(source: Path | IO[bytes]) -> dict[str, AnyArray]:
     """Return the arrays of an NPZ file by their names.
 
     Args:
@@ -79,7 +77,7 @@ def _check_sizes(members: Sequence[zipfile.ZipInfo], there: int) -> None:
         raise ValueError(f"{there} bytes claim to hold {total}; at most {largest} are read of them")
 
 
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> AnyArray:
     name = member.filename
     if not name.endswith(_SUFFIX) or member.compress_type not in archives.METHODS:
         raise ValueError(f"{name!r} is no array, or compressed in a way that NumPy does not use")

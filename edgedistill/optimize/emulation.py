@@ -15,7 +15,8 @@ import onnx
 import onnx_ir as ir
 from onnx import shape_inference
 
-from edgedistill.optimize.execution import Floats, runner
+from edgedistill.io.arrays import Floats
+from edgedistill.optimize.execution import runner
 from edgedistill.optimize.passes.graph import check, load, strip
 
 _HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)

@@ -11,14 +11,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from numpy.typing import NDArray
 from onnx import shape_inference
 from onnxruntime.capi import onnxruntime_pybind11_state as status
 
 from edgedistill.errors import DataError, ModelError, VerificationError
+from edgedistill.io.arrays import Floats
 from edgedistill.teachers.exact_session import exact_session
-
-Floats = NDArray[np.float32]
 
 TOLERANCE = 1e-5  # of the largest |logit|, the custom for FP32; float32 itself resolves 1e-7
 

@@ -15,7 +15,8 @@ import onnx_ir as ir
 from onnx import shape_inference, version_converter
 
 from edgedistill.errors import ModelError
-from edgedistill.optimize.execution import Floats, check_series, open_model
+from edgedistill.io.arrays import Floats
+from edgedistill.optimize.execution import check_series, open_model
 from edgedistill.optimize.passes.graph import check, strip
 
 LARGEST = 65504.0  # of float16

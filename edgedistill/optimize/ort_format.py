@@ -19,7 +19,8 @@ from typing import Final
 import onnxruntime
 
 from edgedistill.io import files
-from edgedistill.optimize.execution import TOLERANCE, Floats, assert_close, check_series, logits
+from edgedistill.io.arrays import Floats
+from edgedistill.optimize.execution import TOLERANCE, assert_close, check_series, logits
 
 SUFFIX: Final = ".ort"
 CONFIG: Final = ".required_operators_and_types.config"  # the name that ONNX Runtime gives it

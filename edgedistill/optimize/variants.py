@@ -10,15 +10,9 @@ from pathlib import Path
 import onnx
 
 from edgedistill.io import files
+from edgedistill.io.arrays import Floats
 from edgedistill.optimize.emulation import emulate
-from edgedistill.optimize.execution import (
-    TOLERANCE,
-    Floats,
-    assert_close,
-    check_series,
-    logits,
-    runner,
-)
+from edgedistill.optimize.execution import TOLERANCE, assert_close, check_series, logits, runner
 from edgedistill.optimize.float16 import single_precision, to_bf16, to_fp16
 from edgedistill.optimize.passes.graph import fold, load, operators, parameters
 from edgedistill.optimize.passes.passes import (

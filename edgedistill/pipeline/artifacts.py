@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.errors import ShapeError
+from edgedistill.io.arrays import Floats
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.stages.teacher import FACTS as TEACHER_FACTS
-from edgedistill.saliency.perturbation import Floats, PerturbationPlan
+from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers import TorchClassifier
 
 RECIPE = "recipe.yaml"  # of a run

@@ -12,7 +12,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from edgedistill.data import Split
 from edgedistill.evaluation import contract, metrics
 from edgedistill.evaluation.contract import Contract
-from edgedistill.evaluation.metrics import Estimate, Floats, Ints
+from edgedistill.evaluation.metrics import Estimate
+from edgedistill.io.arrays import AnyFloats, AnyInts
 from edgedistill.saliency.occlusion import Explanation, Predict
 from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers.outputs import explain_teacher_class
@@ -44,7 +45,7 @@ def measure(
     )
 
 
-def evaluate_outputs(explanation: Explanation, labels: Ints, teacher: Explanation) -> Evaluation:
+def evaluate_outputs(explanation: Explanation, labels: AnyInts, teacher: Explanation) -> Evaluation:
     """Return every measure of what a model said of series with these labels."""
     probabilities = metrics.softmax(explanation.logits.astype(np.float64))
     hits = metrics.correct(explanation.logits, labels)
@@ -106,10 +107,12 @@ def _value(values: Mapping[str, Estimate], name: str) -> float:
     return values[name].value if name in values else float("inf")
 
 
-def _macro(score: Callable[[Ints, Floats], float], labels: Ints, scores: Floats) -> Estimate:
+def _macro(
+    score: Callable[[AnyInts, AnyFloats], float], labels: AnyInts, scores: AnyFloats
+) -> Estimate:
     """Return a one-against-the-rest score, the mean over the classes that are there."""
 
-    def one(rows: Ints) -> float:
+    def one(rows: AnyInts) -> float:
         drawn = labels[rows]
         classes = [k for k in np.unique(drawn) if (drawn != k).any()]
         values = [score((drawn == k).astype(int), scores[rows, k]) for k in classes]

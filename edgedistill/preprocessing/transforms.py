@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgedistill.errors import ConfigError, DataError, IntegrityError, ShapeError
+from edgedistill.io.arrays import AnyFloats
 from edgedistill.preprocessing.log_mel import MEL_BANDS, log_mel, mel_bank
 
-Floats = npt.NDArray[np.floating]
 Sizing = Literal["resample", "pad"]
 Normalization = Literal["none", "series", "train"]
 Features = Literal["none", "log_mel", "peak_log_mel"]
@@ -62,7 +62,7 @@ class Preprocessing:
         """Channels a series must have: one microphone for sounds, else those of the result."""
         return 1 if self.features in _OF_SOUNDS else self.channels
 
-    def apply(self, series: Sequence[Floats] | Floats) -> npt.NDArray[np.float32]:
+    def apply(self, series: Sequence[AnyFloats] | AnyFloats) -> npt.NDArray[np.float32]:
         """Return the model's input.
 
         Args:
@@ -116,7 +116,7 @@ class Preprocessing:
                 f"{self.input_channels}. Give the channels it was fitted on, in the same order."
             )
 
-    def _extracted(self, one: Floats) -> npt.NDArray[np.float64]:
+    def _extracted(self, one: AnyFloats) -> npt.NDArray[np.float64]:
         filled = fill_missing(one)
         if self.sample_rate_hz is None:
             return filled
@@ -139,7 +139,7 @@ class Preprocessing:
 
 
 def fit(
-    series: Sequence[Floats],
+    series: Sequence[AnyFloats],
     *,
     length: int | None,
     max_length: int | None = None,
@@ -189,7 +189,7 @@ def fit(
     return replace(bare, normalization="train", mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 
-def check_series(series: Sequence[Floats] | Floats, what: str = "The input") -> int:
+def check_series(series: Sequence[AnyFloats] | AnyFloats, what: str = "The input") -> int:
     """Return the number of channels that all series (C, T_i) share; `what` is named in errors.
 
     Raises:
@@ -215,7 +215,7 @@ def check_series(series: Sequence[Floats] | Floats, what: str = "The input") -> 
     return int(series[0].shape[0])
 
 
-def fill_missing(one: Floats) -> npt.NDArray[np.float64]:
+def fill_missing(one: AnyFloats) -> npt.NDArray[np.float64]:
     """Return (C, T) with NaN filled in linearly, and at the ends by the nearest value.
 
     >>> fill_missing(np.array([[np.nan, 1.0, np.nan, 3.0]]))
@@ -241,13 +241,13 @@ def _sized(one: npt.NDArray[np.float64], length: int, sizing: Sizing) -> npt.NDA
     return np.stack([np.interp(at, np.arange(have), channel) for channel in one])
 
 
-def _is_flat(rows: Floats, spread: Floats) -> npt.NDArray[np.bool_]:
+def _is_flat(rows: AnyFloats, spread: AnyFloats) -> npt.NDArray[np.bool_]:
     """Say which rows vary by no more than float32 resolves: dividing would amplify rounding."""
     flat: npt.NDArray[np.bool_] = spread <= _FLOAT32.eps * np.abs(rows).max(axis=1, keepdims=True)
     return flat
 
 
-def _check_values(one: Floats, where: str) -> None:
+def _check_values(one: AnyFloats, where: str) -> None:
     missing = np.isnan(one).all(axis=1)
     if missing.any():
         raise DataError(

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from edgedistill.errors import MachineError, ModelError, ShapeError
+from edgedistill.io.arrays import Floats
 from edgedistill.runtimes.session_settings import DEFAULT, SessionSettings
 from edgedistill.runtimes.sessions import open_session, translate_ort_errors
-from edgedistill.saliency.perturbation import Floats
 
 
 class OrtRuntime:

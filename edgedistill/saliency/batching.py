@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgedistill.errors import ConfigError, MachineError, ModelError
-
-Floats = NDArray[np.float32]
+from edgedistill.io.arrays import Floats
 
 MEMORY_BYTES = 512 * 1024**2  # of copies at any time
 FIRST_BATCH = 32  # copies of the first call, where the size is to be found

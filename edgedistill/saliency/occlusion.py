@@ -15,8 +15,9 @@ import edgedistill_kernels as kernels
 import numpy as np
 
 from edgedistill.errors import ModelError, ShapeError
+from edgedistill.io.arrays import Floats, Ints
 from edgedistill.saliency.batching import MEMORY_BYTES, BatchSizer, WindowBatch, batched_logits
-from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan, fill
+from edgedistill.saliency.perturbation import PerturbationPlan, fill
 
 Predict = Callable[[Floats], Floats]  # (N, C, T) -> logits (N, K)
 # Series (N, C, T), starts (W,), patches (N, W, C, w) -> how windows change the logits (N, W, K)

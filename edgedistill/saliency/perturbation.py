@@ -13,12 +13,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgedistill.errors import ConfigError, DataError, ShapeError
+from edgedistill.io.arrays import Floats, Ints
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 Baseline = Literal["mean", "zero", "local_mean"]
 LONGEST = 1 << 24  # steps; what claims more is no series but an attempt to take all memory
 DEFAULT_WIDTH_FRACTION = 16  # a window is a sixteenth of the series: about 31 half-overlapping ones

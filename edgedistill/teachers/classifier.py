@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgedistill.errors import ModelError, ShapeError
-
-Floats = npt.NDArray[np.float32]
+from edgedistill.io.arrays import Floats
 
 EPSILON = 1e-6  # added to a probability before its logarithm; a class ruled out gets -13.8
 _SUM_TOLERANCE = 1e-3  # of a row of float16 probabilities

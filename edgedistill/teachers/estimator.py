@@ -7,16 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from aeon.base import BaseCollectionEstimator
 from aeon.classification import BaseClassifier
 from sklearn.pipeline import Pipeline
 
 from edgedistill.errors import ModelError
-from edgedistill.teachers.classifier import Floats, check_logits, check_series, log_probabilities
+from edgedistill.io.arrays import Doubles, Floats
+from edgedistill.teachers.classifier import check_logits, check_series, log_probabilities
 
 _BATCH = 512  # series at once; ROCKET makes 20,000 features of each
-_Scores = npt.NDArray[np.float64]
 
 
 class EstimatorTeacher:
@@ -64,7 +63,7 @@ class EstimatorTeacher:
         check_logits(scores, name=self.name, count=len(x), classes=self.classes)
         return np.ascontiguousarray(scores[:, self._order])
 
-    def _method(self, estimator: Any) -> Callable[[_Scores], Floats]:
+    def _method(self, estimator: Any) -> Callable[[Doubles], Floats]:
         source = _behind_votes(estimator)
         if _only_votes(source):
             decider = _Decider(source)
@@ -106,14 +105,14 @@ class _Decider:
         self._estimator.classifier = self
         self._last = estimator.classifier
 
-    def decision_function(self, series: _Scores) -> _Scores:
+    def decision_function(self, series: Doubles) -> Doubles:
         """Return the decision values of series, (N, C, T) -> (N,) or (N, K)."""
-        values: _Scores = self._estimator._predict(series)
+        values: Doubles = self._estimator._predict(series)
         return values
 
-    def predict(self, features: _Scores) -> _Scores:
+    def predict(self, features: Doubles) -> Doubles:
         """Return the decision values of features, in the place of a prediction."""
-        values: _Scores = self._last.decision_function(features)
+        values: Doubles = self._last.decision_function(features)
         return values
 
 
@@ -122,7 +121,7 @@ def _wants_3d(estimator: Any) -> bool:
     return isinstance(first, BaseCollectionEstimator)
 
 
-def _two_columns(decision: _Scores) -> Floats:
+def _two_columns(decision: Doubles) -> Floats:
     """Return a value a class; a binary decision, (N,), becomes two that differ by it."""
     if decision.ndim == 1:
         decision = np.stack([-decision / 2, decision / 2], axis=1)

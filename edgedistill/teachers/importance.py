@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan, start_count
-
-Chances = NDArray[np.float64]
+from edgedistill.io.arrays import Doubles, Floats, Ints
+from edgedistill.saliency.perturbation import PerturbationPlan, start_count
 
 UNIFORM = 0.5  # share of the draws that do not look at the map, so that nothing is never drawn
 
 
-def start_probabilities(kl: Floats, plan: PerturbationPlan, width: int) -> Chances:
+def start_probabilities(kl: Floats, plan: PerturbationPlan, width: int) -> Doubles:
     """Return how likely each start is for a window of each series.
 
     Half of it is the same for all starts; the other half is in proportion to the map,
@@ -35,11 +33,11 @@ def start_probabilities(kl: Floats, plan: PerturbationPlan, width: int) -> Chanc
     scores = np.stack([np.interp(asked, known, row) for row in kl])
     total = scores.sum(axis=1, keepdims=True)
     shares = np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / number)
-    found: Chances = UNIFORM / number + (1 - UNIFORM) * shares
+    found: Doubles = UNIFORM / number + (1 - UNIFORM) * shares
     return found
 
 
-def draw_weighted_starts(start_weights: Chances, windows: int, rng: np.random.Generator) -> Ints:
+def draw_weighted_starts(start_weights: Doubles, windows: int, rng: np.random.Generator) -> Ints:
     """Draw for each sample window starts, each by its chance; a start may repeat.
 
     Args:

@@ -10,8 +10,8 @@ from pathlib import Path
 import joblib
 
 from edgedistill.errors import ModelError, UsageError
+from edgedistill.io.arrays import Floats
 from edgedistill.teachers.classifier import (
-    Floats,
     ProbabilityTeacher,
     Teacher,
     are_probabilities,

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from edgedistill.errors import DataError
+from edgedistill.io.arrays import Floats, Ints
 from edgedistill.saliency.occlusion import Explanation, explain
-from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan
+from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers import Teacher, TorchClassifier
 
 WINDOWS_AT_ONCE = 1 << 16  # whose logits are held; what stays of a window is a number a map

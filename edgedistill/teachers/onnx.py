@@ -10,7 +10,8 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from edgedistill.errors import ModelError, ShapeError
-from edgedistill.teachers.classifier import Floats, check_logits, check_series
+from edgedistill.io.arrays import Floats
+from edgedistill.teachers.classifier import check_logits, check_series
 from edgedistill.teachers.exact_session import exact_session
 
 _BATCH = 256  # series at once where the file does not fix it

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from edgedistill.data import Prepared
 from edgedistill.errors import DataError
+from edgedistill.io.arrays import Floats, Ints
 from edgedistill.io.files import whole_file
 from edgedistill.saliency.occlusion import Explanation, Predict, explain
-from edgedistill.saliency.perturbation import Floats, Ints, PerturbationPlan, unseen_plan
+from edgedistill.saliency.perturbation import PerturbationPlan, unseen_plan
 from edgedistill.teachers import Teacher, TorchClassifier
 
 SPLITS = ("train", "validation", "test")

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from edgedistill.errors import DataError, ModelError, ShapeError
-from edgedistill.teachers.classifier import Floats, check_logits, check_series
+from edgedistill.io.arrays import Floats
+from edgedistill.teachers.classifier import check_logits, check_series
 
 
 class TableTeacher:

@@ -8,8 +8,8 @@ from torch import nn
 
 from edgedistill.attribution.incremental.propagation import IncrementalModel, record
 from edgedistill.errors import ModelError
-from edgedistill.saliency.perturbation import Ints
-from edgedistill.teachers.classifier import Floats, check_logits, check_series
+from edgedistill.io.arrays import Floats, Ints
+from edgedistill.teachers.classifier import check_logits, check_series
 
 _BATCH = 256  # series at once; bounds the memory of thousands of perturbed copies
 

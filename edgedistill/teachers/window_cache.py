@@ -21,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.errors import ConfigError, DataError
+from edgedistill.io.arrays import Doubles, Floats, Ints
 from edgedistill.io.files import fingerprint, read_json, write_json
 from edgedistill.saliency.batching import MEMORY_BYTES, BatchSizer, WindowBatch, batched_logits
 from edgedistill.saliency.occlusion import BATCH_COPIES
-from edgedistill.saliency.perturbation import Floats, Ints, cut, draw_donors, draw_starts
+from edgedistill.saliency.perturbation import cut, draw_donors, draw_starts
 from edgedistill.teachers import Teacher, TorchClassifier
 from edgedistill.teachers.classifier import check_logits
-from edgedistill.teachers.importance import Chances, draw_weighted_starts
+from edgedistill.teachers.importance import draw_weighted_starts
 
 FACTS = "bank.json"
 _ARRAYS = ("starts", "donors", "logits", "clean")
@@ -69,7 +70,7 @@ class WindowCacheSpec:
     donor_count: int  # the first so many are donors: what validation series hold is never taught
     width: int  # w, steps
     number: int  # B, windows a series
-    start_weights: Chances | None = (
+    start_weights: Doubles | None = (
         None  # of the starts, (M, T - w + 1); None: all alike and distinct
     )
     seed: int = 0

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgedistill.device.drift.profile import Counts, Doubles
+from edgedistill.io.arrays import Doubles, Ints
 
 RESAMPLES: Final = 1000
 
@@ -29,7 +29,7 @@ def draw_resamples(rng: np.random.Generator, rows: int, series: int) -> Resample
     return ResampleCounts(first, second)
 
 
-def distances(first: Counts | Doubles, second: Counts | Doubles) -> Doubles:
+def distances(first: Ints | Doubles, second: Ints | Doubles) -> Doubles:
     """Return the Jensen-Shannon distances of histograms, (..., B) -> (...), 0 to 1."""
     p = first / np.maximum(first.sum(axis=-1, keepdims=True), 1)
     q = second / np.maximum(second.sum(axis=-1, keepdims=True), 1)

@@ -28,14 +28,13 @@ from edgedistill.device.drift.bootstrap import (
 )
 from edgedistill.device.drift.profile import (
     BINS,
-    Counts,
-    Doubles,
     Profile,
     closeness_within,
     confidence,
     correlations,
     digitize,
 )
+from edgedistill.io.arrays import Doubles, Ints
 
 DriftAspect = Literal["inputs", "predictions", "reasons"]
 DRIFT_ASPECTS: Final[tuple[DriftAspect, ...]] = ("inputs", "predictions", "reasons")
@@ -130,7 +129,7 @@ def compare(
 
 
 def _unjudged(
-    profile: Profile, reference_counts: Counts, limits: DriftLimits, class_names: Sequence[str]
+    profile: Profile, reference_counts: Ints, limits: DriftLimits, class_names: Sequence[str]
 ) -> Iterator[str]:
     """Yield what too few series speak of; a class that nobody knows needs no word."""
     if profile.series < limits.min_series:
@@ -271,13 +270,13 @@ def _apart(pearson: Doubles) -> Doubles:
     return found
 
 
-def _tails(counts: Counts) -> str:
+def _tails(counts: Ints) -> str:
     """Say what share lies in the outer bins, of which each has a tenth in the reference."""
     share = counts / max(1, counts.sum())
     return f"{share[0]:.0%} low, {share[-1]:.0%} high"
 
 
-def _rates(counts: Counts, reference_counts: Doubles, names: Sequence[str]) -> str:
+def _rates(counts: Ints, reference_counts: Doubles, names: Sequence[str]) -> str:
     """Say which class's rate changed most."""
     now, before = counts / max(1, counts.sum()), reference_counts / reference_counts.sum()
     index = int(np.abs(now - before).argmax())

@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 from edgedistill.bundle.drift_reference import FEATURES, Reference, features
 from edgedistill.errors import DataError, UsageError
 from edgedistill.io import files
+from edgedistill.io.arrays import Doubles, Floats, Ints
 from edgedistill.io.npz import read_npz
-from edgedistill.saliency.perturbation import Floats
 
-Counts = NDArray[np.int64]
-Doubles = NDArray[np.float64]
 BINS: Final = 10  # of a histogram, as many series each in the reference, which has at least 20
 _MOST: Final = 1 << 53  # of a count: sums stay exact
 _NARROW: Final = 1e-3  # of a channel's size: what varies less counts as constant
@@ -77,13 +75,13 @@ class Profile:
     def __init__(self, bins: Bins) -> None:
         classes, windows = bins.mean_maps.shape
         self.bins = bins
-        self.classes: Counts = np.zeros(classes, np.int64)  # series by predicted class
-        self.inputs: Counts = np.zeros((len(bins.inputs), BINS), np.int64)
-        self.confidence: Counts = np.zeros((1, BINS), np.int64)
-        self.explained: Counts = np.zeros(classes, np.int64)  # series with a map, by class
+        self.classes: Ints = np.zeros(classes, np.int64)  # series by predicted class
+        self.inputs: Ints = np.zeros((len(bins.inputs), BINS), np.int64)
+        self.confidence: Ints = np.zeros((1, BINS), np.int64)
+        self.explained: Ints = np.zeros(classes, np.int64)  # series with a map, by class
         self.map_sums: Doubles = np.zeros((classes, windows))
         self.map_squares: Doubles = np.zeros((classes, windows))
-        self.closeness: Counts = np.zeros((classes, BINS), np.int64)
+        self.closeness: Ints = np.zeros((classes, BINS), np.int64)
 
     @property
     def series(self) -> int:
@@ -199,7 +197,7 @@ def digitize(edges: Doubles, values: Doubles) -> NDArray[np.intp]:
     return found
 
 
-def _count(counts: Counts, edges: Doubles, values: Doubles | Floats) -> None:
+def _count(counts: Ints, edges: Doubles, values: Doubles | Floats) -> None:
     counts[np.arange(len(edges)), digitize(edges, np.asarray(values, np.float64))] += 1
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from edgedistill.bundle.drift_reference import Reference
 from edgedistill.device.drift.profile import Bins, Profile, load
 from edgedistill.errors import MachineError, UsageError
-from edgedistill.saliency.perturbation import Floats
+from edgedistill.io.arrays import Floats
 
 SAVE_S: Final = 60.0  # between writes: what a power cut may lose
 

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgedistill.errors import DataError, ShapeError
+from edgedistill.io.arrays import Doubles
 
-Numbers = NDArray[np.float64]
 MAX_LINE_BYTES: Final = 16 * 1024**2
 MAX_VALUES: Final = 1 << 20  # of a series, all channels together
 MAX_ID: Final = 256  # characters
@@ -31,7 +30,7 @@ class Item:
 
     place: Mapping[str, int]  # where it stood, such as {"line": 3}
     id: str | int | None = None  # as the sender named it
-    series: Numbers | None = None  # (C, T_i), NaN is a missing value
+    series: Doubles | None = None  # (C, T_i), NaN is a missing value
     error: str | None = None
 
 
@@ -101,7 +100,7 @@ class SeriesLines:
             return Item(place=self._lines.place, error=str(error))
         return Item(place=self._lines.place, id=name, series=series)
 
-    def _from_text(self, text: str) -> tuple[str | int | None, Numbers]:
+    def _from_text(self, text: str) -> tuple[str | int | None, Doubles]:
         rows = [cells_of(part) for part in text.split(":", self._channels)]
         rows[0], name = self._lines.split_id(rows[0])
         return _checked_id(name), _stacked([_numbers(row) for row in rows])
@@ -118,7 +117,7 @@ class StepLines:
         self._channels = channels
         self._lines = _Lines(header=True)
 
-    def step(self, line: bytes | None) -> Numbers | Item | None:
+    def step(self, line: bytes | None) -> Doubles | Item | None:
         """Return a step (C,), an item with an error, or None for an empty line or the header."""
         try:
             text = self._lines.text(line)
@@ -213,7 +212,7 @@ def _number(cell: str) -> float:
     return float(cell)
 
 
-def _numbers(cells: list[str]) -> Numbers:
+def _numbers(cells: list[str]) -> Doubles:
     """Return cells as numbers; an empty one, `?` or `NaN` is a missing value."""
     _check_size(len(cells))
     try:
@@ -226,7 +225,7 @@ def _numbers(cells: list[str]) -> Numbers:
         ) from error
 
 
-def _from_json(text: str) -> tuple[str | int | None, Numbers]:
+def _from_json(text: str) -> tuple[str | int | None, Doubles]:
     value = _parsed(text)
     name = None
     if isinstance(value, dict):
@@ -249,7 +248,7 @@ def _parsed(text: str) -> Any:
         ) from error
 
 
-def _row(values: object) -> Numbers:
+def _row(values: object) -> Doubles:
     """Return a JSON array of numbers and nulls; null becomes NaN."""
     if not isinstance(values, list):
         raise DataError(f"{_quote(values)} stands where an array of numbers belongs.")
@@ -265,7 +264,7 @@ def _row(values: object) -> Numbers:
         raise DataError("A value is too large for a number. Rescale the series.") from error
 
 
-def _stacked(channels: list[Numbers]) -> Numbers:
+def _stacked(channels: list[Doubles]) -> Doubles:
     if any(len(row) != len(channels[0]) for row in channels):
         raise ShapeError(
             f"The channels have {', '.join(str(len(row)) for row in channels[:5])} values. Give "

@@ -7,9 +7,10 @@ from typing import IO
 
 import numpy as np
 
-from edgedistill.device.predict.inputs import MAX_VALUES, Item, Numbers
+from edgedistill.device.predict.inputs import MAX_VALUES, Item
 from edgedistill.errors import DataError, ShapeError
-from edgedistill.io.npz import Array, read_npz
+from edgedistill.io.arrays import AnyArray, Doubles
+from edgedistill.io.npz import read_npz
 
 
 def npz_items(stream: IO[bytes], channels: int) -> Iterator[Item]:
@@ -30,11 +31,11 @@ def npz_items(stream: IO[bytes], channels: int) -> Iterator[Item]:
     padded = not any(_has_inner_gap(one) for one in x)
     for row, one in enumerate(x):
         with np.errstate(over="ignore"):  # infinity is refused later, by name
-            series: Numbers = one.astype(np.float64)
+            series: Doubles = one.astype(np.float64)
         yield Item(place={"row": row}, series=series[:, : _length(series)] if padded else series)
 
 
-def _checked(arrays: dict[str, Array], channels: int) -> Array:
+def _checked(arrays: dict[str, AnyArray], channels: int) -> AnyArray:
     """Return the series (N, C, T)."""
     if "x" not in arrays:
         names = ", ".join(map(repr, list(arrays)[:5])) or "nothing"
@@ -52,11 +53,11 @@ def _checked(arrays: dict[str, Array], channels: int) -> Array:
     return x
 
 
-def _has_inner_gap(one: Array) -> bool:
+def _has_inner_gap(one: AnyArray) -> bool:
     return one.dtype.kind == "f" and bool(np.isnan(one[:, : _length(one)]).any())
 
 
-def _length(one: Array) -> int:
+def _length(one: AnyArray) -> int:
     """Return T without trailing NaN; a series of nothing else keeps its length, to be refused."""
     if one.dtype.kind != "f":
         return int(one.shape[1])

@@ -17,7 +17,7 @@ from edgedistill.device.predict.inputs import Item
 from edgedistill.device.predict.windows import SlidingWindows
 from edgedistill.device.runtime import Runtime
 from edgedistill.errors import DataError, ModelError, ShapeError, UsageError
-from edgedistill.saliency.perturbation import Floats
+from edgedistill.io.arrays import Floats
 
 # What hears of every prediction: the model's input (C, T), its logits (K,), and the signed map
 # (W,) where one was computed.

@@ -6,8 +6,9 @@ from collections import deque
 
 import numpy as np
 
-from edgedistill.device.predict.inputs import MAX_VALUES, Numbers
+from edgedistill.device.predict.inputs import MAX_VALUES
 from edgedistill.errors import UsageError
+from edgedistill.io.arrays import Doubles
 
 
 class SlidingWindows:
@@ -31,13 +32,13 @@ class SlidingWindows:
                 f"A window of {length} steps of {channels} channels is too large; at most "
                 f"{MAX_VALUES} values are held."
             )
-        self._steps: deque[Numbers] = deque(maxlen=length)
+        self._steps: deque[Doubles] = deque(maxlen=length)
         self._length = length
         self._hop = stride
         self._gap = np.full(channels, np.nan)
         self.count = 0  # steps so far
 
-    def push(self, step: Numbers | None) -> tuple[int, Numbers] | None:
+    def push(self, step: Doubles | None) -> tuple[int, Doubles] | None:
         """Take a step (C,), or None for one that is missing.
 
         Returns:

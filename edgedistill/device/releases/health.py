@@ -17,8 +17,8 @@ from edgedistill.device.releases.layout import PROGRAM, Target
 from edgedistill.device.runtime import start
 from edgedistill.device.validate import FIDELITY_TOLERANCE
 from edgedistill.errors import VerificationError
+from edgedistill.io.arrays import Floats
 from edgedistill.runtimes.tensorrt.engines import Engines
-from edgedistill.saliency.perturbation import Floats
 
 TIMEOUT_S: Final = 600  # an engine may have to be built
 

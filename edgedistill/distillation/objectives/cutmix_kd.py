@@ -7,7 +7,7 @@ from torch import Tensor
 from edgedistill.distillation.objectives.cutmix_windows import CutMixWindowObjective, LogitsFn
 from edgedistill.distillation.objectives.kd import softened_kl
 from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
-from edgedistill.saliency.perturbation import Floats, Ints
+from edgedistill.io.arrays import Floats, Ints
 from edgedistill.teachers.window_cache import WindowCache
 
 

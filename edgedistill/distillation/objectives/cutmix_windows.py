@@ -12,9 +12,9 @@ from torch import Tensor
 from edgedistill.attribution import perturb
 from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs, Windows
 from edgedistill.errors import ShapeError
+from edgedistill.io.arrays import Doubles, Floats, Ints
 from edgedistill.saliency import perturbation
-from edgedistill.saliency.perturbation import Floats, Ints
-from edgedistill.teachers.importance import Chances, draw_weighted_starts
+from edgedistill.teachers.importance import draw_weighted_starts
 from edgedistill.teachers.window_cache import WindowCache
 
 LogitsFn = Callable[[Floats], Floats]  # (N, C, T) -> logits (N, K)
@@ -44,7 +44,7 @@ class CutMixWindowObjective(Objective):
         *,
         windows: int,
         width: int,
-        start_weights: Chances | None = None,
+        start_weights: Doubles | None = None,
         seed: int = 0,
     ) -> None:
         """Keep the teacher and the series to draw windows from.

@@ -20,8 +20,7 @@ from edgedistill.distillation.objectives.cutmix_windows import (
     LogitsPair,
 )
 from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
-from edgedistill.saliency.perturbation import Floats, Ints
-from edgedistill.teachers.importance import Chances
+from edgedistill.io.arrays import Doubles, Floats, Ints
 from edgedistill.teachers.window_cache import WindowCache
 
 Loss = Literal["smooth_l1", "cosine", "ranking"]
@@ -48,7 +47,7 @@ class TSD(CutMixWindowObjective):
         temperature: float,
         form: Form = "summed",
         loss: Loss = "smooth_l1",
-        start_weights: Chances | None = None,
+        start_weights: Doubles | None = None,
         seed: int = 0,
     ) -> None:
         """Keep the teacher and the series to draw windows from.

@@ -13,8 +13,8 @@ from edgedistill.errors import DataError
 from edgedistill.evaluation import contract
 from edgedistill.evaluation.contract import Contract, ContractClause
 from edgedistill.evaluation.metrics import Estimate
+from edgedistill.io.arrays import Floats
 from edgedistill.io.files import fingerprint, read_json, sha256, write_json
-from edgedistill.optimize.execution import Floats
 from edgedistill.optimize.quantization.calibration import Method
 
 _RELATIVE = {"size_bytes", "latency_p95_ms"}  # clauses whose numbers are no shares

@@ -21,8 +21,9 @@ import onnx
 from edgedistill.errors import UsageError
 from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.metrics import Estimate
+from edgedistill.io.arrays import Floats
 from edgedistill.io.progress import ProgressCallback
-from edgedistill.optimize.execution import Floats, check_series
+from edgedistill.optimize.execution import check_series
 from edgedistill.optimize.mixed_precision.candidates import (
     Candidate,
     CandidateLog,

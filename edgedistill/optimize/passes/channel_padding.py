@@ -12,9 +12,9 @@ import itertools
 import numpy as np
 import onnx
 import onnx_ir as ir
-from numpy.typing import NDArray
 from onnx import shape_inference
 
+from edgedistill.io.arrays import Floats
 from edgedistill.optimize.passes.graph import strip
 from edgedistill.optimize.passes.rewrites import channels_of
 
@@ -24,8 +24,6 @@ _WEIGHTS, _BIAS = 1, 2  # inputs of a convolution
 # Of a batch norm, gamma and variance are filled up with those of a channel, beta and mean with
 # zeros: zeros stay zeros, and a norm that scales all channels alike still does.
 _ALIKE = (1, 4)
-
-_Array = NDArray[np.float32]
 
 
 def align(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -132,7 +130,7 @@ def _insert(
         return
     array = old.const_value.numpy()
     fill = array.flat[0] if again else 0
-    wider: _Array = np.insert(array, [at] * extra, fill, axis=axis).astype(array.dtype)
+    wider: Floats = np.insert(array, [at] * extra, fill, axis=axis).astype(array.dtype)
     name = f"{old.name}_for_{node.outputs[0].name}_{index}"  # one constant may be several inputs
     value = ir.val(name, const_value=ir.tensor(wider))
     graph.register_initializer(value)
@@ -160,7 +158,7 @@ def _group(node: ir.Node) -> int:
     return node.attributes["group"].as_int() if "group" in node.attributes else 1
 
 
-def _weights(node: ir.Node) -> _Array:
+def _weights(node: ir.Node) -> Floats:
     """Return the weights of a convolution with constant weights, (O, I, k)."""
     constant = node.inputs[_WEIGHTS]
     if constant is None or constant.const_value is None:

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 
 from edgedistill.errors import ConfigError, ModelError, VerificationError
-from edgedistill.optimize.execution import TOLERANCE, Floats, assert_close, runner
+from edgedistill.io.arrays import Floats
+from edgedistill.optimize.execution import TOLERANCE, assert_close, runner
 from edgedistill.optimize.passes.channel_padding import align
 from edgedistill.optimize.passes.conv1d_to_conv2d import lift
 from edgedistill.optimize.passes.graph import check, fold, parameters, strip

@@ -8,7 +8,7 @@ import onnx
 
 from edgedistill.distillation.objectives import WeightedObjective
 from edgedistill.distillation.training_data import TrainingData
-from edgedistill.optimize.execution import Floats
+from edgedistill.io.arrays import Floats
 from edgedistill.optimize.qat.model import QatModel
 from edgedistill.optimize.quantization.calibration import Method, Observe, observe, ranges
 from edgedistill.training.config import Epoch, FitConfig, RunOutputs

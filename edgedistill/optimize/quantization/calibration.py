@@ -16,7 +16,8 @@ import onnx
 from numpy.typing import NDArray
 
 from edgedistill.errors import ConfigError
-from edgedistill.optimize.execution import Floats, open_model
+from edgedistill.io.arrays import Floats
+from edgedistill.optimize.execution import open_model
 
 Method = Literal["minmax", "percentile", "entropy"]
 Ranges = dict[str, tuple[float, float]]  # lowest and highest value of a tensor, by its name

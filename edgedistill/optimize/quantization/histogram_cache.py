@@ -16,8 +16,8 @@ import onnxruntime
 
 from edgedistill.errors import DataError
 from edgedistill.io import files
+from edgedistill.io.arrays import Floats
 from edgedistill.io.npz import read_npz
-from edgedistill.optimize.execution import Floats
 from edgedistill.optimize.quantization.calibration import BINS, Histogram, Observe, observe
 
 

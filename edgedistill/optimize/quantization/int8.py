@@ -24,7 +24,8 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from edgedistill.errors import ModelError, ShapeError
-from edgedistill.optimize.execution import Floats, check_series
+from edgedistill.io.arrays import Floats
+from edgedistill.optimize.execution import check_series
 from edgedistill.optimize.passes.channel_padding import align
 from edgedistill.optimize.passes.graph import check, operators, strip
 from edgedistill.optimize.quantization.calibration import Method, Observe, Ranges, observe, ranges

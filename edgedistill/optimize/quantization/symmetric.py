@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from onnx import shape_inference
 
 from edgedistill.errors import ModelError
-from edgedistill.optimize.execution import Floats, check_series, runner
+from edgedistill.io.arrays import AnyFloats, Floats
+from edgedistill.optimize.execution import check_series, runner
 from edgedistill.optimize.float16 import to_fp16
 from edgedistill.optimize.passes.graph import check, operators, strip
 from edgedistill.optimize.quantization.calibration import (
@@ -31,8 +32,6 @@ from edgedistill.optimize.quantization.calibration import (
     observe,
     ranges,
 )
-
-Weights = NDArray[np.floating]  # float32 or float16
 
 _WEIGHTS = {"Conv": (1,), "Gemm": (1,), "LSTM": (1, 2), "MatMul": (1,)}  # inputs that are weights
 _QUANTIZED = ("Conv", "Gemm", "MatMul")  # what TensorRT computes in 8 bits
@@ -169,7 +168,7 @@ def _store_in_8_bits(graph: ir.Graph, places: list[tuple[ir.Node, int]]) -> None
             value.name = weights.name
 
 
-def _rounded(weights: Weights, axis: int) -> tuple[NDArray[np.int8], Weights]:
+def _rounded(weights: AnyFloats, axis: int) -> tuple[NDArray[np.int8], AnyFloats]:
     """Return weights as whole steps, and the size of a step for each output channel."""
     others = tuple(other for other in range(weights.ndim) if other != axis)
     peaks = np.abs(weights.astype(np.float64)).max(axis=others)

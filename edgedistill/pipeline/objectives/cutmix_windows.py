@@ -10,6 +10,7 @@ from edgedistill.data import Prepared
 from edgedistill.distillation.objectives import TSD, CutMixKD, MultiWidthObjective, Objective
 from edgedistill.distillation.objectives.cutmix_windows import LogitsFn
 from edgedistill.distillation.objectives.multi_width import split_windows
+from edgedistill.io.arrays import Doubles
 from edgedistill.io.files import fingerprint, sha256
 from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
@@ -20,7 +21,7 @@ from edgedistill.pipeline.stages.teacher import (
     training_data,
 )
 from edgedistill.recipe.objectives import CutMixKDTerm, CutMixWindowConfig, TSDTerm
-from edgedistill.teachers.importance import Chances, start_probabilities
+from edgedistill.teachers.importance import start_probabilities
 from edgedistill.teachers.window_cache import (
     WindowCache,
     WindowCacheSpec,
@@ -81,7 +82,7 @@ def _window_teacher(
     context: ObjectiveContext,
     width: int,
     windows: int,
-    start_weights: Chances | None = None,
+    start_weights: Doubles | None = None,
 ) -> WindowCache | LogitsFn:
     """Return who answers about windows: a bank, or the teacher."""
     if term.bank:
@@ -94,7 +95,7 @@ def _window_cache(
     context: ObjectiveContext,
     width: int,
     windows: int,
-    start_weights: Chances | None,
+    start_weights: Doubles | None,
 ) -> WindowCache:
     """Return the teacher's answers to many windows; it is asked only if none are kept.
 
@@ -119,7 +120,7 @@ def _cache_spec(
     data: Prepared,
     width: int,
     windows: int,
-    start_weights: Chances | None,
+    start_weights: Doubles | None,
 ) -> WindowCacheSpec:
     known = training_data(data)
     number = affordable_windows(

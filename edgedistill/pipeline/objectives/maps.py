@@ -11,6 +11,7 @@ from typing import Any
 from edgedistill.distillation.objectives import Objective, TSDMaps
 from edgedistill.distillation.objectives.multi_width import MultiWidthObjective
 from edgedistill.errors import ConfigError
+from edgedistill.io.arrays import Ints
 from edgedistill.io.files import fingerprint, sha256
 from edgedistill.pipeline.extra_teachers import open_source
 from edgedistill.pipeline.objectives.context import ObjectiveContext
@@ -23,7 +24,7 @@ from edgedistill.pipeline.stages.teacher import (
 )
 from edgedistill.recipe.objectives import TSDMapsTerm
 from edgedistill.saliency.occlusion import Explanation
-from edgedistill.saliency.perturbation import Ints, PerturbationPlan
+from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers import Teacher
 from edgedistill.teachers.map_cache import mean_maps, open_maps, write_maps
 

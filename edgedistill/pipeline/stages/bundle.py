@@ -18,6 +18,7 @@ from edgedistill.errors import ContractError
 from edgedistill.evaluation import contract, metrics
 from edgedistill.evaluation.contract import Verdict
 from edgedistill.evaluation.metrics import Estimate
+from edgedistill.io.arrays import AnyInts
 from edgedistill.pipeline.provenance import now, versions
 from edgedistill.pipeline.scoring import without_latency
 from edgedistill.pipeline.stages.evaluate import Outcome, start_on_host
@@ -139,5 +140,5 @@ def _golden(outcome: Outcome, count: int) -> Golden:
     )
 
 
-def _select_rows(explanation: Explanation, rows: metrics.Ints) -> Explanation:
+def _select_rows(explanation: Explanation, rows: AnyInts) -> Explanation:
     return Explanation(explanation.logits[rows], explanation.kl[rows], explanation.signed[rows])

@@ -18,6 +18,7 @@ from edgedistill.device.runtime import Runtime, start
 from edgedistill.evaluation import contract, metrics
 from edgedistill.evaluation.contract import ContractClause, judge, verdict
 from edgedistill.evaluation.metrics import Estimate
+from edgedistill.io.arrays import Floats
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.emulation import Emulation
 from edgedistill.optimize.ort_format import SUFFIX as ORT_SUFFIX
@@ -38,7 +39,7 @@ from edgedistill.pipeline.stages.teacher import (
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
 from edgedistill.saliency.occlusion import Explanation
-from edgedistill.saliency.perturbation import Floats, PerturbationPlan, unseen_plan
+from edgedistill.saliency.perturbation import PerturbationPlan, unseen_plan
 from edgedistill.teachers import Teacher, TorchClassifier
 from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
 

@@ -15,6 +15,7 @@ from edgedistill.errors import DataError, ModelError
 from edgedistill.export.explainer import export_explainer
 from edgedistill.export.export import export
 from edgedistill.export.predicted_map import export_explanation
+from edgedistill.io.arrays import Floats
 from edgedistill.io.files import read_json, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.models import SelfExplainingNetwork
@@ -22,7 +23,7 @@ from edgedistill.optimize.quantization.calibration import Observe, observe
 from edgedistill.optimize.variants import variants
 from edgedistill.pipeline import networks
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.saliency.perturbation import Floats, PerturbationPlan
+from edgedistill.saliency.perturbation import PerturbationPlan
 
 ONNX, EXPORT_FACTS, VARIANTS = "student.onnx", "export.json", "variants.json"
 EXPLAINER = "explain.onnx"

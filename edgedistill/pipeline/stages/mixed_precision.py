@@ -14,9 +14,9 @@ from edgedistill.data import Prepared
 from edgedistill.device.runtime import start
 from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.metrics import Estimate
+from edgedistill.io.arrays import Floats
 from edgedistill.io.files import fingerprint, read_json, sha256, whole_file, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
-from edgedistill.optimize.execution import Floats
 from edgedistill.optimize.mixed_precision.candidates import Candidate, pareto_front
 from edgedistill.optimize.mixed_precision.plot import draw
 from edgedistill.optimize.mixed_precision.search import Measure, Search, rank, search

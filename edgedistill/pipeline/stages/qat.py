@@ -18,9 +18,10 @@ from edgedistill.distillation.objectives import (
     WeightedObjective,
 )
 from edgedistill.errors import ModelError
+from edgedistill.io.arrays import Floats
 from edgedistill.io.files import whole_file
 from edgedistill.io.progress import ProgressCallback, ignore_progress
-from edgedistill.optimize.execution import Floats, logits
+from edgedistill.optimize.execution import logits
 from edgedistill.optimize.mixed_precision.search import Search
 from edgedistill.optimize.passes.graph import fold, load, strip
 from edgedistill.optimize.qat.finetune import recover

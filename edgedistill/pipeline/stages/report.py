@@ -9,6 +9,7 @@ import numpy as np
 
 from edgedistill.device.telemetry import environment
 from edgedistill.evaluation import metrics
+from edgedistill.io.arrays import AnyFloats, AnyInts
 from edgedistill.io.files import write_json, write_text
 from edgedistill.pipeline.provenance import now, versions
 from edgedistill.pipeline.stages.evaluate import Measurement, Outcome
@@ -172,7 +173,7 @@ def _confusion(outcome: Outcome) -> Confusion:
     )
 
 
-def _bins(logits: metrics.Floats, labels: metrics.Ints) -> tuple[Bin, ...]:
+def _bins(logits: AnyFloats, labels: AnyInts) -> tuple[Bin, ...]:
     confidence = metrics.softmax(logits).max(axis=1)
     hits = metrics.correct(logits, labels)
     index = np.minimum((confidence * _BINS).astype(int), _BINS - 1)

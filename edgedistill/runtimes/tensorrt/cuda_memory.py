@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.errors import MachineError
-from edgedistill.saliency.perturbation import Floats
+from edgedistill.io.arrays import Floats
 
 if TYPE_CHECKING:
     from cuda.bindings import runtime

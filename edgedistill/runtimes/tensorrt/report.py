@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from edgedistill.io.arrays import Floats
 from edgedistill.runtimes.tensorrt.engines import Engines
 from edgedistill.runtimes.tensorrt.layers import Layer, by_precision
 from edgedistill.runtimes.tensorrt.runtime import PreparedEngine, TensorRtRuntime, prepare
-from edgedistill.saliency.perturbation import Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, ClassVar, Final
 import numpy as np
 
 from edgedistill.errors import DataError, IntegrityError, ModelError, ShapeError
+from edgedistill.io.arrays import Floats
 from edgedistill.runtimes.onnx_file import check_alone
 from edgedistill.runtimes.tensorrt.builder import FREE
 from edgedistill.runtimes.tensorrt.cuda_memory import DeviceMemory
 from edgedistill.runtimes.tensorrt.engines import Engine, Engines, EngineTarget, engine_target
 from edgedistill.runtimes.tensorrt.layers import Layer, profiler, read_layers, with_times
 from edgedistill.runtimes.tensorrt.library import Library, load
-from edgedistill.saliency.perturbation import Floats
 
 if TYPE_CHECKING:
     import tensorrt

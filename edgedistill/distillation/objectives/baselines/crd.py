@@ -12,8 +12,8 @@ from torch.nn import functional
 from edgedistill.distillation.features import Pair
 from edgedistill.distillation.objectives.baselines.layers import LayerObjective
 from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
+from edgedistill.io.arrays import Ints
 from edgedistill.saliency import perturbation
-from edgedistill.saliency.perturbation import Ints
 
 
 class CRD(LayerObjective):

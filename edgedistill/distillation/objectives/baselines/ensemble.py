@@ -61,7 +61,7 @@ class Ensemble(Objective):
         weights = _weights(logits, labels, weighting)
         softened = functional.softmax(logits / temperature, dim=2)
         taught = (weights[:, :, None] * softened).sum(dim=0)
-        self.register_buffer("taught", taught, persistent=False)
+        self.register_buffer("teacher", taught, persistent=False)
         self._temperature = temperature
 
     def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:

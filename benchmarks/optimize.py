@@ -153,7 +153,7 @@ def _gain(spec: ModelSpec, folder: Path) -> Gain:
     data = prepare_data(recipe)
     series = data.train.x
     torch.manual_seed(0)
-    network = build(spec, channels=1, classes=len(data.class_names), length=LENGTH)
+    network = build(spec, channels=1, classes=data.classes, length=LENGTH)
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / ONNX
         export(network, path, series[:64])
@@ -235,7 +235,7 @@ def _measured(
     name: str, files: Mapping[str, Path], recipe: Recipe, data: Prepared, teacher: Path
 ) -> list[Kept]:
     knowledge, _ = open_teacher_outputs(teacher)
-    plan = perturbation_plan(recipe, data.train.x.shape[2])
+    plan = perturbation_plan(recipe, data.length)
     runtimes = [OrtRuntime(path) for path in files.values()]
     times = measure_interleaved(runtimes, data.test.x[:1])
     rows = []

@@ -127,7 +127,7 @@ def _shared_input(
     if recipe is None:
         raise UsageError(_NO_DATA)
     data = prepare_data(recipe)
-    length = data.test.x.shape[2]
+    length = data.length
     recorded = recorded_plan(*(found for found in bundles if isinstance(found, Path)))
     series = data.test.x[_evenly_spaced(len(data.test.x), count)]
     return _SharedInput(

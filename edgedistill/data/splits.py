@@ -37,6 +37,21 @@ class Prepared:
     preprocessing: Preprocessing  # fitted on the training series alone
     fingerprint: str  # SHA-256 of arrays, labels, class names and preprocessing
 
+    @property
+    def channels(self) -> int:
+        """C, of every series."""
+        return int(self.train.x.shape[1])
+
+    @property
+    def length(self) -> int:
+        """T, of every series."""
+        return int(self.train.x.shape[2])
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
 
 def prepare(
     source: Source,

@@ -43,8 +43,8 @@ def student_scores(
         teacher_outputs: the teacher's answers.
     """
     module, facts = networks.open_network(folder)
-    student = TorchClassifier(module, classes=len(data.class_names), name="student")
-    plan = perturbation_plan(recipe, data.train.x.shape[2])
+    student = TorchClassifier(module, classes=data.classes, name="student")
+    plan = perturbation_plan(recipe, data.length)
     teacher = teacher_outputs.splits["test"]
     said = explain_teacher_class(student, data.test.x, plan, teacher)
     estimates = evaluate_outputs(said, data.test.y, teacher).estimates
@@ -98,9 +98,9 @@ def reference_scores(
     if recipe.references.floor and teacher_outputs.maps:
         # Another seed, or a student with the teacher's network would be the teacher's beginning.
         untrained = networks.build_untrained(recipe.student, data, seed=recipe.seed + _FLOOR_SEED)
-        student = TorchClassifier(untrained, classes=len(data.class_names), name="floor")
+        student = TorchClassifier(untrained, classes=data.classes, name="floor")
         said = explain_teacher_class(
-            student, data.test.x, perturbation_plan(recipe, data.test.x.shape[2]), teacher
+            student, data.test.x, perturbation_plan(recipe, data.length), teacher
         )
         floor = float(metrics.pearson(teacher.signed, said.signed).mean())
     return {

@@ -115,7 +115,7 @@ def open_input(
         raise UsageError(_NO_DATA)
     data = prepare_data(recipe)
     recorded = recorded_plan(path, *([] if teacher is None else [Path(teacher)]))
-    plan = windows.apply(recorded or perturbation_plan(recipe, data.train.x.shape[2]))
+    plan = windows.apply(recorded or perturbation_plan(recipe, data.length))
     voice, own, notes = _open_models(path, recipe, data, has_own_teacher=teacher is not None)
     if teacher is not None:
         weights = recipe.teacher.weights
@@ -129,7 +129,7 @@ def open_input(
         origin=chosen.origin,
         label=chosen.label,
         class_names=data.class_names,
-        plan=check_plan_length(plan, data.train.x.shape[2]),
+        plan=check_plan_length(plan, data.length),
         models=(voice,) if own is None else (own, voice),
         notes=notes,
     )
@@ -141,7 +141,7 @@ def _open_models(
     """Return the model of a file or folder, the teacher of a run, and what is to be said."""
     own = data.class_names, data.train.x
     if path.suffix.lower() == ".onnx":
-        found = OnnxTeacher(path, classes=len(data.class_names))
+        found = OnnxTeacher(path, classes=data.classes)
         return ExplainedModel(role="model", name=path.name, logits=found.logits), None, ()
     if (path / RECIPE).is_file():
         voice = explained_model("student", network_of(path / "student", *own))

@@ -32,7 +32,7 @@ def open_source(source: str, recipe: Recipe, data: Prepared, *, trust: bool) -> 
         return load_external_teacher(recipe.model_copy(update={"teacher": section}), data)
     module, facts = networks.open_network(Path(source))
     known = facts["classes"], facts["channels"]
-    needed = len(data.class_names), data.train.x.shape[1]
+    needed = data.classes, data.channels
     if known != needed:
         raise ModelError(
             f"The network in {source} knows {known[0]} classes of series with {known[1]} "

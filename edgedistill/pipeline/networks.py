@@ -42,11 +42,10 @@ def save(
     model: nn.Module, section: ModelSection, data: Prepared, history: list[Epoch], out: Path
 ) -> None:
     """Write weights, what builds the network, its cost and its learning curves."""
-    channels, length = data.train.x.shape[1:]
     facts = {
         "spec": asdict(_spec(section)),
         **_shape(data),
-        "cost": asdict(cost(model, channels=channels, length=length)),
+        "cost": asdict(cost(model, channels=data.channels, length=data.length)),
         "history": [asdict(epoch) for epoch in history],
     }
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
@@ -83,5 +82,4 @@ def _spec(section: ModelSection) -> ModelSpec:
 
 
 def _shape(data: Prepared) -> dict[str, int]:
-    _, channels, length = data.train.x.shape
-    return {"channels": channels, "classes": len(data.class_names), "length": length}
+    return {"channels": data.channels, "classes": data.classes, "length": data.length}

@@ -83,7 +83,7 @@ def export(
 ) -> Facts:
     """Run the export stage; with saliency, the recipe's plan goes into a second file."""
     data = prepare_data(recipe)
-    plan = perturbation_plan(recipe, data.train.x.shape[2]) if with_saliency else None
+    plan = perturbation_plan(recipe, data.length) if with_saliency else None
     make_stage(
         out,
         _key(recipe, data),

@@ -43,7 +43,8 @@ def test_real_sets_become_arrays(name, shapes):
     assert [split.x.shape for split in splits] == shapes
     assert all(split.x.dtype == np.float32 and split.y.dtype == np.int64 for split in splits)
     assert all(np.isfinite(split.x).all() for split in splits)
-    assert set(prepared.train.y) == set(range(len(prepared.class_names)))
+    assert (prepared.channels, prepared.length) == shapes[0][1:]
+    assert set(prepared.train.y) == set(range(prepared.classes))
     assert len(prepared.fingerprint) == 64
 
 

@@ -42,7 +42,7 @@ def _kd(term: KDTerm, context: ObjectiveContext) -> Objective:
 def _xdistillation(term: XDistillationTerm, context: ObjectiveContext) -> Objective:
     context.require_maps(term.name)
     return XDistillation(
-        context.explanation, perturbation_plan(context.recipe, context.data.train.x.shape[2])
+        context.explanation, perturbation_plan(context.recipe, context.data.length)
     )
 
 

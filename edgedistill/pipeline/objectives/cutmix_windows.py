@@ -48,7 +48,7 @@ def _tsd_part(term: TSDTerm, context: ObjectiveContext, width: int, windows: int
     train, start_weights = context.data.train, None
     if term.draw == "importance":
         start_weights = start_probabilities(
-            context.explanation.kl, perturbation_plan(context.recipe, train.x.shape[2]), width
+            context.explanation.kl, perturbation_plan(context.recipe, context.data.length), width
         )
     return TSD(
         _window_teacher(term, context, width, windows, start_weights),
@@ -128,7 +128,7 @@ def _cache_spec(
         requested=term.bank * windows,
         minimum=windows,
         series=len(known.series),
-        classes=len(data.class_names),
+        classes=data.classes,
     )
     return WindowCacheSpec(
         series=known.series.numpy(),

@@ -31,7 +31,7 @@ from edgedistill.teachers.map_cache import mean_maps, open_maps, write_maps
 
 def _tsd_maps(term: TSDMapsTerm, context: ObjectiveContext) -> Objective:
     context.require_maps(term.name)
-    shared = perturbation_plan(context.recipe, context.data.train.x.shape[2])
+    shared = perturbation_plan(context.recipe, context.data.length)
     others = {source: _extra_teacher(source, term, context) for source in term.sources}
     parts = []
     for plan in _plans(term, shared):

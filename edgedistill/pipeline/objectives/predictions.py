@@ -104,11 +104,11 @@ def _untrained(context: ObjectiveContext) -> TorchClassifier:
     """Return a network as the recipe builds its teacher, before any training."""
     seed = context.recipe.seed + RANDOM_SEED
     module = networks.build_untrained(context.recipe.teacher, context.data, seed=seed)
-    return TorchClassifier(module, classes=len(context.data.class_names), name="random teacher")
+    return TorchClassifier(module, classes=context.data.classes, name="random teacher")
 
 
 def _plan(context: ObjectiveContext) -> PerturbationPlan:
-    return perturbation_plan(context.recipe, context.data.train.x.shape[2])
+    return perturbation_plan(context.recipe, context.data.length)
 
 
 LOGIT_BUILDERS: dict[type, Callable[[Any, ObjectiveContext], Objective]] = {

@@ -133,7 +133,7 @@ def evaluate_all(
         variants: folder of the variant stage.
         on_progress: progress.
     """
-    plan = perturbation_plan(recipe, data.train.x.shape[2])
+    plan = perturbation_plan(recipe, data.length)
     teacher_outputs, teacher_facts = open_teacher_outputs(teacher)
     models = tuple(open_variants(variants))
     runtimes = {model.name: start_on_host(model) for model in models}
@@ -241,7 +241,7 @@ def evaluate_on_validation(
     model: Model, runtime: Runtime, recipe: Recipe, data: Prepared, teacher_outputs: TeacherOutputs
 ) -> dict[str, Estimate]:
     """Return what clauses can name, of a model on the validation split against the teacher."""
-    plan = perturbation_plan(recipe, data.train.x.shape[2])
+    plan = perturbation_plan(recipe, data.length)
     teacher = teacher_outputs.splits["validation"]
     said = explain_teacher_class(runtime.logits, data.validation.x, plan, teacher)
     latency = _latency(model, data.validation.x, recipe.optimize.runs)
@@ -309,7 +309,7 @@ def _student(
     plan: PerturbationPlan,
 ) -> tuple[Measurement, list[dict[str, Any]]]:
     module, facts = networks.open_network(folder)
-    runtime = _HostRuntime(TorchClassifier(module, classes=len(data.class_names), name="torch"))
+    runtime = _HostRuntime(TorchClassifier(module, classes=data.classes, name="torch"))
     ran = Measurement(
         evaluation=measure(runtime.logits, data.test, teacher_outputs.splits["test"], plan),
         unseen=_unseen(runtime, data, teacher_outputs, plan),
@@ -332,7 +332,7 @@ def _references(
     if recipe.references.floor and teacher_outputs.maps:
         # Not the run's own seed: a student of the teacher's kind would begin as the teacher did.
         untrained = networks.build_untrained(recipe.student, data, seed=recipe.seed + FLOOR_SEED)
-        student = TorchClassifier(untrained, classes=len(data.class_names), name="floor")
+        student = TorchClassifier(untrained, classes=data.classes, name="floor")
         teacher = teacher_outputs.splits["test"]
         said = explain_teacher_class(student, data.test.x, plan, teacher)
         found["floor"] = metrics.estimate_mean(metrics.pearson(teacher.signed, said.signed))

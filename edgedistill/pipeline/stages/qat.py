@@ -92,7 +92,7 @@ def finetune_int8(
         patience=None,
         freeze_norm_from=None,
     )
-    plan = perturbation_plan(recipe, data.train.x.shape[2])
+    plan = perturbation_plan(recipe, data.length)
     explanation = _target_explanation(section, data, teacher_outputs, model, plan)
     finetuned = recover(
         strip(fold(load(model))),

@@ -100,16 +100,15 @@ def _reasons(outcome: Outcome) -> tuple[str, ...]:
 
 def _data(outcome: Outcome) -> Data:
     data = outcome.data
-    _, channels, length = data.train.x.shape
     return Data(
         name=data.name,
-        classes=len(data.class_names),
+        classes=data.classes,
         class_names=data.class_names,
         train=len(data.train.y),
         validation=len(data.validation.y),
         test=len(data.test.y),
-        length=length,
-        channels=channels,
+        length=data.length,
+        channels=data.channels,
         fingerprint=data.fingerprint,
     )
 

@@ -152,7 +152,7 @@ def _distill(
     model = finalize_student(model, recipe, data)
     networks.save(model, recipe.student, data, history, folder)
     names = [section.name for section in sections]
-    student = TorchClassifier(model, classes=len(data.class_names), name="student")
+    student = TorchClassifier(model, classes=data.classes, name="student")
     found = _trial(dict(zip(names, weights, strict=True)), student, recipe, data, teacher_outputs)
     return replace(found, epochs=len(history))
 
@@ -165,7 +165,7 @@ def _trial(
     teacher_outputs: TeacherOutputs,
 ) -> Trial:
     teacher = teacher_outputs.splits["validation"]
-    plan = perturbation_plan(recipe, data.train.x.shape[2])
+    plan = perturbation_plan(recipe, data.length)
     said = explain_teacher_class(student, data.validation.x, plan, teacher)
     match = float(metrics.pearson(teacher.signed, said.signed).mean())
     return Trial(

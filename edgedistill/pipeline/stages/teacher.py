@@ -66,7 +66,7 @@ def make_teacher(
         work: folder for checkpoints and TensorBoard events; survives a kill.
         on_progress: progress.
     """
-    plan = perturbation_plan(recipe, data.train.x.shape[2])
+    plan = perturbation_plan(recipe, data.length)
     facts: dict[str, Any] = {"source": recipe.teacher.source, "plan": plan.to_dict()}
     if recipe.teacher.source is None:
         teacher: Teacher = _train(recipe, data, out, work, "teacher", recipe.seed, on_progress)
@@ -87,7 +87,7 @@ def open_teacher(recipe: Recipe, data: Prepared, folder: Path) -> Teacher:
     if read_json(folder / FACTS)["source"] is not None:
         return load_external_teacher(recipe, data)
     module, _ = networks.open_network(folder)
-    return TorchClassifier(module, classes=len(data.class_names), name="teacher")
+    return TorchClassifier(module, classes=data.classes, name="teacher")
 
 
 def load_external_teacher(recipe: Recipe, data: Prepared) -> Teacher:
@@ -154,7 +154,7 @@ def _train(
         on_epoch=epoch_callback(on_progress, f"train {name}", config.epochs),
     )
     networks.save(model, recipe.teacher, data, history, out)
-    return TorchClassifier(model, classes=len(data.class_names), name=name)
+    return TorchClassifier(model, classes=data.classes, name=name)
 
 
 def _ceiling(

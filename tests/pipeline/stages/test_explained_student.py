@@ -127,7 +127,7 @@ def test_it_learns_the_map(recipe, data, stages, tmp_path):
     terms = [WeightedObjective(objective=objective(s, lesson)) for s in changed.student.objectives]
     settings = replace(recipe.student.training, epochs=60, learning_rate=0.01, select="last")
     taught = normalized_map(
-        lesson.teacher_outputs.splits["test"], perturbation_plan(recipe, data.test.x.shape[2])
+        lesson.teacher_outputs.splits["test"], perturbation_plan(recipe, data.length)
     )
 
     fit(lesson.student, terms, training_data(data), settings, seed=0)
@@ -186,7 +186,7 @@ def test_logits_alone_are_exported_as_before(recipe, data, student, tmp_path):
 
 
 def test_with_saliency_the_predicted_map_is_a_file_too(recipe, data, student, tmp_path):
-    plan = perturbation_plan(recipe, data.train.x.shape[2])
+    plan = perturbation_plan(recipe, data.length)
 
     export_student(data, student, tmp_path, plan=plan)
 

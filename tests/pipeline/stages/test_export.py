@@ -95,7 +95,7 @@ def test_a_stage_tells_when_it_starts_and_ends(recipe, data, stages, tmp_path):
 
 def test_saliency_is_a_second_file_with_the_plan_of_the_recipe(recipe, data, stages, tmp_path):
     """Beside an unchanged `student.onnx`, and its facts beside the student's."""
-    plan = perturbation_plan(recipe, data.train.x.shape[2])
+    plan = perturbation_plan(recipe, data.length)
     heard = []
 
     export_student(data, stages / "student", tmp_path, lambda *told: heard.append(told), plan=plan)

@@ -90,7 +90,7 @@ def test_candidates_are_held_against_the_teacher(searched, recipe, data, stages)
     """The numbers are those of the contract, on validation series."""
     out, _ = searched
     teacher = TeacherOutputs.open(stages / "teacher" / TEACHER_OUTPUTS).splits["validation"]
-    plan = perturbation_plan(recipe, data.train.x.shape[2])
+    plan = perturbation_plan(recipe, data.length)
     path = out / "ort-int8.onnx"
 
     found = candidate_evaluator(recipe, data, stages / "teacher")(path)

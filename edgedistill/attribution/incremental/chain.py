@@ -16,9 +16,8 @@ from edgedistill_kernels import chain as kernel
 from edgedistill_kernels.reference import Floats
 from torch import Tensor
 
-from edgedistill.attribution.incremental.pooling import Mean
-from edgedistill.attribution.incremental.rules import Conv, Dense, Relu, Rule, Same, Shift
-from edgedistill.attribution.incremental.tracing import Steps
+from edgedistill.attribution.incremental.layers import Conv, Dense, Mean, Relu, Rule, Same, Shift
+from edgedistill.attribution.incremental.steps import Steps
 
 _WIDEST = 2048  # channels in times channels out: here a library's convolution is as fast
 _COPY_BYTES = 64 * 1024**2  # of patches that do not lie side by side in memory

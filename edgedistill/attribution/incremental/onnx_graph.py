@@ -6,19 +6,21 @@ change; `PerturbedCopies` runs the whole network on every copy, and takes any ne
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
-from edgedistill.attribution.incremental.onnx_layers import READERS, layer
-from edgedistill.attribution.incremental.positions import At
 from edgedistill.attribution.incremental.propagation import record
-from edgedistill.attribution.incremental.regions import Region
+from edgedistill.attribution.incremental.regions import At, Region
 from edgedistill.attribution.incremental.steps import Steps, UnsupportedModule
 from edgedistill.attribution.incremental.tracing import follow
 
+_NEAR = 1.0  # changes in units of the temperature; beyond it nothing cancels
+_COEFFICIENTS = tuple(1 / math.factorial(n) for n in range(10, 1, -1))  # of exp(u) - 1 - u
 _OUT_OF_PLACE = {
     operator.iadd: operator.add,
     operator.isub: operator.sub,
@@ -53,7 +55,7 @@ class FollowedChanges(nn.Module):
         self.window = At(source)
         self.layers, self.saving = _layers(steps, source)
         self._plan = [(step.name, step.inputs) for step in steps.steps]
-        reading = {step.inputs[0] for step in steps.steps if isinstance(step.rule, READERS)}
+        reading = {step.inputs[0] for step in steps.steps if step.rule.reads_clean}
         self._read = sorted(reading | {steps.logits})
         self.clean = _giving(graph, self._read)
 
@@ -107,6 +109,32 @@ class PerturbedCopies(nn.Module):
         return answers[:, 0], answers[:, 1:] - answers[:, :1]
 
 
+def window_scores(logits: Tensor, changes: Tensor, *, temperature: float) -> Tensor:
+    """Return `KL(p(x) || p(x~)) * temperature**2` of every window, (N, W), never negative.
+
+    Args:
+        logits: (N, K).
+        changes: logits of the perturbed copies less the clean ones, (N, W, K).
+        temperature: divides the logits.
+
+    At a high temperature the distributions of a series and its copy are so close that the terms
+    of their divergence cancel below float32's rounding. So no terms that cancel are added here:
+    with the changes centered to a mean of 0 under p, the divergence is
+
+        KL(p || q) = log(sum p exp(u)) = log1p(sum p (exp(u) - 1 - u)),
+
+    whose terms are all positive, and which a short series gives without a difference.
+    """
+    log_p = functional.log_softmax(logits / temperature, dim=-1)[:, None]
+    p = log_p.exp()
+    moved = changes / temperature
+    centered = moved - (p * moved).sum(dim=-1, keepdim=True)
+    log_q = functional.log_softmax((logits[:, None] + changes) / temperature, dim=-1)
+    far = (p * (log_p - log_q)).sum(dim=-1).relu()
+    is_near = centered.abs().amax(dim=-1) <= _NEAR
+    return torch.where(is_near, _near(p, centered), far) * temperature**2
+
+
 def _layers(steps: Steps, source: Region) -> tuple[nn.ModuleList, float]:
     """Return a layer for every step, and the multiply-accumulates they save of the full pass."""
     regions: dict[str, Region | None] = {steps.source: source}
@@ -114,12 +142,12 @@ def _layers(steps: Steps, source: Region) -> tuple[nn.ModuleList, float]:
     spent = full = 0.0
     for step in steps.steps:
         sources = [regions[name] for name in step.inputs]
-        made = layer(step.rule, sources)
-        if made is None:
+        layer = step.rule.graph_layer(sources)
+        if layer is None:
             raise UnsupportedModule(
                 f"a file cannot follow changes through {type(step.rule).__name__}"
             )
-        layers.append(made)
+        layers.append(layer)
         regions[step.name] = step.rule.region(sources)
         spent += step.rule.macs(sources[0])
         full += step.rule.full_macs()
@@ -140,3 +168,13 @@ def _giving(graph: fx.GraphModule, names: list[str]) -> fx.GraphModule:
     output.args = (tuple(nodes[name] for name in names),)
     graph.recompile()
     return graph
+
+
+def _near(p: Tensor, centered: Tensor) -> Tensor:
+    """Return log1p(sum p (exp(u) - 1 - u)) for |u| up to `_NEAR`; anything finite beyond it."""
+    u = centered.clamp(-_NEAR, _NEAR)
+    excess = u * _COEFFICIENTS[0] + _COEFFICIENTS[1]  # Horner's scheme
+    for coefficient in _COEFFICIENTS[2:]:
+        excess = excess * u + coefficient
+    total = (p * u * u * excess).sum(dim=-1)
+    return 2 * torch.atanh(total / (total + 2))  # log1p(total): ONNX has no operator for that

@@ -10,13 +10,16 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from edgedistill.attribution.incremental.pooling import Flatten, GlobalMax, MaxPool, Mean
-from edgedistill.attribution.incremental.recurrent import LastState
-from edgedistill.attribution.incremental.rules import (
+from edgedistill.attribution.incremental.layers import (
     Channels,
     Conv,
     Dense,
+    Flatten,
+    GlobalMax,
     Join,
+    LastState,
+    MaxPool,
+    Mean,
     Pointwise,
     Relu,
     Rule,

@@ -14,11 +14,15 @@ from typing import Any, cast
 
 from torch import Tensor, fx, nn
 
-from edgedistill.attribution.incremental.folding import folded, laid_out, unbounded
 from edgedistill.attribution.incremental.rule_matching import LEAVES, rule_of
-from edgedistill.attribution.incremental.steps import Step, Steps, UnsupportedModule
-
-__all__ = ["Step", "Steps", "UnsupportedModule", "follow", "trace"]
+from edgedistill.attribution.incremental.steps import (
+    Step,
+    Steps,
+    UnsupportedModule,
+    folded,
+    laid_out,
+    unbounded,
+)
 
 _IN_PLACE = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
 

@@ -17,14 +17,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgedistill.attribution.incremental.regions import Region
-from edgedistill.attribution.incremental.rules import (
+from edgedistill.attribution.incremental.layers.rule import (
     Change,
+    Regions,
     Rule,
     Value,
     require_region,
     require_vector,
 )
+from edgedistill.attribution.incremental.regions import Region
 
 Recurrence = nn.LSTM | nn.GRU
 _GATES = 4  # times H: those of an LSTM; a GRU's third is kept apart for input and state
@@ -42,7 +43,7 @@ class LastState(Rule):
         del source
         return value
 
-    def region(self, sources: Sequence[Region | None]) -> Region | None:
+    def region(self, sources: Regions) -> Region | None:
         """Return None: one state has no positions."""
         del sources
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from edgedistill.attribution.incremental.rectified import rectified
+from edgedistill.attribution.incremental.layers.activation import rectified
 
 LARGEST = torch.finfo(torch.float64).max  # stands beyond the borders of a layer
 

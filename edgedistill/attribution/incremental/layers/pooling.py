@@ -1,30 +1,36 @@
-"""How layers that gather positions pass a change on: pools, means, a series as one vector."""
+"""Layers that gather positions: pools, means, a series as one vector."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from edgedistill.attribution.incremental.regions import Clean, Region, place
-from edgedistill.attribution.incremental.rules import (
+from edgedistill.attribution.incremental.layers.convolution import Conv
+from edgedistill.attribution.incremental.layers.rule import (
     Change,
-    Conv,
+    Regions,
     Rule,
     Value,
     require_pair,
     require_region,
     require_series,
 )
+from edgedistill.attribution.incremental.regions import At, Clean, Masked, Pick, Region, place
+
+_LOWEST = -1e30  # never wins a pool, and unlike -inf can be subtracted from itself
 
 
 @dataclass(frozen=True, slots=True)
 class MaxPool(Rule):
     """The largest value under a window that slides by `stride`."""
+
+    reads_clean: ClassVar[bool] = True
 
     kernel: int
     stride: int
@@ -39,9 +45,13 @@ class MaxPool(Rule):
         seen = Clean(value, self._input_region(region), beyond=-torch.inf)
         return seen, Clean(pooled, require_region(self.region([region])))
 
-    def region(self, sources: Sequence[Region | None]) -> Region | None:
+    def region(self, sources: Regions) -> Region | None:
         """Return the positions whose pool meets the change."""
         return self._as_conv().region(sources)
+
+    def graph_layer(self, sources: Regions) -> nn.Module:
+        """Return the layer of a graph."""
+        return _MaxPoolLayer(self, sources)
 
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return max(x + dx) - max(x)."""
@@ -68,10 +78,38 @@ class MaxPool(Rule):
         return Conv(weight, self.stride, self.padding, self.dilation, 1, self.length)
 
 
+class _MaxPoolLayer(nn.Module):
+    """The largest of what a sliding window sees, less what it was."""
+
+    inside: Tensor
+
+    def __init__(self, rule: MaxPool, sources: Regions) -> None:
+        super().__init__()
+        source, out = require_region(sources[0]), require_region(rule.region(sources))
+        size = (out.size - 1) * rule.stride + rule.dilation * (rule.kernel - 1) + 1
+        seen = Region(out.begin * rule.stride - rule.padding, size, source.length)
+        self.at, self.pick, self.masked = At(seen), Pick(source, seen), Masked(out)
+        self.is_inside = seen.is_inside
+        self.register_buffer("inside", seen.mask()[:, 0, :, 0])  # (W, L)
+        self.settings: dict[str, Any] = {
+            "kernel_size": (1, rule.kernel),
+            "stride": (1, rule.stride),
+            "dilation": (1, rule.dilation),
+        }
+
+    def forward(self, changes: Sequence[Tensor], clean: Tensor) -> Tensor:
+        was = self.at(clean)
+        if not self.is_inside:
+            was = torch.where(self.inside, was, _LOWEST)
+        now = functional.max_pool2d(was + self.pick(changes[0]), **self.settings)
+        masked: Tensor = self.masked(now - functional.max_pool2d(was, **self.settings))
+        return masked
+
+
 class ToVector(Rule):
     """A layer that turns a series into a vector."""
 
-    def region(self, sources: Sequence[Region | None]) -> Region | None:
+    def region(self, sources: Regions) -> Region | None:
         """Return None: a vector has no positions."""
         del sources
         return None
@@ -83,21 +121,45 @@ class Mean(ToVector):
 
     length: int
 
+    def graph_layer(self, sources: Regions) -> nn.Module:
+        """Return the layer of a graph."""
+        return _MeanLayer(self, sources)
+
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return the sum over the region, divided by T."""
         del clean
         return Change(changes[0].value.sum(dim=2) / self.length)
 
 
+class _MeanLayer(nn.Module):
+    """The mean over time."""
+
+    def __init__(self, rule: Mean, sources: Regions) -> None:
+        super().__init__()
+        del sources
+        self.length = rule.length
+
+    def forward(self, changes: Sequence[Tensor], clean: Tensor | None) -> Tensor:
+        del clean
+        total: Tensor = changes[0].sum(dim=3)
+        return total.transpose(1, 2) / self.length
+
+
 @dataclass(frozen=True, slots=True)
 class GlobalMax(ToVector):
     """The maximum over time: from a temporal change to that of a vector."""
+
+    reads_clean: ClassVar[bool] = True
 
     length: int
 
     def clean(self, value: Tensor, source: Region | None) -> Value:
         """Return x everywhere: any step may hold the maximum."""
         return Clean(value, require_region(source).whole())
+
+    def graph_layer(self, sources: Regions) -> nn.Module:
+        """Return the layer of a graph."""
+        return _GlobalMaxLayer(self, sources)
 
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return max(x + dx) - max(x)."""
@@ -108,11 +170,29 @@ class GlobalMax(ToVector):
         return Change((x + dense).amax(dim=2) - x.amax(dim=2))
 
 
+class _GlobalMaxLayer(nn.Module):
+    """The maximum over time: any step may hold it, so all are looked at."""
+
+    def __init__(self, rule: GlobalMax, sources: Regions) -> None:
+        super().__init__()
+        del rule
+        self.dense = Pick(require_region(sources[0]), require_region(sources[0]).whole())
+
+    def forward(self, changes: Sequence[Tensor], clean: Tensor) -> Tensor:
+        was = clean[:, :, None]  # (N, C, 1, T)
+        change: Tensor = (was + self.dense(changes[0])).amax(dim=3) - was.amax(dim=3)
+        return change.transpose(1, 2)
+
+
 @dataclass(frozen=True, slots=True)
 class Flatten(ToVector):
     """A series (C, T) laid out as one vector of C * T features."""
 
     length: int
+
+    def graph_layer(self, sources: Regions) -> nn.Module:
+        """Return the layer of a graph."""
+        return _FlattenLayer(self, sources)
 
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:
         """Return the change at every position, zero outside its region."""
@@ -121,3 +201,17 @@ class Flatten(ToVector):
         whole = source.whole()
         dense = place(changes[0].value, source, whole)  # (W, N, T, C)
         return Change(dense.transpose(2, 3).flatten(2))
+
+
+class _FlattenLayer(nn.Module):
+    """A series laid out as one vector, zero where nothing changes."""
+
+    def __init__(self, rule: Flatten, sources: Regions) -> None:
+        super().__init__()
+        del rule
+        self.dense = Pick(require_region(sources[0]), require_region(sources[0]).whole())
+
+    def forward(self, changes: Sequence[Tensor], clean: Tensor | None) -> Tensor:
+        del clean
+        dense: Tensor = self.dense(changes[0])  # (N, C, W, T)
+        return dense.transpose(1, 2).flatten(2)

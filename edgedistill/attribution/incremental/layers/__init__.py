@@ -1,0 +1,31 @@
+"""How a change passes each kind of layer, exactly: the tensor rule beside the graph layer."""
+
+from edgedistill.attribution.incremental.layers.activation import Pointwise, Relu
+from edgedistill.attribution.incremental.layers.convolution import Conv
+from edgedistill.attribution.incremental.layers.joining import Join, Sum
+from edgedistill.attribution.incremental.layers.linear import Channels, Dense, Same, Scale, Shift
+from edgedistill.attribution.incremental.layers.pooling import Flatten, GlobalMax, MaxPool, Mean
+from edgedistill.attribution.incremental.layers.recurrent import LastState
+from edgedistill.attribution.incremental.layers.rule import Change, Regions, Rule, Value
+
+__all__ = [
+    "Change",
+    "Channels",
+    "Conv",
+    "Dense",
+    "Flatten",
+    "GlobalMax",
+    "Join",
+    "LastState",
+    "MaxPool",
+    "Mean",
+    "Pointwise",
+    "Regions",
+    "Relu",
+    "Rule",
+    "Same",
+    "Scale",
+    "Shift",
+    "Sum",
+    "Value",
+]

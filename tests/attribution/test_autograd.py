@@ -180,7 +180,7 @@ def test_a_traced_graph_holds_plain_operators(rng):
 
 def test_without_numba_everything_is_plain_torch(rng, monkeypatch):
     """As on a machine that lacks it."""
-    monkeypatch.setattr(bridge.backends, "why_not", lambda _: "Numba does not import")
+    monkeypatch.setattr(bridge.backends, "unavailable_reason", lambda _: "Numba does not import")
 
     assert not bridge.takes(torch.zeros(2))
     scores = windows.temporal_saliency(*_logits(rng, (16, 64, 9), "cpu"), temperature=1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgedistill.report.boards import merge
 from edgedistill.report.encoding import from_json, schema, to_json
 from edgedistill.report.facts import (
     FORMAT,
@@ -21,7 +22,6 @@ from edgedistill.report.facts import (
     Saliency,
     Telemetry,
 )
-from edgedistill.report.merge import merge
 
 __all__ = [
     "FORMAT",

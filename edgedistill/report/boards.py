@@ -1,9 +1,13 @@
-"""From the teacher to the engine on each board, side by side, and how the boards were meanwhile."""
+"""Boards in a report: joined to the workstation's, beside its models, and their state."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+from edgedistill.errors import DataError
+from edgedistill.report.encoding import from_json, to_json
 from edgedistill.report.facts import Board, Candidate, Report, Telemetry
 from edgedistill.report.format import Row, measured_rows, milliseconds, percent
 from edgedistill.report.telemetry import telemetry_rows, throttling
@@ -30,6 +34,28 @@ class Column:
     mark: str  # "chosen", the verdict of a board, or ""
     model: Candidate
     raised: bool  # to stand out
+
+
+def merge(
+    workstation: Mapping[str, Any], boards: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return a workstation's report with the reports of boards in it, as `to_json` gives it.
+
+    Args:
+        workstation: the report of a run, which may hold boards already.
+        boards: reports that `validate` wrote on the boards, by label; an equal label is replaced.
+
+    Raises:
+        IntegrityError: a report is of another version of the format.
+        DataError: a report is malformed, is not a board's, or is about another bundle or a model
+            that the workstation's has not.
+    """
+    report = from_json(workstation)
+    added = [Board(label=label, report=from_json(values)) for label, values in boards.items()]
+    for board in added:
+        _check_belongs(board, report)
+    kept = [board for board in report.boards if board.label not in boards]
+    return to_json(replace(report, boards=(*kept, *added)))
 
 
 def models(report: Report) -> list[Column]:
@@ -98,6 +124,17 @@ def warning(telemetry: Telemetry | None) -> str:
     if telemetry is None or not was_throttled(telemetry):
         return ""
     return f"The machine slowed down while it was measured. {throttling(telemetry)}"
+
+
+def _check_belongs(board: Board, report: Report) -> None:
+    names = [model.name for model in report.candidates]
+    if board.report.name != report.name or board.model.name not in names:
+        raise DataError(
+            f"The report of {board.label!r} is about {board.model.name!r} of "
+            f"{board.report.name!r}; the workstation's is about "
+            f"{', '.join(names) or 'no model'} of {report.name!r}. Give the report of the run "
+            "whose bundle was deployed there."
+        )
 
 
 def _engine(board: Board) -> Column:

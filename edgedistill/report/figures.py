@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.evaluation.metrics import TOP_FRACTION, Estimate
-from edgedistill.report.facts import Bin, Candidate, Epoch, Example, Report
+from edgedistill.report.facts import Bin, Candidate, Epoch, Example, Report, Telemetry
 from edgedistill.report.format import milliseconds, size
 from edgedistill.report.svg import INK, MUTED, NARROW, RULE, STUDENT, TEACHER, WIDE, svg
+from edgedistill.report.telemetry import largest_sensors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
+
+_SENSOR_STYLES = ((INK, "-"), (MUTED, "-"), (INK, (0, (3, 2))), (MUTED, (0, (3, 2))))
+_FEW_POINTS = 8  # up to so many, the points of a line are marked one by one
 
 
 def size_against_agreement(report: Report) -> str:
@@ -160,6 +164,34 @@ def reliability(teacher: Sequence[Bin], student: Sequence[Bin]) -> str:
     return svg("reliability", draw, width=NARROW, height=240)
 
 
+def telemetry_figures(name: str, telemetry: Telemetry) -> tuple[tuple[str, str, str], ...]:
+    """Draw temperature, clocks and power over time; a drawing without sensors is empty.
+
+    Each comes as drawing, title and caption.
+
+    Args:
+        name: unique in a page.
+        telemetry: readings of the sensors.
+    """
+    when = "The first value is from before the measurement, the last from after it."
+    watts = {
+        rail: [None if v is None else v / 1e3 for v in values]
+        for rail, values in telemetry.power_mw.items()
+    }
+    return tuple(
+        (
+            _telemetry_figure(f"{name} {title}", telemetry.at_s, sensors, unit),
+            title,
+            f"{caption} {when}",
+        )
+        for title, sensors, unit, caption in (
+            ("Temperature", telemetry.temperature_c, "°C", "The hottest thermal zones."),
+            ("Clocks", telemetry.clock_mhz, "MHz", "The highest clock of the CPU, and others."),
+            ("Power", watts, "W", "The rails that drew most."),
+        )
+    )
+
+
 def unit(values: Sequence[float]) -> NDArray[np.float64]:
     """Return a map with its strongest value at 1; agreement does not depend on scale."""
     array = np.asarray(values, dtype=np.float64)
@@ -209,6 +241,38 @@ def _trade_off(
         _name_points(figure, axes, points, report.chosen)
 
     return svg(label, draw, width=WIDE, height=300)
+
+
+def _telemetry_figure(
+    name: str, at_s: Sequence[float], sensors: Mapping[str, Sequence[float | None]], unit: str
+) -> str:
+    shown = {sensor for sensor, _ in largest_sensors(sensors)}
+    if not shown:
+        return ""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        drawn = [sensor for sensor in sensors if sensor in shown]
+        for sensor, (color, style) in zip(drawn, _SENSOR_STYLES, strict=False):
+            values = np.array(sensors[sensor], dtype=np.float64)  # None becomes NaN: a gap
+            marker = "o" if len(at_s) <= _FEW_POINTS else ""
+            axes.plot(
+                at_s,
+                values,
+                color=color,
+                linestyle=style,
+                marker=marker,
+                markersize=3,
+                label=sensor,
+            )
+        axes.set_xlabel("seconds")
+        axes.set_ylabel(unit)
+        axes.margins(y=0.15)
+        axes.locator_params(axis="both", nbins=5)
+        axes.grid(axis="y", color=RULE, linewidth=0.6)
+        figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=10, labelcolor=INK)
+
+    return svg(name, draw, width=NARROW, height=240)
 
 
 def _points(

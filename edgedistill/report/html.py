@@ -231,9 +231,11 @@ def _machines(report: Report) -> dict[str, Any]:
 
 
 def _telemetry_figures(report: Report, name: str) -> list[Figure]:
-    from edgedistill.report.telemetry_plots import telemetry_figures
+    from edgedistill.report import figures
 
-    return [] if report.telemetry is None else non_empty(*telemetry_figures(name, report.telemetry))
+    if report.telemetry is None:
+        return []
+    return non_empty(*figures.telemetry_figures(name, report.telemetry))
 
 
 def _matrices(confusion: Confusion | None) -> list[tuple[str, list[list[tuple[int, int]]]]]:

@@ -1,14 +1,16 @@
-"""What the figures of the page must not do: write one name over another."""
+"""Figures of the page: legible names, one telemetry figure for each kind of sensor."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
 from matplotlib.figure import Figure
 
 from edgedistill.evaluation.metrics import Estimate
-from edgedistill.report.figures import _name_points, _points
+from edgedistill.report.figures import _name_points, _points, telemetry_figures
 
 
 @pytest.mark.parametrize("count", [2, 15])
@@ -26,3 +28,32 @@ def test_names_of_models_that_are_alike_stay_apart(count):
     boxes = [text.get_window_extent() for text in axes.texts]
     assert [text.get_text() for text in axes.texts] == [name for _, name, _ in points]
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+def test_a_figure_a_kind(telemetry):
+    """Heat, clocks and power, each with its sensors; one that never answered is not there."""
+    drawn = {title: drawing for drawing, title, _ in telemetry_figures("m", telemetry)}
+
+    assert list(drawn) == ["Temperature", "Clocks", "Power"]
+    assert "tj-thermal" in drawn["Temperature"]
+    assert "cv0-thermal" not in drawn["Temperature"]
+    assert "VDD_IN" in drawn["Power"]
+
+
+def test_no_sensor_no_figure(telemetry):
+    """An empty kind gives an empty drawing."""
+    found = telemetry_figures("m", replace(telemetry, power_mw={}, clock_mhz={"cpu": [None] * 4}))
+
+    assert [bool(drawing) for drawing, _, _ in found] == [True, False, False]
+
+
+def test_silence_is_a_gap(telemetry):
+    """A value that is missing in the middle is not bridged by a line."""
+    whole = replace(telemetry, clock_mhz={"gpu": [300.0, 300.0, 300.0, 300.0]})
+    gap = replace(telemetry, clock_mhz={"gpu": [300.0, 300.0, None, 300.0]})
+
+    drawings = [telemetry_figures("m", found)[1][0] for found in (whole, gap)]
+
+    line = r'<path d="(M[^"]+)"[^>]*stroke: var\(--ink\)'
+    moves = [max(path.count("M") for path in re.findall(line, drawing)) for drawing in drawings]
+    assert moves == [1, 2]

@@ -8,7 +8,7 @@ import pytest
 
 from edgedistill.errors import ShapeError
 from edgedistill.report import Costs
-from edgedistill.report.boards import board_rows, chain, summary, warning
+from edgedistill.report.boards import warning
 from edgedistill.report.telemetry import cost_rows, largest_sensors, telemetry_rows, throttling
 
 
@@ -66,36 +66,3 @@ def test_telemetry_must_be_whole(telemetry):
     """A sensor has one value for each time."""
     with pytest.raises(ShapeError, match="The sensor 'fan' has 1 values for 4 times"):
         replace(telemetry, clock_mhz={"fan": [1.0]})
-
-
-def test_chain_from_teacher_to_engines(joined_report):
-    """Teacher, student, the variant that was deployed, and its engine on each board."""
-    columns = chain(joined_report)
-
-    assert [(column.title, column.mark) for column in columns] == [
-        ("teacher", ""),
-        ("student", ""),
-        ("int8", "chosen"),
-        ("engine on orin", "kept"),
-        ("engine on pi-5", "broken"),
-    ]
-    assert [column.raised for column in columns] == [False, False, False, True, True]
-    assert columns[3].note == "int8: onnxruntime 1.23.2, int8"
-
-
-def test_chain_has_what_boards_measured(joined_report):
-    """A line that no board can fill is left out there."""
-    labels = {row.label for rows in board_rows(joined_report).values() for row in rows}
-
-    assert {"Peak memory", "Cold start", "Throughput", "Agreement", "Pearson"} <= labels
-    assert "AUC-PRC" not in labels
-
-
-def test_summary_of_a_board(joined_report):
-    """The outcome, and that its time is that of a machine that slowed down."""
-    kept, broken = joined_report.boards
-
-    assert summary(kept).startswith("kept, ")
-    assert summary(kept).endswith("p95 360 µs")
-    assert summary(broken).startswith("broken, ")
-    assert summary(broken).endswith("slowed down while it was measured")

@@ -12,15 +12,12 @@ import click
 
 from edgedistill import __version__
 from edgedistill.cli.compare import compare
-from edgedistill.cli.compress import compress, init
-from edgedistill.cli.deployment import deploy, rollback, status, trust
+from edgedistill.cli.deployment import deploy, program, rollback, status, trust
 from edgedistill.cli.doctor import doctor
 from edgedistill.cli.experiment import experiment
 from edgedistill.cli.explain import explain
-from edgedistill.cli.files import inspect, report
-from edgedistill.cli.program import program
-from edgedistill.cli.signing import sign, verify
-from edgedistill.cli.stages import bundle, distill, export, optimize, train
+from edgedistill.cli.files import inspect, report, sign, verify
+from edgedistill.cli.stages import bundle, compress, distill, export, init, optimize, train
 from edgedistill.cli.validation import benchmark, validate
 from edgedistill.errors import EdgeDistillError, MachineError, UsageError
 

@@ -1,4 +1,4 @@
-"""`report` and `inspect`: what is in files that were written earlier."""
+"""`report`, `inspect`, `sign` and `verify`: files that were written earlier."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Any
 
 import click
 
+_PATH = click.Path(path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=_PATH)
 @click.option(
     "--device",
     "devices",
@@ -59,6 +62,81 @@ def report(path: Path, devices: tuple[str, ...], out: Path | None, as_json: bool
     click.echo(f"Wrote {file.with_suffix('.html')} and {file.with_suffix('.md')}.", err=True)
 
 
+@click.command()
+@click.argument("path", type=_PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def inspect(path: Path, as_json: bool) -> None:
+    """Say what is in PATH: a bundle, an ONNX model or a file of safetensors.
+
+    \b
+    Example: edgedistill inspect runs/GunPoint/result/bundle.zip
+    """
+    from edgedistill.cli.output import print_facts, print_json
+    from edgedistill.inspection import describe
+
+    facts = describe(path)
+    if as_json:
+        print_json(facts)
+        return
+    listed = {name: facts.pop(name) for name in ("models", "tensors") if name in facts}
+    print_facts(str(facts.pop("path")), [(name, _words(name, facts[name])) for name in facts])
+    for name, rows in listed.items():
+        if rows:
+            _print_list(name, rows)
+
+
+@click.command()
+@click.argument("bundle", type=_PATH)
+@click.option(
+    "--key",
+    default="~/.ssh/id_ed25519",
+    show_default=True,
+    type=_FILE,
+    help="Private SSH key, or the public key of one that your agent holds.",
+)
+@click.option("--out", type=_PATH, help="Signed copy to write.  [default: BUNDLE itself]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a line.")
+def sign(bundle: Path, key: Path, out: Path | None, as_json: bool) -> None:
+    """Sign BUNDLE with your SSH key, so that boards know that it is yours.
+
+    \b
+    Example: edgedistill sign runs/GunPoint/result/bundle.zip --out gunpoint.zip
+    """
+    from edgedistill.cli.output import print_json
+    from edgedistill.deployment.signing import sign_bundle
+
+    sign_bundle(bundle, key.expanduser(), out)
+    if as_json:
+        print_json({"out": str(out or bundle)})
+    else:
+        click.echo(f"Signed {out or bundle}.")
+
+
+@click.command()
+@click.argument("bundle", type=_PATH)
+@click.option(
+    "--allowed-signers",
+    required=True,
+    type=_FILE,
+    help="Whom you trust: a line of name and public key for each.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a line.")
+def verify(bundle: Path, allowed_signers: Path, as_json: bool) -> None:
+    """Say who signed BUNDLE; exits with 6 unless it is whole and one of the allowed signers did.
+
+    \b
+    Example: edgedistill verify gunpoint.zip --allowed-signers allowed_signers
+    """
+    from edgedistill.cli.output import print_json
+    from edgedistill.deployment.signing import signer
+
+    principal = signer(bundle, allowed_signers)
+    if as_json:
+        print_json({"bundle": str(bundle), "signer": principal})
+    else:
+        click.echo(f"{bundle} is whole, and {principal} signed it.")
+
+
 def _labeled(devices: tuple[str, ...]) -> dict[str, Path]:
     """Return where each board's report is, by its label."""
     from edgedistill.errors import UsageError
@@ -83,29 +161,6 @@ def _beside(file: Path) -> Path:
     from edgedistill.pipeline.stage_folder import STAGE
 
     return file.parent.parent if (file.parent / STAGE).exists() else file.parent
-
-
-@click.command()
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def inspect(path: Path, as_json: bool) -> None:
-    """Say what is in PATH: a bundle, an ONNX model or a file of safetensors.
-
-    \b
-    Example: edgedistill inspect runs/GunPoint/result/bundle.zip
-    """
-    from edgedistill.cli.output import print_facts, print_json
-    from edgedistill.inspection import describe
-
-    facts = describe(path)
-    if as_json:
-        print_json(facts)
-        return
-    listed = {name: facts.pop(name) for name in ("models", "tensors") if name in facts}
-    print_facts(str(facts.pop("path")), [(name, _words(name, facts[name])) for name in facts])
-    for name, rows in listed.items():
-        if rows:
-            _print_list(name, rows)
 
 
 def _print_list(name: str, rows: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""A command for each stage, on files: what `compress` runs in order."""
+"""`init`, `compress`, and a command for each stage that `compress` runs in order."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from edgedistill.cli.recipe_options import read_recipe, recipe_options
-from edgedistill.cli.signing import sign_key_option, signed_copy
 
+_TEMPLATE = Path(__file__).with_name("recipe.yaml")
 _OUT = click.option(
     "--out",
     required=True,
@@ -17,13 +17,116 @@ _OUT = click.option(
     help="Folder to write, whole or not at all.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+_SIGN_KEY = click.option(
+    "--sign-key",
+    metavar="KEY",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="SSH key; also write the bundle signed with it, as signed.zip in the folder of --out.",
+)
+_TEACHER = click.option(
+    "--teacher", help="Your teacher: .onnx, package.module:factory, .joblib, .npz."
+)
+_TRUST = click.option(
+    "--trust", is_flag=True, help="Let a .joblib teacher run the code it contains."
+)
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command()
+@click.argument("path", default="recipe.yaml", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--data", default="GunPoint", show_default=True, help="Series the recipe names.")
+@click.option("--force", is_flag=True, help="Replace PATH if it exists.")
+def init(path: Path, data: str, force: bool) -> None:
+    """Write a commented recipe to PATH (default: recipe.yaml).
+
+    \b
+    Example: edgedistill init --data GunPoint
+    """
+    import json
+
+    from edgedistill.errors import UsageError
+    from edgedistill.io.files import write_text
+
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists. Name another file, or replace it with --force.")
+    text = _TEMPLATE.read_text(encoding="utf-8")
+    write_text(path, text.replace("train: GunPoint", f"train: {json.dumps(data)}", 1))
+    click.echo(f"Wrote {path}. Next: edgedistill compress {path}")
+
+
+@click.command()
 @recipe_options
-@click.option("--teacher", help="Your teacher: .onnx, package.module:factory, .joblib, .npz.")
-@click.option("--trust", is_flag=True, help="Let a .joblib teacher run the code it contains.")
+@_TEACHER
+@click.option("--target", metavar="NAME", help="Board to suit, such as aarch64.")
+@_TRUST
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the run.  [default: runs/NAME of the recipe or data]",
+)
+@_SIGN_KEY
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def compress(
+    recipe: Path | None,
+    data: str | None,
+    test: str | None,
+    settings: tuple[str, ...],
+    teacher: str | None,
+    target: str | None,
+    trust: bool,
+    out: Path | None,
+    sign_key: Path | None,
+    as_json: bool,
+) -> int:
+    """Run all stages of RECIPE, or of what --data names; go on where an earlier run stopped.
+
+    Exits with 0 if the contract is kept, 4 if it is broken.
+
+    \b
+    Examples:
+      edgedistill compress recipe.yaml --set student.width=16
+      edgedistill compress --data train.npz --test test.npz --teacher teacher.onnx
+    """
+    from edgedistill.cli.output import print_json, print_report, print_rows, progress
+    from edgedistill.errors import ContractError
+    from edgedistill.pipeline import run as pipeline
+    from edgedistill.report import to_json
+
+    found = read_recipe(
+        recipe,
+        data=data,
+        test=test,
+        settings=settings,
+        teacher=teacher,
+        target=target,
+        trust=trust,
+    )
+    folder = out or Path("runs") / (found.name or Path(found.data.train).stem)
+    with progress() as tell:
+        result = pipeline.compress(found, folder, tell)
+    signed = _signed_copy(result.bundle, sign_key, folder)
+    paths = {"page": str(result.page), "bundle": str(result.bundle) if result.bundle else None}
+    if signed:
+        paths["signed"] = str(signed)
+    if as_json:
+        facts = {"stages": dict(result.stages), "costs": dict(result.costs)}
+        print_json({**paths, **facts, "report": to_json(result.report)})
+    else:
+        print_rows(
+            "Networks",
+            ("", "parameters", "multiply-accumulates", "bytes"),
+            [(name, *(f"{n:,}" for n in cost.values())) for name, cost in result.costs.items()],
+        )
+        print_report(result.report)
+        for name, path in paths.items():
+            click.echo(f"{name}: {path or 'none, because the contract is broken'}")
+    return 0 if result.report.verdict == "kept" else ContractError.exit_code
+
+
+@click.command()
+@recipe_options
+@_TEACHER
+@_TRUST
 @_OUT
 @_JSON
 def train(
@@ -144,7 +247,7 @@ def optimize(
 @click.option("--student", required=True, type=_FOLDER, help="Folder that `distill` wrote.")
 @click.option("--variants", required=True, type=_FOLDER, help="Folder that `optimize` wrote.")
 @_OUT
-@sign_key_option
+@_SIGN_KEY
 @_JSON
 def bundle(
     recipe: Path | None,
@@ -172,7 +275,7 @@ def bundle(
     found = read_recipe(recipe, **options)
     with progress() as tell:
         report = one_stage.bundle(found, teacher, student, variants, out, tell)
-    signed_copy(out / "bundle.zip" if report.verdict == "kept" else None, sign_key, out)
+    _signed_copy(out / "bundle.zip" if report.verdict == "kept" else None, sign_key, out)
     if as_json:
         print_json({"out": str(out), "report": to_json(report)})
     else:
@@ -197,3 +300,13 @@ def _print(out: Path, facts: dict[str, Any]) -> None:
     from edgedistill.cli.output import print_facts, to_text
 
     print_facts(str(out), [(name, to_text(value)) for name, value in facts.items()])
+
+
+def _signed_copy(bundle: Path | None, key: Path | None, folder: Path) -> Path | None:
+    """Write a signed copy of a bundle into a folder, if there is a bundle and a key."""
+    from edgedistill.deployment.signing import sign_bundle
+
+    if bundle is None or key is None:
+        return None
+    sign_bundle(bundle, key, folder / "signed.zip")
+    return folder / "signed.zip"

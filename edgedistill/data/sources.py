@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
-from edgedistill.data.bundled import bundled_file
 from edgedistill.data.npz_files import read_npz
 from edgedistill.data.series import RawSeries, Source, spread_per_class
 from edgedistill.data.tables import read_csv, read_ucr
-from edgedistill.data.ts_files import read_ts
+from edgedistill.data.ts_files import is_classification, read_ts
 from edgedistill.data.wav_folders import read_wav_folder, wav_files
-from edgedistill.errors import ConfigError, DataError
+from edgedistill.errors import ConfigError, DataError, MachineError
 
 _READERS: dict[str, Callable[[Path], RawSeries]] = {
     ".ts": read_ts,
@@ -21,6 +22,7 @@ _READERS: dict[str, Callable[[Path], RawSeries]] = {
     ".csv": read_csv,
     ".npz": read_npz,
 }
+_TRAIN_FILE = "_TRAIN.ts"  # end of a bundled set's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,25 @@ def load(data: str, test: str | None = None, *, options: ReadOptions | None = No
         name=_name(train_path),
         train=_read(train_path, options),
         test=None if test_path is None else _read(test_path, options),
+    )
+
+
+def bundled_file(name: str) -> Path:
+    """Return the training file of a set of the installed aeon; its test file lies beside it.
+
+    Raises:
+        DataError: no such set; the message lists those there are.
+        MachineError: aeon is not installed.
+    """
+    files = {p.name.removesuffix(_TRAIN_FILE): p for p in _aeon_folder().glob(f"*/*{_TRAIN_FILE}")}
+    if name in files:
+        return files[name]
+    usable = {n.lower(): n for n, p in sorted(files.items()) if is_classification(p)}
+    near = difflib.get_close_matches(name.lower(), usable, n=1)
+    hint = f"Did you mean {usable[near[0]]!r}? " if near else ""
+    raise DataError(
+        f"{name!r} is neither a file, a folder, nor a bundled data set. {hint}"
+        f"Bundled are {', '.join(usable.values())}. Check the path or take one of these."
     )
 
 
@@ -126,3 +147,14 @@ def _read(path: Path, options: ReadOptions) -> RawSeries:
     if options.limit_per_class is None:
         return raw
     return raw.take(spread_per_class(raw.labels, options.limit_per_class))
+
+
+def _aeon_folder() -> Path:
+    """Return the folder of the sets; aeon's own loaders would download a name they lack."""
+    spec = find_spec("aeon")
+    if spec is None or not spec.submodule_search_locations:
+        raise MachineError(
+            "The bundled data sets come with aeon, which is not installed here. "
+            "Run: pip install aeon"
+        )
+    return Path(spec.submodule_search_locations[0]) / "datasets" / "data"

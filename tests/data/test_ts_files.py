@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from aeon.datasets import load_from_ts_file
 
-from edgedistill.data.bundled import bundled_file
+from edgedistill.data.sources import bundled_file
 from edgedistill.data.ts_files import read_ts
 from edgedistill.errors import DataError, ShapeError
 

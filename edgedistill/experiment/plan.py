@@ -19,7 +19,6 @@ import yaml
 from pydantic import Field, StrictInt, ValidationError
 
 from edgedistill.errors import ConfigError
-from edgedistill.experiment.source import Source
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.objectives import Section
 from edgedistill.recipe.recipe import Recipe
@@ -43,6 +42,50 @@ class Plan:
     def runs(self) -> list[tuple[str, str, int]]:
         """Return set, method and seed of every run, in the order of the table."""
         return [(*pair, seed) for pair, seed in itertools.product(self.methods, self.seeds)]
+
+
+class _PlanText:
+    """The text of a plan, in which every key has a line."""
+
+    def __init__(self, text: str, origin: str, root: yaml.MappingNode) -> None:
+        self.text, self.origin, self._root = text, origin, root
+        self._positions = dict(_key_positions(root))
+
+    def message_at(self, path: Iterable[str], sentence: str) -> str:
+        """Return a sentence with the place of the nearest key that is written."""
+        keys = tuple(path)
+        while keys and keys not in self._positions:
+            keys = keys[:-1]
+        line = f", line {self._positions[keys][0]}" if keys else ""
+        return f"{self.origin}{line}: {sentence}"
+
+    def refuse_repeated_keys(self) -> None:
+        """Refuse a key that stands twice: YAML would silently take the last."""
+        repeated = _repeated(self._root)
+        if repeated is not None:
+            key, line = repeated
+            raise ConfigError(
+                f"{self.origin}, line {line}: {key} stands twice. Give each its own name."
+            )
+
+    def cut(self, *path: str) -> str:
+        """Return the part of the text below a key, in its own lines and columns, all else blank.
+
+        A part that names an anchor written elsewhere cannot be read alone: it is written anew,
+        and its lines are lost.
+        """
+        node = self._positions[path][1]
+        first, last = node.start_mark.index, node.end_mark.index
+        before = re.sub(r"[^\n]", " ", self.text[:first])
+        part = before + self.text[first:last]
+        try:
+            yaml.compose(part, Loader=yaml.SafeLoader)
+        except yaml.YAMLError:
+            tree = yaml.safe_load(self.text)
+            for key in path:
+                tree = tree[key]
+            return yaml.safe_dump(tree, sort_keys=False)
+        return part
 
 
 class _PlanSection(Section):
@@ -82,7 +125,7 @@ def parse(text: str, *, origin: str = "plan") -> Plan:
         raise ConfigError(
             f"{origin} holds {type(values).__name__}, a plan is a mapping with data and methods."
         )
-    source = Source(text, origin, root)
+    source = _PlanText(text, origin, root)
     source.refuse_repeated_keys()
     try:
         written = _PlanSection.model_validate(values)
@@ -91,7 +134,7 @@ def parse(text: str, *, origin: str = "plan") -> Plan:
     return _expand(written, source)
 
 
-def _expand(section: _PlanSection, source: Source) -> Plan:
+def _expand(section: _PlanSection, source: _PlanText) -> Plan:
     """Return the recipes that a plan stands for."""
     recipe = dict(section.recipe or {})
     _check_part(recipe, ("recipe",), source)
@@ -118,7 +161,7 @@ def _expand(section: _PlanSection, source: Source) -> Plan:
     return plan
 
 
-def _check_beginnings(plan: Plan, source: Source) -> None:
+def _check_beginnings(plan: Plan, source: _PlanText) -> None:
     """Refuse a student that would begin as its teacher did: it would share more than was taught."""
     for (name, method), recipe in plan.methods.items():
         teacher, student = recipe.teacher, recipe.student
@@ -134,7 +177,7 @@ def _check_beginnings(plan: Plan, source: Source) -> None:
             )
 
 
-def _sets(section: _PlanSection, source: Source) -> dict[str, dict[str, Any]]:
+def _sets(section: _PlanSection, source: _PlanText) -> dict[str, dict[str, Any]]:
     """Return the settings of each set by its name."""
     if isinstance(section.data, tuple):
         names = [Path(item).stem.removesuffix("_TRAIN") for item in section.data]
@@ -159,7 +202,7 @@ def _set(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
     return {**part, "data": data}
 
 
-def _check_method(part: Mapping[str, Any], name: str, source: Source) -> None:
+def _check_method(part: Mapping[str, Any], name: str, source: _PlanText) -> None:
     """Refuse what would give a method another teacher or other series than its rivals."""
     for key in part:
         if key != "student" and key in Recipe.model_fields:
@@ -173,7 +216,7 @@ def _check_method(part: Mapping[str, Any], name: str, source: Source) -> None:
     _check_part(part, ("methods", name), source)
 
 
-def _check_part(part: Mapping[str, Any], path: tuple[str, ...], source: Source) -> None:
+def _check_part(part: Mapping[str, Any], path: tuple[str, ...], source: _PlanText) -> None:
     """Read a part of a recipe alone, where its lines are known."""
     if _OF_THE_PLAN in part:
         raise ConfigError(
@@ -188,7 +231,7 @@ def _check_part(part: Mapping[str, Any], path: tuple[str, ...], source: Source) 
         config.parse(source.cut(*path), above=above, origin=source.origin, whole=False)
 
 
-def _check_name(name: str, path: tuple[str, ...], source: Source) -> None:
+def _check_name(name: str, path: tuple[str, ...], source: _PlanText) -> None:
     if not _NAME.fullmatch(name):
         raise ConfigError(
             source.message_at(
@@ -199,7 +242,7 @@ def _check_name(name: str, path: tuple[str, ...], source: Source) -> None:
         )
 
 
-def _check_distinct(names: Iterable[str], path: tuple[str, ...], source: Source) -> None:
+def _check_distinct(names: Iterable[str], path: tuple[str, ...], source: _PlanText) -> None:
     """Refuse names that a file system may take for one."""
     counts = Counter(name.casefold() for name in names)
     twice = [name for name, count in counts.items() if count > 1]
@@ -209,7 +252,7 @@ def _check_distinct(names: Iterable[str], path: tuple[str, ...], source: Source)
         )
 
 
-def _recipe(values: Mapping[str, Any], source: Source) -> Recipe:
+def _recipe(values: Mapping[str, Any], source: _PlanText) -> Recipe:
     return config.parse("", above=values, origin=source.origin)
 
 
@@ -224,7 +267,7 @@ def _combined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
     return found
 
 
-def _messages(error: ValidationError, source: Source) -> Iterator[str]:
+def _messages(error: ValidationError, source: _PlanText) -> Iterator[str]:
     """Yield a sentence for each key of the plan that is wrong."""
     known, told = list(_PlanSection.model_fields), set()
     for fault in error.errors(include_url=False):
@@ -246,3 +289,27 @@ def _messages(error: ValidationError, source: Source) -> Iterator[str]:
         else:
             sentence = f"{'.'.join(path)} is {fault['input']!r}. {fault['msg']}."
         yield source.message_at(path, sentence)
+
+
+def _key_positions(
+    node: yaml.Node, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], tuple[int, yaml.Node]]]:
+    """Yield the line, from 1, and the value of every key."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield (*path, str(key.value)), (key.start_mark.line + 1, value)
+            yield from _key_positions(value, (*path, str(key.value)))
+
+
+def _repeated(node: yaml.Node) -> tuple[str, int] | None:
+    """Return the first key that stands twice in one mapping, and its line."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                return str(key.value), key.start_mark.line + 1
+            seen.add(key.value)
+    children = [pair[1] for pair in node.value] if isinstance(node, yaml.MappingNode) else []
+    if isinstance(node, yaml.SequenceNode):
+        children = node.value
+    return next((found for child in children if (found := _repeated(child))), None)

@@ -25,10 +25,11 @@ from edgedistill.evaluation import metrics
 from edgedistill.io.files import fingerprint, read_json, write_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.provenance import versions
+from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.scoring import evaluate_outputs
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
 from edgedistill.pipeline.stages.data import prepare_data
-from edgedistill.pipeline.stages.student import TRIALS, make_student
+from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import (
     make_teacher,
     open_teacher_outputs,

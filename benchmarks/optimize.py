@@ -42,9 +42,10 @@ from edgedistill.io.files import read_json, write_json
 from edgedistill.models import ModelSpec, build
 from edgedistill.optimize.variants import variants
 from edgedistill.pipeline.run import compress
+from edgedistill.pipeline.run_folder import ONNX
 from edgedistill.pipeline.scoring import measure
 from edgedistill.pipeline.stages.data import prepare_data
-from edgedistill.pipeline.stages.export import ONNX, calibration_series
+from edgedistill.pipeline.stages.export import calibration_series
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs, perturbation_plan
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe

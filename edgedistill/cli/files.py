@@ -40,15 +40,16 @@ def report(path: Path, devices: tuple[str, ...], out: Path | None, as_json: bool
     from edgedistill.cli.output import print_json, print_report
     from edgedistill.errors import UsageError
     from edgedistill.io.files import read_json, write_json, write_text
+    from edgedistill.pipeline.run_folder import REPORT_JSON, RunFolder
     from edgedistill.report import from_json, html, markdown, merge
 
-    places = (path / "result" / "report.json", path / "report.json")
+    places = (RunFolder(path).report, path / REPORT_JSON)
     file = next((place for place in places if place.exists()), path)
     values = read_json(file)
     if devices:
         labeled = _labeled(devices)
         values = merge(values, {label: read_json(place) for label, place in labeled.items()})
-        file = (out or _beside(file) / "boards") / "report.json"
+        file = (out or _beside(file) / "boards") / REPORT_JSON
         write_json(file, values)
     elif out is not None:
         raise UsageError("--out is the folder of a joined report. Give a board's with --device.")

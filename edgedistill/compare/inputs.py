@@ -19,7 +19,8 @@ from edgedistill.errors import UsageError
 from edgedistill.export.export import export
 from edgedistill.io.arrays import Floats
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.artifacts import RECIPE, check_plan_length, network_of, recorded_plan
+from edgedistill.pipeline.artifacts import check_plan_length, network_of, recorded_plan
+from edgedistill.pipeline.run_folder import RunFolder
 from edgedistill.pipeline.stages.data import prepare_data, read_source
 from edgedistill.pipeline.stages.teacher import perturbation_plan
 from edgedistill.recipe.recipe import Recipe
@@ -179,7 +180,8 @@ def _compared_model(path: Path, shared: _SharedInput, scratch: Path) -> Compared
         )
     if path.suffix.lower() == Path(engines.PLAN).suffix:
         return _engine(path)
-    folder = path / "student" if (path / RECIPE).is_file() else path
+    run = RunFolder(path)
+    folder = run.student if run.is_run() else path
     if not (folder / networks.FACTS).is_file():
         raise UsageError(
             f"{path} is nothing that can be compared. Name an .onnx file, the folder of a run, a "

@@ -23,19 +23,20 @@ from edgedistill.experiment.scores import Scores, reference_scores, student_scor
 from edgedistill.io.files import fingerprint, read_json, sha256, write_json
 from edgedistill.io.progress import ignore_progress
 from edgedistill.pipeline import networks
+from edgedistill.pipeline.keys import stage_key, teacher_sections
 from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
+from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS, RunFolder
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
 from edgedistill.pipeline.stages.data import prepare_data
-from edgedistill.pipeline.stages.student import make_student, student_key
-from edgedistill.pipeline.stages.student_branches import branch_key
-from edgedistill.pipeline.stages.teacher import TEACHER_OUTPUTS, make_teacher, open_teacher_outputs
+from edgedistill.pipeline.stages.student import make_student
+from edgedistill.pipeline.stages.teacher import make_teacher, open_teacher_outputs
 from edgedistill.recipe.objectives import CutMixWindowConfig, TSDMapsTerm
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.teachers.outputs import TeacherOutputs
 
 SCORES = "scores.json"
-_TEACHER, _REFERENCES, _WORK, _IN_USE = "teacher", "references", ".work", "in-use"
+_REFERENCES, _IN_USE = "references", "in-use"
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -92,14 +93,14 @@ def prepare_dataset(job: DatasetJob) -> PreparedDataset:
     shared, folder = job.shared_recipe, job.folder
     data = prepare_data(shared)
     _keep_work_folder(folder)
-    key = _teacher_key(shared, data)
-    if not is_unchanged(folder / _TEACHER, key):
-        make_stage(folder / _TEACHER, key, lambda f, work: make_teacher(shared, data, f, work))
+    teacher, key = RunFolder(folder).teacher, stage_key("teacher", shared, data)
+    if not is_unchanged(teacher, key) and not is_unchanged(teacher, _old_key(shared, data)):
+        make_stage(teacher, key, lambda f, work: make_teacher(shared, data, f, work))
     references = _references(job, data)
     done = {
         run.name: read_json(folder / run.name / SCORES)
         for run in job.runs
-        if is_unchanged(folder / run.name, student_key(run.recipe, data, run.folder / _TEACHER))
+        if is_unchanged(folder / run.name, _student_key(run, data))
     }
     if len(done) < len(job.runs):
         _fill_caches(job, data)
@@ -109,7 +110,7 @@ def prepare_dataset(job: DatasetJob) -> PreparedDataset:
 def distill(run: StudentJob) -> Scores:
     """Distill and measure one student, unless that is done, and return its scores."""
     data = prepare_data(run.shared_recipe)
-    folder, key = run.folder / run.name, student_key(run.recipe, data, run.folder / _TEACHER)
+    folder, key = run.folder / run.name, _student_key(run, data)
     if not is_unchanged(folder, key):
         make_stage(folder, key, lambda whole, work: _distill(run, data, whole, work))
     scores: Scores = read_json(folder / SCORES)
@@ -118,9 +119,10 @@ def distill(run: StudentJob) -> Scores:
 
 def release_work_folder(folder: Path) -> None:
     """Let the working folder of a set go, once none of its runs is under way."""
+    work = RunFolder(folder).work
     with suppress(OSError):  # not there, or not empty: a bank, or something to go on from
-        (folder / _WORK / _IN_USE).unlink()
-        (folder / _WORK).rmdir()
+        (work / _IN_USE).unlink()
+        work.rmdir()
 
 
 def _keep_work_folder(folder: Path) -> None:
@@ -128,17 +130,21 @@ def _keep_work_folder(folder: Path) -> None:
 
     A stage that is done removes it if it is empty, maybe just when another begins there.
     """
-    (folder / _WORK).mkdir(parents=True, exist_ok=True)
-    (folder / _WORK / _IN_USE).touch()
+    work = RunFolder(folder).work
+    work.mkdir(parents=True, exist_ok=True)
+    (work / _IN_USE).touch()
 
 
-def _teacher_key(recipe: Recipe, data: Prepared) -> str:
-    """Return the key of everything that a teacher depends on."""
-    values = recipe.to_dict()
-    named = [recipe.teacher.source, recipe.teacher.weights]
-    brought = [sha256(Path(n)) for n in named if n is not None and Path(n).is_file()]
-    sections = [values[key] for key in ("seed", "teacher", "saliency", "references")]
-    return fingerprint([__version__, data.fingerprint, sections, brought, *branch_key(recipe)])
+def _student_key(run: StudentJob, data: Prepared) -> str:
+    """Return the key of a student, which depends on the teacher that the folder has."""
+    return stage_key("student", run.recipe, data, {"teacher": RunFolder(run.folder).teacher})
+
+
+def _old_key(recipe: Recipe, data: Prepared) -> str:
+    """Return the key that experiments of 0.1.0 gave their teachers; those stay whole."""
+    teacher, saliency, references, hashes, *branches = teacher_sections(recipe)
+    sections = [recipe.seed, teacher, saliency, references]
+    return fingerprint([__version__, data.fingerprint, sections, hashes, *branches])
 
 
 def _references(job: DatasetJob, data: Prepared) -> Scores:
@@ -147,10 +153,10 @@ def _references(job: DatasetJob, data: Prepared) -> Scores:
     student = [shared.family, shared.width, shared.depth, shared.explained]
     values = job.shared_recipe.to_dict()
     sections = [values[key] for key in ("seed", "saliency", "references")]
-    answers = sha256(job.folder / _TEACHER / TEACHER_OUTPUTS)
+    answers = sha256(RunFolder(job.folder).teacher / TEACHER_OUTPUTS)
     key = fingerprint([__version__, data.fingerprint, answers, student, sections])
     if not is_unchanged(folder, key):
-        teacher_outputs, facts = open_teacher_outputs(job.folder / _TEACHER)
+        teacher_outputs, facts = open_teacher_outputs(RunFolder(job.folder).teacher)
         found = reference_scores(job.shared_recipe, data, teacher_outputs, facts.get("ceiling"))
         make_stage(folder, key, lambda whole, _: write_json(whole / SCORES, found))
     scores: Scores = read_json(folder / SCORES)
@@ -159,16 +165,16 @@ def _references(job: DatasetJob, data: Prepared) -> Scores:
 
 def _distill(run: StudentJob, data: Prepared, whole: Path, work: Path) -> None:
     began = time.perf_counter()
-    make_student(run.recipe, data, run.folder / _TEACHER, whole, work)
+    make_student(run.recipe, data, RunFolder(run.folder).teacher, whole, work)
     seconds = time.perf_counter() - began
-    teacher_outputs, _ = open_teacher_outputs(run.folder / _TEACHER)
+    teacher_outputs, _ = open_teacher_outputs(RunFolder(run.folder).teacher)
     found = student_scores(run.recipe, data, whole, teacher_outputs)
     write_json(whole / SCORES, {**found, "seconds": seconds})
 
 
 def _fill_caches(job: DatasetJob, data: Prepared) -> None:
     """Ask teachers about windows and for maps before students do, who would all ask at once."""
-    teacher_outputs, _ = open_teacher_outputs(job.folder / _TEACHER)
+    teacher_outputs, _ = open_teacher_outputs(RunFolder(job.folder).teacher)
     for recipe in job.methods:
         for term in recipe.student.objectives:
             if isinstance(term, TSDMapsTerm) or (
@@ -184,9 +190,9 @@ def _context(
     return ObjectiveContext(
         recipe=recipe,
         data=data,
-        teacher=job.folder / _TEACHER,
+        teacher=RunFolder(job.folder).teacher,
         teacher_outputs=teacher_outputs,
         student=networks.build_untrained(recipe.student, data, seed=recipe.seed),
-        cache_folder=job.folder / _WORK,
+        cache_folder=RunFolder(job.folder).work,
         on_progress=ignore_progress,
     )

@@ -17,8 +17,8 @@ from edgedistill.data import Prepared
 from edgedistill.evaluation import metrics
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
+from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.scoring import evaluate_outputs
-from edgedistill.pipeline.stages.student import TRIALS
 from edgedistill.pipeline.stages.teacher import perturbation_plan
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.occlusion import Explanation

@@ -19,11 +19,10 @@ from edgedistill.explain.models import (
 from edgedistill.io.arrays import Floats
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.artifacts import RECIPE, check_plan_length, network_of, recorded_plan
+from edgedistill.pipeline.artifacts import check_plan_length, network_of, recorded_plan
+from edgedistill.pipeline.run_folder import TEACHER_FACTS, TRIALS, RunFolder
 from edgedistill.pipeline.stages.data import prepare_data, read_source
 from edgedistill.pipeline.stages.evaluate import start_on_host
-from edgedistill.pipeline.stages.student import TRIALS
-from edgedistill.pipeline.stages.teacher import FACTS as TEACHER_FACTS
 from edgedistill.pipeline.stages.teacher import open_teacher, perturbation_plan
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.occlusion import Explanation
@@ -143,11 +142,12 @@ def _open_models(
     if path.suffix.lower() == ".onnx":
         found = OnnxTeacher(path, classes=data.classes)
         return ExplainedModel(role="model", name=path.name, logits=found.logits), None, ()
-    if (path / RECIPE).is_file():
-        voice = explained_model("student", network_of(path / "student", *own))
+    run = RunFolder(path)
+    if run.is_run():
+        voice = explained_model("student", network_of(run.student, *own))
         if has_own_teacher:
             return voice, None, ()
-        teacher = open_teacher(recipe, data, path / "teacher")
+        teacher = open_teacher(recipe, data, run.teacher)
         if not teacher.can_explain:
             return voice, None, (f"The teacher {LOGITS_ONLY} The student stands alone.",)
         return voice, explained_model("teacher", teacher), ()

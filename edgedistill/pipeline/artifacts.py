@@ -10,16 +10,14 @@ from edgedistill.errors import ShapeError
 from edgedistill.io.arrays import Floats
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.stages.teacher import FACTS as TEACHER_FACTS
+from edgedistill.pipeline.run_folder import TEACHER_FACTS, RunFolder
 from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers import TorchClassifier
-
-RECIPE = "recipe.yaml"  # of a run
 
 
 def recorded_plan(*folders: Path) -> PerturbationPlan | None:
     """Return the plan of the first run, or folder of a teacher, that was asked under one."""
-    for folder in (folder for place in folders for folder in (place / "teacher", place)):
+    for folder in (folder for place in folders for folder in (RunFolder(place).teacher, place)):
         if (folder / TEACHER_FACTS).is_file():
             return PerturbationPlan.from_dict(read_json(folder / TEACHER_FACTS)["plan"])
     return None

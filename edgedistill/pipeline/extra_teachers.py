@@ -8,7 +8,6 @@ from edgedistill.data import Prepared
 from edgedistill.errors import ModelError
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.stages.teacher import load_external_teacher
-from edgedistill.recipe.objectives import EnsembleTerm, TSDMapsTerm
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.schema import TeacherSection
 from edgedistill.teachers import Teacher, TorchClassifier
@@ -40,12 +39,3 @@ def open_source(source: str, recipe: Recipe, data: Prepared, *, trust: bool) -> 
             "teacher of this data set."
         )
     return TorchClassifier(module, classes=needed[0], name=source)
-
-
-def files(recipe: Recipe) -> list[Path]:
-    """Return the files that a student's other teachers consist of; a change makes it anew."""
-    asking = EnsembleTerm, TSDMapsTerm
-    terms = [term for term in recipe.student.objectives if isinstance(term, asking)]
-    named = [Path(source) for term in terms for source in term.sources]
-    found = [path / networks.WEIGHTS if path.is_dir() else path for path in named]
-    return [path for path in found if path.is_file()]

@@ -10,26 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from edgedistill import __version__
 from edgedistill.data import Prepared
-from edgedistill.io.files import fingerprint, read_json, sha256, write_text
+from edgedistill.io.files import read_json, write_text
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.artifacts import RECIPE
-from edgedistill.pipeline.extra_teachers import files
+from edgedistill.pipeline.keys import STAGES, Stage, stage_key
+from edgedistill.pipeline.run_folder import BUNDLE, RunFolder
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
-from edgedistill.pipeline.stages.bundle import BUNDLE, write_bundle
+from edgedistill.pipeline.stages.bundle import write_bundle
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.evaluate import evaluate_all
-from edgedistill.pipeline.stages.export import ONNX, export_student
-from edgedistill.pipeline.stages.mixed_precision import search_key
+from edgedistill.pipeline.stages.export import export_student
 from edgedistill.pipeline.stages.optimize import optimize
-from edgedistill.pipeline.stages.ort_format import format_key
-from edgedistill.pipeline.stages.report import REPORT_HTML, REPORT_JSON, write_report
+from edgedistill.pipeline.stages.report import write_report
 from edgedistill.pipeline.stages.student import make_student
-from edgedistill.pipeline.stages.student_branches import branch_key
 from edgedistill.pipeline.stages.teacher import make_teacher
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
@@ -51,63 +46,42 @@ def compress(recipe: Recipe, out: Path, on_progress: ProgressCallback = ignore_p
     """Run every stage of a recipe that is not already done in `out`.
 
     Args:
-        recipe: what to make.
-        out: folder of the run; a stage that was killed goes on where it stopped.
+        recipe: recipe of the run.
+        out: folder of the run; a stage that was killed resumes where it stopped.
         on_progress: progress.
 
     Raises:
         EdgeDistillError: a stage failed; what was whole before is whole still.
     """
-    data = prepare_data(recipe)
-    write_text(out / RECIPE, config.dump(recipe))
-    run = _Run(out, [__version__, data.fingerprint, recipe.seed])
-    values = recipe.to_dict()
-    teacher, student, model, variants, result = (
-        out / name for name in ("teacher", "student", "model", "variants", "result")
-    )
-    run.stage(
-        teacher,
-        [
-            values["teacher"],
-            values["saliency"],
-            values["references"],
-            _external_teacher_hashes(recipe),
-            *branch_key(recipe),
-        ],
-        lambda folder, work: make_teacher(recipe, data, folder, work, on_progress),
-    )
-    run.stage(
-        student,
-        [values["student"], *(sha256(path) for path in files(recipe))],
-        lambda folder, work: make_student(recipe, data, teacher, folder, work, on_progress),
-    )
-    run.stage(model, [], lambda folder, _: export_student(data, student, folder, on_progress))
-    run.stage(
-        variants,
-        [
-            values["optimize"]["precisions"],
-            values["optimize"]["calibration"],
-            values["optimize"]["runtimes"],
-            values["optimize"]["batch"],
-            *search_key(recipe),
-            *format_key(recipe),
-        ],
-        lambda folder, work: optimize(
-            recipe, data, teacher, model / ONNX, folder, work, on_progress
+    data, run = prepare_data(recipe), RunFolder(out)
+    write_text(run.recipe, config.dump(recipe))
+    teacher, student, variants = run.teacher, run.student, run.variants
+
+    def result(folder: Path, _: Path) -> None:
+        judge(recipe, data, teacher, student, variants, folder, on_progress)
+
+    makers: dict[Stage, Callable[[Path, Path], None]] = {
+        "teacher": lambda folder, work: make_teacher(recipe, data, folder, work, on_progress),
+        "student": lambda folder, work: make_student(
+            recipe, data, teacher, folder, work, on_progress
         ),
-    )
-    run.stage(
-        result,
-        [values],
-        lambda folder, _: judge(recipe, data, teacher, student, variants, folder, on_progress),
-    )
-    report = from_json(read_json(result / REPORT_JSON))
-    bundle = result / BUNDLE
+        "model": lambda folder, _: export_student(data, student, folder, on_progress),
+        "variants": lambda folder, work: optimize(
+            recipe, data, teacher, run.onnx, folder, work, on_progress
+        ),
+        "result": result,
+    }
+    ran: dict[str, bool] = {}
+    for stage in STAGES:
+        key = stage_key(stage, recipe, data)
+        ran[stage] = not is_unchanged(run.path / stage, key)
+        if ran[stage]:
+            make_stage(run.path / stage, key, makers[stage])
     return Result(
-        report=report,
-        page=result / REPORT_HTML,
-        bundle=bundle if bundle.exists() else None,
-        stages=run.ran,
+        report=from_json(read_json(run.report)),
+        page=run.page,
+        bundle=run.bundle if run.bundle.exists() else None,
+        stages=ran,
         costs=_costs(teacher, student),
     )
 
@@ -138,29 +112,7 @@ def judge(
         write_bundle(outcome, out / BUNDLE)
 
 
-class _Run:
-    """A chain of stages; each depends on all before it."""
-
-    def __init__(self, out: Path, inputs: list[Any]) -> None:
-        self._out, self._inputs = out, inputs
-        self.ran: dict[str, bool] = {}
-
-    def stage(self, folder: Path, inputs: list[Any], make: Callable[[Path, Path], None]) -> None:
-        """Make a stage, unless the folder was made from the same inputs."""
-        self._inputs = [*self._inputs, folder.name, inputs]
-        key = fingerprint(self._inputs)
-        self.ran[folder.name] = not is_unchanged(folder, key)
-        if self.ran[folder.name]:
-            make_stage(folder, key, make)
-
-
 def _costs(*folders: Path) -> dict[str, dict[str, int]]:
     """Return what the networks of ours in these folders cost; a brought teacher does not tell."""
     facts = {folder.name: folder / networks.FACTS for folder in folders}
     return {name: read_json(path)["cost"] for name, path in facts.items() if path.exists()}
-
-
-def _external_teacher_hashes(recipe: Recipe) -> list[str]:
-    """Return the hashes of the files that a brought teacher consists of."""
-    named = [recipe.teacher.source, recipe.teacher.weights]
-    return [sha256(Path(name)) for name in named if name is not None and Path(name).is_file()]

@@ -8,23 +8,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgedistill.data import Prepared
 from edgedistill.errors import UsageError
 from edgedistill.evaluation import metrics
-from edgedistill.io.files import fingerprint, read_json, sha256
+from edgedistill.io.files import read_json
 from edgedistill.io.progress import ProgressCallback
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.extra_teachers import files
+from edgedistill.pipeline.keys import Stage, stage_key
 from edgedistill.pipeline.run import judge
+from edgedistill.pipeline.run_folder import EXPORT_FACTS, REPORT_JSON, TRIALS
 from edgedistill.pipeline.stage_folder import make_stage
 from edgedistill.pipeline.stages import optimize as optimizing
 from edgedistill.pipeline.stages.data import prepare_data
-from edgedistill.pipeline.stages.export import EXPORT_FACTS, VARIANTS, export_student
+from edgedistill.pipeline.stages.export import VARIANTS, export_student
 from edgedistill.pipeline.stages.mixed_precision import RECOVERY_JSON, SEARCH_JSON
-from edgedistill.pipeline.stages.report import REPORT_JSON
-from edgedistill.pipeline.stages.student import TRIALS, make_student
+from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import (
-    TEACHER_OUTPUTS,
     make_teacher,
     open_teacher_outputs,
     perturbation_plan,
@@ -39,7 +37,9 @@ def train(recipe: Recipe, out: Path, on_progress: ProgressCallback) -> Facts:
     """Run the teacher stage."""
     data = prepare_data(recipe)
     make_stage(
-        out, _key(recipe, data), lambda f, work: make_teacher(recipe, data, f, work, on_progress)
+        out,
+        stage_key("teacher", recipe, data),
+        lambda f, work: make_teacher(recipe, data, f, work, on_progress),
     )
     teacher_outputs, facts = open_teacher_outputs(out)
     said = teacher_outputs.splits["validation"]
@@ -57,7 +57,7 @@ def distill(recipe: Recipe, teacher: Path, out: Path, on_progress: ProgressCallb
     data = prepare_data(recipe)
     make_stage(
         out,
-        _key(recipe, data, teacher / TEACHER_OUTPUTS, *files(recipe)),
+        stage_key("student", recipe, data, {"teacher": teacher}),
         lambda f, work: make_student(recipe, data, teacher, f, work, on_progress),
     )
     found = read_json(out / TRIALS)
@@ -84,9 +84,10 @@ def export(
     """Run the export stage; with saliency, the recipe's plan goes into a second file."""
     data = prepare_data(recipe)
     plan = perturbation_plan(recipe, data.length) if with_saliency else None
+    options = None if plan is None else {"plan": plan.to_dict()}
     make_stage(
         out,
-        _key(recipe, data),
+        stage_key("model", recipe, data, {"student": student}, options=options),
         lambda f, _: export_student(data, student, f, on_progress, plan=plan),
     )
     facts: Facts = read_json(out / EXPORT_FACTS)
@@ -113,10 +114,12 @@ def optimize(
             "wrote with --teacher."
         )
     data = prepare_data(recipe)
-    asked = [] if teacher is None else [teacher / TEACHER_OUTPUTS]
+    inputs: dict[Stage, Path] = {"model": model}
+    if searches and teacher is not None:
+        inputs["teacher"] = teacher
     make_stage(
         out,
-        _key(recipe, data, model, *asked),
+        stage_key("variants", recipe, data, inputs),
         lambda folder, work: optimizing.optimize(
             recipe, data, teacher, model, folder, work, on_progress
         ),
@@ -139,18 +142,13 @@ def bundle(
 ) -> Report:
     """Run the last stage and return its report."""
     data = prepare_data(recipe)
+    inputs: dict[Stage, Path] = {"teacher": teacher, "student": student, "variants": variants}
     make_stage(
         out,
-        _key(recipe, data),
+        stage_key("result", recipe, data, inputs),
         lambda f, _: judge(recipe, data, teacher, student, variants, f, on_progress),
     )
     return from_json(read_json(out / REPORT_JSON))
-
-
-def _key(recipe: Recipe, data: Prepared, *inputs: Path) -> str:
-    """Return what a killed run is known by; one with another teacher does not go on from it."""
-    files = [sha256(path) for path in inputs if path.is_file()]
-    return fingerprint([recipe.to_dict(), data.fingerprint, files])
 
 
 def _cost(folder: Path) -> Facts:

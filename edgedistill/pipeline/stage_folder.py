@@ -12,9 +12,9 @@ from typing import Any
 from edgedistill.errors import DataError
 from edgedistill.io.files import read_json, sha256, whole_folder, write_json
 from edgedistill.pipeline.provenance import now, versions
+from edgedistill.pipeline.run_folder import WORK
 
 STAGE = "stage.json"
-_WORK = ".work"
 
 
 def make_stage(
@@ -28,7 +28,7 @@ def make_stage(
         make: fills (folder, work); what it leaves in `work` survives a kill.
         work: where a killed run goes on; by default beside `out`.
     """
-    work = work or out.parent / _WORK / f"{out.name}-{key[:12]}"
+    work = work or out.parent / WORK / f"{out.name}-{key[:12]}"
     work.mkdir(parents=True, exist_ok=True)
     _clear(out)
     try:
@@ -52,7 +52,13 @@ def is_unchanged(folder: Path, key: str) -> bool:
         return False
     if not isinstance(manifest, dict):
         return False
-    return manifest.get("key") == key and manifest.get("files") == _hashes(folder)
+    return manifest.get("key") == key and manifest.get("files") == file_hashes(folder)
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file in a stage folder, but its manifest, by relative path."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != STAGE)
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
 
 
 def _clear(out: Path) -> None:
@@ -69,10 +75,5 @@ def _manifest(name: str, key: str, folder: Path) -> dict[str, Any]:
         "key": key,
         "created": now(),
         "versions": versions(),
-        "files": _hashes(folder),
+        "files": file_hashes(folder),
     }
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != STAGE)
-    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}

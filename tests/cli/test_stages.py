@@ -121,6 +121,31 @@ def test_single_commands_make_what_compress_makes(chain, finished):
     assert ran["bundle"].json["report"]["chosen"] == whole["chosen"]
 
 
+def test_compress_finds_the_stages_of_single_commands_done(chain, invoke, recipe, tmp_path):
+    """Made by their own commands in the folder of a run, they are what the run needs."""
+    folder = tmp_path / "run"
+    shutil.copytree(chain[0], folder)
+
+    ran = invoke("compress", recipe, "--out", folder, "--json")
+
+    assert ran.code == 0
+    assert ran.json["stages"] == dict.fromkeys(STAGES, False)
+
+
+def test_compress_exports_anew_what_single_commands_exported_with_saliency(
+    chain, invoke, recipe, tmp_path
+):
+    """A run has no explain.onnx; what comes after stays, because it has the same inputs."""
+    folder = tmp_path / "run"
+    shutil.copytree(chain[0], folder)
+    out = folder / "model"
+    invoke("export", recipe, "--student", folder / "student", "--out", out, "--with-saliency")
+
+    ran = invoke("compress", recipe, "--out", folder, "--json")
+
+    assert ran.json["stages"] == {**dict.fromkeys(STAGES, False), "model": True}
+
+
 def test_single_commands_print_one_json_document(chain):
     """Machines get facts on stdout; progress is on stderr."""
     out, ran = chain

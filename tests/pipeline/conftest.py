@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from edgedistill.data import Prepared
+from edgedistill.pipeline.run_folder import ONNX
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.evaluate import Outcome, evaluate_all
-from edgedistill.pipeline.stages.export import ONNX, export_student, make_variants
+from edgedistill.pipeline.stages.export import export_student, make_variants
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import make_teacher
 from edgedistill.recipe import recipe as config

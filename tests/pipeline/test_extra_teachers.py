@@ -13,7 +13,7 @@ from edgedistill.io.files import read_json
 from edgedistill.io.progress import ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline import single_stage as one_stage
-from edgedistill.pipeline.extra_teachers import files, open_source
+from edgedistill.pipeline.extra_teachers import open_source
 from edgedistill.pipeline.stages.teacher import open_teacher
 from edgedistill.recipe import recipe as config
 
@@ -74,18 +74,6 @@ def test_a_joblib_file_needs_trust(recipe, data, tmp_path):
         open_source(str(path), recipe, data, trust=False)
     with pytest.raises(ModelError, match="Cannot load"):
         open_source(str(path), recipe, data, trust=True)
-
-
-def test_the_files_of_other_teachers(recipe, stages):
-    """Folders by their weights; what is no file, a factory, has none."""
-    named = [stages / "teacher", stages / "model" / "student.onnx", "package.module:factory"]
-    sources = ", ".join(f"'{name}'" for name in named)
-    term = f"student.objectives=[{{name: kd}}, {{name: ensemble, sources: [{sources}]}}]"
-
-    found = files(config.parse("", [term]))
-
-    assert found == [stages / "teacher" / networks.WEIGHTS, named[1]]
-    assert files(recipe) == []
 
 
 def test_a_killed_student_of_another_teacher_is_not_gone_on_from(recipe, stages, tmp_path):

@@ -13,13 +13,9 @@ from edgedistill.distillation.objectives.multi_width import split_windows
 from edgedistill.io.arrays import Doubles
 from edgedistill.io.files import fingerprint, sha256
 from edgedistill.pipeline.objectives.context import ObjectiveContext
+from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
-from edgedistill.pipeline.stages.teacher import (
-    TEACHER_OUTPUTS,
-    open_teacher,
-    perturbation_plan,
-    training_data,
-)
+from edgedistill.pipeline.stages.teacher import open_teacher, perturbation_plan, training_data
 from edgedistill.recipe.objectives import CutMixKDTerm, CutMixWindowConfig, TSDTerm
 from edgedistill.teachers.importance import start_probabilities
 from edgedistill.teachers.window_cache import (

@@ -15,13 +15,9 @@ from edgedistill.io.arrays import Ints
 from edgedistill.io.files import fingerprint, sha256
 from edgedistill.pipeline.extra_teachers import open_source
 from edgedistill.pipeline.objectives.context import ObjectiveContext
+from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
-from edgedistill.pipeline.stages.teacher import (
-    TEACHER_OUTPUTS,
-    open_teacher,
-    perturbation_plan,
-    training_data,
-)
+from edgedistill.pipeline.stages.teacher import open_teacher, perturbation_plan, training_data
 from edgedistill.recipe.objectives import TSDMapsTerm
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan

@@ -26,8 +26,6 @@ from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
 from edgedistill.saliency.occlusion import Explanation, explain
 
-BUNDLE = "bundle.zip"
-
 
 def write_bundle(outcome: Outcome, path: Path) -> None:
     """Write the bundle of an outcome that kept its contract, and validate it as a board would.

@@ -22,10 +22,11 @@ from edgedistill.models import SelfExplainingNetwork
 from edgedistill.optimize.quantization.calibration import Observe, observe
 from edgedistill.optimize.variants import variants
 from edgedistill.pipeline import networks
+from edgedistill.pipeline.run_folder import EXPORT_FACTS, ONNX
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.perturbation import PerturbationPlan
 
-ONNX, EXPORT_FACTS, VARIANTS = "student.onnx", "export.json", "variants.json"
+VARIANTS = "variants.json"
 EXPLAINER = "explain.onnx"
 EXPLANATION = "explanation.onnx"
 _EXPORT_SERIES = 64  # real series that torch and ONNX Runtime must agree on

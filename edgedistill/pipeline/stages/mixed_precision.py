@@ -22,10 +22,11 @@ from edgedistill.optimize.mixed_precision.plot import draw
 from edgedistill.optimize.mixed_precision.search import Measure, Search, rank, search
 from edgedistill.optimize.passes.graph import operators
 from edgedistill.optimize.quantization.calibration import Observe, observe
+from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS
 from edgedistill.pipeline.stages.evaluate import evaluate_on_validation
 from edgedistill.pipeline.stages.export import VARIANTS, calibration_series
 from edgedistill.pipeline.stages.qat import finetune_int8, recovery_blocker
-from edgedistill.pipeline.stages.teacher import TEACHER_OUTPUTS, open_teacher_outputs
+from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.recipe.recipe import Recipe
 
 MIXED_VARIANT = "ort-mixed"
@@ -163,17 +164,6 @@ def _regressions(new: Candidate, old: Candidate, terms: Contract) -> str | None:
             f"{old.loss:.4g} before"
         )
     return None
-
-
-def search_key(recipe: Recipe) -> list[Any]:
-    """Return the settings that a search depends on; none if there is no search."""
-    values = recipe.to_dict()
-    settings = values["optimize"]
-    if settings["search"] is None:
-        return []
-    asked = [settings[name] for name in ("search", "recover", "prefer", "runs")]
-    learned = [values["student"]] if settings["recover"] else []
-    return [*asked, *learned, values["contract"]]
 
 
 def candidate_evaluator(recipe: Recipe, data: Prepared, teacher: Path) -> Measure:

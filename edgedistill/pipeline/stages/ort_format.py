@@ -48,12 +48,6 @@ def add_formats(recipe: Recipe, data: Prepared, out: Path) -> None:
     write_json(out / VARIANTS, {**listed, "variants": found})
 
 
-def format_key(recipe: Recipe) -> list[Any]:
-    """Return the settings that this step depends on; none where it does nothing."""
-    formats = recipe.to_dict()["optimize"]["formats"]
-    return [formats] if "ort" in formats else []
-
-
 def _converted(variant: dict[str, Any], data: Prepared, out: Path) -> dict[str, Any]:
     source = out / variant["path"]
     path = source.with_suffix(SUFFIX)

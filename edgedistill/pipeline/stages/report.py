@@ -12,6 +12,7 @@ from edgedistill.evaluation import metrics
 from edgedistill.io.arrays import AnyFloats, AnyInts
 from edgedistill.io.files import write_json, write_text
 from edgedistill.pipeline.provenance import now, versions
+from edgedistill.pipeline.run_folder import REPORT_HTML, REPORT_JSON, REPORT_MD
 from edgedistill.pipeline.stages.evaluate import Measurement, Outcome
 from edgedistill.report import (
     Bin,
@@ -32,7 +33,6 @@ from edgedistill.report import (
 )
 from edgedistill.saliency.occlusion import Explanation, time_map
 
-REPORT_JSON, REPORT_HTML, REPORT_MD = "report.json", "report.html", "report.md"
 _BINS = 10
 _RUNTIMES = {".onnx": "onnxruntime", ".joblib": "python", ".npz": "table"}  # of a brought teacher
 

@@ -6,21 +6,20 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from edgedistill import __version__
 from edgedistill.data import Prepared
 from edgedistill.distillation.objectives import WeightedObjective
 from edgedistill.evaluation import metrics
-from edgedistill.io.files import fingerprint, sha256, write_json
+from edgedistill.io.files import fingerprint, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.extra_teachers import files
+from edgedistill.pipeline.keys import student_key
 from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.progress import epoch_callback
+from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.stages import weight_search as search
 from edgedistill.pipeline.stages.pruning import finalize_student, initial_student
 from edgedistill.pipeline.stages.teacher import (
-    TEACHER_OUTPUTS,
     open_teacher_outputs,
     perturbation_plan,
     training_data,
@@ -32,8 +31,6 @@ from edgedistill.training.config import RunOutputs
 from edgedistill.training.fit import fit
 from edgedistill.training.selection import Trial
 from edgedistill.training.weight_search import HalvingStage, run_successive_halving
-
-TRIALS = "trials.json"
 
 
 def make_student(
@@ -86,20 +83,6 @@ def make_student(
     for name in (networks.WEIGHTS, networks.FACTS):
         shutil.copyfile(work / f"student-{chosen}" / name, out / name)
     write_json(out / TRIALS, search.search_summary(rungs, judged, chosen))
-
-
-def student_key(recipe: Recipe, data: Prepared, teacher: Path) -> str:
-    """Return the key of everything that a student, and a search for its weights, depends on.
-
-    Args:
-        recipe: of the student.
-        data: series that it learns from.
-        teacher: folder of the teacher stage.
-    """
-    values = recipe.to_dict()
-    sections = [values[name] for name in ("seed", "student", "saliency")]
-    answers = [sha256(path) for path in (teacher / TEACHER_OUTPUTS, *files(recipe))]
-    return fingerprint([__version__, data.fingerprint, sections, answers])
 
 
 def _progress(candidate: int, number: int, stages: list[HalvingStage]) -> str:

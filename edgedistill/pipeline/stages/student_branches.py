@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import nn
@@ -12,8 +10,8 @@ from edgedistill.data import Prepared
 from edgedistill.distillation.objectives import StudentFriendly, WeightedObjective
 from edgedistill.distillation.student_branches import branch_layers, branches
 from edgedistill.pipeline import networks
+from edgedistill.pipeline.keys import plain_student
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.recipe.schema import ModelSection
 
 BRANCH_SEED = 3000  # added to the recipe's seed, and one more for each branch
 
@@ -27,7 +25,7 @@ def branch_terms(recipe: Recipe, data: Prepared, teacher: nn.Module) -> list[Wei
     section = recipe.teacher.student_friendly
     if section is None:
         return []
-    plain = _plain(recipe)
+    plain = plain_student(recipe)
     count = len(branch_layers(teacher, networks.build_untrained(plain, data, seed=recipe.seed)))
     students = [
         networks.build_untrained(plain, data, seed=recipe.seed + BRANCH_SEED + index)
@@ -44,15 +42,3 @@ def branch_terms(recipe: Recipe, data: Prepared, teacher: nn.Module) -> list[Wei
         temperature=section.temperature,
     )
     return [WeightedObjective(objective=objective)]
-
-
-def branch_key(recipe: Recipe) -> list[Any]:
-    """Return what a teacher depends on of the student's section: its network, if it branches."""
-    if recipe.teacher.student_friendly is None:
-        return []
-    return [_plain(recipe).model_dump(mode="json")]
-
-
-def _plain(recipe: Recipe) -> ModelSection:
-    student = recipe.student
-    return ModelSection(family=student.family, width=student.width, depth=student.depth)

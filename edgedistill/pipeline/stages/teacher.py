@@ -19,6 +19,7 @@ from edgedistill.io.files import read_json, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.progress import epoch_callback
+from edgedistill.pipeline.run_folder import TEACHER_FACTS, TEACHER_OUTPUTS
 from edgedistill.pipeline.stages.data import read_source
 from edgedistill.pipeline.stages.student_branches import branch_terms
 from edgedistill.recipe.recipe import Recipe
@@ -33,7 +34,6 @@ from edgedistill.teachers.outputs import (
 from edgedistill.training.config import RunOutputs
 from edgedistill.training.fit import fit
 
-TEACHER_OUTPUTS, FACTS = "knowledge.npz", "teacher.json"
 CEILING_SEED = 1000  # added to the seed of the second teacher
 
 
@@ -79,12 +79,12 @@ def make_teacher(
     if recipe.teacher.source is None and recipe.references.ceiling:
         facts["ceiling"] = _ceiling(recipe, data, teacher_outputs, plan, work, on_progress)
     facts["name"] = teacher.name
-    write_json(out / FACTS, facts)
+    write_json(out / TEACHER_FACTS, facts)
 
 
 def open_teacher(recipe: Recipe, data: Prepared, folder: Path) -> Teacher:
     """Return the teacher of a folder that `make_teacher` filled."""
-    if read_json(folder / FACTS)["source"] is not None:
+    if read_json(folder / TEACHER_FACTS)["source"] is not None:
         return load_external_teacher(recipe, data)
     module, _ = networks.open_network(folder)
     return TorchClassifier(module, classes=data.classes, name="teacher")
@@ -114,7 +114,7 @@ def load_external_teacher(recipe: Recipe, data: Prepared) -> Teacher:
 
 def open_teacher_outputs(folder: Path) -> tuple[TeacherOutputs, dict[str, Any]]:
     """Return the teacher's answers and facts of a folder that `make_teacher` filled."""
-    return TeacherOutputs.open(folder / TEACHER_OUTPUTS), read_json(folder / FACTS)
+    return TeacherOutputs.open(folder / TEACHER_OUTPUTS), read_json(folder / TEACHER_FACTS)
 
 
 def training_data(data: Prepared) -> TrainingData:

@@ -19,7 +19,8 @@ from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives import maps as lessons_maps
 from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
-from edgedistill.pipeline.stages.student import TRIALS, make_student
+from edgedistill.pipeline.run_folder import TRIALS
+from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import (
     open_teacher,
     open_teacher_outputs,

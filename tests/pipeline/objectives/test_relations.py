@@ -17,7 +17,8 @@ from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
 from edgedistill.pipeline.objectives.relations import RELATION_BUILDERS
-from edgedistill.pipeline.stages.student import TRIALS, make_student
+from edgedistill.pipeline.run_folder import TRIALS
+from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs, training_data
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.objectives import CRDTerm, ObjectiveTerm, RKDTerm, SPTerm

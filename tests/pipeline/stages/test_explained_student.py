@@ -22,15 +22,14 @@ from edgedistill.models import SelfExplainingNetwork
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives.builders import objective
 from edgedistill.pipeline.objectives.context import ObjectiveContext
+from edgedistill.pipeline.run_folder import EXPORT_FACTS, ONNX, TRIALS
 from edgedistill.pipeline.stages.export import (
     EXPLANATION,
-    EXPORT_FACTS,
-    ONNX,
     export_student,
     make_variants,
     open_variants,
 )
-from edgedistill.pipeline.stages.student import TRIALS, make_student
+from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import (
     open_teacher_outputs,
     perturbation_plan,

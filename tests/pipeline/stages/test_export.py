@@ -14,10 +14,9 @@ from edgedistill.data import Split
 from edgedistill.errors import ModelError
 from edgedistill.optimize.execution import logits
 from edgedistill.pipeline import networks
+from edgedistill.pipeline.run_folder import EXPORT_FACTS, ONNX
 from edgedistill.pipeline.stages.export import (
     EXPLAINER,
-    EXPORT_FACTS,
-    ONNX,
     VARIANTS,
     calibration_series,
     export_student,

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 
 import pytest
 
 from edgedistill.evaluation import contract
 from edgedistill.io.files import read_json
 from edgedistill.optimize.execution import logits
+from edgedistill.pipeline.run_folder import ONNX, TEACHER_OUTPUTS
 from edgedistill.pipeline.stages.evaluate import evaluate_all
-from edgedistill.pipeline.stages.export import ONNX, VARIANTS, open_variants
+from edgedistill.pipeline.stages.export import VARIANTS, open_variants
 from edgedistill.pipeline.stages.mixed_precision import (
     MIXED_VARIANT,
     SEARCH_JSON,
     SEARCH_PNG,
     candidate_evaluator,
-    search_key,
     search_variants,
 )
-from edgedistill.pipeline.stages.teacher import TEACHER_OUTPUTS, perturbation_plan
+from edgedistill.pipeline.stages.teacher import perturbation_plan
 from edgedistill.recipe.schema import NodeSearchSection
 from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
 
@@ -124,11 +123,3 @@ def test_what_is_there_already_is_no_variant_twice(recipe, data, stages, tmp_pat
 def test_without_a_search_nothing_happens(recipe, data, stages, tmp_path):
     assert search_variants(recipe, data, stages / "teacher", stages, tmp_path, tmp_path) is None
     assert list(tmp_path.iterdir()) == []
-    assert search_key(recipe) == []
-
-
-def test_a_search_is_another_with_another_contract(searching):
-    """A folder of variants made under one contract does not stand for another."""
-    terms = replace(searching.contract, min_agreement=0.99)
-
-    assert search_key(searching) != search_key(searching.model_copy(update={"contract": terms}))

@@ -6,7 +6,7 @@ import pytest
 
 from edgedistill.optimize.quantization import histogram_cache as histograms
 from edgedistill.optimize.quantization.calibration import observe
-from edgedistill.pipeline.stages.export import ONNX
+from edgedistill.pipeline.run_folder import ONNX
 from edgedistill.pipeline.stages.optimize import CALIBRATION, optimize
 from edgedistill.recipe.schema import NodeSearchSection
 

@@ -12,7 +12,7 @@ from edgedistill.errors import ConfigError
 from edgedistill.optimize.ort_format import CONFIG
 from edgedistill.pipeline.stages.evaluate import evaluate_all
 from edgedistill.pipeline.stages.export import VARIANTS, open_variants
-from edgedistill.pipeline.stages.ort_format import add_formats, format_key
+from edgedistill.pipeline.stages.ort_format import add_formats
 from edgedistill.recipe import recipe as config
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 
@@ -79,14 +79,11 @@ def test_nothing_to_choose_from_is_refused(recipe, data, folder):
 
 
 def test_without_the_format_nothing_changes(recipe, data, folder):
-    """And no key changes either: runs made before stay valid."""
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     add_formats(recipe, data, folder)
 
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    assert format_key(recipe) == []
-    assert format_key(asking(recipe, "onnx", "ort")) == [["onnx", "ort"]]
 
 
 def test_they_are_measured_and_chosen_like_the_others(recipe, data, stages, folder):

@@ -9,8 +9,9 @@ import torch
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
+from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.stages.pruning import initial_student
-from edgedistill.pipeline.stages.student import TRIALS, make_student
+from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import make_teacher
 from edgedistill.recipe import recipe as config
 

@@ -10,7 +10,8 @@ import torch
 from edgedistill.export.export import export
 from edgedistill.io.files import read_json
 from edgedistill.models import ModelSpec, build
-from edgedistill.pipeline.stages.export import ONNX, open_variants
+from edgedistill.pipeline.run_folder import ONNX
+from edgedistill.pipeline.stages.export import open_variants
 from edgedistill.pipeline.stages.mixed_precision import (
     RECOVERED_VARIANT,
     RECOVERY_JSON,

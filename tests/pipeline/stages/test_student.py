@@ -14,7 +14,8 @@ from edgedistill.evaluation import metrics
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objectives import cutmix_windows as lessons_opposing
-from edgedistill.pipeline.stages.student import TRIALS, make_student
+from edgedistill.pipeline.run_folder import TRIALS
+from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs, perturbation_plan
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe

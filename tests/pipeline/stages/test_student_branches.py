@@ -9,7 +9,6 @@ import torch
 
 from edgedistill.distillation.objectives import Batch, StudentFriendly, StudentOutputs
 from edgedistill.errors import ConfigError
-from edgedistill.experiment.jobs import _teacher_key
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.student_branches import branch_terms
@@ -87,17 +86,6 @@ def test_the_saved_teacher_is_a_plain_network(recipe, data, stages, tmp_path):
     assert facts["spec"] == expected["spec"]
     assert list(found.state_dict()) == list(plain.state_dict())
     assert not torch.equal(found.head.weight, plain.head.weight)
-
-
-def test_the_teacher_depends_on_the_student_only_with_branches(recipe, data):
-    wider, objectives = "student.width=9", "student.objectives=[{name: kd}]"
-    plain = config.parse(config.dump(recipe), [wider])
-
-    key = _teacher_key(friendly(recipe), data)
-
-    assert _teacher_key(plain, data) == _teacher_key(recipe, data) != key
-    assert _teacher_key(friendly(recipe, wider), data) != key
-    assert _teacher_key(friendly(recipe, objectives), data) == key
 
 
 @pytest.mark.parametrize(

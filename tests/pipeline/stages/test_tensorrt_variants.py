@@ -12,9 +12,10 @@ from edgedistill.errors import ContractError
 from edgedistill.evaluation.contract import Contract
 from edgedistill.explain.inputs import open_input
 from edgedistill.optimize.emulation import Emulation
+from edgedistill.pipeline.run_folder import ONNX
 from edgedistill.pipeline.stages.bundle import write_bundle
 from edgedistill.pipeline.stages.evaluate import Outcome, evaluate_all
-from edgedistill.pipeline.stages.export import ONNX, make_variants
+from edgedistill.pipeline.stages.export import make_variants
 from edgedistill.pipeline.stages.report import make_report
 from edgedistill.recipe import recipe as config
 

@@ -12,9 +12,10 @@ import pytest
 
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
+from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS, TRIALS
 from edgedistill.pipeline.stages import weight_search as search
-from edgedistill.pipeline.stages.student import TRIALS, make_student
-from edgedistill.pipeline.stages.teacher import TEACHER_OUTPUTS, open_teacher_outputs
+from edgedistill.pipeline.stages.student import make_student
+from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.teachers.outputs import TeacherOutputs

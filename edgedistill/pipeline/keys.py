@@ -1,0 +1,159 @@
+"""Keys of stages: a fingerprint of everything that a stage depends on.
+
+A stage folder with an equal key need not be made again, by whichever command it was made; a
+killed stage is resumed under an equal key only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from edgedistill import __version__
+from edgedistill.data import Prepared
+from edgedistill.io.files import fingerprint, sha256
+from edgedistill.pipeline import networks
+from edgedistill.pipeline.run_folder import ONNX, TEACHER_OUTPUTS
+from edgedistill.pipeline.stage_folder import file_hashes, is_unchanged
+from edgedistill.recipe.objectives import EnsembleTerm, TSDMapsTerm
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.recipe.schema import ModelSection
+
+Stage = Literal["teacher", "student", "model", "variants", "result"]
+STAGES: tuple[Stage, ...] = ("teacher", "student", "model", "variants", "result")
+
+
+def stage_key(
+    stage: Stage,
+    recipe: Recipe,
+    data: Prepared,
+    inputs: Mapping[Stage, Path] | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the key of everything that a stage depends on.
+
+    Args:
+        stage: name of the stage.
+        recipe: recipe of the stage.
+        data: series of the recipe.
+        inputs: folders of earlier stages that it reads; of "model", the file. A folder that this
+            recipe makes is named by the recipe; of another one, the contents count. None: all
+            are those of the recipe, as in a run.
+        options: what it depends on besides, which a run leaves out.
+    """
+    foreign = {
+        name: path
+        for name, path in (inputs or {}).items()
+        if not _is_made_by(name, path, recipe, data)
+    }
+    if not foreign:
+        key = _run_key(stage, recipe, data)
+    elif stage == "student":
+        key = student_key(recipe, data, foreign["teacher"])
+    else:
+        contents = {name: _contents(name, path) for name, path in foreign.items()}
+        key = fingerprint([_run_key(stage, recipe, data), contents])
+    return fingerprint([key, options]) if options else key
+
+
+def student_key(recipe: Recipe, data: Prepared, teacher: Path) -> str:
+    """Return the key of everything that a student depends on, whatever made its teacher.
+
+    Args:
+        recipe: recipe of the student.
+        data: series that it learns from.
+        teacher: folder of the teacher stage.
+    """
+    values = recipe.to_dict()
+    sections = [values[name] for name in ("seed", "student", "saliency")]
+    hashes = [*_contents("teacher", teacher), *_extra_teacher_hashes(recipe)]
+    return fingerprint([__version__, data.fingerprint, sections, hashes])
+
+
+def teacher_sections(recipe: Recipe) -> list[Any]:
+    """Return what a teacher depends on, besides seed and data."""
+    values = recipe.to_dict()
+    sections = [values[name] for name in ("teacher", "saliency", "references")]
+    named = [recipe.teacher.source, recipe.teacher.weights]
+    hashes = [sha256(Path(name)) for name in named if name is not None and Path(name).is_file()]
+    return [*sections, hashes, *_branch_sections(recipe)]
+
+
+def plain_student(recipe: Recipe) -> ModelSection:
+    """Return the student's network without what its objectives add to it."""
+    student = recipe.student
+    return ModelSection(family=student.family, width=student.width, depth=student.depth)
+
+
+def _run_key(stage: Stage, recipe: Recipe, data: Prepared) -> str:
+    """Return the key of a stage that follows all stages before it: a chain of what they read."""
+    chain: list[Any] = [__version__, data.fingerprint, recipe.seed]
+    for name in STAGES[: STAGES.index(stage) + 1]:
+        chain += [name, _sections(name, recipe)]
+    return fingerprint(chain)
+
+
+def _sections(stage: Stage, recipe: Recipe) -> list[Any]:
+    """Return what a stage itself reads of the recipe, and the hashes of files it names."""
+    values = recipe.to_dict()
+    if stage == "teacher":
+        return teacher_sections(recipe)
+    if stage == "student":
+        return [values["student"], *_extra_teacher_hashes(recipe)]
+    if stage == "model":
+        return []
+    if stage == "variants":
+        names = ("precisions", "calibration", "runtimes", "batch")
+        settings = [values["optimize"][name] for name in names]
+        return [*settings, *_search_sections(values), *_format_sections(values)]
+    return [values]
+
+
+def _branch_sections(recipe: Recipe) -> list[Any]:
+    """Return the student's network, if the teacher branches into it."""
+    if recipe.teacher.student_friendly is None:
+        return []
+    return [plain_student(recipe).model_dump(mode="json")]
+
+
+def _search_sections(values: Mapping[str, Any]) -> list[Any]:
+    """Return what a search depends on; nothing without a search."""
+    settings = values["optimize"]
+    if settings["search"] is None:
+        return []
+    measured = [settings[name] for name in ("search", "recover", "prefer", "runs")]
+    trained = [values["student"]] if settings["recover"] else []
+    return [*measured, *trained, values["contract"]]
+
+
+def _format_sections(values: Mapping[str, Any]) -> list[Any]:
+    """Return the file formats; nothing where variants stay ONNX files alone."""
+    formats = values["optimize"]["formats"]
+    return [formats] if "ort" in formats else []
+
+
+def _extra_teacher_hashes(recipe: Recipe) -> list[str]:
+    """Return the hashes of the files that a student's other teachers consist of."""
+    terms = [t for t in recipe.student.objectives if isinstance(t, EnsembleTerm | TSDMapsTerm)]
+    named = [Path(source) for term in terms for source in term.sources]
+    files = [path / networks.WEIGHTS if path.is_dir() else path for path in named]
+    return [sha256(path) for path in files if path.is_file()]
+
+
+def _is_made_by(stage: Stage, path: Path, recipe: Recipe, data: Prepared) -> bool:
+    """Return whether a folder, or the file of the model, is what the recipe makes of the data."""
+    if stage == "model" and path.name != ONNX:
+        return False
+    folder = path.parent if stage == "model" else path
+    return is_unchanged(folder, _run_key(stage, recipe, data))
+
+
+def _contents(stage: Stage, path: Path) -> list[str]:
+    """Return the hashes of what a stage gives to others."""
+    if stage == "teacher":
+        path = path / TEACHER_OUTPUTS
+    if path.is_dir():
+        return list(file_hashes(path).values())
+    return [sha256(path)] if path.is_file() else []

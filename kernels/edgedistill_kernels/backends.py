@@ -115,7 +115,7 @@ def _run_on_gpu(
     dtype: np.dtype[np.generic],
 ) -> list[Floats]:
     """Run a kernel on the GPU's default stream; arrays of the host go there and back."""
-    driver = import_module("edgedistill_kernels.cuda").cuda
+    driver = import_module("edgedistill_kernels.cuda_compiling").cuda
     arrays = [
         _on_gpu(driver, array if is_on_gpu(array) else as_compiled(array, dtype))
         for array in inputs
@@ -163,7 +163,7 @@ def _missing_numba(process: int) -> str:
 @lru_cache(maxsize=1)
 def _missing_cuda() -> str:
     try:
-        cuda = import_module("edgedistill_kernels.cuda")
+        cuda = import_module("edgedistill_kernels.cuda_compiling")
     except ImportError as error:
         return f"Numba does not import ({error}). `pip install numba-cuda` brings it."
     reason: str = cuda.missing()

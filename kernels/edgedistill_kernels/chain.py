@@ -11,7 +11,7 @@ windows that follow each other, and every inner loop runs over plain rows of mem
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count, pairwise
@@ -20,9 +20,13 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from edgedistill_kernels import checks
-from edgedistill_kernels.chain_layout import LANES, SIZE, TILE
 from edgedistill_kernels.reference import Floats, Ints
 
+# How a chain lies in memory, for the compiled loop in `chain_loop` too.
+LANES = 32  # windows that go together: a few vectors, so that inner loops are worth their start
+TILE = 4  # channels in and out that are held in registers at once
+# Columns of a plan, a row a layer: tiles in and out, and what a layer is.
+INPUTS, OUTPUTS, CHANNELS, TAPS, DILATION, SHIFT, SIZE, LENGTH = range(8)
 _ROWS = 64  # positions that windows may begin at in one layout: it must stay in a cache
 _SHARES = 4  # of the work, a thread: one that is held up keeps no other waiting
 
@@ -83,19 +87,24 @@ def changes(
         (plan, *_flat(layers, head, kind)),
         found,
     )
+    _in_shares(lambda first, last: run_spans(first, last, *task), spans, threads)
+    return found
+
+
+def _in_shares(run: Callable[[int, int], None], spans: int, threads: int) -> None:
+    """Run all spans, in shares that threads take one after the other."""
     shares = list(pairwise(np.linspace(0, spans, threads * _SHARES + 1).astype(np.int64)))
     turn = count()  # the next share; taken by one thread at a time, because of Python's lock
 
     def work() -> None:
         while (share := next(turn)) < len(shares):
-            run_spans(*shares[share], *task)
+            run(*shares[share])
 
     with ThreadPoolExecutor(max(1, threads - 1)) as pool:
         helping = [pool.submit(work) for _ in range(threads - 1)]
         work()
         for helper in helping:
             helper.result()
-    return found
 
 
 def _step(starts: Ints) -> int:

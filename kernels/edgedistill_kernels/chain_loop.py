@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgedistill_kernels.chain_layout import (
+from edgedistill_kernels.chain import (
     CHANNELS,
     DILATION,
     INPUTS,

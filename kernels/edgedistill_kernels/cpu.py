@@ -282,15 +282,23 @@ def _push(
             to_log_p[k] += pushed
         for j in range(lanes):
             sums[j] /= total[j]
-        for k in range(classes):
-            for j in range(lanes):
-                exps[k, j] = temperature * (exps[k, j] * sums[j] - shifted[k, j])
-        for j in range(there):
-            for k in range(classes):
-                grad_perturbed[first + j, k] = exps[k, j]
+        _push_lanes(exps, shifted, sums, temperature, lanes, grad_perturbed[first : first + there])
     whole = to_log_p.sum()
     for k in range(classes):
         grad_clean[k] = temperature * (to_log_p[k] - p[k] * whole)
+
+
+@inlined
+def _push_lanes(
+    exps: Floats, shifted: Floats, sums: Floats, temperature: float, lanes: int, out: Floats
+) -> None:
+    """Write the gradients of some perturbed logits, (lanes, K), from columns (K, lanes)."""
+    for k in range(len(exps)):
+        for j in range(lanes):
+            exps[k, j] = temperature * (exps[k, j] * sums[j] - shifted[k, j])
+    for j in range(len(out)):
+        for k in range(len(exps)):
+            out[j, k] = exps[k, j]
 
 
 @rounded

@@ -1,6 +1,6 @@
 """The kernels compiled for NVIDIA GPUs by Numba: saliency and its gradients.
 
-The only module that imports `numba.cuda`. Arrays come checked and on the device, as Numba's own
+Arrays come checked and on the device, as Numba's own
 or anything with `__cuda_array_interface__`. Results are written into the last arguments, in the
 order of `stream`, an address as torch gives it; `empty` makes float64 scratch memory. Sums are
 kept in float64. A block stages rows in shared memory, so that global memory is read and written
@@ -10,55 +10,22 @@ side by side.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeVar
 
 import numpy as np
-from numba import config, cuda, float64
 
-from edgedistill_kernels.checks import Shape
+from edgedistill_kernels.cuda_compiling import (
+    BLOCKS,
+    THREADS,
+    Device,
+    Empty,
+    compiled,
+    cuda,
+    float64,
+    inlined,
+    on,
+)
 
-__all__ = ["cuda", "float64"]  # for the rest of this backend: this module alone imports them
-Device = Any  # an array on the device: Numba has no types to name it by
-Empty = Callable[[Shape], Device]
-_F = TypeVar("_F", bound=Callable[..., object])
-THREADS = 2 if config.ENABLE_CUDASIM else 128  # a power of two; simulated ones are slow
 _SHARED_DOUBLES = 6_000  # a block may use 48 KB on every GPU
-_BLOCKS = 2 if config.ENABLE_CUDASIM else 64  # that share a sum over a whole batch
-
-
-def missing() -> str:
-    """Return why no GPU can be used, empty if one can."""
-    if cuda.is_available():
-        return ""
-    reason = (
-        str(cuda.cuda_error() or "the CUDA compiler NVVM is missing")
-        .strip()
-        .splitlines()[0]
-        .rstrip(".")
-    )
-    return (
-        f"Numba finds no usable GPU ({reason}). `pip install 'numba-cuda[cu12]'` brings the rest."
-    )
-
-
-def compiled(function: Callable[..., object]) -> Any:
-    """Compile a kernel; its machine code is kept on disk where a folder can be written."""
-    try:
-        return cuda.jit(cache=True)(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return cuda.jit(function)
-
-
-def inlined(function: _F) -> _F:
-    """Compile a part of a kernel."""
-    part: _F = cuda.jit(device=True)(function)
-    return part
-
-
-def on(stream: int) -> Any:
-    """Return Numba's view of a stream, 0 being the default one."""
-    return cuda.external_stream(stream) if stream else 0
 
 
 def perturb(
@@ -110,7 +77,7 @@ def normalize(
     """See the public function; `out` may be `saliency`."""
     flat = saliency.reshape(saliency.size)
     factors = _find_factors(flat, flat, epsilon, stream, empty)
-    _combine[_BLOCKS, THREADS, on(stream)](flat, flat, factors, 0.0, out.reshape(out.size))
+    _combine[BLOCKS, THREADS, on(stream)](flat, flat, factors, 0.0, out.reshape(out.size))
 
 
 def normalize_backward(
@@ -125,7 +92,7 @@ def normalize_backward(
     """See the public function."""
     flat, upstream = saliency.reshape(saliency.size), grad.reshape(grad.size)
     factors = _find_factors(upstream, flat, epsilon, stream, empty)
-    _combine[_BLOCKS, THREADS, on(stream)](upstream, flat, factors, 1.0, out.reshape(out.size))
+    _combine[BLOCKS, THREADS, on(stream)](upstream, flat, factors, 1.0, out.reshape(out.size))
 
 
 def temporal_saliency(
@@ -207,8 +174,8 @@ def _find_factors(
     grad: Device, scores: Device, epsilon: float, stream: int, empty: Empty
 ) -> Device:
     """Return what scores are multiplied by, and how much each positive one pulls the mean, (2,)."""
-    partial, factors = empty((_BLOCKS, 3)), empty((2,))
-    _tally[_BLOCKS, THREADS, on(stream)](grad, scores, partial)
+    partial, factors = empty((BLOCKS, 3)), empty((2,))
+    _tally[BLOCKS, THREADS, on(stream)](grad, scores, partial)
     _factors[1, 1, on(stream)](partial, float(epsilon), factors)
     return factors
 
@@ -312,6 +279,32 @@ def _scores(clean: Device, perturbed: Device, temperature: float, rows: int, out
         _store(tile, n, first, rows, out)
 
 
+@inlined
+def _push(
+    upstream: tuple[Device, Device, Device],
+    log_p: Device,
+    p: Device,
+    temperature: float,
+    base: int,
+    tile: Device,
+    weights: Device,
+) -> None:
+    """Turn one window's logits into their gradient, and its weights into the clean one's share."""
+    grad, scores, factors = upstream
+    classes, last, total = p.size, grad.size - 1, 0.0
+    log_sum = _log_sum(tile, base, classes)
+    for k in range(classes):
+        at = min(k, last)
+        pulled = factors[1] if scores[at] > 0 else 0.0
+        weighted = (grad[at] * factors[0] - pulled) * p[k]
+        weights[base + k] = weighted
+        total += weighted
+    for k in range(classes):
+        log_q, weighted = tile[base + k] - log_sum, weights[base + k]
+        tile[base + k] = temperature * (math.exp(log_q) * total - weighted)
+        weights[base + k] = weighted * (1 + log_p[k] - log_q)
+
+
 @compiled
 def _backward(
     grad: Device,
@@ -327,7 +320,7 @@ def _backward(
     """A block a sample, a thread a window; each class's share of the clean gradient is summed."""
     n, thread, step = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
     windows, classes = perturbed.shape[1], perturbed.shape[2]
-    pitch, last = classes | 1, grad.shape[2] - 1
+    pitch = classes | 1
     shared = cuda.shared.array(0, float64)
     log_p, p = shared[:classes], shared[classes : 2 * classes]
     to_log_p, tile = shared[2 * classes : 3 * classes], shared[3 * classes :]
@@ -339,18 +332,8 @@ def _backward(
         here = min(rows, windows - first)
         _load(perturbed, n, first, here, temperature, tile)
         if thread < here:
-            base, total = thread * pitch, 0.0
-            log_sum = _log_sum(tile, base, classes)
-            for k in range(classes):
-                at = min(k, last)
-                pulled = factors[1] if scores[n, first + thread, at] > 0 else 0.0
-                weighted = (grad[n, first + thread, at] * factors[0] - pulled) * p[k]
-                weights[base + k] = weighted
-                total += weighted
-            for k in range(classes):
-                log_q, weighted = tile[base + k] - log_sum, weights[base + k]
-                tile[base + k] = temperature * (math.exp(log_q) * total - weighted)
-                weights[base + k] = weighted * (1 + log_p[k] - log_q)
+            row = (grad[n, first + thread], scores[n, first + thread], factors)
+            _push(row, log_p, p, temperature, thread * pitch, tile, weights)
         _store(tile, n, first, here, grad_perturbed)
         for k in range(thread, classes, step):
             for r in range(here):

@@ -9,7 +9,8 @@ import math
 
 import numpy as np
 
-from edgedistill_kernels.cuda import (
+from edgedistill_kernels.cuda import sum_of_block
+from edgedistill_kernels.cuda_compiling import (
     THREADS,
     Device,
     Empty,
@@ -17,7 +18,6 @@ from edgedistill_kernels.cuda import (
     cuda,
     float64,
     on,
-    sum_of_block,
 )
 
 _ROUNDING = 1e-24  # of a map's mean square: float64 noise around a constant map

@@ -1,4 +1,7 @@
-"""Successive halving: every candidate trains a little, the better ones train on.
+"""The search for the objectives' weights: points to try, successive halving, the best trial.
+
+Which weights are taken is decided on validation data, by a stated rule. In successive halving every
+candidate trains a little and the better ones train on.
 
 Source: Jamieson and Talwalkar 2016, arXiv:1502.07943; synchronous, and counted from the
 epoch in which the last objective has joined, because no weights are kept before it.
@@ -7,40 +10,116 @@ epoch in which the last objective has joined, because no weights are kept before
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgedistill.training.selection import Trial, rank
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A student that was trained with some weights, and its figures on validation series."""
+
+    weights: dict[str, float]  # of each objective
+    accuracy: float
+    kl: float  # mean KL(teacher || student), nats
+    saliency_pearson: float | None  # mean over series; None: the teacher has no maps
+    epochs: int = 0  # trained so far
 
 
 @dataclass(frozen=True, slots=True)
 class HalvingStage:
-    """A place where candidates are compared."""
+    """A stage of successive halving, at whose end candidates are compared."""
 
-    epoch: int  # up to which they train
-    candidates: int  # that get there
+    epoch: int  # in which it ends
+    candidates: int  # number of those that train to its end
+
+
+def draw(bounds: Sequence[tuple[float, float]], points: int, *, seed: int) -> list[list[float]]:
+    """Draw points that fill the box between bounds evenly, on a log scale.
+
+    All of them are drawn before the first is tried, because successive halving compares
+    candidates side by side. So Optuna samples and nothing else: a sampler that learns from
+    results would have none yet. Halton's sequence, scrambled by the seed, leaves smaller
+    gaps than independent draws, for any number of points.
+
+    Args:
+        bounds: lowest and highest value of each dimension, above 0.
+        points: number of points.
+        seed: seed of the scrambling.
+    """
+    import optuna  # takes a second, and most recipes draw nothing
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = optuna.samplers.QMCSampler(qmc_type="halton", scramble=True, seed=seed)
+    study = optuna.create_study(sampler=sampler)
+    space: dict[str, optuna.distributions.BaseDistribution] = {
+        f"{place:04}": optuna.distributions.FloatDistribution(low, high, log=True)
+        for place, (low, high) in enumerate(bounds)
+    }
+    drawn = [study.ask(space).params for _ in range(points)]
+    return [[point[name] for name in space] for point in drawn]
+
+
+def choose(trials: Sequence[Trial], samples: int) -> int:
+    """Return the index of the best trial, the first of `rank`.
+
+    >>> a = Trial(weights={}, accuracy=0.90, kl=0.1, saliency_pearson=0.8)
+    >>> b = Trial(weights={}, accuracy=0.89, kl=0.2, saliency_pearson=0.9)
+    >>> choose([a, b], 100)
+    1
+    >>> choose([a, b], 100_000)
+    0
+    """
+    return rank(trials, samples)[0]
+
+
+def rank(trials: Sequence[Trial], samples: int) -> list[int]:
+    """Return the trials' indices, the best first.
+
+    Those whose accuracy lies within one standard error of the best come first, ordered
+    by saliency agreement: on these series their accuracies cannot be distinguished, so the
+    standard error bounds what better saliency may cost. The others follow by accuracy. Ties, and
+    all of the first where the teacher has no maps, are ordered by KL, then by place.
+
+    Args:
+        trials: one trial or more.
+        samples: number of validation series behind each accuracy.
+    """
+    best = max(trial.accuracy for trial in trials)
+    slack = math.sqrt(best * (1 - best) / samples)
+
+    def order(index: int) -> tuple[bool, float, float]:
+        trial = trials[index]
+        far = trial.accuracy < best - slack
+        return far, -(trial.accuracy if far else trial.saliency_pearson or 0.0), trial.kl
+
+    return sorted(range(len(trials)), key=order)
 
 
 def halving_schedule(
     candidates: int, *, before: int, epochs: int, eta: int, first: float
 ) -> list[HalvingStage]:
-    """Return the rungs, the last at the end of training.
+    """Return the stages, the last at the end of training.
 
-    The last rung lies at the end, the one before it at 1/eta of the way there, and so on,
-    while each has eta times as many candidates as the next (rounded up). A training too
-    short for all of its rungs has fewer.
+    The last stage ends with the training, the one before it at 1/eta of the way there, and so
+    on, while each has eta times as many candidates as the next (rounded up). A training too
+    short for all of its stages has fewer.
 
     Args:
-        candidates: that begin.
+        candidates: number of candidates in the first stage.
         before: epochs that no candidate is judged on, because an objective has yet to join.
-        epochs: of the whole training.
-        eta: of how many candidates one goes on; at least 2.
+        epochs: length of the whole training.
+        eta: number of candidates of which one goes on; at least 2.
         first: least share of the epochs after `before` that every candidate trains.
 
-    >>> halving_schedule(9, before=0, epochs=90, eta=3, first=0.1)
-    [Rung(epoch=10, candidates=9), Rung(epoch=30, candidates=3), Rung(epoch=90, candidates=1)]
-    >>> halving_schedule(5, before=30, epochs=90, eta=3, first=0.1)
-    [Rung(epoch=50, candidates=5), Rung(epoch=90, candidates=2)]
+    >>> stages = halving_schedule(9, before=0, epochs=90, eta=3, first=0.1)
+    >>> [(stage.epoch, stage.candidates) for stage in stages]
+    [(10, 9), (30, 3), (90, 1)]
+    >>> stages = halving_schedule(5, before=30, epochs=90, eta=3, first=0.1)
+    >>> [(stage.epoch, stage.candidates) for stage in stages]
+    [(50, 5), (90, 2)]
     """
     ends = [epochs]
     parts = eta
@@ -50,32 +129,32 @@ def halving_schedule(
             break
         ends.append(end)
         parts *= eta
-    rungs = []
+    stages = []
     for end in reversed(ends):
-        rungs.append(HalvingStage(end, candidates))
+        stages.append(HalvingStage(end, candidates))
         candidates = math.ceil(candidates / eta)
-    return rungs
+    return stages
 
 
 def run_successive_halving(
     stages: Sequence[HalvingStage], train: Callable[[int, int], Trial], samples: int
 ) -> tuple[list[list[Trial]], int]:
-    """Train candidates from rung to rung, at each only the best of the one before.
+    """Train candidates stage by stage, in each only the best of the one before.
 
     Args:
-        stages: of `halving_schedule`.
-        train: takes a candidate and a rung, both by number, and tells how it does there.
-        samples: validation series behind each accuracy.
+        stages: stages of `halving_schedule`.
+        train: trains a candidate to the end of a stage, both by number, and returns its trial.
+        samples: number of validation series behind each accuracy.
 
     Returns:
-        How each candidate did at every rung that it reached, and which is the best of the
-        last rung. A candidate that was left behind is never chosen, however it would have
+        The trials of each candidate, one a stage that it reached, and the index of the best of
+        the last stage. A candidate that was left behind is never chosen, however it would have
         ended.
     """
     alive = list(range(stages[0].candidates))
     scores: list[list[Trial]] = [[] for _ in alive]
-    for number, rung in enumerate(stages):
-        alive = sorted(alive[: rung.candidates])
+    for number, stage in enumerate(stages):
+        alive = sorted(alive[: stage.candidates])
         for candidate in alive:
             scores[candidate].append(train(candidate, number))
         order = rank([scores[candidate][-1] for candidate in alive], samples)

@@ -29,8 +29,7 @@ from edgedistill.teachers import TorchClassifier
 from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
 from edgedistill.training.config import RunOutputs
 from edgedistill.training.fit import fit
-from edgedistill.training.selection import Trial
-from edgedistill.training.weight_search import HalvingStage, run_successive_halving
+from edgedistill.training.weight_search import HalvingStage, Trial, run_successive_halving
 
 
 def make_student(

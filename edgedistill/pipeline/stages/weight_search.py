@@ -13,9 +13,7 @@ from edgedistill.errors import DataError
 from edgedistill.io.files import read_json, write_json
 from edgedistill.recipe.objectives import Range, Weight
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.training.sampling import draw
-from edgedistill.training.selection import Trial
-from edgedistill.training.weight_search import HalvingStage, halving_schedule
+from edgedistill.training.weight_search import HalvingStage, Trial, draw, halving_schedule
 
 NOTES = "candidate.json"
 

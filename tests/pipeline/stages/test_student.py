@@ -21,7 +21,7 @@ from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.teachers import TorchClassifier
 from edgedistill.teachers.outputs import explain_teacher_class
-from edgedistill.training.selection import Trial, choose
+from edgedistill.training.weight_search import Trial, choose
 
 
 def distilled(recipe: Recipe, data, stages: Path, folder: Path, *settings: str):

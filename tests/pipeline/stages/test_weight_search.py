@@ -19,8 +19,7 @@ from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.teachers.outputs import TeacherOutputs
-from edgedistill.training.selection import Trial, rank
-from edgedistill.training.weight_search import HalvingStage
+from edgedistill.training.weight_search import HalvingStage, Trial, rank
 
 LISTS = "[{name: cross_entropy, weight: [0.1, 1]}, {name: tsd_maps, weight: [1.0, 3.0]}]"
 HALVING = (

@@ -1,22 +1,32 @@
-"""Which range of every activation 8 bits are spread over, read off real series.
+"""Calibration of INT8: the range of every activation that 8 bits are spread over, read off series.
 
-A range is found from a histogram of all that a tensor held, so memory does not grow with the number
+A range is read off a histogram of all values of a tensor, so memory does not grow with the number
 of series. ONNX Runtime's calibrators keep every activation, and their entropy, with as many bins as
-levels, returns the range of minmax; so the three ways stand here.
+levels, returns the range of minmax; so the three methods are implemented here.
+
+Histograms are cached in a folder, by a hash of the model and the series: all that a method reads
+off the series is in them, so one file serves every method, every set of nodes that stay float, and
+every search.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 
-from edgedistill.errors import ConfigError
+from edgedistill.errors import ConfigError, DataError
+from edgedistill.io import files
 from edgedistill.io.arrays import Floats
+from edgedistill.io.npz import read_npz
 from edgedistill.optimize.execution import open_model
 
 Method = Literal["minmax", "percentile", "entropy"]
@@ -31,7 +41,7 @@ _STEP = LEVELS // 8  # bins between the ranges that "entropy" tries
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """How often a tensor held which values."""
+    """The distribution of a tensor's values."""
 
     counts: NDArray[np.int64]  # (B,), of equal bins
     low: float
@@ -60,13 +70,34 @@ def observe(model: onnx.ModelProto, series: Floats) -> dict[str, Histogram]:
     return {name: Histogram(counts[name], *limits[name]) for name in limits}
 
 
+def cached_observer(folder: Path) -> Observe:
+    """Return an `observe` that caches histograms in a folder.
+
+    A damaged file is collected again. Files may be removed at any time.
+
+    Args:
+        folder: made if need be; several runs may share it.
+    """
+
+    def observed(model: onnx.ModelProto, series: Floats) -> dict[str, Histogram]:
+        path = folder / f"{key(model, series)}.npz"
+        with suppress(DataError):
+            return _read(path)
+        found = observe(model, series)
+        with files.whole_file(path) as partial:
+            _write(found, partial)
+        return found
+
+    return observed
+
+
 def ranges(histogram: dict[str, Histogram], method: Method) -> Ranges:
     """Return the range of every tensor.
 
     Args:
-        histogram: what `observe` saw.
-        method: "minmax" takes all of it; "percentile" 99.9 %, so that an outlier does not coarsen
-            the rest; "entropy" the range whose 256 levels tell most of the distribution.
+        histogram: histograms of `observe`, by tensor.
+        method: "minmax" takes all values; "percentile" 99.9 %, so that an outlier does not coarsen
+            the rest; "entropy" the range whose 256 levels preserve most of the distribution.
 
     Raises:
         ConfigError: no such method.
@@ -77,6 +108,51 @@ def ranges(histogram: dict[str, Histogram], method: Method) -> Ranges:
         )
     read = {"minmax": _all, "percentile": _most, "entropy": _entropy}[method]
     return {name: read(histogram) for name, histogram in histogram.items()}
+
+
+def share_ranges(model: onnx.ModelProto, ranges: Ranges) -> Ranges:
+    """Give the parts of each concatenation its range, or that of the ReLU behind it.
+
+    A concatenation has one scale. Values that come with another are rounded to it once more, by a
+    lookup a value. If they are rounded to it where they are computed, nothing is lost, and a ReLU
+    behind the concatenation is done by the rounding too: below 0 there are no numbers. A part that
+    something else reads too keeps its own range.
+
+    Args:
+        model: folded.
+        ranges: ranges of its float values; not modified.
+    """
+    graph = model.graph
+    readers: dict[str, list[onnx.NodeProto]] = {value.name: [] for value in graph.output}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    outputs = {value.name for value in graph.output}
+    shared = dict(ranges)
+    for node in reversed(graph.node):  # what is joined again takes the range of the last
+        whole = node.output[0]
+        if node.op_type != "Concat" or whole in outputs:
+            continue
+        behind = readers.get(whole, [])
+        if [reader.op_type for reader in behind] == ["Relu"]:
+            whole = behind[0].output[0]
+        if whole in shared:
+            alone = [name for name in node.input if len(readers[name]) == 1 and name not in outputs]
+            shared |= {name: shared[whole] for name in alone if name in ranges}
+    return shared
+
+
+def key(model: onnx.ModelProto, series: Floats) -> str:
+    """Hash all that histograms depend on: model, series, bins, ONNX Runtime."""
+    return files.fingerprint(
+        {
+            "model": sha256(model.SerializeToString(deterministic=True)).hexdigest(),
+            "series": sha256(np.ascontiguousarray(series).tobytes()).hexdigest(),
+            "shape": list(series.shape),
+            "bins": BINS,
+            "onnxruntime": onnxruntime.__version__,
+        }
+    )
 
 
 def _all(histogram: Histogram) -> tuple[float, float]:
@@ -119,16 +195,37 @@ def _without_spike(counts: NDArray[np.int64], zero: int) -> NDArray[np.int64]:
 
 
 def _divergence(counts: NDArray[np.int64], first: int, last: int) -> float:
-    """Return what bins `first` to `last`, with the rest clipped into them, lose in 256 levels."""
+    """Return the KL of bins `first` to `last`, the rest clipped into them, in 256 levels."""
     inside = counts[first:last].astype(np.float64)
-    told = inside.copy()
-    told[0] += counts[:first].sum()
-    told[-1] += counts[last:].sum()
+    clipped = inside.copy()
+    clipped[0] += counts[:first].sum()
+    clipped[-1] += counts[last:].sum()
     level = np.arange(last - first) * LEVELS // (last - first)
     filled = inside > 0
     sums = np.bincount(level, inside, LEVELS)
     members = np.bincount(level, filled, LEVELS)
     spread = np.where(filled, sums[level] / np.maximum(members[level], 1), 0.0)
-    p, q = told / told.sum(), spread / max(spread.sum(), 1.0)
-    seen = p > 0
-    return float((p[seen] * np.log(p[seen] / np.maximum(q[seen], 1e-12))).sum())
+    p, q = clipped / clipped.sum(), spread / max(spread.sum(), 1.0)
+    occurs = p > 0
+    return float((p[occurs] * np.log(p[occurs] / np.maximum(q[occurs], 1e-12))).sum())
+
+
+def _write(histograms: dict[str, Histogram], path: Path) -> None:
+    with path.open("wb") as stream:
+        np.savez(
+            stream,
+            names=np.array(list(histograms)),
+            counts=np.array([histogram.counts for histogram in histograms.values()]),
+            limits=np.array([(histogram.low, histogram.high) for histogram in histograms.values()]),
+        )
+
+
+def _read(path: Path) -> dict[str, Histogram]:
+    arrays = read_npz(path)
+    names, counts, limits = (arrays.get(name) for name in ("names", "counts", "limits"))
+    if names is None or counts is None or limits is None:
+        raise DataError(f"{path} holds no histograms. Remove it.")
+    return {
+        str(name): Histogram(count.astype(np.int64), float(low), float(high))
+        for name, count, (low, high) in zip(names, counts, limits.tolist(), strict=True)
+    }

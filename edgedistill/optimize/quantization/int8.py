@@ -28,8 +28,14 @@ from edgedistill.io.arrays import Floats
 from edgedistill.optimize.execution import check_series
 from edgedistill.optimize.passes.channel_padding import align
 from edgedistill.optimize.passes.graph import check, operators, strip
-from edgedistill.optimize.quantization.calibration import Method, Observe, Ranges, observe, ranges
-from edgedistill.optimize.quantization.concat_ranges import share_ranges
+from edgedistill.optimize.quantization.calibration import (
+    Method,
+    Observe,
+    Ranges,
+    observe,
+    ranges,
+    share_ranges,
+)
 from edgedistill.optimize.quantization.float_boundaries import float_outputs, keep_float
 from edgedistill.optimize.quantization.mean_as_pool import SUFFIX, mean_as_pool
 from edgedistill.optimize.quantization.nodes import (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgedistill.data import Prepared
 from edgedistill.io.progress import ProgressCallback, ignore_progress
-from edgedistill.optimize.quantization.histogram_cache import cached_observer
+from edgedistill.optimize.quantization.calibration import cached_observer
 from edgedistill.pipeline.stages.export import make_variants
 from edgedistill.pipeline.stages.mixed_precision import search_variants
 from edgedistill.pipeline.stages.ort_format import add_formats

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgedistill.optimize.quantization import histogram_cache as histograms
+from edgedistill.optimize.quantization import calibration
 from edgedistill.optimize.quantization.calibration import observe
 from edgedistill.pipeline.run_folder import ONNX
 from edgedistill.pipeline.stages.optimize import CALIBRATION, optimize
@@ -20,7 +20,7 @@ def asked(monkeypatch):
         found.append(len(series))
         return observe(model, series)
 
-    monkeypatch.setattr(histograms, "observe", counted)
+    monkeypatch.setattr(calibration, "observe", counted)
     return found
 
 

@@ -241,7 +241,7 @@ def _measured(
     times = measure_interleaved(runtimes, data.test.x[:1])
     rows = []
     for (model, path), runtime, time_ms in zip(files.items(), runtimes, times, strict=True):
-        measured = measure(runtime.logits, data.test, knowledge.splits["test"], plan)
+        measured = measure(runtime, data.test, knowledge.splits["test"], plan)
         values = {key: found.value for key, found in measured.estimates.items()}
         rows.append(
             Kept(

@@ -27,7 +27,7 @@ from edgedistill.inspection import describe
 from edgedistill.preprocessing.transforms import Preprocessing
 from edgedistill.saliency.occlusion import explain
 from edgedistill.saliency.perturbation import default_plan
-from edgedistill.teachers import OnnxTeacher
+from edgedistill.teachers import OnnxClassifier
 
 T, K, FILTERS = 16, 2, 4
 PARAMETERS = FILTERS * 3 + FILTERS + FILTERS * K + K
@@ -261,7 +261,7 @@ def test_other_files_are_refused(tmp_path):
 def write_bundle(path: Path, model: Path, rng: np.random.Generator) -> Path:
     series = rng.normal(size=(6, 1, T)).astype(np.float32)
     plan = default_plan(T)
-    explanation = explain(OnnxTeacher(model, classes=K).logits, series, plan)
+    explanation = explain(OnnxClassifier(model, classes=K).logits, series, plan)
     packing.write(
         path,
         name="Waves",

@@ -21,9 +21,8 @@ from edgedistill.compare.subgraph import node_inputs, nodes_between, subgraph
 from edgedistill.errors import ModelError
 from edgedistill.io.arrays import Floats
 from edgedistill.optimize.emulation import emulate
-from edgedistill.optimize.execution import REFUSALS, runner
+from edgedistill.optimize.execution import REFUSALS, class_count, runner
 from edgedistill.optimize.passes.graph import load, strip
-from edgedistill.saliency.occlusion import Predict
 from edgedistill.teachers.exact_session import exact_session
 
 Feeds = Mapping[str, Floats]
@@ -58,7 +57,7 @@ class Range:
 
 
 class Network:
-    """A model of series whose inner values can be read.
+    """A classifier of an ONNX file whose inner values can be read.
 
     Args:
         path: of an ONNX file with one input (N, C, T); the first output holds the logits.
@@ -66,6 +65,9 @@ class Network:
     Raises:
         ModelError: the file is missing, damaged, or takes something else.
     """
+
+    can_explain = True
+    changes = None
 
     def __init__(self, path: Path) -> None:
         self.name = path.name
@@ -89,7 +91,12 @@ class Network:
         self.output: str = graph.output[0].name
         self.batch: int | None = sizes[0]  # None: any number of series a call
         self.shape = tuple(sizes[1:])  # C and T; None: any
-        self.logits: Predict = runner(self._model)  # may give infinity or NaN
+        self.classes = class_count(self._model)
+        self._run = runner(self._model)
+
+    def logits(self, series: Floats) -> Floats:
+        """Return the logits of series, (N, C, T) -> (N, K), which may be infinite or NaN."""
+        return self._run(series)
 
     def layers(self, batch: int, length: tuple[int, int]) -> list[Layer]:
         """Return what is computed from the series, floats only, in the order of the graph.

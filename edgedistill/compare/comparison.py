@@ -19,7 +19,8 @@ from edgedistill.evaluation import metrics
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.arrays import Floats
 from edgedistill.io.progress import ProgressCallback, ignore_progress
-from edgedistill.saliency.occlusion import Changes, Predict, explain
+from edgedistill.saliency.classifier import Classifier
+from edgedistill.saliency.occlusion import explain_classifier
 from edgedistill.saliency.perturbation import PerturbationPlan
 
 MEMORY_BYTES = 256 * 1024**2  # of activations, or of perturbed copies, at any time
@@ -40,8 +41,7 @@ class ComparedModel:
     """One of the two models."""
 
     name: str
-    logits: Predict  # may give infinity or NaN
-    changes: Changes | None = None  # a faster way to say what windows change
+    classifier: Classifier  # may give infinity or NaN
     network: Network | None = None  # where layers can be looked at
     precision: str = "fp32"
 
@@ -178,12 +178,11 @@ def _outputs(
         return outputs
     targets = one.argmax(axis=1)
     maps = [
-        explain(
-            side.logits,
+        explain_classifier(
+            side.classifier,
             series,
             plan,
             targets=targets,
-            changes=side.changes,
             memory_bytes=memory_bytes,
             on_progress=partial(on_progress, f"ask {letter}"),
         ).signed
@@ -199,8 +198,8 @@ def _outputs(
 
 def _logits(model: ComparedModel, series: Floats) -> Floats:
     """Return logits, (N, K), asked for in small batches: series may be long."""
-    starts = range(0, len(series), _BATCH)
-    found: Floats = np.concatenate([model.logits(series[i : i + _BATCH]) for i in starts])
+    batches = (series[start : start + _BATCH] for start in range(0, len(series), _BATCH))
+    found: Floats = np.concatenate([model.classifier.logits(batch) for batch in batches])
     return found
 
 

@@ -165,7 +165,7 @@ def _bundle_model(path: Path, bundle: Bundle, name: str | None) -> ComparedModel
     emulate = network is not None and model.runtime != OrtRuntime.name
     return ComparedModel(
         name=f"{path}, {model.name}",
-        logits=network.logits if network is not None and emulate else start(model).logits,
+        classifier=network if network is not None and emulate else start(model),
         network=network,
         precision=precision_in(model.precision) if network is None else network.precision,
     )
@@ -176,7 +176,7 @@ def _compared_model(path: Path, shared: _SharedInput, scratch: Path) -> Compared
     if path.suffix.lower() == ".onnx":
         file = Network(path)
         return ComparedModel(
-            name=str(path), logits=file.logits, network=file, precision=file.precision
+            name=str(path), classifier=file, network=file, precision=file.precision
         )
     if path.suffix.lower() == Path(engines.PLAN).suffix:
         return _engine(path)
@@ -190,9 +190,7 @@ def _compared_model(path: Path, shared: _SharedInput, scratch: Path) -> Compared
         )
     network = network_of(folder, shared.class_names, shared.series)
     export(network.module, scratch, shared.series[:_EXPORT_SERIES])
-    return ComparedModel(
-        name=str(path), logits=network.logits, changes=network.changes, network=Network(scratch)
-    )
+    return ComparedModel(name=str(path), classifier=network, network=Network(scratch))
 
 
 def _engine(path: Path) -> ComparedModel:
@@ -200,7 +198,7 @@ def _engine(path: Path) -> ComparedModel:
     engine = engines.read(path)
     return ComparedModel(
         name=str(path),
-        logits=TensorRtRuntime(engine).logits,
+        classifier=TensorRtRuntime(engine),
         precision=precision_in(engine.model),
     )
 

@@ -13,10 +13,10 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgedistill.device.runtime import Runtime
 from edgedistill.errors import ShapeError, UsageError
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.arrays import Floats
+from edgedistill.saliency.classifier import Classifier
 
 WARMUP = 20  # calls before the clock counts: caches, lazy allocations, clock frequency
 RUNS = 200
@@ -64,12 +64,12 @@ class Latency:
 
 
 def measure(
-    runtime: Runtime, sample: Floats, *, warmup: int = WARMUP, runs: int | AutoRuns = RUNS
+    classifier: Classifier, sample: Floats, *, warmup: int = WARMUP, runs: int | AutoRuns = RUNS
 ) -> Latency:
     """Time a model on one series.
 
     Args:
-        runtime: the loaded model.
+        classifier: the loaded model.
         sample: one preprocessed series, (1, C, T).
         warmup: calls that are not counted.
         runs: calls that are, or what is enough; then more calls may warm up.
@@ -80,9 +80,9 @@ def measure(
     """
     _check_sample(sample)
     if isinstance(runs, AutoRuns):
-        elapsed_ms, ended = _time_until_precise(runtime, sample, warmup, runs)
+        elapsed_ms, ended = _time_until_precise(classifier, sample, warmup, runs)
     else:
-        elapsed_ms, ended = _time_fixed(runtime, sample, warmup, runs), "runs"
+        elapsed_ms, ended = _time_fixed(classifier, sample, warmup, runs), "runs"
     return Latency(
         p50_ms=quantile(elapsed_ms, 0.5),
         p95_ms=quantile(elapsed_ms, 0.95),
@@ -93,11 +93,11 @@ def measure(
     )
 
 
-def throughput(runtime: Runtime, sample: Floats) -> dict[int, float]:
+def throughput(classifier: Classifier, sample: Floats) -> dict[int, float]:
     """Return how many series a second are answered, by the number of series in one call.
 
     Args:
-        runtime: the loaded model.
+        classifier: the loaded model.
         sample: one preprocessed series, (1, C, T); a batch is made of copies.
 
     Raises:
@@ -109,17 +109,17 @@ def throughput(runtime: Runtime, sample: Floats) -> dict[int, float]:
         if rates and batch / max(rates.values()) > _SLOWEST_CALL_S:
             break
         series = np.repeat(sample, batch, axis=0)
-        runtime.logits(series)
+        classifier.logits(series)
         begin, calls = time.perf_counter(), 0
         while calls == 0 or time.perf_counter() - begin < _BATCH_S:
-            runtime.logits(series)
+            classifier.logits(series)
             calls += 1
         rates[batch] = calls * batch / (time.perf_counter() - begin)
     return rates
 
 
 def measure_interleaved(
-    runtimes: Sequence[Runtime], sample: Floats, *, rounds: int = ROUNDS
+    classifiers: Sequence[Classifier], sample: Floats, *, rounds: int = ROUNDS
 ) -> list[Estimate]:
     """Time models on one series in turns, so that what else the machine does meets them all.
 
@@ -127,7 +127,7 @@ def measure_interleaved(
     one value: calls that follow each other are alike, blocks that lie apart are hardly.
 
     Args:
-        runtimes: the loaded models.
+        classifiers: the loaded models.
         sample: one preprocessed series, (1, C, T).
         rounds: blocks of each model.
 
@@ -141,14 +141,14 @@ def measure_interleaved(
     _check_sample(sample)
     if rounds < 1:
         raise UsageError(f"rounds is {rounds}; give at least 1.")
-    calls = [_calls_in_a_block(runtime, sample) for runtime in runtimes]
+    calls = [_calls_in_a_block(classifier, sample) for classifier in classifiers]
     order = np.random.default_rng(0)
-    medians = np.empty((len(runtimes), rounds))
+    medians = np.empty((len(classifiers), rounds))
     with _without_collection():
         for turn in range(rounds):
-            for index in order.permutation(len(runtimes)):
-                runtimes[index].logits(sample)  # the block before has left the caches to itself
-                block = _timed(runtimes[index], sample, calls[index])
+            for index in order.permutation(len(classifiers)):
+                classifiers[index].logits(sample)  # the block before has left the caches to itself
+                block = _timed(classifiers[index], sample, calls[index])
                 medians[index, turn] = np.median(block)
     return [quantile(row, 0.5) for row in medians]
 
@@ -180,18 +180,20 @@ def _check_sample(sample: Floats) -> None:
         raise ShapeError(f"Got a sample of shape {sample.shape}; time one series, (1, C, T).")
 
 
-def _time_fixed(runtime: Runtime, sample: Floats, warmup: int, runs: int) -> NDArray[np.float64]:
+def _time_fixed(
+    classifier: Classifier, sample: Floats, warmup: int, runs: int
+) -> NDArray[np.float64]:
     """Return the time of each call, (runs,), in ms, after a warm-up."""
     if runs < 1 or warmup < 0:
         raise UsageError(f"runs is {runs} and warmup {warmup}; give at least 1 and 0.")
     for _ in range(warmup):
-        runtime.logits(sample)
+        classifier.logits(sample)
     with _without_collection():
-        return _timed(runtime, sample, runs)
+        return _timed(classifier, sample, runs)
 
 
 def _time_until_precise(
-    runtime: Runtime, sample: Floats, warmup: int, auto: AutoRuns
+    classifier: Classifier, sample: Floats, warmup: int, auto: AutoRuns
 ) -> tuple[NDArray[np.float64], StopReason]:
     """Return the time of each call, in ms, and why there are no more.
 
@@ -203,7 +205,7 @@ def _time_until_precise(
     while (passed := time.perf_counter() - begin) < auto.budget_s / 2 and (
         calls < warmup or passed < _WARM_S
     ):
-        runtime.logits(sample)
+        classifier.logits(sample)
         calls += 1
     elapsed_ms: list[float] = []
     with _without_collection():
@@ -211,7 +213,7 @@ def _time_until_precise(
             for _ in range(max(RUNS, len(elapsed_ms))):
                 if _is_up(begin, auto, elapsed_ms):
                     return np.array(elapsed_ms), "budget"
-                elapsed_ms.append(float(_timed(runtime, sample, 1)[0]))
+                elapsed_ms.append(float(_timed(classifier, sample, 1)[0]))
             p95 = quantile(np.array(elapsed_ms), 0.95)
             if p95.high - p95.low <= auto.width * p95.value:
                 return np.array(elapsed_ms), "interval"
@@ -222,21 +224,21 @@ def _is_up(begin: float, auto: AutoRuns, elapsed_ms: Sequence[float]) -> bool:
     return len(elapsed_ms) >= _FEWEST and passed > auto.budget_s
 
 
-def _timed(runtime: Runtime, sample: Floats, runs: int) -> NDArray[np.float64]:
+def _timed(classifier: Classifier, sample: Floats, runs: int) -> NDArray[np.float64]:
     """Return the time of each call, (runs,), in ms."""
     elapsed_ms = np.empty(runs)
     for run in range(runs):
         begin = time.perf_counter_ns()
-        runtime.logits(sample)
+        classifier.logits(sample)
         elapsed_ms[run] = (time.perf_counter_ns() - begin) / 1e6
     return elapsed_ms
 
 
-def _calls_in_a_block(runtime: Runtime, sample: Floats) -> int:
+def _calls_in_a_block(classifier: Classifier, sample: Floats) -> int:
     """Warm a model up, and return how many of its calls fill a block."""
     for _ in range(WARMUP // 4):
-        runtime.logits(sample)
-    call_ms = float(np.median(_timed(runtime, sample, 3)))
+        classifier.logits(sample)
+    call_ms = float(np.median(_timed(classifier, sample, 3)))
     return int(np.clip(_BLOCK_MS / call_ms, 1, _MOST_CALLS))
 
 

@@ -1,4 +1,4 @@
-"""What a runtime is: something that gives the logits of a batch of series."""
+"""Start the runtime that a bundle's model was made for."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 from edgedistill.bundle.reader import Model
 from edgedistill.device.telemetry import cores
 from edgedistill.errors import MachineError, UsageError
-from edgedistill.io.arrays import Floats
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.session_settings import DEFAULT
+from edgedistill.saliency.classifier import Classifier
 
 if TYPE_CHECKING:
     # Here: ONNX Runtime starts faster without.
@@ -20,15 +20,8 @@ _TENSORRT = "tensorrt"
 _INTEGER = {"int8", "mixed"}  # precisions in which ONNX Runtime computes with integers
 
 
-class Runtime(Protocol):
-    """A loaded model, whatever runs it."""
-
-    @property
-    def name(self) -> str:
-        """Name of the runtime, such as "onnxruntime"."""
-
-    def logits(self, series: Floats) -> Floats:
-        """Return the logits of any number of series, (N, C, T) -> (N, K)."""
+class Runtime(Classifier, Protocol):
+    """A loaded model, whatever runs it; its name is the runtime's, such as "onnxruntime"."""
 
     def describe(self) -> dict[str, str]:
         """Return how the model is run: versions and settings, name to text."""

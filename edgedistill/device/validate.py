@@ -27,7 +27,7 @@ from edgedistill.evaluation.metrics import Estimate
 from edgedistill.report import Candidate, Costs, Metrics, Report, Saliency, Telemetry
 from edgedistill.report import Latency as ReportedLatency
 from edgedistill.runtimes.tensorrt.engines import Engines
-from edgedistill.saliency.occlusion import Explanation, explain
+from edgedistill.saliency.occlusion import Explanation, explain_classifier
 
 # Largest error of a logit over the largest logit. FP32 backends differ in the order of their
 # sums: 1e-6 to 1e-5 for our networks. FP16 has 11 bits: about 1e-3. What INT8 loses depends on
@@ -139,7 +139,7 @@ def validate(
     runtime = start(entry, threads=threads, provider=provider, engines=engines)
     _check_classes(runtime, golden, bundle)
     with TelemetrySampler() as watch:
-        said = explain(runtime.logits, golden.series, bundle.plan, targets=golden.targets)
+        said = explain_classifier(runtime, golden.series, bundle.plan, targets=golden.targets)
         latency = measure(runtime, golden.series[:1], runs=runs)
     taken = (
         measure_costs(

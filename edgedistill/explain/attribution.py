@@ -15,8 +15,7 @@ from edgedistill.explain.inputs import ExplanationInput
 from edgedistill.explain.models import ExplainedModel, RecordedExplanation, Role
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.io.progress import ProgressCallback
-from edgedistill.saliency.occlusion import Explanation, time_map
-from edgedistill.saliency.occlusion import explain as occlude
+from edgedistill.saliency.occlusion import Explanation, explain_classifier, time_map
 from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers import TorchClassifier
 
@@ -156,12 +155,11 @@ def _occluded(
     targets: Ints | None,
     on_progress: ProgressCallback,
 ) -> Explanation:
-    return occlude(
-        model.logits,
+    return explain_classifier(
+        model.classifier,
         input_.series,
         input_.plan,
         targets=targets,
-        changes=None if model.network is None else model.network.changes,
         batch=None,
         on_progress=lambda done, total: on_progress(f"ask the {model.role}", done, total),
     )

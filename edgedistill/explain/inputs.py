@@ -27,7 +27,7 @@ from edgedistill.pipeline.stages.teacher import open_teacher, perturbation_plan
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import Baseline, PerturbationPlan
-from edgedistill.teachers import OnnxTeacher
+from edgedistill.teachers import OnnxClassifier
 
 _NO_DATA = "Name the data whose test series are explained, such as --data GunPoint."
 _ONLY_GOLDEN = (
@@ -140,8 +140,7 @@ def _open_models(
     """Return the model of a file or folder, the teacher of a run, and what is to be said."""
     own = data.class_names, data.train.x
     if path.suffix.lower() == ".onnx":
-        found = OnnxTeacher(path, classes=data.classes)
-        return ExplainedModel(role="model", name=path.name, logits=found.logits), None, ()
+        return explained_model("model", OnnxClassifier(path, classes=data.classes)), None, ()
     run = RunFolder(path)
     if run.is_run():
         voice = explained_model("student", network_of(run.student, *own))
@@ -181,7 +180,7 @@ def _bundle_input(
 ) -> ExplanationInput:
     plan, names, model = windows.apply(bundle.plan), bundle.class_names, bundle.model()
     chosen = _golden(bundle, index) if recipe is None else _raw_series(recipe, bundle, index)
-    student = ExplainedModel(role="student", name=model.name, logits=start_on_host(model).logits)
+    student = ExplainedModel(role="student", name=model.name, classifier=start_on_host(model))
     voices: tuple[ExplainedModel | RecordedExplanation, ...] = (student,)
     notes: tuple[str, ...] = ()
     if teacher is not None:

@@ -1,4 +1,4 @@
-"""Who answers: a model that can be asked, or what a teacher said that is not here."""
+"""The models of an explanation: a classifier at hand, or a recorded explanation of one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Literal
 from edgedistill.errors import UsageError
 from edgedistill.io.arrays import Floats
 from edgedistill.pipeline.artifacts import network_of
-from edgedistill.saliency.occlusion import Explanation, Predict
-from edgedistill.teachers import Teacher, TorchClassifier, load
+from edgedistill.saliency.classifier import Classifier
+from edgedistill.saliency.occlusion import Explanation
+from edgedistill.teachers import TorchClassifier, load
 
 Role = Literal["teacher", "student", "model"]
 LOGITS_ONLY = "is a file of logits, which cannot be asked about perturbed series."
@@ -18,17 +19,21 @@ LOGITS_ONLY = "is a file of logits, which cannot be asked about perturbed series
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainedModel:
-    """A model that can be asked."""
+    """A classifier in its role."""
 
     role: Role
     name: str
-    logits: Predict
-    network: TorchClassifier | None = None  # where there are gradients, and a faster way
+    classifier: Classifier
+
+    @property
+    def network(self) -> TorchClassifier | None:
+        """The classifier if it is a torch module, which has gradients."""
+        return self.classifier if isinstance(self.classifier, TorchClassifier) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedExplanation:
-    """What a teacher said that is not here."""
+    """The recorded explanation of a teacher that is not at hand."""
 
     role: Role
     name: str
@@ -65,7 +70,6 @@ def named_teacher(
     return explained_model("teacher", found)
 
 
-def explained_model(role: Role, teacher: Teacher) -> ExplainedModel:
-    """Return a teacher, or a student in the same clothes, as a voice."""
-    network = teacher if isinstance(teacher, TorchClassifier) else None
-    return ExplainedModel(role=role, name=teacher.name, logits=teacher.logits, network=network)
+def explained_model(role: Role, classifier: Classifier) -> ExplainedModel:
+    """Return a classifier in a role, under its own name."""
+    return ExplainedModel(role=role, name=classifier.name, classifier=classifier)

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from onnx import shape_inference
 
 from edgedistill.io.arrays import Floats
-from edgedistill.optimize.execution import runner
+from edgedistill.optimize.execution import class_count, runner
 from edgedistill.optimize.passes.graph import check, load, strip
 
 _HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
@@ -37,9 +37,13 @@ class Emulation:
     """
 
     name = "emulation"
+    can_explain = True
+    changes = None
 
     def __init__(self, path: Path) -> None:
-        self._run = runner(emulate(load(path)))
+        model = load(path)
+        self.classes = class_count(model)
+        self._run = runner(emulate(model))
 
     def logits(self, series: Floats) -> Floats:
         """Return the logits of any number of series, (N, C, T) -> (N, K)."""

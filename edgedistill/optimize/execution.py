@@ -96,6 +96,12 @@ def open_model(model: onnx.ModelProto) -> Callable[[Floats], dict[str, Floats]]:
     return values
 
 
+def class_count(model: onnx.ModelProto) -> int:
+    """Return K, the columns of a model's first output; 0 where the file leaves them open."""
+    dims = model.graph.output[0].type.tensor_type.shape.dim
+    return int(dims[-1].dim_value) if dims else 0
+
+
 def check_series(series: Floats, purpose: str) -> None:
     """Refuse what no model can be checked or calibrated with.
 

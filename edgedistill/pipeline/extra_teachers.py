@@ -10,10 +10,10 @@ from edgedistill.pipeline import networks
 from edgedistill.pipeline.stages.teacher import load_external_teacher
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.schema import TeacherSection
-from edgedistill.teachers import Teacher, TorchClassifier
+from edgedistill.teachers import Classifier, TorchClassifier
 
 
-def open_source(source: str, recipe: Recipe, data: Prepared, *, trust: bool) -> Teacher:
+def open_source(source: str, recipe: Recipe, data: Prepared, *, trust: bool) -> Classifier:
     """Return the teacher of a folder that `train` wrote, or one that a recipe can bring.
 
     Args:

@@ -14,7 +14,8 @@ from edgedistill.evaluation import contract, metrics
 from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.arrays import AnyFloats, AnyInts
-from edgedistill.saliency.occlusion import Explanation, Predict
+from edgedistill.saliency.classifier import Classifier
+from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers.outputs import explain_teacher_class
 
@@ -30,18 +31,18 @@ class Evaluation:
 
 
 def measure(
-    predict: Predict, split: Split, teacher: Explanation, plan: PerturbationPlan
+    classifier: Classifier, split: Split, teacher: Explanation, plan: PerturbationPlan
 ) -> Evaluation:
     """Measure a model on held-out series.
 
     Args:
-        predict: logits of a batch, (N, C, T) -> (N, K).
+        classifier: the model.
         split: series and labels.
         teacher: its explanation of the same series under `plan`.
         plan: the shared plan.
     """
     return evaluate_outputs(
-        explain_teacher_class(predict, split.x, plan, teacher), split.y, teacher
+        explain_teacher_class(classifier, split.x, plan, teacher), split.y, teacher
     )
 
 

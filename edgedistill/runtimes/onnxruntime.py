@@ -32,6 +32,8 @@ class OrtRuntime:
     """
 
     name: ClassVar[str] = "onnxruntime"
+    can_explain: ClassVar[bool] = True
+    changes: ClassVar[None] = None
 
     def __init__(
         self,
@@ -48,6 +50,8 @@ class OrtRuntime:
         with translate_ort_errors(path):  # a name that is no text
             self._input = _one_tensor("input", self._session.get_inputs(), 3, path)
             self._output = _one_tensor("output", self._session.get_outputs(), 2, path)
+        columns = self._output.shape[1]
+        self.classes = columns if isinstance(columns, int) else 0
 
     def logits(self, series: Floats) -> Floats:
         """Return the logits of a batch, (N, C, T) -> (N, K).

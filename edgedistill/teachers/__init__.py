@@ -1,21 +1,22 @@
-"""Teachers: anything that gives logits, trained here or brought.
+"""Classifiers that can teach: trained here or brought, and caches of their outputs.
 
-`load` finds out what a recipe names; the classes wrap what a program already holds.
+`load` opens what a recipe names; the classes wrap objects of your program.
 """
 
-from edgedistill.teachers.classifier import ProbabilityTeacher, Teacher
-from edgedistill.teachers.estimator import EstimatorTeacher
+from edgedistill.saliency.classifier import Classifier
+from edgedistill.teachers.classifier import SoftmaxClassifier
+from edgedistill.teachers.estimator import EstimatorClassifier
 from edgedistill.teachers.loader import load
-from edgedistill.teachers.onnx import OnnxTeacher
-from edgedistill.teachers.table import TableTeacher
+from edgedistill.teachers.onnx import OnnxClassifier
+from edgedistill.teachers.table import TableClassifier
 from edgedistill.teachers.torch import TorchClassifier
 
 __all__ = [
-    "EstimatorTeacher",
-    "OnnxTeacher",
-    "ProbabilityTeacher",
-    "TableTeacher",
-    "Teacher",
+    "Classifier",
+    "EstimatorClassifier",
+    "OnnxClassifier",
+    "SoftmaxClassifier",
+    "TableClassifier",
     "TorchClassifier",
     "load",
 ]

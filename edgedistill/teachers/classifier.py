@@ -1,39 +1,28 @@
-"""What a teacher is: anything that gives logits for series."""
+"""Checks of the logits that a classifier gives, and a classifier of probabilities."""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgedistill.errors import ModelError, ShapeError
 from edgedistill.io.arrays import Floats
+from edgedistill.saliency.classifier import Classifier
 
 EPSILON = 1e-6  # added to a probability before its logarithm; a class ruled out gets -13.8
 _SUM_TOLERANCE = 1e-3  # of a row of float16 probabilities
 
 
-class Teacher(Protocol):
-    """A classifier whose answers a student learns."""
+class SoftmaxClassifier:
+    """A classifier that ends in a softmax: its logits are the logarithms of its probabilities.
 
-    name: str
-    classes: int
-    can_explain: bool  # whether it answers series it has not seen, perturbed ones for instance
-
-    def logits(self, x: Floats) -> Floats:
-        """Return logits, (N, K) float32, of series, (N, C, T) float32."""
-        ...
-
-
-class ProbabilityTeacher:
-    """A teacher that ends in a softmax: its logits are the logarithm of what it gives.
-
-    A probability that float32 rounds to 0 or 1 has lost what the logit knew, so the network without
+    A probability that float32 rounds to 0 or 1 has lost the logit behind it, so the network without
     its softmax is the better teacher.
     """
 
-    def __init__(self, inner: Teacher) -> None:
+    changes = None
+
+    def __init__(self, inner: Classifier) -> None:
         self.inner = inner
         self.name = inner.name
         self.classes = inner.classes

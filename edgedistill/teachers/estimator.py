@@ -1,4 +1,4 @@
-"""A fitted scikit-learn or aeon estimator as a teacher."""
+"""A fitted scikit-learn or aeon estimator as a classifier."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edgedistill.teachers.classifier import check_logits, check_series, log_prob
 _BATCH = 512  # series at once; ROCKET makes 20,000 features of each
 
 
-class EstimatorTeacher:
+class EstimatorClassifier:
     """An estimator whose decision values or probabilities stand for logits.
 
     aeon estimators, and pipelines that begin with one, get (N, C, T); all others get (N, C*T).
@@ -35,6 +35,7 @@ class EstimatorTeacher:
     """
 
     can_explain = True
+    changes = None
 
     def __init__(
         self, estimator: Any, *, class_names: Sequence[str], name: str = "estimator"

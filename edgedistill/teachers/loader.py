@@ -11,15 +11,11 @@ import joblib
 
 from edgedistill.errors import ModelError, UsageError
 from edgedistill.io.arrays import Floats
-from edgedistill.teachers.classifier import (
-    ProbabilityTeacher,
-    Teacher,
-    are_probabilities,
-    check_series,
-)
-from edgedistill.teachers.estimator import EstimatorTeacher
+from edgedistill.saliency.classifier import Classifier
+from edgedistill.teachers.classifier import SoftmaxClassifier, are_probabilities, check_series
+from edgedistill.teachers.estimator import EstimatorClassifier
 from edgedistill.teachers.factory import load_module
-from edgedistill.teachers.onnx import OnnxTeacher
+from edgedistill.teachers.onnx import OnnxClassifier
 from edgedistill.teachers.table import read_table
 from edgedistill.teachers.torch import TorchClassifier
 
@@ -46,7 +42,7 @@ def load(
     test: Floats | None = None,
     weights: Path | None = None,
     trust: bool = False,
-) -> Teacher:
+) -> Classifier:
     """Return the teacher that `spec` names, tried on real series.
 
     Args:
@@ -66,11 +62,11 @@ def load(
     suffix = Path(spec).suffix.lower()
     if weights is not None and ":" not in spec:
         raise UsageError(f"Weights go with a factory; {spec} brings its own. Leave out {weights}.")
-    teacher: Teacher
+    teacher: Classifier
     if suffix == ".npz":
         teacher = read_table(_existing(spec), train=train, test=test)
     elif suffix == ".onnx":
-        teacher = OnnxTeacher(_existing(spec), classes=len(class_names))
+        teacher = OnnxClassifier(_existing(spec), classes=len(class_names))
     elif suffix == ".joblib":
         teacher = _load_joblib(_existing(spec), class_names, trust=trust)
     elif ":" in spec:
@@ -85,7 +81,7 @@ def load(
     return _checked(teacher, train[:_PROBED], len(class_names))
 
 
-def _checked(teacher: Teacher, x: Floats, classes: int) -> Teacher:
+def _checked(teacher: Classifier, x: Floats, classes: int) -> Classifier:
     """Return the teacher once it has answered for real series; wrap one of probabilities."""
     if teacher.classes != classes:
         raise ModelError(
@@ -98,10 +94,10 @@ def _checked(teacher: Teacher, x: Floats, classes: int) -> Teacher:
         raise ModelError(
             f"The teacher {teacher.name} cannot take series of shape {x.shape} (N, C, T): {error}"
         ) from error
-    return ProbabilityTeacher(teacher) if are_probabilities(outputs) else teacher
+    return SoftmaxClassifier(teacher) if are_probabilities(outputs) else teacher
 
 
-def _load_joblib(path: Path, class_names: Sequence[str], *, trust: bool) -> EstimatorTeacher:
+def _load_joblib(path: Path, class_names: Sequence[str], *, trust: bool) -> EstimatorClassifier:
     if not trust:
         raise UsageError(
             f"Loading {path} runs whatever code it contains. If you made the file yourself or "
@@ -114,7 +110,7 @@ def _load_joblib(path: Path, class_names: Sequence[str], *, trust: bool) -> Esti
             f"Cannot load {path}: {type(error).__name__}: {error}. Save the estimator again "
             "with the versions of scikit-learn and aeon that are installed here."
         ) from error
-    return EstimatorTeacher(estimator, class_names=class_names, name=path.name)
+    return EstimatorClassifier(estimator, class_names=class_names, name=path.name)
 
 
 def _existing(spec: str) -> Path:

@@ -9,9 +9,9 @@ import numpy as np
 
 from edgedistill.errors import DataError
 from edgedistill.io.arrays import Floats, Ints
-from edgedistill.saliency.occlusion import Explanation, explain
+from edgedistill.saliency.classifier import Classifier
+from edgedistill.saliency.occlusion import Explanation, explain_classifier
 from edgedistill.saliency.perturbation import PerturbationPlan
-from edgedistill.teachers import Teacher, TorchClassifier
 
 WINDOWS_AT_ONCE = 1 << 16  # whose logits are held; what stays of a window is a number a map
 _MAPS = ("kl", "signed")
@@ -19,7 +19,7 @@ _MAPS = ("kl", "signed")
 
 def write_maps(
     folder: Path,
-    teacher: Teacher,
+    teacher: Classifier,
     series: Floats,
     targets: Ints,
     plan: PerturbationPlan,
@@ -45,11 +45,10 @@ def write_maps(
     """
     count, windows = len(series), len(plan.starts)
     kl, signed = (np.empty((count, windows), dtype=np.float32) for _ in _MAPS)
-    changes = teacher.changes if isinstance(teacher, TorchClassifier) else None
     group = max(1, WINDOWS_AT_ONCE // windows)
     for first in range(0, count, group):
         rows = slice(first, min(first + group, count))
-        said = explain(teacher.logits, series[rows], plan, targets=targets[rows], changes=changes)
+        said = explain_classifier(teacher, series[rows], plan, targets=targets[rows])
         kl[rows], signed[rows] = said.kl, said.signed
         if on_progress is not None:
             on_progress(rows.stop, count)

@@ -1,4 +1,4 @@
-"""An ONNX file as a teacher, on ONNX Runtime's CPU."""
+"""An ONNX file as a classifier, on ONNX Runtime's CPU."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ERRORS = (
 _ONLY_ERRORS_LOGGED = 3
 
 
-class OnnxTeacher:
+class OnnxClassifier:
     """The model of a file, its one input and its first output, or the one that is named.
 
     The input is (N, C, T), or (N, T) where C = 1. A file exported for one batch size only is asked
@@ -45,6 +45,7 @@ class OnnxTeacher:
     """
 
     can_explain = True
+    changes = None
 
     def __init__(
         self, path: Path, *, classes: int, output: str | None = None, name: str | None = None

@@ -14,9 +14,9 @@ from edgedistill.data import Prepared
 from edgedistill.errors import DataError
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.io.files import whole_file
-from edgedistill.saliency.occlusion import Explanation, Predict, explain
+from edgedistill.saliency.classifier import Classifier
+from edgedistill.saliency.occlusion import Explanation, explain_classifier
 from edgedistill.saliency.perturbation import PerturbationPlan, unseen_plan
-from edgedistill.teachers import Teacher, TorchClassifier
 
 SPLITS = ("train", "validation", "test")
 _UNREADABLE = (
@@ -75,7 +75,7 @@ class TeacherOutputs:
 
 
 def compute_teacher_outputs(
-    teacher: Teacher,
+    teacher: Classifier,
     data: Prepared,
     plan: PerturbationPlan,
     on_progress: Callable[[int, int], None] | None = None,
@@ -101,18 +101,15 @@ def compute_teacher_outputs(
 
 
 def explain_teacher_class(
-    model: Predict | TorchClassifier, series: Floats, plan: PerturbationPlan, teacher: Explanation
+    classifier: Classifier, series: Floats, plan: PerturbationPlan, teacher: Explanation
 ) -> Explanation:
     """Explain a student: its maps are of the class that the teacher predicts."""
     targets: Ints = teacher.logits.argmax(axis=1)
-    if isinstance(model, TorchClassifier):
-        return explain(model.logits, series, plan, targets=targets, changes=model.changes)
-    return explain(model, series, plan, targets=targets)
+    return explain_classifier(classifier, series, plan, targets=targets)
 
 
-def _explain(teacher: Teacher, series: Floats, plan: PerturbationPlan) -> Explanation:
+def _explain(teacher: Classifier, series: Floats, plan: PerturbationPlan) -> Explanation:
     if teacher.can_explain:
-        changes = teacher.changes if isinstance(teacher, TorchClassifier) else None
-        return explain(teacher.logits, series, plan, changes=changes)
+        return explain_classifier(teacher, series, plan)
     nothing = np.zeros((len(series), len(plan.starts)), dtype=np.float32)
     return Explanation(teacher.logits(series), nothing, nothing)

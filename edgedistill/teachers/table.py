@@ -1,4 +1,4 @@
-"""A file of logits as a teacher: it answers for the series it lists, and for no other."""
+"""A file of logits as a classifier: of the series it lists, and of no other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgedistill.io.arrays import Floats
 from edgedistill.teachers.classifier import check_logits, check_series
 
 
-class TableTeacher:
+class TableClassifier:
     """Logits that were computed elsewhere, looked up by the bytes of the series.
 
     Nobody can ask it about a perturbed series, so there is no saliency of it and no objective that
@@ -29,6 +29,7 @@ class TableTeacher:
     """
 
     can_explain = False
+    changes = None
 
     def __init__(self, x: Floats, logits: Floats, *, name: str = "table") -> None:
         check_series(x)
@@ -62,7 +63,7 @@ class TableTeacher:
         return np.stack([row for row in rows if row is not None])
 
 
-def read_table(path: Path, *, train: Floats, test: Floats | None) -> TableTeacher:
+def read_table(path: Path, *, train: Floats, test: Floats | None) -> TableClassifier:
     """Return the teacher of an NPZ that holds `train` (N, K) and perhaps `test` (N, K).
 
     Args:
@@ -90,7 +91,7 @@ def read_table(path: Path, *, train: Floats, test: Floats | None) -> TableTeache
                 f"'{name}' in {path} has shape {rows.shape}; the data have {len(part)} {name} "
                 "series. Write one row a series, in the order of the file."
             )
-    return TableTeacher(np.concatenate(x), np.concatenate(logits), name=path.name)
+    return TableClassifier(np.concatenate(x), np.concatenate(logits), name=path.name)
 
 
 def _read(path: Path) -> dict[str, Floats]:

@@ -1,4 +1,4 @@
-"""A torch module as a teacher."""
+"""A torch module as a classifier."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BATCH = 256  # series at once; bounds the memory of thousands of perturbed copi
 
 
 class TorchClassifier:
-    """A module that maps (N, C, T) to (N, K), asked in evaluation mode and without gradients.
+    """A module that maps (N, C, T) to (N, K), in evaluation mode and without gradients.
 
     It computes where the module's parameters are.
     """
@@ -67,8 +67,8 @@ class TorchClassifier:
         """
         self.module.eval()
         first = next(self.module.parameters(), torch.empty(0))
-        asked = IncrementalModel(self.module, torch.from_numpy(x).to(first), graph=self._graph)
+        model = IncrementalModel(self.module, torch.from_numpy(x).to(first), graph=self._graph)
         begins = torch.from_numpy(np.atleast_2d(starts)).to(first.device)
-        answer = asked.changes(begins, torch.from_numpy(patches).to(first))
-        found: Floats = answer.changes.float().cpu().numpy()
-        return found
+        result = model.changes(begins, torch.from_numpy(patches).to(first))
+        changes: Floats = result.changes.float().cpu().numpy()
+        return changes

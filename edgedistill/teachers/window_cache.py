@@ -24,9 +24,9 @@ from edgedistill.errors import ConfigError, DataError
 from edgedistill.io.arrays import Doubles, Floats, Ints
 from edgedistill.io.files import fingerprint, read_json, write_json
 from edgedistill.saliency.batching import MEMORY_BYTES, BatchSizer, WindowBatch, batched_logits
+from edgedistill.saliency.classifier import Classifier
 from edgedistill.saliency.occlusion import BATCH_COPIES
 from edgedistill.saliency.perturbation import cut, draw_donors, draw_starts
-from edgedistill.teachers import Teacher, TorchClassifier
 from edgedistill.teachers.classifier import check_logits
 from edgedistill.teachers.importance import draw_weighted_starts
 
@@ -130,7 +130,7 @@ def affordable_windows(
 
 def write_window_cache(
     folder: Path,
-    teacher: Teacher,
+    teacher: Classifier,
     plan: WindowCacheSpec,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -219,17 +219,17 @@ def _npy_writer(
         yield add
 
 
-def _call_batch(teacher: Teacher, plan: WindowCacheSpec) -> BatchSizer:
+def _call_batch(teacher: Classifier, plan: WindowCacheSpec) -> BatchSizer:
     """Return how much goes into one call: patches where changes are followed, else copies."""
     _, channels, length = plan.series.shape
     step_bytes = channels * plan.series.itemsize
-    if isinstance(teacher, TorchClassifier):
+    if teacher.changes is not None:
         return BatchSizer(max(BATCH_COPIES, plan.number), step_bytes * plan.width, MEMORY_BYTES)
     return BatchSizer(BATCH_COPIES, step_bytes * (length + plan.width), MEMORY_BYTES)
 
 
 def _copy_logits(
-    teacher: Teacher,
+    teacher: Classifier,
     plan: WindowCacheSpec,
     rows: slice,
     starts: Ints,
@@ -254,10 +254,10 @@ def _copy_logits(
 
 
 def _window_logits(
-    teacher: Teacher, series: Floats, clean: Floats, starts: Ints, patches: Floats
+    teacher: Classifier, series: Floats, clean: Floats, starts: Ints, patches: Floats
 ) -> Floats:
     """Return the logits of n series with m windows each, (n, m, K)."""
-    if isinstance(teacher, TorchClassifier):
+    if teacher.changes is not None:
         changed: Floats = clean[:, None] + teacher.changes(series, starts, patches)
         return changed
     copies = kernels.perturb(series, starts, patches)  # (n, m, C, T)

@@ -30,8 +30,10 @@ def test_files_and_folders_are_opened_with_layers(run, recipe, data, first):
         pair = found.first, found.second
 
         assert all(side.network is not None for side in pair)
-        assert all(side.logits(found.series).shape == (len(data.test.y), 2) for side in pair)
-        assert (found.first.changes is not None) == (not first.endswith(".onnx"))
+        assert all(
+            side.classifier.logits(found.series).shape == (len(data.test.y), 2) for side in pair
+        )
+        assert (found.first.classifier.changes is not None) == (not first.endswith(".onnx"))
 
     assert [side.name for side in pair] == [str(run / first), str(run / "model" / "student.onnx")]
     assert found.origin == "30 test series of ItalyPowerDemand"
@@ -187,4 +189,4 @@ def test_a_model_for_tensorrt_is_asked_as_its_device_rounds(run, recipe, tmp_pat
 
     with open_comparison(run, folder, recipe=recipe) as found:
         assert found.second.network is not None
-        assert found.second.logits == found.second.network.logits
+        assert found.second.classifier is found.second.network

@@ -35,7 +35,7 @@ def test_occlusion_agrees_with_asking_about_every_copy(subject):
     account = explain(subject, "occlusion", _silent)
 
     teacher, student = (
-        occlusion.explain(voice.logits, subject.series, subject.plan, targets=targets)
+        occlusion.explain(voice.classifier.logits, subject.series, subject.plan, targets=targets)
         for voice, targets in zip(subject.models, (None, np.array([account.target])), strict=True)
     )
     assert account.target == teacher.logits.argmax()

@@ -72,7 +72,7 @@ def test_a_bundle_brings_golden_series_and_what_was_said_of_them(run):
     np.testing.assert_array_equal(subject.series, golden.series[5:6])
     assert isinstance(student, ExplainedModel)
     np.testing.assert_allclose(
-        student.logits(subject.series), golden.student.logits[5:6], rtol=1e-4, atol=1e-4
+        student.classifier.logits(subject.series), golden.student.logits[5:6], rtol=1e-4, atol=1e-4
     )
 
 

@@ -28,7 +28,7 @@ def test_a_network_answers_and_has_gradients(run, data):
 
     assert (voice.role, voice.name) == ("student", "student")
     assert voice.network is not None
-    assert voice.logits(data.test.x).shape == (len(data.test.x), 2)
+    assert voice.classifier.logits(data.test.x).shape == (len(data.test.x), 2)
 
 
 def test_a_folder_and_a_file_name_a_teacher(run, data):
@@ -44,7 +44,7 @@ def test_weights_of_another_teacher_are_left_alone(run, data):
     """A run's own factory may have some; the file named instead brings its own."""
     voice = _named(run / "model" / "student.onnx", data, weights="run.safetensors")
 
-    assert voice.logits(data.test.x).shape == (len(data.test.x), 2)
+    assert voice.classifier.logits(data.test.x).shape == (len(data.test.x), 2)
 
 
 def test_a_file_of_logits_is_refused(data, tmp_path):

@@ -95,5 +95,5 @@ def test_a_runtime_for_any_number_of_series(student, series, tmp_path):
     found = Emulation(path)
 
     np.testing.assert_allclose(found.logits(series), logits(student("fcn"), series), atol=1e-5)
-    assert found.name == "emulation"
+    assert (found.name, found.classes) == ("emulation", 2)
     assert found.describe().keys() == {"runtime"}

@@ -10,6 +10,7 @@ from edgedistill.errors import DataError, ModelError, VerificationError
 from edgedistill.optimize.execution import (
     assert_close,
     check_series,
+    class_count,
     errors,
     logits,
     open_model,
@@ -68,6 +69,18 @@ def test_runner_fills_the_batch_that_a_model_wants(batch):
         ("x", "y"), 1 if batch == "N" else batch
     )
     np.testing.assert_array_equal(values["y"], -values["x"])
+    assert class_count(model) == 1
+
+
+def test_open_classes_count_as_none():
+    model = parser.parse_model(
+        """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[N,K] x) => (float[N,K] y) { y = Neg(x) }
+        """
+    )
+
+    assert class_count(model) == 0
 
 
 @pytest.mark.parametrize(("scale", "relative"), [(100.0, 0.01), (2.0, 0.5), (0.001, 1.0)], ids=str)

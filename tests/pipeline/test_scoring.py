@@ -143,16 +143,22 @@ def data() -> Prepared:
     return prepare(source, length=None, sizing="resample", normalization="series", seed=0)
 
 
-def lines(weight: float):
-    """A model of two lines; at a negative weight its slope is turned round."""
-    slope = np.linspace(-weight, 1, 24, dtype=np.float32)
-    return lambda x: np.stack([x[:, 0] @ slope, -x[:, 0] @ slope], axis=1)
+class Lines:
+    """A classifier of two lines; at a negative weight its slope is turned round."""
+
+    name, classes, can_explain, changes = "lines", 2, True, None
+
+    def __init__(self, weight: float) -> None:
+        self.slope = np.linspace(-weight, 1, 24, dtype=np.float32)
+
+    def logits(self, x: np.ndarray) -> np.ndarray:
+        return np.stack([x[:, 0] @ self.slope, -x[:, 0] @ self.slope], axis=1)
 
 
 def measured(data: Prepared, model: float) -> Evaluation:
     plan = default_plan(24)
-    teacher = occlusion.explain(lines(1.0), data.validation.x, plan)
-    return measure(lines(model), data.validation, teacher, plan)
+    teacher = occlusion.explain_classifier(Lines(1.0), data.validation.x, plan)
+    return measure(Lines(model), data.validation, teacher, plan)
 
 
 def test_a_copy_of_the_teacher_measures_perfect(data):
@@ -161,7 +167,7 @@ def test_a_copy_of_the_teacher_measures_perfect(data):
     perfect = {"agreement": 1, "kl": 0, "accuracy_drop": 0, "saliency_pearson": 1}
     assert {name: estimates[name].value for name in perfect} == pytest.approx(perfect)
     labels = data.validation.y
-    hits = lines(1.0)(data.validation.x).argmax(axis=1) == labels
+    hits = Lines(1.0).logits(data.validation.x).argmax(axis=1) == labels
     assert estimates["accuracy"].value == pytest.approx(hits.mean())
     assert 0 <= estimates["ece"].value <= 1
 

@@ -230,6 +230,37 @@ def test_patches_for_a_model_of_its_own_are_bounded(rng):
 
 
 @pytest.mark.parametrize("own", [False, True])
+def test_a_classifier_is_explained_by_its_faster_way(series, predict, own):
+    """Where it has one; else every copy is run, with the same maps."""
+    copies, windows = [], []
+
+    class Linear:
+        def logits(self, x):
+            copies.append(len(x))
+            return predict(x)
+
+        @property
+        def changes(self):
+            return follow if own else None
+
+    def follow(part, starts, patches):
+        windows.append(len(part) * len(starts))
+        whole = np.repeat(part[:, None], len(starts), axis=1)
+        for window, start in enumerate(starts):
+            whole[:, window, :, start : start + 10] = patches[:, window]
+        changed = predict(whole.reshape(-1, *part.shape[1:])).reshape(*whole.shape[:2], -1)
+        return changed - predict(part)[:, None]
+
+    found = occlusion.explain_classifier(Linear(), series, _plan())
+
+    expected = occlusion.explain(predict, series, _plan())
+    total = len(series) * len(_plan().starts)
+    assert sum(windows) == (total if own else 0)
+    assert sum(copies) == len(series) + (0 if own else total)
+    np.testing.assert_allclose(found.signed, expected.signed, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("own", [False, True])
 def test_progress_counts_every_window(series, predict, own):
     """It rises and ends with N x W."""
     heard = []

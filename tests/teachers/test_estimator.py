@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from edgedistill.errors import ModelError
-from edgedistill.teachers import EstimatorTeacher
+from edgedistill.teachers import EstimatorClassifier
 from edgedistill.teachers import estimator as estimator_module
 
 POWER = ("1", "2")
@@ -44,7 +44,7 @@ def test_probabilities_come_back_through_softmax(power):
     x, y = power
     estimator = LogisticRegression().fit(x[:, 0], y)
 
-    logits = EstimatorTeacher(estimator, class_names=POWER).logits(x)
+    logits = EstimatorClassifier(estimator, class_names=POWER).logits(x)
 
     np.testing.assert_allclose(softmax(logits), estimator.predict_proba(x[:, 0]), atol=1e-5)
     assert logits.dtype == np.float32
@@ -54,8 +54,8 @@ def test_columns_follow_our_order_of_classes(power):
     x, y = power
     estimator = LogisticRegression().fit(x[:, 0], y)
 
-    ours = EstimatorTeacher(estimator, class_names=("1", "2")).logits(x)
-    swapped = EstimatorTeacher(estimator, class_names=("2", "1")).logits(x)
+    ours = EstimatorClassifier(estimator, class_names=("1", "2")).logits(x)
+    swapped = EstimatorClassifier(estimator, class_names=("2", "1")).logits(x)
 
     np.testing.assert_array_equal(swapped, ours[:, ::-1])
 
@@ -66,9 +66,9 @@ def test_classes_may_be_numbers_or_names(labels, power):
     by_name = LogisticRegression().fit(x[:, 0], y)
     other = LogisticRegression().fit(x[:, 0], y.astype(labels))
 
-    expected = EstimatorTeacher(by_name, class_names=POWER).logits(x)
+    expected = EstimatorClassifier(by_name, class_names=POWER).logits(x)
 
-    np.testing.assert_array_equal(EstimatorTeacher(other, class_names=POWER).logits(x), expected)
+    np.testing.assert_array_equal(EstimatorClassifier(other, class_names=POWER).logits(x), expected)
 
 
 def test_classes_may_be_our_labels(motions):
@@ -76,7 +76,7 @@ def test_classes_may_be_our_labels(motions):
     names, labels = np.unique(y, return_inverse=True)
     estimator = RidgeClassifierCV().fit(x.reshape(len(x), -1), labels)
 
-    logits = EstimatorTeacher(estimator, class_names=list(names)).logits(x)
+    logits = EstimatorClassifier(estimator, class_names=list(names)).logits(x)
 
     np.testing.assert_array_equal(logits.argmax(axis=1), labels)
 
@@ -87,7 +87,7 @@ def test_decision_values_serve_where_there_are_no_probabilities(estimator, power
     x, y = power
     estimator.fit(x[:, 0], y)
 
-    logits = EstimatorTeacher(estimator, class_names=POWER).logits(x)
+    logits = EstimatorClassifier(estimator, class_names=POWER).logits(x)
 
     decision = estimator.decision_function(x[:, 0].astype(np.float64))
     np.testing.assert_allclose(logits[:, 1] - logits[:, 0], decision, rtol=1e-4, atol=1e-5)
@@ -116,7 +116,7 @@ def test_aeon_estimator_gets_channels_and_its_decision_values(
     estimator.fit(x[::2], y[::2])
     x = x[1::2]
 
-    logits = EstimatorTeacher(estimator, class_names=list(np.unique(y))).logits(x)
+    logits = EstimatorClassifier(estimator, class_names=list(np.unique(y))).logits(x)
 
     assert set(np.unique(estimator.predict_proba(x))) == {0.0, 1.0}
     assert len(np.unique(logits)) > len(x)
@@ -128,14 +128,14 @@ def test_pipeline_that_begins_with_aeon_gets_channels(motions):
     estimator = make_pipeline(Tabularizer(), RidgeClassifierCV())
     estimator.fit(x, y)
 
-    logits = EstimatorTeacher(estimator, class_names=list(np.unique(y))).logits(x)
+    logits = EstimatorClassifier(estimator, class_names=list(np.unique(y))).logits(x)
 
     np.testing.assert_array_equal(np.unique(y)[logits.argmax(axis=1)], estimator.predict(x))
 
 
 def test_batches_change_nothing(power, monkeypatch):
     x, y = power
-    teacher = EstimatorTeacher(LogisticRegression().fit(x[:, 0], y), class_names=POWER)
+    teacher = EstimatorClassifier(LogisticRegression().fit(x[:, 0], y), class_names=POWER)
     whole = teacher.logits(x)
 
     monkeypatch.setattr(estimator_module, "_BATCH", 10)
@@ -145,7 +145,7 @@ def test_batches_change_nothing(power, monkeypatch):
 
 def test_unfitted_estimator_is_refused():
     with pytest.raises(ModelError, match="LogisticRegression without classes_: it is not fitted"):
-        EstimatorTeacher(LogisticRegression(), class_names=POWER)
+        EstimatorClassifier(LogisticRegression(), class_names=POWER)
 
 
 def test_other_classes_are_refused(power):
@@ -153,7 +153,7 @@ def test_other_classes_are_refused(power):
     estimator = LogisticRegression().fit(x[:, 0], y)
 
     with pytest.raises(ModelError, match=r"knows the classes \['1', '2'\]; .*\['walk', 'run'\]"):
-        EstimatorTeacher(estimator, class_names=("walk", "run"))
+        EstimatorClassifier(estimator, class_names=("walk", "run"))
 
 
 def test_estimator_with_labels_only_is_refused(power):
@@ -161,4 +161,4 @@ def test_estimator_with_labels_only_is_refused(power):
         classes_ = ("1", "2")
 
     with pytest.raises(ModelError, match="LabelsOnly, which has neither predict_proba nor"):
-        EstimatorTeacher(LabelsOnly(), class_names=POWER)
+        EstimatorClassifier(LabelsOnly(), class_names=POWER)

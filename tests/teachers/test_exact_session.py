@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from edgedistill.errors import ModelError
-from edgedistill.teachers import OnnxTeacher
+from edgedistill.teachers import OnnxClassifier
 from edgedistill.teachers.exact_session import exact_session
 
 SATURATING = """
@@ -54,7 +54,7 @@ def test_a_teacher_in_int8_is_exact_too(tmp_path):
     path = tmp_path / "teacher.onnx"
     path.write_bytes(_model(zero_points=False).SerializeToString())
 
-    logits = OnnxTeacher(path, classes=2).logits(np.full((3, 1, 8), 255, np.float32))
+    logits = OnnxClassifier(path, classes=2).logits(np.full((3, 1, 8), 255, np.float32))
 
     np.testing.assert_array_equal(logits, np.full((3, 2), 8 * 255 * 127, np.float32))
 
@@ -65,4 +65,4 @@ def test_a_damaged_file_is_named_by_the_runtime(tmp_path):
     path.write_bytes(b"no model")
 
     with pytest.raises(ModelError, match=r"cannot open .*broken\.onnx"):
-        OnnxTeacher(path, classes=2)
+        OnnxClassifier(path, classes=2)

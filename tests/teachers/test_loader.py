@@ -16,10 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from edgedistill.errors import ModelError, ShapeError, UsageError
 from edgedistill.models import ModelSpec, build
 from edgedistill.teachers import (
-    EstimatorTeacher,
-    OnnxTeacher,
-    ProbabilityTeacher,
-    TableTeacher,
+    EstimatorClassifier,
+    OnnxClassifier,
+    SoftmaxClassifier,
+    TableClassifier,
     TorchClassifier,
     load,
 )
@@ -171,7 +171,7 @@ def test_probabilities_become_logits(folder, x):
     """A softmax at the end is noticed: learning from its output as if logits would flatten it."""
     teacher = load("brought:softmax", class_names=NAMES, train=x)
 
-    assert isinstance(teacher, ProbabilityTeacher)
+    assert isinstance(teacher, SoftmaxClassifier)
     np.testing.assert_allclose(np.exp(teacher.logits(x)).sum(axis=1), 1, atol=1e-5)
     assert teacher.can_explain
 
@@ -181,7 +181,7 @@ def test_onnx_file(x, tmp_path):
 
     teacher = load(str(path), class_names=NAMES, train=x)
 
-    assert isinstance(teacher, OnnxTeacher)
+    assert isinstance(teacher, OnnxClassifier)
     mean = x.mean(axis=2)
     np.testing.assert_allclose(teacher.logits(x), np.hstack([mean, -mean]), atol=1e-6)
 
@@ -202,7 +202,7 @@ def test_joblib_needs_trust(x, tmp_path):
     with pytest.raises(UsageError, match=r"runs whatever code it contains.*--trust"):
         load(str(path), class_names=NAMES, train=x)
 
-    assert isinstance(load(str(path), class_names=NAMES, train=x, trust=True), EstimatorTeacher)
+    assert isinstance(load(str(path), class_names=NAMES, train=x, trust=True), EstimatorClassifier)
 
 
 def test_joblib_runs_nothing_before_trust(x, tmp_path):
@@ -241,7 +241,7 @@ def test_table_of_logits(x, tmp_path, rng):
 
     teacher = load(str(tmp_path / "t.npz"), class_names=NAMES, train=x)
 
-    assert isinstance(teacher, TableTeacher)
+    assert isinstance(teacher, TableClassifier)
     np.testing.assert_array_equal(teacher.logits(x), rows)
 
 

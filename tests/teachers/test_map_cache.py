@@ -22,7 +22,7 @@ PLAN = PerturbationPlan(length=LENGTH, width=4, stride=1)
 class BlackBox:
     """The same network as something that only gives logits."""
 
-    can_explain = True
+    can_explain, changes = True, None
     name = "black box"
     classes = CLASSES
 

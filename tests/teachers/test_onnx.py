@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill.errors import ModelError, ShapeError
-from edgedistill.teachers import OnnxTeacher
+from edgedistill.teachers import OnnxClassifier
 
 C, T, K = 2, 5, 3
 WEIGHT = np.arange(C * T * K, dtype=np.float32).reshape(C * T, K) / 10
@@ -58,7 +58,7 @@ def write(
     "dtype", [TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16], ids=str
 )
 def test_answers_in_float32_whatever_the_file_computes_in(dtype, x, tmp_path):
-    teacher = OnnxTeacher(write(tmp_path / "m.onnx", dtype=dtype), classes=K)
+    teacher = OnnxClassifier(write(tmp_path / "m.onnx", dtype=dtype), classes=K)
 
     logits = teacher.logits(x)
 
@@ -70,13 +70,15 @@ def test_answers_in_float32_whatever_the_file_computes_in(dtype, x, tmp_path):
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_fixed_batch_size_is_filled_up(batch, x, tmp_path):
     """Five series through a file that takes exactly 1, 2 or 7."""
-    teacher = OnnxTeacher(write(tmp_path / "m.onnx", shape=(batch, C, T)), classes=K)
+    teacher = OnnxClassifier(write(tmp_path / "m.onnx", shape=(batch, C, T)), classes=K)
 
     np.testing.assert_allclose(teacher.logits(x), expected(x), rtol=1e-5, atol=1e-5)
 
 
 def test_file_of_rank_two_takes_one_channel(x, tmp_path):
-    teacher = OnnxTeacher(write(tmp_path / "m.onnx", shape=("n", T), weight=WEIGHT[:T]), classes=K)
+    teacher = OnnxClassifier(
+        write(tmp_path / "m.onnx", shape=("n", T), weight=WEIGHT[:T]), classes=K
+    )
 
     np.testing.assert_allclose(teacher.logits(x[:, :1]), expected(x[:, :1]), rtol=1e-5, atol=1e-5)
     with pytest.raises(ShapeError, match=r"series of one channel; these have 2"):
@@ -86,15 +88,15 @@ def test_file_of_rank_two_takes_one_channel(x, tmp_path):
 def test_named_output_is_taken(x, tmp_path):
     path = write(tmp_path / "m.onnx")
 
-    logits = OnnxTeacher(path, classes=K, output="negated").logits(x)
+    logits = OnnxClassifier(path, classes=K, output="negated").logits(x)
 
     np.testing.assert_allclose(logits, -expected(x), rtol=1e-5, atol=1e-5)
     with pytest.raises(ModelError, match=r"no output 'probs'. It has logits, negated"):
-        OnnxTeacher(path, classes=K, output="probs")
+        OnnxClassifier(path, classes=K, output="probs")
 
 
 def test_survives_pickling(x, tmp_path):
-    teacher = OnnxTeacher(write(tmp_path / "m.onnx"), classes=K)
+    teacher = OnnxClassifier(write(tmp_path / "m.onnx"), classes=K)
 
     again = pickle.loads(pickle.dumps(teacher))
 
@@ -106,16 +108,16 @@ def test_truncated_file_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-40])
 
     with pytest.raises(ModelError, match=r"cannot open .*m\.onnx: .*export the file again"):
-        OnnxTeacher(path, classes=K)
+        OnnxClassifier(path, classes=K)
 
 
 def test_two_inputs_are_refused(tmp_path):
     with pytest.raises(ModelError, match=r"takes series0 .*, series1 .*one input of floats"):
-        OnnxTeacher(write(tmp_path / "m.onnx", inputs=2), classes=K)
+        OnnxClassifier(write(tmp_path / "m.onnx", inputs=2), classes=K)
 
 
 def test_series_of_another_length_are_refused(x, tmp_path):
-    teacher = OnnxTeacher(write(tmp_path / "m.onnx"), classes=K)
+    teacher = OnnxClassifier(write(tmp_path / "m.onnx"), classes=K)
 
     with pytest.raises(ShapeError, match=r"takes series of shape \(2, 5\); these are \(2, 4\)"):
         teacher.logits(x[:, :, :4])
@@ -123,7 +125,7 @@ def test_series_of_another_length_are_refused(x, tmp_path):
 
 def test_failure_inside_the_file_is_told(x, tmp_path):
     """The axes are free, so only the multiplication notices."""
-    teacher = OnnxTeacher(write(tmp_path / "m.onnx", shape=("n", "c", "t")), classes=K)
+    teacher = OnnxClassifier(write(tmp_path / "m.onnx", shape=("n", "c", "t")), classes=K)
 
     with pytest.raises(ModelError, match=r"fails on series of shape \(5, 2, 4\)"):
         teacher.logits(x[:, :, :4])
@@ -144,4 +146,4 @@ def test_dictionary_output_is_refused(x, tmp_path):
     onnx.save(model, tmp_path / "m.onnx")
 
     with pytest.raises(ModelError, match=r"Output map .*is no tensor"):
-        OnnxTeacher(tmp_path / "m.onnx", classes=K, output="map").logits(x)
+        OnnxClassifier(tmp_path / "m.onnx", classes=K, output="map").logits(x)

@@ -15,13 +15,13 @@ from edgedistill.teachers.outputs import (
     compute_teacher_outputs,
     explain_teacher_class,
 )
-from edgedistill.teachers.table import TableTeacher
+from edgedistill.teachers.table import TableClassifier
 
 
 class Slopes:
     """A teacher of two lines: each class weighs the time steps its own way."""
 
-    name, classes, can_explain = "slopes", 2, True
+    name, classes, can_explain, changes = "slopes", 2, True, None
 
     def logits(self, x: np.ndarray) -> np.ndarray:
         steps = np.linspace(-1, 1, x.shape[2], dtype=np.float32)
@@ -56,7 +56,7 @@ def test_every_split_is_explained_under_the_plan(data, plan):
 def test_a_table_of_logits_has_no_maps(data, plan):
     """Its logits are known, its maps are zero, and it is never asked about other series."""
     x = np.concatenate([getattr(data, name).x for name in SPLITS])
-    teacher = TableTeacher(x, Slopes().logits(x))
+    teacher = TableClassifier(x, Slopes().logits(x))
 
     knowledge = compute_teacher_outputs(teacher, data, plan)
 
@@ -110,7 +110,7 @@ def test_a_student_explains_the_teachers_class(data, plan):
     series = data.validation.x
     contrary = Explanation(-Slopes().logits(series), np.zeros(0), np.zeros(0))
 
-    said = explain_teacher_class(Slopes().logits, series, plan, contrary)
+    said = explain_teacher_class(Slopes(), series, plan, contrary)
 
     own = explain(Slopes().logits, series, plan)
     np.testing.assert_allclose(said.signed, -own.signed, atol=1e-5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgedistill.errors import DataError, ModelError, ShapeError
-from edgedistill.teachers import TableTeacher
+from edgedistill.teachers import TableClassifier
 from edgedistill.teachers.table import read_table
 
 
@@ -23,7 +23,7 @@ def rows(rng) -> np.ndarray:
 def test_finds_series_in_any_order(x, rows):
     order = [4, 0, 0, 5]
 
-    teacher = TableTeacher(x, rows)
+    teacher = TableClassifier(x, rows)
 
     np.testing.assert_array_equal(teacher.logits(x[order]), rows[order])
     assert teacher.classes == 3
@@ -31,7 +31,7 @@ def test_finds_series_in_any_order(x, rows):
 
 
 def test_first_of_equal_series_counts(x, rows):
-    teacher = TableTeacher(np.concatenate([x, x]), np.concatenate([rows, -rows]))
+    teacher = TableClassifier(np.concatenate([x, x]), np.concatenate([rows, -rows]))
 
     np.testing.assert_array_equal(teacher.logits(x), rows)
 
@@ -41,19 +41,19 @@ def test_perturbed_series_have_no_logits(x, rows):
     perturbed[:2, 0, 3] = 0
 
     with pytest.raises(DataError, match=r"no logits for 2 of 6 series.*never for perturbed ones"):
-        TableTeacher(x, rows).logits(perturbed)
+        TableClassifier(x, rows).logits(perturbed)
 
 
 def test_one_row_a_series_is_needed(x, rows):
     with pytest.raises(ShapeError, match=r"logits of shape \(5, 3\) for 6 series"):
-        TableTeacher(x, rows[:5])
+        TableClassifier(x, rows[:5])
 
 
 def test_rows_must_be_finite(x, rows):
     rows[2, 1] = np.inf
 
     with pytest.raises(ModelError, match="NaN or infinite logits for 1 of 6 series"):
-        TableTeacher(x, rows)
+        TableClassifier(x, rows)
 
 
 def test_file_answers_for_both_parts(x, rows, tmp_path):

@@ -34,7 +34,7 @@ BYTES_OF_A_WINDOW = 4 + 4 + 4 * CLASSES
 class BlackBox:
     """The same network as something that only gives logits."""
 
-    can_explain = True
+    can_explain, changes = True, None
     name = "black box"
     classes = CLASSES
 
@@ -141,7 +141,7 @@ def test_the_key_tells_plans_apart(plan):
     louder = plan.series * 2
     swapped = np.roll(plan.labels, 1)
     changes = [
-        *({"series": louder}, {"labels": swapped}, {"trained": 23}),
+        *({"series": louder}, {"labels": swapped}, {"donor_count": 23}),
         *({"width": 5}, {"number": 8}, {"seed": 1}),
     ]
 

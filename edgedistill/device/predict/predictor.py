@@ -160,7 +160,7 @@ class Predictor:
         if explain:
             from edgedistill.saliency import occlusion
 
-            found = occlusion.explain(self._runtime.logits, x, self.plan)
+            found = occlusion.explain_classifier(self._runtime, x, self.plan)
             logits, signed = found.logits, found.signed[0]
         else:
             logits, signed = self._runtime.logits(x), None

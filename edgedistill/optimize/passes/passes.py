@@ -18,9 +18,9 @@ from edgedistill.optimize.execution import TOLERANCE, assert_close, runner
 from edgedistill.optimize.passes.channel_padding import align
 from edgedistill.optimize.passes.conv1d_to_conv2d import lift
 from edgedistill.optimize.passes.graph import check, fold, parameters, strip
+from edgedistill.saliency.classifier import LogitsFn
 
 Pass = Callable[[onnx.ModelProto], tuple[onnx.ModelProto, bool]]
-Predict = Callable[[Floats], Floats]
 
 _SMALL = 4000  # weights
 _RUNS = 60  # calls of each model
@@ -129,7 +129,7 @@ def apply(
     return model, changed
 
 
-def _time(new: Predict, old: Predict, one: Floats) -> float:
+def _time(new: LogitsFn, old: LogitsFn, one: Floats) -> float:
     """Return the median time of one call over that of another, timed in turns."""
     spent: tuple[list[int], list[int]] = ([], [])
     for _ in range(_RUNS):

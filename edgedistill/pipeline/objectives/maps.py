@@ -21,7 +21,7 @@ from edgedistill.pipeline.stages.teacher import open_teacher, perturbation_plan,
 from edgedistill.recipe.objectives import TSDMapsTerm
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan
-from edgedistill.teachers import Teacher
+from edgedistill.teachers import Classifier
 from edgedistill.teachers.map_cache import mean_maps, open_maps, write_maps
 
 
@@ -47,7 +47,7 @@ def _plans(term: TSDMapsTerm, base: PerturbationPlan) -> list[PerturbationPlan]:
     return [replace(plan, stride=1) for plan in plans] if term.map == "timesteps" else plans
 
 
-def _extra_teacher(source: str, term: TSDMapsTerm, context: ObjectiveContext) -> Teacher:
+def _extra_teacher(source: str, term: TSDMapsTerm, context: ObjectiveContext) -> Classifier:
     """Return another teacher.
 
     Raises:
@@ -74,7 +74,7 @@ def _own_maps(plan: PerturbationPlan, context: ObjectiveContext) -> Explanation:
 
 
 def _extra_maps(
-    source: str, teacher: Teacher, plan: PerturbationPlan, context: ObjectiveContext
+    source: str, teacher: Classifier, plan: PerturbationPlan, context: ObjectiveContext
 ) -> Explanation:
     """Return another teacher's maps, of the classes that the first one predicts.
 
@@ -93,7 +93,7 @@ def _extra_maps(
 def _cached_maps(
     name: str,
     teacher_key: str,
-    open_teacher: Callable[[], Teacher],
+    open_teacher: Callable[[], Classifier],
     plan: PerturbationPlan,
     context: ObjectiveContext,
 ) -> Explanation:

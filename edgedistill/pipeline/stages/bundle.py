@@ -24,7 +24,7 @@ from edgedistill.pipeline.scoring import without_latency
 from edgedistill.pipeline.stages.evaluate import Outcome, start_on_host
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
-from edgedistill.saliency.occlusion import Explanation, explain
+from edgedistill.saliency.occlusion import Explanation, explain_classifier
 
 
 def write_bundle(outcome: Outcome, path: Path) -> None:
@@ -84,8 +84,9 @@ def _passes_on_board(outcome: Outcome, path: Path, count: int, reference: Refere
 def _emulated_verdict(bundle: Bundle) -> Verdict:
     """Return what a board would find of a model that only boards can run, its latency aside."""
     model, golden = bundle.model(), bundle.golden()
-    runtime = start_on_host(model)
-    said = explain(runtime.logits, golden.series, bundle.plan, targets=golden.targets)
+    said = explain_classifier(
+        start_on_host(model), golden.series, bundle.plan, targets=golden.targets
+    )
     size = float(model.size_bytes)
     values = {
         **contract.compare(golden.teacher, said, golden.labels),
@@ -117,7 +118,7 @@ def _reference(outcome: Outcome) -> Reference | None:
     count = min(len(x), MOST_SERIES)
     rows = np.sort(np.random.default_rng(outcome.recipe.seed).permutation(len(x))[:count])
     model = next(model for model in outcome.models if model.name == outcome.judged_name)
-    said = explain(start_on_host(model).logits, x[rows], outcome.plan)
+    said = explain_classifier(start_on_host(model), x[rows], outcome.plan)
     return Reference(features=features(x[rows]), logits=said.logits, signed=said.signed)
 
 

@@ -38,9 +38,10 @@ from edgedistill.pipeline.stages.teacher import (
 )
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
+from edgedistill.saliency.classifier import Classifier
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan, unseen_plan
-from edgedistill.teachers import Teacher, TorchClassifier
+from edgedistill.teachers import TorchClassifier
 from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
 
 FLOOR_SEED = 3000  # added to the seed of the untrained student
@@ -87,32 +88,6 @@ class Outcome:
     def explanation(self) -> Explanation:
         """Return what the judged variant says of the test split."""
         return self.variants[self.judged_name].evaluation.explanation
-
-
-@dataclass(frozen=True, slots=True)
-class _HostRuntime:
-    """A teacher or torch student seen as a runtime, so that the one clock can time it."""
-
-    teacher: Teacher
-
-    @property
-    def name(self) -> str:
-        return self.teacher.name
-
-    def logits(self, series: Floats) -> Floats:
-        return self.teacher.logits(series)
-
-    def time(self, series: Floats, runs: int) -> Latency:
-        """Return the latency on one thread, as that of the variants."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            return benchmark.measure(self, series[:1], runs=runs)
-        finally:
-            torch.set_num_threads(threads)
-
-    def describe(self) -> dict[str, str]:
-        return {"runtime": self.teacher.name}
 
 
 def evaluate_all(
@@ -221,6 +196,16 @@ def _latency(model: Model, series: Floats, runs: int) -> Latency | None:
     return benchmark.measure(start(model, exact_int8=False), series[:1], runs=runs)
 
 
+def _single_thread_latency(classifier: Classifier, series: Floats, runs: int) -> Latency:
+    """Return the latency of a teacher or torch student on one thread, as that of the variants."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return benchmark.measure(classifier, series[:1], runs=runs)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def clause_values(ran: Measurement) -> dict[str, Estimate]:
     """Return what clauses can name: the estimates, size and latency."""
     return dict(ran.evaluation.estimates) | _costs(ran.size_bytes, ran.latency)
@@ -238,27 +223,31 @@ def _costs(size_bytes: int | None, latency: Latency | None) -> dict[str, Estimat
 
 
 def evaluate_on_validation(
-    model: Model, runtime: Runtime, recipe: Recipe, data: Prepared, teacher_outputs: TeacherOutputs
+    model: Model,
+    classifier: Classifier,
+    recipe: Recipe,
+    data: Prepared,
+    teacher_outputs: TeacherOutputs,
 ) -> dict[str, Estimate]:
     """Return what clauses can name, of a model on the validation split against the teacher."""
     plan = perturbation_plan(recipe, data.length)
     teacher = teacher_outputs.splits["validation"]
-    said = explain_teacher_class(runtime.logits, data.validation.x, plan, teacher)
+    said = explain_teacher_class(classifier, data.validation.x, plan, teacher)
     latency = _latency(model, data.validation.x, recipe.optimize.runs)
     return contract.compare(teacher, said, data.validation.y) | _costs(model.size_bytes, latency)
 
 
 def _evaluate_on_test(
     model: Model,
-    runtime: Runtime,
+    classifier: Classifier,
     recipe: Recipe,
     data: Prepared,
     teacher_outputs: TeacherOutputs,
     plan: PerturbationPlan,
 ) -> Measurement:
     return Measurement(
-        evaluation=measure(runtime.logits, data.test, teacher_outputs.splits["test"], plan),
-        unseen=_unseen(runtime, data, teacher_outputs, plan),
+        evaluation=measure(classifier, data.test, teacher_outputs.splits["test"], plan),
+        unseen=_unseen(classifier, data, teacher_outputs, plan),
         latency=_latency(model, data.test.x, recipe.optimize.runs),
         size_bytes=model.size_bytes,
         parameters=model.parameters,
@@ -266,20 +255,17 @@ def _evaluate_on_test(
 
 
 def _unseen(
-    runtime: Runtime, data: Prepared, teacher_outputs: TeacherOutputs, plan: PerturbationPlan
+    classifier: Classifier, data: Prepared, teacher_outputs: TeacherOutputs, plan: PerturbationPlan
 ) -> Estimate | None:
     if not teacher_outputs.maps:
         return None
-    said = explain_teacher_class(
-        runtime.logits, data.test.x, unseen_plan(plan), teacher_outputs.unseen
-    )
+    said = explain_teacher_class(classifier, data.test.x, unseen_plan(plan), teacher_outputs.unseen)
     return metrics.estimate_mean(metrics.pearson(teacher_outputs.unseen.signed, said.signed))
 
 
 def _teacher(
     recipe: Recipe, data: Prepared, folder: Path, teacher_outputs: TeacherOutputs
 ) -> tuple[Measurement, list[dict[str, Any]]]:
-    runtime = _HostRuntime(open_teacher(recipe, data, folder))
     said = teacher_outputs.splits["test"]
     source = recipe.teacher.weights or recipe.teacher.source
     facts: dict[str, Any] = {}
@@ -291,7 +277,9 @@ def _teacher(
     ran = Measurement(
         evaluation=evaluate_outputs(said, data.test.y, said),
         latency=(
-            runtime.time(data.test.x, recipe.optimize.runs)
+            _single_thread_latency(
+                open_teacher(recipe, data, folder), data.test.x, recipe.optimize.runs
+            )
             if teacher_outputs.maps
             else None  # a table of logits has no speed
         ),
@@ -309,11 +297,11 @@ def _student(
     plan: PerturbationPlan,
 ) -> tuple[Measurement, list[dict[str, Any]]]:
     module, facts = networks.open_network(folder)
-    runtime = _HostRuntime(TorchClassifier(module, classes=data.classes, name="torch"))
+    classifier = TorchClassifier(module, classes=data.classes, name="torch")
     ran = Measurement(
-        evaluation=measure(runtime.logits, data.test, teacher_outputs.splits["test"], plan),
-        unseen=_unseen(runtime, data, teacher_outputs, plan),
-        latency=runtime.time(data.test.x, recipe.optimize.runs),
+        evaluation=measure(classifier, data.test, teacher_outputs.splits["test"], plan),
+        unseen=_unseen(classifier, data, teacher_outputs, plan),
+        latency=_single_thread_latency(classifier, data.test.x, recipe.optimize.runs),
         size_bytes=(folder / networks.WEIGHTS).stat().st_size,
         parameters=facts["cost"]["parameters"],
     )

@@ -24,7 +24,7 @@ from edgedistill.pipeline.stages.data import read_source
 from edgedistill.pipeline.stages.student_branches import branch_terms
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.perturbation import PerturbationPlan, default_plan
-from edgedistill.teachers import Teacher, TorchClassifier
+from edgedistill.teachers import Classifier, TorchClassifier
 from edgedistill.teachers import load as load_teacher
 from edgedistill.teachers.outputs import (
     TeacherOutputs,
@@ -69,7 +69,7 @@ def make_teacher(
     plan = perturbation_plan(recipe, data.length)
     facts: dict[str, Any] = {"source": recipe.teacher.source, "plan": plan.to_dict()}
     if recipe.teacher.source is None:
-        teacher: Teacher = _train(recipe, data, out, work, "teacher", recipe.seed, on_progress)
+        teacher: Classifier = _train(recipe, data, out, work, "teacher", recipe.seed, on_progress)
     else:
         teacher = load_external_teacher(recipe, data)
     teacher_outputs = compute_teacher_outputs(
@@ -82,7 +82,7 @@ def make_teacher(
     write_json(out / TEACHER_FACTS, facts)
 
 
-def open_teacher(recipe: Recipe, data: Prepared, folder: Path) -> Teacher:
+def open_teacher(recipe: Recipe, data: Prepared, folder: Path) -> Classifier:
     """Return the teacher of a folder that `make_teacher` filled."""
     if read_json(folder / TEACHER_FACTS)["source"] is not None:
         return load_external_teacher(recipe, data)
@@ -90,7 +90,7 @@ def open_teacher(recipe: Recipe, data: Prepared, folder: Path) -> Teacher:
     return TorchClassifier(module, classes=data.classes, name="teacher")
 
 
-def load_external_teacher(recipe: Recipe, data: Prepared) -> Teacher:
+def load_external_teacher(recipe: Recipe, data: Prepared) -> Classifier:
     """Return the teacher that a recipe brings.
 
     Raises:

@@ -78,6 +78,8 @@ class TensorRtRuntime:
     """
 
     name: ClassVar[str] = "tensorrt"
+    can_explain: ClassVar[bool] = True
+    changes: ClassVar[None] = None
 
     def __init__(self, engine: Engine) -> None:
         self._library = load()
@@ -87,12 +89,12 @@ class TensorRtRuntime:
         self._context: tensorrt.IExecutionContext = self._engine.create_execution_context()
         self._input, self._output = _tensor_names(self._library, self._engine)
         self._series = tuple(self._engine.get_tensor_shape(self._input))[1:]  # (C, T)
-        self._classes = tuple(self._engine.get_tensor_shape(self._output))[1]
+        self.classes = int(tuple(self._engine.get_tensor_shape(self._output))[1])
         self._low, self._high = _batches(self._engine, self._input)
         self._memory = DeviceMemory()
         values = self._high * int(np.prod(self._series))
         self._series_at = self._memory.allocate(values * _FLOAT_BYTES)
-        self._logits_at = self._memory.allocate(self._high * self._classes * _FLOAT_BYTES)
+        self._logits_at = self._memory.allocate(self._high * self.classes * _FLOAT_BYTES)
 
     def logits(self, series: Floats) -> Floats:
         """Return the logits of a batch, (N, C, T) -> (N, K), in calls that the engine can take.
@@ -147,7 +149,7 @@ class TensorRtRuntime:
                 f"{', '.join(map(str, self._series))}). Preprocess them with the bundle's "
                 "preprocessing."
             )
-        logits = np.empty((len(series), self._classes), dtype=np.float32)
+        logits = np.empty((len(series), self.classes), dtype=np.float32)
         for begin, end in _chunks(len(series), self._high):
             logits[begin:end] = self._call(context, series[begin:end])
         return logits
@@ -157,7 +159,7 @@ class TensorRtRuntime:
         batch = np.ascontiguousarray(series, dtype=np.float32)
         if len(batch) < self._low:
             batch = np.concatenate([batch, np.zeros((self._low - len(batch), *self._series), "f4")])
-        logits = np.empty((len(batch), self._classes), dtype=np.float32)
+        logits = np.empty((len(batch), self.classes), dtype=np.float32)
         context.set_input_shape(self._input, batch.shape)
         context.set_tensor_address(self._input, self._series_at)
         context.set_tensor_address(self._output, self._logits_at)

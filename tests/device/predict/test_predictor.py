@@ -33,9 +33,10 @@ def recorded() -> np.ndarray:
 class _Constant:
     """A runtime that says the same of every series."""
 
-    name = "constant"
+    name, can_explain, changes = "constant", True, None
 
     def __init__(self, *logits: float) -> None:
+        self.classes = len(logits)
         self.row = np.array([logits], dtype=np.float32)
 
     def logits(self, series: np.ndarray) -> np.ndarray:

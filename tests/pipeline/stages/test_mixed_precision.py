@@ -21,6 +21,7 @@ from edgedistill.pipeline.stages.mixed_precision import (
 )
 from edgedistill.pipeline.stages.teacher import perturbation_plan
 from edgedistill.recipe.schema import NodeSearchSection
+from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
 
 
@@ -94,7 +95,7 @@ def test_candidates_are_held_against_the_teacher(searched, recipe, data, stages)
 
     found = candidate_evaluator(recipe, data, stages / "teacher")(path)
 
-    said = explain_teacher_class(lambda x: logits(path, x), data.validation.x, plan, teacher)
+    said = explain_teacher_class(OrtRuntime(path), data.validation.x, plan, teacher)
     expected = contract.compare(teacher, said, data.validation.y)
     for name, estimate in expected.items():
         assert found[name].value == pytest.approx(estimate.value, abs=1e-4)

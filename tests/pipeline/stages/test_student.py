@@ -19,8 +19,8 @@ from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs, perturbation_plan
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
+from edgedistill.saliency.occlusion import explain
 from edgedistill.teachers import TorchClassifier
-from edgedistill.teachers.outputs import explain_teacher_class
 from edgedistill.training.weight_search import Trial, choose
 
 
@@ -60,8 +60,9 @@ def test_the_student_of_the_folder_is_the_chosen_one(recipe, data, stages):
     teacher = knowledge.splits["validation"]
 
     student = TorchClassifier(model, classes=2, name="student")
-    said = explain_teacher_class(
-        student.logits, data.validation.x, perturbation_plan(recipe, 24), teacher
+    targets = teacher.logits.argmax(axis=1)
+    said = explain(
+        student.logits, data.validation.x, perturbation_plan(recipe, 24), targets=targets
     )
 
     taken = found["trials"][found["chosen"]]

@@ -229,7 +229,7 @@ class Scope:
 
     def loop(self, target: ast.expr, iterated: ast.expr) -> None:
         kind = self.infer(iterated)
-        self.assign(target, kind.from_reference if isinstance(kind, Items) else None)
+        self.assign(target, kind.of if isinstance(kind, Items) else None)
 
     def infer(self, node: ast.expr) -> Any:
         """Return what an expression is about, having checked every part of it."""
@@ -255,7 +255,7 @@ class Scope:
             inner_kind = self.infer(node.value)
             if isinstance(node, ast.Subscript):
                 self.infer(node.slice)
-            return inner_kind.from_reference if isinstance(inner_kind, Items) else None
+            return inner_kind.of if isinstance(inner_kind, Items) else None
         self.others(node)
         return None
 

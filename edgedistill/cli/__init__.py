@@ -93,7 +93,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if _is_interrupt(error):
             return _stop(_INTERRUPTED, INTERRUPTED)
-        return _stop(_missing(error), MachineError.exit_code)
+        return _stop(_install_message(error), MachineError.exit_code)
     except OSError as error:
         return _stop(f"error: {error}. Check the path and the disk.", MachineError.exit_code)
     return code if isinstance(code, int) else 0
@@ -105,14 +105,14 @@ def _stop(message: str, code: int) -> int:
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
-    """Say whether Ctrl-C is behind it: hit in an extension's import, it becomes an ImportError."""
+    """Whether Ctrl-C is the cause: in an extension's import it becomes an ImportError."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
 
 
-def _missing(error: ImportError) -> str:
-    """Return what installs the package that an import did not find."""
+def _install_message(error: ImportError) -> str:
+    """Error message with the command that installs the missing package."""
     package = (error.name or "edgedistill").partition(".")[0]
-    needed = _DISTRIBUTIONS.get(package, package)
-    return f"error: {error}. Install it with: python -m pip install {needed}"
+    distribution = _DISTRIBUTIONS.get(package, package)
+    return f"error: {error}. Install it with: python -m pip install {distribution}"

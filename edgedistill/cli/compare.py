@@ -1,13 +1,14 @@
-"""`compare`: where two models part."""
+"""`compare`: how far two models differ, and the first layer that differs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedistill.cli.recipe_options import data_options, recipe_of
+from edgedistill.cli.recipe_options import data_options, read_data_recipe
 
 if TYPE_CHECKING:
     from edgedistill.compare.comparison import Comparison
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from edgedistill.evaluation.metrics import Estimate
 
 _PATH = click.Path(path_type=Path)
-_WORST = 3  # layers that add most, in words
-_ALONE = 5  # layers without a counterpart that are named
+_WORST = 3  # layers listed as adding most error
+_UNPAIRED = 5  # layers without a counterpart that are listed
 
 
 @click.command()
@@ -35,7 +36,7 @@ _ALONE = 5  # layers without a counterpart that are named
     help="MiB of inner values that are held at any time.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def compare(a: Path, b: Path, as_json: bool, **asked: Any) -> int:
+def compare(a: Path, b: Path, as_json: bool, **options: Any) -> int:
     """Say how far B is from A, and at which layer they part.
 
     A and B are ONNX files, folders of runs, folders that `train` or `distill` wrote, bundles, or
@@ -50,12 +51,12 @@ def compare(a: Path, b: Path, as_json: bool, **asked: Any) -> int:
     from edgedistill.cli.output import print_json
     from edgedistill.errors import VerificationError
 
-    origin, found = _compare(a, b, **asked)
+    origin, comparison = _compare(a, b, **options)
     if as_json:
-        print_json({"a": str(a), "b": str(b), "origin": origin, **found.to_json()})
+        print_json({"a": str(a), "b": str(b), "origin": origin, **comparison.to_json()})
     else:
-        _print(origin, found)
-    return 0 if found.alike else VerificationError.exit_code
+        _print(origin, comparison)
+    return 0 if comparison.alike else VerificationError.exit_code
 
 
 def _compare(
@@ -71,26 +72,26 @@ def _compare(
     tolerance: float | None,
     memory: int,
 ) -> tuple[str, Comparison]:
-    """Return what the models were asked about, and what was found."""
+    """Compare the models; return the origin of the series, too."""
     from edgedistill.cli.output import progress
     from edgedistill.compare import comparison
     from edgedistill.compare.inputs import open_comparison
 
-    recipe = recipe_of([a, b], data, test, settings)
+    recipe = read_data_recipe([a, b], data, test, settings)
     with (
-        open_comparison(a, b, models=(model_a, model_b), recipe=recipe, count=series) as opened,
-        progress() as tell,
+        open_comparison(a, b, models=(model_a, model_b), recipe=recipe, count=series) as inputs,
+        progress() as on_progress,
     ):
-        found = comparison.compare(
-            opened.first,
-            opened.second,
-            opened.series,
-            opened.plan,
+        result = comparison.compare(
+            inputs.first,
+            inputs.second,
+            inputs.series,
+            inputs.plan,
             tolerance=tolerance,
             memory_bytes=memory * 1024**2,
-            on_progress=tell,
+            on_progress=on_progress,
         )
-    return opened.origin, found
+    return inputs.origin, result
 
 
 def _print(origin: str, comparison: Comparison) -> None:
@@ -107,8 +108,8 @@ def _print(origin: str, comparison: Comparison) -> None:
             ("node", "operator", "relative error", "added here", ""),
             [_layer(layer) for layer in comparison.layers],
         )
-    for sentence in _notes(comparison):
-        click.echo(sentence)
+    for note in _notes(comparison):
+        click.echo(note)
     verdict = "alike" if comparison.alike else f"they diverge: {'; '.join(comparison.reasons)}"
     click.echo(f"\nverdict: {verdict}")
 
@@ -130,39 +131,39 @@ def _measures(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _estimate(value: Estimate | None, shown: Any) -> tuple[str, str]:
+def _estimate(value: Estimate | None, write: Callable[[float], str]) -> tuple[str, str]:
     if value is None:
         return "not measured", ""
-    return shown(value.value), f"{shown(value.low)} to {shown(value.high)}"
+    return write(value.value), f"{write(value.low)} to {write(value.high)}"
 
 
 def _layer(layer: LayerError) -> tuple[str, ...]:
     added = "" if layer.added is None else f"{layer.added:.2g}"
-    words = ["beyond"] if layer.beyond and not layer.other else []
-    words += ["another value in B"] if layer.other else []
-    words += [] if layer.reason is None else [layer.reason]
-    return layer.node, layer.operator, f"{layer.error:.2g}", added, ": ".join(words)
+    remarks = ["beyond"] if layer.beyond and not layer.other else []
+    remarks += ["another value in B"] if layer.other else []
+    remarks += [] if layer.reason is None else [layer.reason]
+    return layer.node, layer.operator, f"{layer.error:.2g}", added, ": ".join(remarks)
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    said = list(comparison.notes)
+    notes = list(comparison.notes)
     first = comparison.first
     if first is not None:
-        said.append(
+        notes.append(
             f"The first layer beyond {comparison.tolerance.layers:g} is {first.node} "
             f"({first.operator}), with {first.error:.2g}."
         )
     elif comparison.layers:
         rest = "No other" if any(layer.other for layer in comparison.layers) else "No"
-        said.append(f"{rest} layer is beyond {comparison.tolerance.layers:g}.")
+        notes.append(f"{rest} layer is beyond {comparison.tolerance.layers:g}.")
     worst = [f"{layer.node} ({layer.added:.2g})" for layer in comparison.worst(_WORST)]
     if worst:
-        said.append(f"Most error is added by {', '.join(worst)}.")
+        notes.append(f"Most error is added by {', '.join(worst)}.")
     for letter, names in zip("AB", comparison.alone, strict=True):
         if names:
-            more = ", …" if len(names) > _ALONE else ""
-            said.append(
+            more = ", …" if len(names) > _UNPAIRED else ""
+            notes.append(
                 f"{len(names)} layers of {letter} have no counterpart: "
-                f"{', '.join(names[:_ALONE])}{more}."
+                f"{', '.join(names[:_UNPAIRED])}{more}."
             )
-    return said
+    return notes

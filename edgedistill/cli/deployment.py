@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from edgedistill.deployment.hosts import Host
     from edgedistill.deployment.outcome import Outcome
     from edgedistill.deployment.status import BoardStatus
+    from edgedistill.deployment.steps import Request
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def _connection_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Add the options that say which boards, and how they are reached: `hosts` and `access`."""
+    """Add the options that choose boards and how to connect: arguments `hosts` and `access`."""
 
     @wraps(command)
     def run(
@@ -38,8 +39,8 @@ def _connection_options(command: Callable[..., int]) -> Callable[..., int]:
         from edgedistill.deployment.connection import SshOptions
 
         access = SshOptions(identity=identity, known_hosts=known_hosts, config=ssh_config)
-        given = {"root": root, "python": python, "target": target}
-        return command(hosts=_hosts(hosts, inventory, group, given), access=access, **others)
+        options = {"root": root, "python": python, "target": target}
+        return command(hosts=_hosts(hosts, inventory, group, options), access=access, **others)
 
     for option in reversed(_CONNECTION_OPTIONS):
         run = option(run)
@@ -91,19 +92,11 @@ def deploy(
     bundle: Path,
     hosts: list[Host],
     access: SshOptions,
-    model: str | None,
-    threads: int | None,
-    provider: str | None,
-    runs: int | None,
-    allowed_signers: Path | None,
-    unsigned: bool,
-    keep: int,
     canary: int,
-    out: Path,
     report: Path | None,
-    dry_run: bool,
     jobs: int,
     as_json: bool,
+    **options: Any,
 ) -> int:
     """Bring BUNDLE to HOSTS (user@host:port), validate it there, and make it run.
 
@@ -120,28 +113,14 @@ def deploy(
     from edgedistill.deployment.fleet import deploy_to_all
     from edgedistill.deployment.outcome import exit_code
     from edgedistill.deployment.payload import prepare_payload
-    from edgedistill.deployment.steps import Request
-    from edgedistill.deployment.trust import read_signers
-    from edgedistill.errors import UsageError
 
-    if unsigned and allowed_signers is not None:
-        raise UsageError("--unsigned asks for no signer; leave it or --allowed-signers out.")
-    request = Request(
-        model=model,
-        threads=threads,
-        provider=provider,
-        runs=runs,
-        unsigned=unsigned,
-        signers=None if allowed_signers is None else read_signers(allowed_signers),
-        keep=keep,
-        dry_run=dry_run,
-        out=out,
-    )
+    out = options["out"]
+    request = _request(**options)
     with (
-        prepare_payload(bundle, model=model, unsigned=unsigned) as shipped,
-        show_events([host.name for host in hosts]) as tell,
+        prepare_payload(bundle, model=request.model, unsigned=request.unsigned) as payload,
+        show_events([host.name for host in hosts]) as on_event,
     ):
-        work = deploy_to_all(shipped, hosts, access, request, tell, jobs=jobs, canaries=canary)
+        work = deploy_to_all(payload, hosts, access, request, on_event, jobs=jobs, canaries=canary)
         outcomes = asyncio.run(work)
     if as_json:
         print_json([each.to_dict() for each in outcomes])
@@ -160,9 +139,9 @@ def rollback(hosts: list[Host], access: SshOptions, jobs: int, as_json: bool) ->
     \b
     Example: edgedistill rollback pi@board.local
     """
-    from edgedistill.deployment import status as standing
+    from edgedistill.deployment import status as boards
 
-    return _each(hosts, lambda host: standing.rollback(host, access), jobs, as_json)
+    return _each(hosts, lambda host: boards.rollback(host, access), jobs, as_json)
 
 
 @click.command()
@@ -174,9 +153,9 @@ def status(hosts: list[Host], access: SshOptions, jobs: int, as_json: bool) -> i
     \b
     Example: edgedistill status --inventory boards.toml
     """
-    from edgedistill.deployment import status as standing
+    from edgedistill.deployment import status as boards
 
-    return _each(hosts, lambda host: standing.status(host, access), jobs, as_json)
+    return _each(hosts, lambda host: boards.status(host, access), jobs, as_json)
 
 
 @click.command()
@@ -193,11 +172,11 @@ def trust(
     \b
     Example: edgedistill trust pi@board.local --allowed-signers allowed_signers
     """
-    from edgedistill.deployment import status as standing
+    from edgedistill.deployment import status as boards
     from edgedistill.deployment.trust import read_signers
 
     signers = read_signers(allowed_signers)
-    return _each(hosts, lambda host: standing.set_trust(host, access, signers), jobs, as_json)
+    return _each(hosts, lambda host: boards.set_trust(host, access, signers), jobs, as_json)
 
 
 @click.command()
@@ -225,6 +204,18 @@ def program(out: Path, as_json: bool) -> None:
         click.echo(f"Wrote {out}: {out.stat().st_size:,} bytes, SHA-256 {sha256}.")
 
 
+def _request(*, unsigned: bool, allowed_signers: Path | None, **settings: Any) -> Request:
+    """Describe a deployment by the options of `deploy`."""
+    from edgedistill.deployment.steps import Request
+    from edgedistill.deployment.trust import read_signers
+    from edgedistill.errors import UsageError
+
+    if unsigned and allowed_signers is not None:
+        raise UsageError("--unsigned asks for no signer; leave it or --allowed-signers out.")
+    signers = None if allowed_signers is None else read_signers(allowed_signers)
+    return Request(unsigned=unsigned, signers=signers, **settings)
+
+
 def _each(
     hosts: list[Host],
     work: Callable[[Host], Coroutine[Any, Any, BoardStatus]],
@@ -236,21 +227,21 @@ def _each(
     from edgedistill.deployment.fleet import run_on_all
     from edgedistill.deployment.outcome import exit_code
 
-    found = asyncio.run(run_on_all(hosts, work, jobs=jobs))
+    statuses = asyncio.run(run_on_all(hosts, work, jobs=jobs))
     if as_json:
-        print_json([each.to_dict() for each in found])
+        print_json([each.to_dict() for each in statuses])
     else:
-        print_statuses(found)
-    return exit_code(found)
+        print_statuses(statuses)
+    return exit_code(statuses)
 
 
 def _hosts(
-    named: tuple[str, ...],
+    names: tuple[str, ...],
     inventory: Path | None,
     group: str | None,
     options: dict[str, str | None],
 ) -> list[Host]:
-    """Return the boards named, those of the inventory if there is one; options win over it."""
+    """Return the boards with these names, of the inventory if there is one; options win over it."""
     from dataclasses import replace
 
     from edgedistill import targets
@@ -258,19 +249,19 @@ def _hosts(
     from edgedistill.deployment.inventory import read_inventory
     from edgedistill.errors import UsageError
 
-    if not named and inventory is None:
+    if not names and inventory is None:
         raise UsageError("Name boards as user@host, or an --inventory.")
     if group is not None and inventory is None:
         raise UsageError("--group chooses from an --inventory. Name one.")
     if inventory is not None:
-        found = read_inventory(inventory, names=named, group=group)
+        boards = read_inventory(inventory, names=names, group=group)
     else:
-        found = [parse(each) for each in named]
+        boards = [parse(name) for name in names]
     settings: dict[str, Any] = {name: each for name, each in options.items() if each is not None}
-    chosen = [replace(host, **settings) for host in found]
-    for target in {host.target for host in chosen if host.target}:
-        targets.load(target)  # a wrong name is better found before anybody is connected to
-    return chosen
+    hosts = [replace(board, **settings) for board in boards]
+    for target in {host.target for host in hosts if host.target}:
+        targets.load(target)  # refuse a wrong name before the first connection
+    return hosts
 
 
 def _join(outcomes: list[Outcome], report: Path | None, bundle: Path, out: Path) -> None:

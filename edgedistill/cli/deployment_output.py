@@ -1,4 +1,4 @@
-"""What people see of boards: a table that fills while they answer, and one that stays."""
+"""Output about boards: a live table during a deployment, then outcomes, states and errors."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _MIB = 2**20
 
 @contextmanager
 def show_events(boards: Sequence[str]) -> Iterator[EventCallback]:
-    """Yield what a deployment tells its events to.
+    """Yield a callback that shows the events of a deployment on stderr.
 
-    A terminal shows a row a board, which changes; anything else gets a line for each step.
+    A terminal gets a table with a row for each board, anything else a line for each step.
     """
     from rich.console import Console
     from rich.live import Live
@@ -47,7 +47,7 @@ def show_events(boards: Sequence[str]) -> Iterator[EventCallback]:
 
 
 def print_outcomes(outcomes: Sequence[Outcome]) -> None:
-    """Print how it ended on each board, and broken contracts, on stdout; errors on stderr."""
+    """Print the outcome on each board, and broken contracts, on stdout; errors on stderr."""
     from edgedistill.cli.output import print_contract, print_rows
     from edgedistill.report import from_json
 
@@ -73,7 +73,7 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
 
 
 def print_statuses(statuses: Sequence[BoardStatus]) -> None:
-    """Print how each board stands: a table on stdout, errors on stderr."""
+    """Print the state of each board: a table on stdout, errors on stderr."""
     from edgedistill.cli.output import print_rows
 
     head = ("board", "runs", "contract there", "signed by", "before that", "program", "free", "")

@@ -1,4 +1,4 @@
-"""`doctor`: what a board, or this machine, still needs."""
+"""`doctor`: what a board, or this machine, lacks to run a bundle."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def doctor(
     if host is None and python is not None:
         raise UsageError("--python names an interpreter on HOST. Name a HOST too.")
     access = SshOptions(identity=identity, known_hosts=known_hosts, config=ssh_config)
-    found = diagnose(_facts(host, root, python, access), target=target, runtime=runtime)
+    diagnosis = diagnose(_facts(host, root, python, access), target=target, runtime=runtime)
     if as_json:
-        print_json(found.to_dict())
+        print_json(diagnosis.to_dict())
     else:
-        _print(host or "this machine", found)
-    return MachineError.exit_code if found.outcome == "missing" else 0
+        _print(host or "this machine", diagnosis)
+    return MachineError.exit_code if diagnosis.outcome == "missing" else 0
 
 
 def _facts(host: str | None, root: str | None, python: str | None, access: SshOptions) -> Facts:
@@ -70,17 +70,17 @@ def _facts(host: str | None, root: str | None, python: str | None, access: SshOp
 
     from edgedistill.deployment import hosts
     from edgedistill.deployment.connection import connect
-    from edgedistill.deployment.doctor import collect as asking
+    from edgedistill.deployment.doctor import collect
 
     if host is None:
-        return asking.collect_here(root or hosts.ROOT)
+        return collect.collect_here(root or hosts.ROOT)
 
-    async def collect() -> Facts:
+    async def from_board() -> Facts:
         board = hosts.parse(host, root=root or hosts.ROOT, python=python or hosts.PYTHON)
         async with connect(board, access) as connection:
-            return await asking.collect_from_board(connection)
+            return await collect.collect_from_board(connection)
 
-    return asyncio.run(collect())
+    return asyncio.run(from_board())
 
 
 def _print(name: str, diagnosis: Diagnosis) -> None:

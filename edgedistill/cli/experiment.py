@@ -58,22 +58,24 @@ def run(plan: Path, out: Path, jobs: int | None, executor: Any, as_json: bool) -
     """
     from edgedistill.cli.output import print_json, progress
     from edgedistill.errors import EdgeDistillError
-    from edgedistill.experiment import results
-    from edgedistill.experiment import run as running
     from edgedistill.experiment.plan import load
+    from edgedistill.experiment.results import RESULTS
+    from edgedistill.experiment.run import run as run_experiment
 
-    found = load(plan)
-    with progress() as tell:
-        rows = running.run(found, out, jobs=jobs, executor=executor, on_progress=tell)
+    experiment_plan = load(plan)
+    with progress() as on_progress:
+        rows = run_experiment(
+            experiment_plan, out, jobs=jobs, executor=executor, on_progress=on_progress
+        )
     failed = [row for row in rows if row.error is not None]
     if as_json:
         facts = [
             {"set": r.set, "method": r.method, "seed": r.seed, **_describe_row(r)} for r in rows
         ]
-        print_json({"results": str(out / results.RESULTS), "runs": facts})
+        print_json({"results": str(out / RESULTS), "runs": facts})
     else:
         _print(rows)
-        click.echo(f"wrote {out / results.RESULTS}")
+        click.echo(f"wrote {out / RESULTS}")
     for row in failed:
         click.echo(f"failed: {row.set}, {row.method}, seed {row.seed}: {row.error}", err=True)
     return EdgeDistillError.exit_code if failed else 0
@@ -101,20 +103,20 @@ def report(
     """
     from edgedistill.cli.output import print_json, print_rows
     from edgedistill.errors import UsageError
-    from edgedistill.experiment import report as reporting
-    from edgedistill.experiment import results
+    from edgedistill.experiment.report import PAGE, write_report
+    from edgedistill.experiment.results import read_published
 
     if (published is None) != (not columns):
         raise UsageError("--published and --column go together: a file, and what to read in it.")
-    beside = None if published is None else results.read_published(published, columns)
-    found = reporting.write_report(folder, metric, beside)
-    page = folder / reporting.PAGE
+    accuracies = None if published is None else read_published(published, columns)
+    data = write_report(folder, metric, accuracies)
+    page = folder / PAGE
     if as_json:
-        print_json({"page": str(page), **found.to_json()})
+        print_json({"page": str(page), **data.to_json()})
         return
-    for table in found.tables:
+    for table in data.tables:
         print_rows(table.title, table.head, table.rows)
-    click.echo("\n".join(found.sentences))
+    click.echo("\n".join(data.sentences))
     click.echo(f"page: {page}")
 
 
@@ -123,14 +125,14 @@ def _describe_row(row: Any) -> dict[str, Any]:
 
 
 def _print(rows: Any) -> None:
-    """Print a line a run with the measures that most tables show."""
+    """Print a line for each run with the most common measures."""
     from edgedistill.cli.output import print_rows
     from edgedistill.report.format import NOT_MEASURED, decimals
 
-    shown = ("accuracy", "agreement", "kl", "saliency_pearson", "unseen_pearson")
+    measures = ("accuracy", "agreement", "kl", "saliency_pearson", "unseen_pearson")
     print_rows(
         "Runs",
-        ("set", "method", "seed", *shown),
+        ("set", "method", "seed", *measures),
         [
             (
                 row.set,
@@ -138,7 +140,7 @@ def _print(rows: Any) -> None:
                 str(row.seed),
                 *(
                     decimals(row.numbers[name]) if name in row.numbers else NOT_MEASURED
-                    for name in shown
+                    for name in measures
                 ),
             )
             for row in rows

@@ -1,4 +1,4 @@
-"""`explain`: why a model says what it says of one series."""
+"""`explain`: a model's prediction for one series, and its saliency."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgedistill.cli.recipe_options import data_options, recipe_of
+from edgedistill.cli.recipe_options import data_options, read_data_recipe
 
 if TYPE_CHECKING:
     from edgedistill.explain import ExplanationReport
@@ -35,7 +35,9 @@ _WINDOWS = 5  # of each model that are listed
 @click.option("--png", type=_FILE, help="Draw a picture.")
 @click.option("--html", type=_FILE, help="Write a page.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def explain(model: Path, as_json: bool, png: Path | None, html: Path | None, **asked: Any) -> None:
+def explain(
+    model: Path, as_json: bool, png: Path | None, html: Path | None, **options: Any
+) -> None:
     """Say why MODEL, and its teacher, decide as they do on one series.
 
     MODEL is an ONNX file, the folder of a run, a folder that `train` or `distill` wrote, or a
@@ -48,12 +50,12 @@ def explain(model: Path, as_json: bool, png: Path | None, html: Path | None, **a
     """
     from edgedistill.cli.output import print_json
 
-    account = _explain(model, **asked)
-    _write(account, png, html)
+    report = _explain(model, **options)
+    _write(report, png, html)
     if as_json:
-        print_json({"model": str(model), **account.to_json(_WINDOWS)})
+        print_json({"model": str(model), **report.to_json(_WINDOWS)})
     elif png is None and html is None:
-        _print(account)
+        _print(report)
 
 
 def _explain(
@@ -70,23 +72,23 @@ def _explain(
     stride: int | None,
     baseline: Any,
 ) -> ExplanationReport:
-    from edgedistill import explain as explaining
+    from edgedistill import explain as explanation
     from edgedistill.cli.output import progress
 
-    subject = explaining.open_input(
+    series = explanation.open_input(
         model,
         index,
-        recipe=recipe_of([model], data, test, settings),
+        recipe=read_data_recipe([model], data, test, settings),
         teacher=teacher,
         trust=trust,
-        windows=explaining.PlanOverrides(width=width, stride=stride, baseline=baseline),
+        windows=explanation.PlanOverrides(width=width, stride=stride, baseline=baseline),
     )
-    with progress() as tell:
-        return explaining.explain(subject, method, tell)
+    with progress() as on_progress:
+        return explanation.explain(series, method, on_progress)
 
 
 def _write(report: ExplanationReport, png: Path | None, html: Path | None) -> None:
-    """Write what is asked for; all is drawn before the first file is touched."""
+    """Write picture and page as wanted; both are drawn before the first file is touched."""
     from edgedistill.io.files import whole_file, write_text
 
     page = picture = None
@@ -118,24 +120,24 @@ def _print(report: ExplanationReport) -> None:
         ("", "predicts", "probability", f"logit of {names[report.target]}"),
         [
             (
-                f"{told.role} ({told.name})",
-                names[told.prediction],
-                percent(told.probability),
-                decimals(float(told.logits[report.target])),
+                f"{attribution.role} ({attribution.name})",
+                names[attribution.prediction],
+                percent(attribution.probability),
+                decimals(float(attribution.logits[report.target])),
             )
-            for told in report.attributions
+            for attribution in report.attributions
         ],
     )
-    for told in report.attributions:
-        kl = [] if told.kl is None else ["KL"]
+    for attribution in report.attributions:
+        kl = [] if attribution.kl is None else ["KL"]
         rows = [
             (
                 f"{plan.starts[w]} to {plan.starts[w] + plan.width - 1}",
-                decimals(float(told.scores[w])),
-                *([] if told.kl is None else [decimals(float(told.kl[w]))]),
+                decimals(float(attribution.scores[w])),
+                *([] if attribution.kl is None else [decimals(float(attribution.kl[w]))]),
             )
-            for w in report.windows(told, _WINDOWS)
+            for w in report.windows(attribution, _WINDOWS)
         ]
-        print_rows(f"Strongest windows, {told.role}", ("steps", "score", *kl), rows)
-    for sentence in captions(report)[1:]:
-        click.echo(sentence)
+        print_rows(f"Strongest windows, {attribution.role}", ("steps", "score", *kl), rows)
+    for caption in captions(report)[1:]:
+        click.echo(caption)

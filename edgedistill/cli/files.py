@@ -80,7 +80,7 @@ def inspect(path: Path, as_json: bool) -> None:
         print_json(facts)
         return
     listed = {name: facts.pop(name) for name in ("models", "tensors") if name in facts}
-    print_facts(str(facts.pop("path")), [(name, _words(name, facts[name])) for name in facts])
+    print_facts(str(facts.pop("path")), [(name, _cell_text(name, facts[name])) for name in facts])
     for name, rows in listed.items():
         if rows:
             _print_list(name, rows)
@@ -139,26 +139,26 @@ def verify(bundle: Path, allowed_signers: Path, as_json: bool) -> None:
 
 
 def _labeled(devices: tuple[str, ...]) -> dict[str, Path]:
-    """Return where each board's report is, by its label."""
+    """Paths of the boards' reports by label."""
     from edgedistill.errors import UsageError
 
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for device in devices:
-        label, given, name = device.rpartition("=")
+        label, equals, name = device.rpartition("=")
         place = Path(name)
-        if not given:
+        if not equals:
             label = place.absolute().parent.name if place.name == "report.json" else place.stem
-        if not label or label in found:
+        if not label or label in paths:
             raise UsageError(
                 f"The board of {device!r} has the label {label!r}, which is empty or taken. Give "
                 "each a label of its own: --device LABEL=FILE."
             )
-        found[label] = place
-    return found
+        paths[label] = place
+    return paths
 
 
 def _beside(file: Path) -> Path:
-    """Return the folder of a report; of a run, the run's: its stages hold what they made alone."""
+    """Folder of a report; for a run the run's own, since a stage holds its own files alone."""
     from edgedistill.pipeline.stage_folder import STAGE
 
     return file.parent.parent if (file.parent / STAGE).exists() else file.parent
@@ -168,17 +168,19 @@ def _print_list(name: str, rows: list[dict[str, Any]]) -> None:
     """Print models or tensors, a line each."""
     from edgedistill.cli.output import print_rows
 
-    if name == "models":  # what the file says of itself stands below what the manifest says
+    if name == "models":  # facts of the file below those of the manifest
         rows = [{**row, "operators": (row["contents"] or {}).get("operators")} for row in rows]
     head = [key for key in rows[0] if key != "contents"]
-    print_rows(name, head, [[_words(key, row[key]) for key in head] for row in rows])
+    print_rows(name, head, [[_cell_text(key, row[key]) for key in head] for row in rows])
 
 
-def _words(name: str, value: Any) -> str:
+def _cell_text(name: str, value: Any) -> str:
     from edgedistill.cli.output import to_text
 
     if name in {"inputs", "outputs"}:
-        return ", ".join(f"{v['name']} {v['dtype']} {_words('shape', v['shape'])}" for v in value)
+        return ", ".join(
+            f"{v['name']} {v['dtype']} {_cell_text('shape', v['shape'])}" for v in value
+        )
     if name == "shape":
         return f"({', '.join('?' if size is None else str(size) for size in value)})"
     if name == "provenance":  # the recipe fills a page; --json has it

@@ -1,4 +1,4 @@
-"""What people see: progress on stderr, tables on stdout."""
+"""Output for people, progress on stderr and tables on stdout, and JSON for machines."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from edgedistill.io.progress import ProgressCallback
     from edgedistill.report import Candidate, Report
 
-_GIVEN_WAY = 24  # columns by which labels of a table may be wrapped
+_WRAPPABLE = 24  # columns by which labels of a table may be wrapped
 _DECISIVE = ("File size", "Latency p50", "Accuracy", "Agreement", "KL", "Pearson")
 
 
 @contextmanager
 def progress() -> Iterator[ProgressCallback]:
-    """Yield what stages tell their progress to; a bar each, on stderr."""
+    """Yield a progress callback that draws a bar for each stage on stderr."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -45,11 +45,11 @@ def progress() -> Iterator[ProgressCallback]:
     bars = Progress(*columns, console=Console(stderr=True))
     tasks = {}
 
-    def report(what: str, done: int, total: int) -> None:
-        if what not in tasks:
+    def report(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
             bars.start()  # not before there is a bar, or an error would begin with an empty line
-            tasks[what] = bars.add_task(what, total=total)
-        bars.update(tasks[what], completed=done, total=total)
+            tasks[stage] = bars.add_task(stage, total=total)
+        bars.update(tasks[stage], completed=done, total=total)
 
     try:
         yield report
@@ -74,14 +74,14 @@ def print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
 
 
 def to_text(value: Any) -> str:
-    """Return a value in words for a table; what is None or empty is left out of mappings.
+    """Format a value for a table; None and empty values are left out of mappings.
 
     >>> to_text({"spec": {"width": 4, "depth": None}, "accuracy": 0.98765}), to_text([1, 2])
     ('spec width 4, accuracy 0.9877', '1, 2')
     """
     if isinstance(value, dict):
-        said = {key: to_text(item) for key, item in value.items() if item is not None}
-        return ", ".join(f"{key} {text}" for key, text in said.items() if text)
+        texts = {key: to_text(item) for key, item in value.items() if item is not None}
+        return ", ".join(f"{key} {text}" for key, text in texts.items() if text)
     if isinstance(value, list):
         return ", ".join(to_text(item) for item in value)
     if isinstance(value, bool):
@@ -94,7 +94,7 @@ def to_text(value: Any) -> str:
 def print_rows(
     title: str, head: Sequence[str], rows: Iterable[Sequence[str]], *, words: bool = False
 ) -> None:
-    """Print rows under a head as a table; words stand left in their column, figures right."""
+    """Print rows under a head as a table; `words` are aligned left, figures right."""
     table = _table(head)
     for column in table.columns if words else ():
         column.justify = "left"
@@ -104,7 +104,7 @@ def print_rows(
 
 
 def print_search(report: dict[str, Any]) -> None:
-    """Print what a search found: sensitive nodes, the front, the outcome."""
+    """Print the summary of a precision search: sensitive nodes, the front, the outcome."""
     print_rows(
         "What each node gives back in float32",
         ("node", "agreement", "KL", "Pearson"),
@@ -124,14 +124,14 @@ def print_search(report: dict[str, Any]) -> None:
 
 
 def _front_row(candidate: dict[str, Any]) -> list[str]:
-    found = {name: value for name, (value, _, _) in candidate["estimates"].items()}
-    pearson = found.get("saliency_pearson")
+    values = {name: value for name, (value, _, _) in candidate["estimates"].items()}
+    pearson = values.get("saliency_pearson")
     return [
         _nodes(candidate),
         candidate["method"] or "",
-        f"{found['size_bytes']:,.0f}",
-        f"{found['latency_p50_ms']:.4g}",
-        f"{found['agreement']:.4f}",
+        f"{values['size_bytes']:,.0f}",
+        f"{values['latency_p50_ms']:.4g}",
+        f"{values['agreement']:.4f}",
         "" if pearson is None else f"{pearson:.4f}",
         "kept" if candidate["kept"] else f"breaks {', '.join(candidate['broken'])}",
     ]
@@ -148,7 +148,7 @@ def _change(value: float | None) -> str:
 
 
 def print_report(report: Report) -> None:
-    """Print what a report says: models side by side, clauses, boards, verdict."""
+    """Print a report: models side by side, clauses, boards, verdict."""
     from edgedistill.report import boards
 
     _print_models(report.models())
@@ -163,22 +163,22 @@ def print_report(report: Report) -> None:
 
 
 def print_contract(title: str, clauses: Iterable[ContractClause]) -> None:
-    """Print clauses, what was measured for each, and how it came out."""
+    """Print clauses with their measured values, thresholds and outcomes."""
     head = ("clause", "measured", "95 % interval", "threshold", "outcome")
     print_rows(title, head, [_clause_row(clause) for clause in clauses])
 
 
 def _print_models(models: Sequence[Candidate]) -> None:
-    """Print models side by side; their intervals stand where a line has room for them.
+    """Print models side by side, with their intervals where a line has room for them.
 
-    So many that they have no room beside each other stand below each other.
+    Models that do not fit beside each other are listed below each other.
     """
     console = _console()
     for place in ("beside", "below", "nowhere"):
         table = _models_table(models, place)
         if _width(table, console) <= console.width:
             break
-    if _width(table, console) - _GIVEN_WAY <= console.width:
+    if _width(table, console) - _WRAPPABLE <= console.width:
         _print("Models side by side", table)
     else:
         _print_list(models)
@@ -187,7 +187,7 @@ def _print_models(models: Sequence[Candidate]) -> None:
 
 
 def _print_list(models: Sequence[Candidate]) -> None:
-    """Print a line a model, with what a choice between them hangs on."""
+    """Print a line for each model, with the measures that decide between them."""
     from edgedistill.report import format as wording
 
     groups = wording.measured_rows(tuple(models)).values()
@@ -205,19 +205,19 @@ def _models_table(models: Sequence[Candidate], place: str) -> Table:
     from edgedistill.report import format as wording
 
     groups = wording.measured_rows(tuple(models))
-    found = [wording.cell(row, m) for rows in groups.values() for row in rows for m in models]
-    widths = max(len(value) for value, _ in found), max(len(interval) for _, interval in found)
+    cells = [wording.cell(row, m) for rows in groups.values() for row in rows for m in models]
+    widths = max(len(value) for value, _ in cells), max(len(interval) for _, interval in cells)
     table = _table(("", *(model.name for model in models)))
     for column in table.columns[1:]:
-        column.no_wrap = True  # figures stay whole; labels give way
+        column.no_wrap = True  # figures stay whole; labels are wrapped
     for group, rows in groups.items():
         table.add_section()
         table.add_row(Text(group, "bold"))
         for row in rows:
             apart = ("\n" if place == "below" else " ") if row.note else ""
             label = Text.assemble(row.label, apart, (row.note, "dim"))
-            cells = (wording.cell(row, model) for model in models)
-            table.add_row(label, *(_model_cell(*cell, widths, place) for cell in cells))
+            line = (wording.cell(row, model) for model in models)
+            table.add_row(label, *(_model_cell(*cell, widths, place) for cell in line))
     return table
 
 
@@ -233,7 +233,7 @@ def _model_cell(value: str, interval: str, widths: tuple[int, int], place: str) 
 
 
 def _width(table: Table, console: Console) -> int:
-    """Return the columns that a table takes if nothing in it is wrapped."""
+    """Columns that a table takes if nothing in it is wrapped."""
     unbounded = console.options.update(max_width=1_000)
     return console.measure(table, options=unbounded).maximum
 
@@ -261,11 +261,10 @@ def _table(head: Sequence[str]) -> Table:
 
 
 def _console() -> Console:
-    """Return what prints on stdout."""
+    """Console on stdout, wide enough in a pipe that no figure is cut."""
     from rich.console import Console
 
     console = Console(markup=False, highlight=False)
-    # A pipe has no width; a table cut at 80 columns would lose figures there.
     if not console.is_terminal:
         console.width = 200
     return console

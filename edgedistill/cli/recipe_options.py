@@ -1,4 +1,4 @@
-"""The options that say what to run: a recipe file, or its main settings one by one."""
+"""Options that choose what to run: a recipe file, or its main settings one by one."""
 
 from __future__ import annotations
 
@@ -57,20 +57,22 @@ def data_options(command: F) -> F:
     return command
 
 
-def recipe_of(
+def read_data_recipe(
     models: Sequence[Path], data: str | None, test: str | None, settings: tuple[str, ...]
 ) -> Recipe | None:
-    """Return what says which data; a bundle alone needs none, and a run has its own.
+    """Read the recipe that names the series for models: a run's own, or of the options.
+
+    None for models that bring their own series, such as a bundle.
 
     Raises:
-        UsageError: it is said how data are read, but not which.
+        UsageError: options for reading data, without data.
         ConfigError: the recipe or a setting makes no sense.
     """
     from edgedistill.errors import UsageError
 
-    kept = next((m / "recipe.yaml" for m in models if (m / "recipe.yaml").is_file()), None)
-    if data is not None or kept is not None:
-        return read_recipe(kept, data=data, test=test, settings=settings)
+    own = next((m / "recipe.yaml" for m in models if (m / "recipe.yaml").is_file()), None)
+    if data is not None or own is not None:
+        return read_recipe(own, data=data, test=test, settings=settings)
     if test is not None or settings:
         raise UsageError("--test and --set say how data are read. Name the data with --data too.")
     return None
@@ -86,20 +88,20 @@ def read_recipe(
     target: str | None = None,
     trust: bool = False,
 ) -> Recipe:
-    """Return the recipe that the options of a command describe.
+    """Read the recipe that the options of a command describe.
 
     Raises:
         UsageError: neither a recipe nor data is named.
         ConfigError: the recipe or a setting makes no sense.
     """
     from edgedistill.errors import UsageError
-    from edgedistill.recipe import recipe as config
+    from edgedistill.recipe.recipe import default_settings, load, parse
 
-    above = config.default_settings(data, test, teacher=teacher, target=target, trust=trust)
+    above = default_settings(data, test, teacher=teacher, target=target, trust=trust)
     if recipe is not None:
-        return config.load(recipe, settings, above=above)
+        return load(recipe, settings, above=above)
     if data is None:
         raise UsageError(
             "Name a recipe, or data with --data, such as: edgedistill compress --data GunPoint"
         )
-    return config.parse("", settings, above=above, origin="the command line")
+    return parse("", settings, above=above, origin="the command line")

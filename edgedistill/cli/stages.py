@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgedistill.cli.recipe_options import read_recipe, recipe_options
+
+if TYPE_CHECKING:
+    from edgedistill.io.progress import ProgressCallback
+    from edgedistill.pipeline.run import Result
 
 _TEMPLATE = Path(__file__).with_name("recipe.yaml")
 _OUT = click.option(
@@ -67,16 +72,7 @@ def init(path: Path, data: str, force: bool) -> None:
 @_SIGN_KEY
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def compress(
-    recipe: Path | None,
-    data: str | None,
-    test: str | None,
-    settings: tuple[str, ...],
-    teacher: str | None,
-    target: str | None,
-    trust: bool,
-    out: Path | None,
-    sign_key: Path | None,
-    as_json: bool,
+    recipe: Path | None, out: Path | None, sign_key: Path | None, as_json: bool, **options: Any
 ) -> int:
     """Run all stages of RECIPE, or of what --data names; go on where an earlier run stopped.
 
@@ -87,23 +83,15 @@ def compress(
       edgedistill compress recipe.yaml --set student.width=16
       edgedistill compress --data train.npz --test test.npz --teacher teacher.onnx
     """
-    from edgedistill.cli.output import print_json, print_report, print_rows, progress
+    from edgedistill.cli.output import print_json, progress
     from edgedistill.errors import ContractError
     from edgedistill.pipeline import run as pipeline
     from edgedistill.report import to_json
 
-    found = read_recipe(
-        recipe,
-        data=data,
-        test=test,
-        settings=settings,
-        teacher=teacher,
-        target=target,
-        trust=trust,
-    )
-    folder = out or Path("runs") / (found.name or Path(found.data.train).stem)
-    with progress() as tell:
-        result = pipeline.compress(found, folder, tell)
+    run_recipe = read_recipe(recipe, **options)
+    folder = out or Path("runs") / (run_recipe.name or Path(run_recipe.data.train).stem)
+    with progress() as on_progress:
+        result = pipeline.compress(run_recipe, folder, on_progress)
     signed = _signed_copy(result.bundle, sign_key, folder)
     paths = {"page": str(result.page), "bundle": str(result.bundle) if result.bundle else None}
     if signed:
@@ -112,14 +100,7 @@ def compress(
         facts = {"stages": dict(result.stages), "costs": dict(result.costs)}
         print_json({**paths, **facts, "report": to_json(result.report)})
     else:
-        print_rows(
-            "Networks",
-            ("", "parameters", "multiply-accumulates", "bytes"),
-            [(name, *(f"{n:,}" for n in cost.values())) for name, cost in result.costs.items()],
-        )
-        print_report(result.report)
-        for name, path in paths.items():
-            click.echo(f"{name}: {path or 'none, because the contract is broken'}")
+        _print_result(result, paths)
     return 0 if result.report.verdict == "kept" else ContractError.exit_code
 
 
@@ -137,10 +118,10 @@ def train(
     \b
     Example: edgedistill train --data GunPoint --out runs/teacher
     """
-    from edgedistill.pipeline import single_stage as one_stage
+    from edgedistill.pipeline import single_stage
 
-    found = read_recipe(recipe, teacher=teacher, trust=trust, **options)
-    _run(out, as_json, lambda tell: one_stage.train(found, out, tell))
+    run_recipe = read_recipe(recipe, teacher=teacher, trust=trust, **options)
+    _run(out, as_json, lambda on_progress: single_stage.train(run_recipe, out, on_progress))
 
 
 @click.command()
@@ -154,10 +135,14 @@ def distill(recipe: Path | None, teacher: Path, out: Path, as_json: bool, **opti
     \b
     Example: edgedistill distill --data GunPoint --teacher runs/teacher --out runs/student
     """
-    from edgedistill.pipeline import single_stage as one_stage
+    from edgedistill.pipeline import single_stage
 
-    found = read_recipe(recipe, **options)
-    _run(out, as_json, lambda tell: one_stage.distill(found, teacher, out, tell))
+    run_recipe = read_recipe(recipe, **options)
+    _run(
+        out,
+        as_json,
+        lambda on_progress: single_stage.distill(run_recipe, teacher, out, on_progress),
+    )
 
 
 @click.command()
@@ -184,13 +169,15 @@ def export(
     \b
     Example: edgedistill export --data GunPoint --student runs/student --out runs/model
     """
-    from edgedistill.pipeline import single_stage as one_stage
+    from edgedistill.pipeline import single_stage
 
-    found = read_recipe(recipe, **options)
+    run_recipe = read_recipe(recipe, **options)
     _run(
         out,
         as_json,
-        lambda tell: one_stage.export(found, student, out, tell, with_saliency=with_saliency),
+        lambda on_progress: single_stage.export(
+            run_recipe, student, out, on_progress, with_saliency=with_saliency
+        ),
     )
 
 
@@ -225,20 +212,20 @@ def optimize(
                --search --teacher runs/teacher --out runs/variants
     """
     from edgedistill.cli.output import print_json, print_search, progress
-    from edgedistill.pipeline import single_stage as one_stage
+    from edgedistill.pipeline import single_stage
 
-    found = read_recipe(recipe, settings=settings, **options)
-    if search and found.optimize.search is None:
-        found = read_recipe(recipe, settings=(*settings, "optimize.search={}"), **options)
-    with progress() as tell:
-        facts = one_stage.optimize(found, model, out, tell, teacher=teacher)
+    run_recipe = read_recipe(recipe, settings=settings, **options)
+    if search and run_recipe.optimize.search is None:
+        run_recipe = read_recipe(recipe, settings=(*settings, "optimize.search={}"), **options)
+    with progress() as on_progress:
+        facts = single_stage.optimize(run_recipe, model, out, on_progress, teacher=teacher)
     if as_json:
         print_json({"out": str(out), **facts})
         return
-    account = facts.pop("search", None)
+    search_summary = facts.pop("search", None)
     _print(out, facts)
-    if account is not None:
-        print_search(account)
+    if search_summary is not None:
+        print_search(search_summary)
 
 
 @click.command()
@@ -269,12 +256,12 @@ def bundle(
     """
     from edgedistill.cli.output import print_json, print_report, progress
     from edgedistill.errors import ContractError
-    from edgedistill.pipeline import single_stage as one_stage
+    from edgedistill.pipeline import single_stage
     from edgedistill.report import to_json
 
-    found = read_recipe(recipe, **options)
-    with progress() as tell:
-        report = one_stage.bundle(found, teacher, student, variants, out, tell)
+    run_recipe = read_recipe(recipe, **options)
+    with progress() as on_progress:
+        report = single_stage.bundle(run_recipe, teacher, student, variants, out, on_progress)
     _signed_copy(out / "bundle.zip" if report.verdict == "kept" else None, sign_key, out)
     if as_json:
         print_json({"out": str(out), "report": to_json(report)})
@@ -284,16 +271,30 @@ def bundle(
     return 0 if report.verdict == "kept" else ContractError.exit_code
 
 
-def _run(out: Path, as_json: bool, work: Any) -> None:
-    """Run a stage under a progress bar and print what it found."""
+def _run(out: Path, as_json: bool, stage: Callable[[ProgressCallback], dict[str, Any]]) -> None:
+    """Run a stage under a progress bar and print its facts."""
     from edgedistill.cli.output import print_json, progress
 
-    with progress() as tell:
-        facts = work(tell)
+    with progress() as on_progress:
+        facts = stage(on_progress)
     if as_json:
         print_json({"out": str(out), **facts})
     else:
         _print(out, facts)
+
+
+def _print_result(result: Result, paths: dict[str, str | None]) -> None:
+    """Print networks, report and files of a run."""
+    from edgedistill.cli.output import print_report, print_rows
+
+    print_rows(
+        "Networks",
+        ("", "parameters", "multiply-accumulates", "bytes"),
+        [(name, *(f"{n:,}" for n in cost.values())) for name, cost in result.costs.items()],
+    )
+    print_report(result.report)
+    for name, path in paths.items():
+        click.echo(f"{name}: {path or 'none, because the contract is broken'}")
 
 
 def _print(out: Path, facts: dict[str, Any]) -> None:

@@ -54,8 +54,8 @@ def validate(
     from edgedistill.report import html, to_json
 
     with open_bundle(bundle) as opened:
-        found = device.validate(opened, model=model, threads=threads, provider=provider, runs=runs)
-    report = found.report()
+        result = device.validate(opened, model=model, threads=threads, provider=provider, runs=runs)
+    report = result.report()
     values = to_json(report)
     write_json(out, values)
     write_text(out.with_suffix(".html"), html.render(values))
@@ -98,16 +98,16 @@ def benchmark(
     with open_bundle(path) as opened:
         chosen = opened.model(model)
         runtime = start(chosen, threads=threads, provider=provider, exact_int8=False)
-        found = measure(runtime, opened.golden().series[:1], runs=runs)
+        latency = measure(runtime, opened.golden().series[:1], runs=runs)
     if as_json:
-        print_json({"model": chosen.name, **asdict(found), **runtime.describe()})
+        print_json({"model": chosen.name, **asdict(latency), **runtime.describe()})
         return
     rows = [
         (name, milliseconds(q.value), f"{milliseconds(q.low)} to {milliseconds(q.high)}")
-        for name, q in (("p50", found.p50_ms), ("p95", found.p95_ms), ("p99", found.p99_ms))
+        for name, q in (("p50", latency.p50_ms), ("p95", latency.p95_ms), ("p99", latency.p99_ms))
     ]
     print_rows(f"{path}: {chosen.name}", ("latency", "measured", "95 % interval"), rows)
     click.echo(
-        f"{found.series_per_s:,.0f} series a second, one after the other; {runs} runs\n"
+        f"{latency.series_per_s:,.0f} series a second, one after the other; {runs} runs\n"
         + "\n".join(f"{name}: {text}" for name, text in runtime.describe().items())
     )

@@ -1,4 +1,4 @@
-"""Series from where they lie to arrays (N, C, T) with labels 0..K-1, split without leaks.
+"""Series from files to arrays (N, C, T) with labels 0..K-1, split without leaks.
 
 `load` reads; `prepare` splits, sizes and normalizes.
 """

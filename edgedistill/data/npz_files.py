@@ -7,7 +7,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from edgedistill.data.series import RawSeries, without_padding
 from edgedistill.data.text import to_label
@@ -18,7 +17,7 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, RuntimeError)  # the last for an enc
 
 
 def read_npz(path: Path) -> RawSeries:
-    """Return the series of an NPZ file; pickled objects are never loaded.
+    """Read the series of an NPZ file; pickled objects are never loaded.
 
     `x` is (N, C, T) or (N, T), NaN at the end is padding. Series of unequal lengths stand one
     after the other in `values` (steps, C), the i-th from `offsets[i]` to `offsets[i + 1]`.
@@ -49,8 +48,8 @@ def _arrays(path: Path) -> dict[str, AnyArray]:
                     f"{path} holds {', '.join(sorted(names)) or 'nothing'}; needed are x and y, "
                     "or values, offsets and y. Save it with np.savez(path, x=x, y=y)."
                 )
-            wanted = names & {"x", "y", "values", "offsets"}
-            return {name: archive[name] for name in wanted}
+            used = names & {"x", "y", "values", "offsets"}
+            return {name: archive[name] for name in used}
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
     except (ValueError, EOFError, AttributeError, TypeError, *_DAMAGED) as error:
@@ -75,19 +74,19 @@ def _from_offsets(values: AnyArray, offsets: AnyArray, path: Path) -> list[Float
             "(steps, C) and N + 1 whole numbers that rise from 0 to the number of steps."
         )
     rows = _float32(values, "values", path)
-    return [np.ascontiguousarray(piece.T) for piece in np.split(rows, offsets[1:-1].tolist())]
+    return [np.ascontiguousarray(steps.T) for steps in np.split(rows, offsets[1:-1].tolist())]
 
 
 def _cover(offsets: AnyArray, steps: int) -> bool:
-    """Say whether offsets rise from 0 to the number of steps."""
+    """Whether offsets rise from 0 to the number of steps."""
     if offsets.ndim != 1 or offsets.dtype.kind not in "iu" or len(offsets) < 2:
         return False
     ends = offsets.tolist()
     return bool(ends[0] == 0 and ends[-1] == steps and ends == sorted(ends))
 
 
-def _float32(array: AnyArray, name: str, path: Path) -> npt.NDArray[np.float32]:
+def _float32(array: AnyArray, name: str, path: Path) -> Floats:
     if array.dtype.kind not in "fiub":
         raise DataError(f"{path}: {name} has the type {array.dtype}, not numbers. Convert it.")
-    with np.errstate(over="ignore"):  # infinity is refused later, by name
+    with np.errstate(over="ignore"):  # `check_series` refuses infinity, with its place
         return array.astype(np.float32)

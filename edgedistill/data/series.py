@@ -1,4 +1,4 @@
-"""Labeled series as they were read, checked on arrival: who holds one may use it."""
+"""Labeled series as they were read, checked when they are built."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ class Source:
     test: RawSeries | None
 
     def __post_init__(self) -> None:
-        known = set(self.train.labels)
-        if len(known) < 2:
+        labels = set(self.train.labels)
+        if len(labels) < 2:
             raise DataError(
-                f"{self.train.origin} has one class only, {known.pop()!r}. "
+                f"{self.train.origin} has one class only, {labels.pop()!r}. "
                 "A classifier needs series of at least two."
             )
         if self.test is not None:
-            self._check_test(self.test, known)
+            self._check_test(self.test, labels)
 
     def _check_test(self, test: RawSeries, train_labels: set[str]) -> None:
         new = set(test.labels) - train_labels
@@ -79,19 +79,19 @@ class Source:
                 f"{self.train.origin} lacks (it has {', '.join(map(repr, sorted(train_labels)))}). "
                 "Check that the two files belong together."
             )
-        for what, here, there in (
+        for name, train, test_value in (
             ("channels", self.train.channels, test.channels),
             ("sample_rate_hz", self.train.sample_rate_hz, test.sample_rate_hz),
         ):
-            if here != there:
+            if train != test_value:
                 raise ShapeError(
-                    f"{what} is {here} in {self.train.origin}, but {there} in {test.origin}. "
+                    f"{name} is {train} in {self.train.origin}, but {test_value} in {test.origin}. "
                     "Check that the two belong together."
                 )
 
 
 def tidy_label(text: str) -> str:
-    """Return a label without blanks around it, and a whole number without a decimal point.
+    """Normalize a label: no blanks around it, and a whole number has no decimal point.
 
     The UCR archive writes the same class as `1`, `1.0` or `1.0000000e+00`.
 
@@ -109,7 +109,7 @@ def tidy_label(text: str) -> str:
 
 
 def spread_per_class(labels: Sequence[str], limit: int) -> list[int]:
-    """Return indices of at most `limit` series a class, evenly spread over the file.
+    """Choose at most `limit` series of each class, evenly spread over the file; return indices.
 
     Not the first ones: folders are sorted by name, so the first ones are often one speaker's.
 
@@ -119,15 +119,15 @@ def spread_per_class(labels: Sequence[str], limit: int) -> list[int]:
     members: dict[str, list[int]] = {}
     for index, label in enumerate(labels):
         members.setdefault(label, []).append(index)
-    kept: list[int] = []
+    chosen: list[int] = []
     for indices in members.values():
         count = min(limit, len(indices))
-        kept += [indices[round(at)] for at in np.linspace(0, len(indices) - 1, count)]
-    return sorted(kept)
+        chosen += [indices[round(at)] for at in np.linspace(0, len(indices) - 1, count)]
+    return sorted(chosen)
 
 
 def without_padding(padded: Sequence[Floats]) -> list[Floats]:
-    """Return series (C, T) shortened by the NaN that pad them at the end.
+    """Cut the NaN that pad series (C, T) at the end.
 
     NaN at the ends alone are padding. A set that has NaN elsewhere too has missing values, and
     then those at the end are missing values as well: the UCR archive marks both with NaN.
@@ -140,6 +140,6 @@ def without_padding(padded: Sequence[Floats]) -> list[Floats]:
 
 
 def _length(one: Floats) -> int:
-    """Return T without trailing NaN; a series of nothing else keeps its length, to be refused."""
+    """T without trailing NaN; a series of NaN alone keeps its length, for a check to refuse."""
     present = np.flatnonzero(~np.isnan(one).all(axis=0))
     return int(present[-1]) + 1 if len(present) else one.shape[1]

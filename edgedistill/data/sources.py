@@ -1,4 +1,4 @@
-"""From what a person names, a set, a file or a folder, to a checked `Source`."""
+"""From a name, a file or a folder to a checked `Source`."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _TRAIN_FILE = "_TRAIN.ts"  # end of a bundled set's name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
-    """How much is read.
+    """How many series are read.
 
     Raises:
         ConfigError: a value is not allowed.
     """
 
-    limit_per_class: int | None = None  # series of each class and split, spread over the file
+    limit_per_class: int | None = None  # series for each class and split, spread over the file
 
     def __post_init__(self) -> None:
         if self.limit_per_class is not None and self.limit_per_class < 1:
@@ -41,14 +41,14 @@ class ReadOptions:
 
 
 def load(data: str, test: str | None = None, *, options: ReadOptions | None = None) -> Source:
-    """Return a data set.
+    """Read a data set.
 
     Args:
         data: a file (.ts, .tsv, .txt, .csv, .npz), a folder, or the name of a bundled set. A
             folder holds NAME_TRAIN and NAME_TEST files, or sounds (.wav).
-        test: a file or a folder of sounds. Without it, the NAME_TEST file beside a NAME_TRAIN
-            file is taken; without that too, `prepare` splits test series off.
-        options: how much is read.
+        test: a file or a folder of sounds. None for the NAME_TEST file beside a NAME_TRAIN
+            file; without that too, `prepare` splits test series off.
+        options: number of series to read; None for all.
 
     Raises:
         DataError: the data cannot be found, read or used.
@@ -65,7 +65,7 @@ def load(data: str, test: str | None = None, *, options: ReadOptions | None = No
 
 
 def bundled_file(name: str) -> Path:
-    """Return the training file of a set of the installed aeon; its test file lies beside it.
+    """Return the training file of a set of the installed aeon; its test file is beside it.
 
     Raises:
         DataError: no such set; the message lists those there are.
@@ -84,7 +84,7 @@ def bundled_file(name: str) -> Path:
 
 
 def _resolve(data: str) -> Path:
-    """Return the file to read, or a folder of sounds."""
+    """Path of the file to read, or of a folder of sounds."""
     path = Path(data)
     if path.is_dir():
         return path if wav_files(path) else _train_file(path)
@@ -105,23 +105,23 @@ def _resolve_test(test: str, train_path: Path) -> Path:
 
 
 def _name(path: Path) -> str:
-    whole = path.resolve()  # "." has no name
-    return whole.name if path.is_dir() else whole.stem.removesuffix("_TRAIN")
+    absolute = path.resolve()  # "." has no name
+    return absolute.name if path.is_dir() else absolute.stem.removesuffix("_TRAIN")
 
 
 def _train_file(folder: Path) -> Path:
-    """Return the NAME_TRAIN file of a folder, that of the folder's own name before others."""
-    found = sorted(
+    """The NAME_TRAIN file of a folder, preferably of the folder's own name."""
+    files = sorted(
         (p for p in folder.glob("*_TRAIN.*") if p.suffix in _READERS),
         key=lambda p: list(_READERS).index(p.suffix),
     )
-    own = [p for p in found if p.stem == f"{folder.resolve().name}_TRAIN"]
+    own = [p for p in files if p.stem == f"{folder.resolve().name}_TRAIN"]
     if own:
         return own[0]
-    if len({p.stem for p in found}) == 1:
-        return found[0]
+    if len({p.stem for p in files}) == 1:
+        return files[0]
     raise DataError(
-        f"{folder} holds {', '.join(p.name for p in found) or 'neither _TRAIN files nor sounds'}. "
+        f"{folder} holds {', '.join(p.name for p in files) or 'neither _TRAIN files nor sounds'}. "
         "Name the one file to read, or a folder with one NAME_TRAIN file (.ts, .tsv, .txt, .csv, "
         ".npz) or with WAV files."
     )
@@ -150,7 +150,7 @@ def _read(path: Path, options: ReadOptions) -> RawSeries:
 
 
 def _aeon_folder() -> Path:
-    """Return the folder of the sets; aeon's own loaders would download a name they lack."""
+    """Folder of aeon's data sets; aeon's own loaders would download a name they lack."""
     spec = find_spec("aeon")
     if spec is None or not spec.submodule_search_locations:
         raise MachineError(

@@ -1,4 +1,4 @@
-"""Training, validation and test arrays, and nothing of the last two in how they are made."""
+"""Training, validation and test arrays, without leaks from the last two into preprocessing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from edgedistill.data.series import RawSeries, Source
 from edgedistill.errors import ConfigError, DataError
+from edgedistill.io.arrays import Floats, Ints
 from edgedistill.io.files import fingerprint
 from edgedistill.preprocessing.transforms import Features, Normalization, Preprocessing, Sizing, fit
 
@@ -19,10 +19,10 @@ _TEST, _VALIDATION = 0, 1  # streams of the seed, so that the two draws are inde
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Split:
-    """Inputs and labels that a model can take."""
+    """Inputs and labels for a model."""
 
-    x: npt.NDArray[np.float32]  # (N, C, T)
-    y: npt.NDArray[np.int64]  # (N,), 0..K-1
+    x: Floats  # (N, C, T)
+    y: Ints  # (N,), 0..K-1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,55 +65,33 @@ def prepare(
     test_fraction: float = 0.2,
     seed: int,
 ) -> Prepared:
-    """Return training, validation and test arrays.
+    """Split a data set and preprocess it.
 
     Validation series are drawn from the training series, class by class; so are test series where
     the source brings none. The preprocessing is fitted on what then remains for training.
 
     Args:
-        source: what `load` returned.
-        length: T; None for the longest training series, at most `max_length`.
+        source: data set as read by `load`.
+        length: T; None for the longest training series.
+        max_length: upper bound of T where `length` is None.
         sizing: "resample" or "pad".
         normalization: "none", "series" or "train".
         features: "none", or for sounds "log_mel" or "peak_log_mel".
-        validation_fraction: of the training series; at least one of each class that has two.
-        test_fraction: likewise, of all series, and only where the source has no test series.
-        seed: of both draws.
+        validation_fraction: share of the training series; at least one of each class with two.
+        test_fraction: share of all series, likewise; only where the source has no test series.
+        seed: seed of both draws.
 
     Raises:
         ConfigError: a setting is not allowed.
         DataError: too few series to split.
     """
-    if seed < 0:
-        raise ConfigError(f"seed must be 0 or more, got {seed}.")
-    train, test = source.train, source.test
-    if test is None:
-        train, test = _divide(train, test_fraction, [seed, _TEST], "test")
-    train, validation = _divide(train, validation_fraction, [seed, _VALIDATION], "validation")
-    preprocessing = fit(
-        train.series,
-        length=length,
-        max_length=max_length,
-        sizing=sizing,
-        normalization=normalization,
-        features=features,
-        sample_rate_hz=train.sample_rate_hz,
-    )
-    names = _class_names(train.labels)
-    splits = [_arrays(part, preprocessing, names) for part in (train, validation, test)]
-    return Prepared(
-        name=source.name,
-        train=splits[0],
-        validation=splits[1],
-        test=splits[2],
-        class_names=names,
-        preprocessing=preprocessing,
-        fingerprint=_fingerprint(splits, names, preprocessing),
-    )
+    parts = _draw(source, validation_fraction, test_fraction, seed)
+    preprocessing = _fit(parts[0], length, max_length, sizing, normalization, features)
+    return _to_arrays(source.name, parts, preprocessing)
 
 
 def hold_out(labels: Sequence[str], fraction: float, seed: Sequence[int]) -> list[int]:
-    """Return indices to hold out, drawn class by class, in rising order.
+    """Draw series to hold out, class by class; return their indices in rising order.
 
     A class gives its share, rounded, but at least one series and never its last one: so each
     class with two series is on both sides, and a class with one stays where it is. scikit-learn's
@@ -123,31 +101,78 @@ def hold_out(labels: Sequence[str], fraction: float, seed: Sequence[int]) -> lis
     [2, 3, 4]
     """
     rng = np.random.default_rng(seed)
-    held: list[int] = []
+    indices: list[int] = []
     for label in sorted(set(labels)):
         members = [i for i, other in enumerate(labels) if other == label]
         count = min(max(1, round(fraction * len(members))), len(members) - 1)
-        held += rng.permutation(members)[:count].tolist()
-    return sorted(held)
+        indices += rng.permutation(members)[:count].tolist()
+    return sorted(indices)
+
+
+def _draw(
+    source: Source, validation_fraction: float, test_fraction: float, seed: int
+) -> tuple[RawSeries, RawSeries, RawSeries]:
+    """Draw training, validation and test series."""
+    if seed < 0:
+        raise ConfigError(f"seed must be 0 or more, got {seed}.")
+    train, test = source.train, source.test
+    if test is None:
+        train, test = _divide(train, test_fraction, [seed, _TEST], "test")
+    train, validation = _divide(train, validation_fraction, [seed, _VALIDATION], "validation")
+    return train, validation, test
 
 
 def _divide(
-    raw: RawSeries, fraction: float, seed: Sequence[int], what: str
+    raw: RawSeries, fraction: float, seed: Sequence[int], split: str
 ) -> tuple[RawSeries, RawSeries]:
     if not 0 < fraction < 1:
-        raise ConfigError(f"{what}_fraction must lie between 0 and 1, got {fraction}.")
-    held = hold_out(raw.labels, fraction, seed)
-    if not held:
+        raise ConfigError(f"{split}_fraction must lie between 0 and 1, got {fraction}.")
+    held_out = hold_out(raw.labels, fraction, seed)
+    if not held_out:
         raise DataError(
             f"{raw.origin} has no class with two series left for training, so none can be held "
-            f"out for {what}. Give more series."
+            f"out for {split}. Give more series."
         )
-    kept = sorted(set(range(len(raw.labels))) - set(held))
-    return raw.take(kept), raw.take(held)
+    rest = sorted(set(range(len(raw.labels))) - set(held_out))
+    return raw.take(rest), raw.take(held_out)
+
+
+def _fit(
+    train: RawSeries,
+    length: int | None,
+    max_length: int | None,
+    sizing: Sizing,
+    normalization: Normalization,
+    features: Features,
+) -> Preprocessing:
+    return fit(
+        train.series,
+        length=length,
+        max_length=max_length,
+        sizing=sizing,
+        normalization=normalization,
+        features=features,
+        sample_rate_hz=train.sample_rate_hz,
+    )
+
+
+def _to_arrays(name: str, parts: Sequence[RawSeries], preprocessing: Preprocessing) -> Prepared:
+    """Preprocess training, validation and test series."""
+    names = _class_names(parts[0].labels)
+    splits = [_arrays(part, preprocessing, names) for part in parts]
+    return Prepared(
+        name=name,
+        train=splits[0],
+        validation=splits[1],
+        test=splits[2],
+        class_names=names,
+        preprocessing=preprocessing,
+        fingerprint=_fingerprint(splits, names, preprocessing),
+    )
 
 
 def _class_names(labels: Sequence[str]) -> tuple[str, ...]:
-    """Return the classes sorted, as numbers where all are."""
+    """Classes in order: as numbers where all are numbers, else as text."""
     names = sorted(set(labels))
     try:
         return tuple(sorted(names, key=float))

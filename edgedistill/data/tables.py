@@ -13,12 +13,12 @@ from edgedistill.data.text import is_number, read_lines, to_label, to_numbers
 from edgedistill.errors import DataError
 from edgedistill.io.arrays import Floats
 
-_Row = tuple[int, list[str]]  # its number in the file, counting from 1; its cells
+_Row = tuple[int, list[str]]  # number in the file, from 1, and cells
 _LONG = {"id", "time", "label"}  # columns of a long table that are no channels
 
 
 def read_ucr(path: Path) -> RawSeries:
-    """Return the series of a UCR file: a row a series, the label first, NaN at the end is padding.
+    """Read a UCR file: a row for each series, the label first, NaN at the end is padding.
 
     Cells are separated by tabs, commas or blanks.
 
@@ -30,7 +30,7 @@ def read_ucr(path: Path) -> RawSeries:
 
 
 def read_csv(path: Path) -> RawSeries:
-    """Return the series of a CSV file, wide or long.
+    """Read a CSV file, wide or long.
 
     Long: a header with `id`, `time` and `label`; every other column is a channel, every row a time
     step. Wide: a row a series; the label is the column named so, or the first.
@@ -65,11 +65,11 @@ def _cells(line: str) -> list[str]:
 
 
 def _is_header(cells: Sequence[str], firsts: Collection[str]) -> bool:
-    """Say whether a first row holds names: `label`, no number at all, or columns counted up.
+    """Whether a first row holds names: `label`, no number at all, or columns counted up.
 
     Args:
-        cells: of the row, in lower case.
-        firsts: the first cells of all other rows; a row that shares one is a labeled series.
+        cells: cells of the row, in lower case.
+        firsts: first cells of all other rows; a row that shares one is a labeled series.
     """
     values = cells[1:]
     if "label" in cells or not any(map(is_number, values)):
@@ -110,13 +110,13 @@ def _long(header: list[str], rows: Sequence[_Row], path: Path) -> RawSeries:
 
 def _one_label(name: str, group: Sequence[_Row], header: list[str], path: Path) -> str:
     at = header.index("label")
-    seen = list(dict.fromkeys(to_label(cells[at], path, number) for number, cells in group))
-    if len(seen) > 1:
+    labels = list(dict.fromkeys(to_label(cells[at], path, number) for number, cells in group))
+    if len(labels) > 1:
         raise DataError(
-            f"{path}: id {name!r} has the labels {', '.join(map(repr, seen))}. A series has one; "
+            f"{path}: id {name!r} has the labels {', '.join(map(repr, labels))}. A series has one; "
             "give each series its own id."
         )
-    return seen[0]
+    return labels[0]
 
 
 def _one_series(name: str, group: Sequence[_Row], header: list[str], path: Path) -> Floats:
@@ -135,7 +135,7 @@ def _one_series(name: str, group: Sequence[_Row], header: list[str], path: Path)
 
 
 def _order(times: Sequence[str]) -> list[int]:
-    """Return the rows by time: as numbers where all are, else as text, as ISO dates sort."""
+    """Order of rows by time: as numbers where all are numbers, else as text, as ISO dates sort."""
     try:
         numbers = [float(t) for t in times]
     except ValueError:

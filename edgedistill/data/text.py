@@ -1,4 +1,4 @@
-"""Lines and numbers out of text files, with errors that point at the cell."""
+"""Lines, numbers and labels of text files, with errors that name the cell."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MISSING = {"", "?", "na", "nan", "null", "none"}
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file.
+    """Read the lines of a text file.
 
     Raises:
         DataError: the file cannot be read, is not UTF-8 text, or is empty.
@@ -36,13 +36,13 @@ def read_lines(path: Path) -> list[str]:
 def to_numbers(
     cells: Iterable[str], path: Path, row: int, columns: Iterable[int] | None = None
 ) -> Floats:
-    """Return cells as float32 (T,); an empty cell, `?` or `NaN` is a missing value.
+    """Convert cells to float32 (T,); an empty cell, `?` or `NaN` is a missing value.
 
     Args:
-        cells: what stands in the row.
-        path: for the message, as are
-        row: the row's number, counting from 1, and
-        columns: the numbers of these cells in the row; None counts from 1.
+        cells: cells of a row.
+        path: path of the file, for the error message.
+        row: number of the row, from 1, for the error message.
+        columns: numbers of these cells in the row, for the error message; None counts from 1.
 
     Raises:
         DataError: a cell is not a number.
@@ -57,12 +57,12 @@ def to_numbers(
                 f"{path}: row {row}, column {column} holds {text!r}, which is not a number. "
                 "Write a missing value as NaN."
             ) from error
-    with np.errstate(over="ignore"):  # infinity is refused later, by name
+    with np.errstate(over="ignore"):  # `check_series` refuses infinity, with its place
         return np.array(numbers, dtype=np.float64).astype(np.float32)
 
 
 def is_number(cell: str) -> bool:
-    """Say whether a cell can stand among the values of a series."""
+    """Whether a cell holds a number or a missing value."""
     try:
         float(cell)
     except ValueError:
@@ -71,10 +71,10 @@ def is_number(cell: str) -> bool:
 
 
 def to_label(cell: str, path: Path, row: int) -> str:
-    """Return a tidy label.
+    """Normalize the label in a cell.
 
     Raises:
-        DataError: there is none.
+        DataError: the cell holds no label.
     """
     label = tidy_label(cell)
     if label.lower() in _NO_LABEL:

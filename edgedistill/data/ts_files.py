@@ -18,7 +18,7 @@ from edgedistill.io.arrays import Floats
 
 
 def read_ts(path: Path) -> RawSeries:
-    """Return the labeled series of a `.ts` file, uni- or multivariate, of any lengths.
+    """Read the labeled series of a `.ts` file, uni- or multivariate, of any lengths.
 
     Raises:
         DataError: no class labels, timestamps, no data, or a cell that is not a number.
@@ -38,7 +38,7 @@ def read_ts(path: Path) -> RawSeries:
 
 
 def is_classification(path: Path) -> bool:
-    """Say whether the header of a `.ts` file promises what `read_ts` can read."""
+    """Whether the header of a `.ts` file describes a classification set that `read_ts` reads."""
     try:
         _check_header(read_lines(path), path)
     except DataError:
@@ -47,7 +47,7 @@ def is_classification(path: Path) -> bool:
 
 
 def _check_header(lines: list[str], path: Path) -> int:
-    """Return how many lines come before the data."""
+    """Check the header; return the number of lines before the data."""
     tags: dict[str, str] = {}
     for count, line in enumerate(lines, start=1):
         key, _, value = line.strip().lower().partition(" ")

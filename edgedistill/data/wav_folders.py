@@ -7,14 +7,13 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from scipy.io import wavfile
 
 from edgedistill.data.series import RawSeries, spread_per_class
 from edgedistill.errors import DataError
-from edgedistill.io.arrays import Floats
+from edgedistill.io.arrays import AnyArray, Doubles, Floats
 
-# Where a chunk is missing or holds a zero, SciPy trips over its own variables.
+# Where a chunk is missing or holds a zero, SciPy fails on its own variables.
 _UNREADABLE = (
     OSError,
     ValueError,
@@ -26,17 +25,17 @@ _UNREADABLE = (
 
 
 def wav_files(folder: Path) -> list[Path]:
-    """Return the WAV files of a folder or of its subfolders, sorted."""
-    found = [*folder.glob("*"), *folder.glob("*/*")]
-    return sorted(p for p in found if p.suffix.lower() == ".wav" and not p.name.startswith("."))
+    """List the WAV files of a folder or of its subfolders, sorted."""
+    paths = [*folder.glob("*"), *folder.glob("*/*")]
+    return sorted(p for p in paths if p.suffix.lower() == ".wav" and not p.name.startswith("."))
 
 
 def read_wav_folder(folder: Path, limit_per_class: int | None) -> RawSeries:
-    """Return the sounds of a folder as (1, T_i) in [-1, 1]; several channels become their mean.
+    """Read the sounds of a folder as (1, T_i) in [-1, 1]; several channels become their mean.
 
     Args:
-        folder: holds WAV files named `label_...wav`, or a subfolder of them for each label.
-        limit_per_class: read at most this many of each label.
+        folder: folder of WAV files named `label_...wav`, or of a subfolder for each label.
+        limit_per_class: number of sounds at most for each label; None for all.
 
     Raises:
         DataError: a file has no label or cannot be read, or the sample rates differ.
@@ -44,8 +43,8 @@ def read_wav_folder(folder: Path, limit_per_class: int | None) -> RawSeries:
     files = wav_files(folder)
     labels = [_label(path, folder) for path in files]
     if limit_per_class is not None:
-        kept = spread_per_class(labels, limit_per_class)
-        files, labels = [files[i] for i in kept], [labels[i] for i in kept]
+        indices = spread_per_class(labels, limit_per_class)
+        files, labels = [files[i] for i in indices], [labels[i] for i in indices]
     sounds = [_read(path) for path in files]
     rate = sounds[0][0]
     for path, (other, _) in zip(files, sounds, strict=True):
@@ -75,10 +74,10 @@ def _label(path: Path, folder: Path) -> str:
 
 
 def _read(path: Path) -> tuple[int, Floats]:
-    """Return the sample rate in Hz and the sound (1, T)."""
+    """Read the sample rate in Hz and the sound (1, T)."""
     try:
         with warnings.catch_warnings():
-            # Editors add chunks with titles and tags, which say nothing about the sound.
+            # Editors add chunks with titles and tags, which are no part of the sound.
             warnings.filterwarnings("ignore", r"Chunk \(non-data\)", wavfile.WavFileWarning)
             # A cut-off file is half a sound.
             warnings.filterwarnings("error", "Reached EOF", wavfile.WavFileWarning)
@@ -92,8 +91,8 @@ def _read(path: Path) -> tuple[int, Floats]:
     return int(rate), mono.astype(np.float32)[None, :]
 
 
-def _scaled(samples: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
-    """Return samples in [-1, 1]; SciPy moves 24 bits to the top of 32, and 8 bits are unsigned."""
+def _scaled(samples: AnyArray) -> Doubles:
+    """Scale samples to [-1, 1]; SciPy moves 24 bits to the top of 32, and 8 bits are unsigned."""
     scaled = samples.astype(np.float64)
     if samples.dtype.kind == "f":
         return scaled

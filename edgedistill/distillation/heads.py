@@ -12,8 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.features import TeacherFeatures
-from edgedistill.distillation.training_data import TrainingData
 
 _BATCH = 256  # series at once
 _ITERATIONS = 1000  # at most; a linear head on a few hundred features needs far fewer

@@ -18,22 +18,19 @@ import torch
 
 from edgedistill import __version__
 from edgedistill.data import Prepared
+from edgedistill.distillation.objectives import build_objective
 from edgedistill.errors import EdgeDistillError
 from edgedistill.experiment.scores import Scores, reference_scores, student_scores
 from edgedistill.io.files import fingerprint, read_json, sha256, write_json
-from edgedistill.io.progress import ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.keys import stage_key, teacher_sections
-from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import ObjectiveContext
+from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS, RunFolder
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import make_teacher, open_teacher_outputs
-from edgedistill.recipe.objectives import CutMixWindowConfig, TSDMapsTerm
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.teachers.outputs import TeacherOutputs
 
 SCORES = "scores.json"
 _REFERENCES, _IN_USE = "references", "in-use"
@@ -173,26 +170,15 @@ def _distill(run: StudentJob, data: Prepared, whole: Path, work: Path) -> None:
 
 
 def _fill_caches(job: DatasetJob, data: Prepared) -> None:
-    """Ask teachers about windows and for maps before students do, who would all ask at once."""
-    teacher_outputs, _ = open_teacher_outputs(RunFolder(job.folder).teacher)
+    """Compute the teacher outputs that students share, before all of them would at once."""
+    folder = RunFolder(job.folder)
+    teacher_outputs, _ = open_teacher_outputs(folder.teacher)
     for recipe in job.methods:
-        for term in recipe.student.objectives:
-            if isinstance(term, TSDMapsTerm) or (
-                isinstance(term, CutMixWindowConfig) and term.bank
-            ):
-                with suppress(EdgeDistillError):  # the run itself says what is wrong
-                    objective(term, _context(job, recipe, data, teacher_outputs))
-
-
-def _context(
-    job: DatasetJob, recipe: Recipe, data: Prepared, teacher_outputs: TeacherOutputs
-) -> ObjectiveContext:
-    return ObjectiveContext(
-        recipe=recipe,
-        data=data,
-        teacher=RunFolder(job.folder).teacher,
-        teacher_outputs=teacher_outputs,
-        student=networks.build_untrained(recipe.student, data, seed=recipe.seed),
-        cache_folder=RunFolder(job.folder).work,
-        on_progress=ignore_progress,
-    )
+        for config in recipe.student.objectives:
+            if config.uses_cache:
+                with suppress(EdgeDistillError):  # the student itself raises it again
+                    student = networks.build_untrained(recipe.student, data, seed=recipe.seed)
+                    context = objective_context(
+                        recipe, data, folder.teacher, teacher_outputs, student, folder.work
+                    )
+                    build_objective(config, context)

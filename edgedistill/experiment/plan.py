@@ -18,9 +18,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, StrictInt, ValidationError
 
+from edgedistill.distillation.objectives.config import Section
 from edgedistill.errors import ConfigError
 from edgedistill.recipe import recipe as config
-from edgedistill.recipe.objectives import Section
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.schema import ModelSection
 

@@ -16,7 +16,6 @@ from edgedistill.io.files import fingerprint, sha256
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.run_folder import ONNX, TEACHER_OUTPUTS
 from edgedistill.pipeline.stage_folder import file_hashes, is_unchanged
-from edgedistill.recipe.objectives import EnsembleTerm, TSDMapsTerm
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.schema import ModelSection
 
@@ -136,8 +135,8 @@ def _format_sections(values: Mapping[str, Any]) -> list[Any]:
 
 def _extra_teacher_hashes(recipe: Recipe) -> list[str]:
     """Return the hashes of the files that a student's other teachers consist of."""
-    terms = [t for t in recipe.student.objectives if isinstance(t, EnsembleTerm | TSDMapsTerm)]
-    named = [Path(source) for term in terms for source in term.sources]
+    configs = recipe.student.objectives
+    named = [Path(source) for config in configs for source in config.other_teachers]
     files = [path / networks.WEIGHTS if path.is_dir() else path for path in named]
     return [sha256(path) for path in files if path.is_file()]
 

@@ -31,11 +31,21 @@ _UNREADABLE = (
 )
 
 
+def model_spec(section: ModelSection) -> ModelSpec:
+    """Return the architecture that a section of a recipe names."""
+    return ModelSpec(
+        family=section.family,
+        width=section.width,
+        depth=section.depth,
+        explained=section.explained,
+    )
+
+
 def build_untrained(section: ModelSection, data: Prepared, *, seed: int) -> nn.Module:
     """Return an untrained network for these series; the seed decides its weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(_spec(section), **_shape(data))
+        return build(model_spec(section), **_shape(data))
 
 
 def save(
@@ -43,7 +53,7 @@ def save(
 ) -> None:
     """Write weights, what builds the network, its cost and its learning curves."""
     facts = {
-        "spec": asdict(_spec(section)),
+        "spec": asdict(model_spec(section)),
         **_shape(data),
         "cost": asdict(cost(model, channels=data.channels, length=data.length)),
         "history": [asdict(epoch) for epoch in history],
@@ -70,15 +80,6 @@ def open_network(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
             f"{folder} does not hold a network of ours ({error}). Train it again."
         ) from error
     return model.eval(), facts
-
-
-def _spec(section: ModelSection) -> ModelSpec:
-    return ModelSpec(
-        family=section.family,
-        width=section.width,
-        depth=section.depth,
-        explained=section.explained,
-    )
 
 
 def _shape(data: Prepared) -> dict[str, int]:

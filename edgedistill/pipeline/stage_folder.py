@@ -44,6 +44,21 @@ def make_stage(
                 empty.rmdir()
 
 
+def cached_folder(parent: Path, name: str, key: str, fill: Callable[[Path], None]) -> Path:
+    """Return a folder that was filled from `key`, and fill it if it was not.
+
+    Args:
+        parent: folder that it lies in.
+        name: name of the folder.
+        key: hash of everything that the content depends on.
+        fill: writes the content into an empty folder.
+    """
+    folder = parent / name
+    if not is_unchanged(folder, key):
+        make_stage(folder, key, lambda whole, _: fill(whole))
+    return folder
+
+
 def is_unchanged(folder: Path, key: str) -> bool:
     """Return whether a folder was made from `key`, and every file in it is as it was then."""
     try:

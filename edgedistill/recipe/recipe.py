@@ -15,10 +15,10 @@ from pydantic import Field, ValidationError
 from edgedistill import targets
 from edgedistill.bundle.drift_reference import DriftLimits
 from edgedistill.data.wav_folders import wav_files
+from edgedistill.distillation.objectives.config import Section
 from edgedistill.errors import ConfigError
 from edgedistill.evaluation.contract import Contract
 from edgedistill.models import FAMILIES
-from edgedistill.recipe.objectives import Section
 from edgedistill.recipe.presets import PRESETS
 from edgedistill.recipe.schema import (
     PRUNED_FAMILIES,

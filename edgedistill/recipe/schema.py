@@ -12,18 +12,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WrapValidator, model_validator
 
 from edgedistill.bundle.drift_reference import DriftLimits
+from edgedistill.distillation.objectives.config import Section
+from edgedistill.distillation.objectives.cross_entropy import CrossEntropyConfig
+from edgedistill.distillation.objectives.kd import KDConfig
+from edgedistill.distillation.objectives.tsd_maps import TSDMapsConfig
 from edgedistill.errors import ConfigError
 from edgedistill.evaluation.contract import Contract
 from edgedistill.optimize.precision_support import Precision, RuntimeName, check_forms
 from edgedistill.preprocessing import transforms as preprocess
-from edgedistill.recipe.objectives import (
-    CrossEntropyTerm,
-    KDTerm,
-    ObjectiveTerm,
-    Section,
-    TSDMapsTerm,
-    XDistillationTerm,
-)
+from edgedistill.recipe.objectives import ObjectiveSection
 from edgedistill.saliency import perturbation
 from edgedistill.training.config import FitConfig
 
@@ -122,11 +119,11 @@ class StudentSection(ModelSection):
 
     width: int | None = Field(16, ge=1)
     prune_from_teacher: PruneSection | None = None  # None: starts from random weights
-    objectives: tuple[ObjectiveTerm, ...] = Field(
+    objectives: tuple[ObjectiveSection, ...] = Field(
         (
-            CrossEntropyTerm(name="cross_entropy", weight=0.1),
-            KDTerm(name="kd", weight=0.9),
-            TSDMapsTerm(name="tsd_maps", weight=(1.0, 2.0, 5.0), start=1 / 3),
+            CrossEntropyConfig(name="cross_entropy", weight=0.1),
+            KDConfig(name="kd", weight=0.9),
+            TSDMapsConfig(name="tsd_maps", weight=(1.0, 2.0, 5.0), start=1 / 3),
         ),
         min_length=1,
     )
@@ -136,7 +133,7 @@ class StudentSection(ModelSection):
     @property
     def explained(self) -> bool:
         """Return whether an objective trains the network to."""
-        return any(isinstance(term, XDistillationTerm) for term in self.objectives)
+        return any(config.predicts_map for config in self.objectives)
 
 
 class SaliencySection(Section):

@@ -11,7 +11,8 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from edgedistill.recipe.objectives import ObjectiveTerm, Range, Section
+from edgedistill.distillation.objectives.config import Range, Section
+from edgedistill.recipe.objectives import ObjectiveSection
 
 _UNION_MARKS = ("float", "tuple[", "constrained", "function-", "Range")
 
@@ -100,4 +101,4 @@ def _term_names() -> list[str]:
 
 
 def _terms() -> tuple[Any, ...]:
-    return get_args(get_args(ObjectiveTerm)[0])
+    return get_args(get_args(ObjectiveSection)[0])

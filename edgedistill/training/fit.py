@@ -18,8 +18,8 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import nn
 
+from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.objectives import WeightedObjective
-from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import fingerprint
 from edgedistill.training import checkpoints, devices

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
+from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.objectives import (
     Batch,
     StudentOutputs,
     ViewOutputs,
     WeightedObjective,
 )
-from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ModelError
 from edgedistill.training import checkpoints
 from edgedistill.training.config import Epoch, FitConfig

@@ -9,9 +9,9 @@ from aeon.datasets import load_basic_motions
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.features import TeacherFeatures, layer_channels
 from edgedistill.distillation.heads import evenly_spaced_layers, head_logits
-from edgedistill.distillation.training_data import TrainingData
 from edgedistill.models import ModelSpec, build
 
 

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.objectives import TSD, CrossEntropy, Objective, WeightedObjective
-from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ConfigError, MachineError, ModelError
 from edgedistill.models import ModelSpec, build
 from edgedistill.training.config import Epoch, FitConfig, RunOutputs

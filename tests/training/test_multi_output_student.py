@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.features import EMBEDDING, record_features
 from edgedistill.distillation.objectives import CrossEntropy, Objective, WeightedObjective, Windows
-from edgedistill.distillation.training_data import TrainingData
 from edgedistill.models import ModelSpec, build
 from edgedistill.training.config import FitConfig
 from edgedistill.training.fit import fit

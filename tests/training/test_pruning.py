@@ -13,8 +13,8 @@ from aeon.datasets import load_italy_power_demand
 from torch import nn
 from torch.nn import functional
 
+from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.objectives import TSD, CrossEntropy, WeightedObjective
-from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ConfigError, ModelError
 from edgedistill.models import ModelSpec, build
 from edgedistill.models.fcn import FCN

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import onnx
 
+from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.objectives import WeightedObjective
-from edgedistill.distillation.training_data import TrainingData
 from edgedistill.io.arrays import Floats
 from edgedistill.optimize.qat.model import QatModel
 from edgedistill.optimize.quantization.calibration import Method, Observe, observe, ranges

@@ -17,6 +17,8 @@ from edgedistill.distillation.objectives import (
     TSDMaps,
     WeightedObjective,
 )
+from edgedistill.distillation.objectives.config import Range, Weight
+from edgedistill.distillation.objectives.kd import KDConfig
 from edgedistill.errors import ModelError
 from edgedistill.io.arrays import Floats
 from edgedistill.io.files import whole_file
@@ -29,7 +31,6 @@ from edgedistill.optimize.qat.model import check_trainable
 from edgedistill.optimize.quantization.calibration import Observe, observe
 from edgedistill.pipeline.progress import epoch_callback
 from edgedistill.pipeline.stages.teacher import perturbation_plan, training_data
-from edgedistill.recipe.objectives import KDTerm, Range, Weight
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.schema import RecoverSection
 from edgedistill.saliency.occlusion import Explanation, explain
@@ -138,7 +139,7 @@ def _terms(
     """Return the recipe's objectives of answers and maps; what else it has needs torch layers."""
     terms = {term.name: term for term in recipe.student.objectives}
     kd = terms.get("kd")
-    temperature = kd.temperature if isinstance(kd, KDTerm) else _TEMPERATURE
+    temperature = kd.temperature if isinstance(kd, KDConfig) else _TEMPERATURE
     objectives: dict[str, Objective] = {
         "cross_entropy": CrossEntropy(),
         "kd": KD(torch.from_numpy(explanation.logits), temperature=temperature),

@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgedistill.data import Prepared
-from edgedistill.distillation.objectives import WeightedObjective
+from edgedistill.distillation.objectives import WeightedObjective, build_objective
 from edgedistill.evaluation import metrics
 from edgedistill.io.files import fingerprint, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.keys import student_key
-from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import ObjectiveContext
+from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.progress import epoch_callback
 from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.stages import weight_search as search
@@ -107,10 +106,10 @@ def _distill(
     config = recipe.student.training
     model, pruner = initial_student(recipe, data, teacher)
     home = folder.parent.parent  # beside the work of students, for all of them
-    context = ObjectiveContext(recipe, data, teacher, teacher_outputs, model, home, on_progress)
+    context = objective_context(recipe, data, teacher, teacher_outputs, model, home, on_progress)
     terms = [
         WeightedObjective(
-            objective=objective(section, context),
+            objective=build_objective(section, context),
             weight=weight,
             start=section.start,
             ramp=section.ramp,

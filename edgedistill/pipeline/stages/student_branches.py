@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from edgedistill.data import Prepared
-from edgedistill.distillation.objectives import StudentFriendly, WeightedObjective
+from edgedistill.distillation.objectives import WeightedObjective
+from edgedistill.distillation.objectives.baselines.student_friendly import StudentFriendly
 from edgedistill.distillation.student_branches import branch_layers, branches
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.keys import plain_student

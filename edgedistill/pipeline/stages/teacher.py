@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from edgedistill.data import Prepared
+from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.objectives import CrossEntropy, WeightedObjective
-from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ModelError
 from edgedistill.evaluation.metrics import pearson
 from edgedistill.io.files import read_json, write_json

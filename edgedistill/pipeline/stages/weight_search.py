@@ -9,9 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edgedistill.distillation.objectives.config import Range, Weight
 from edgedistill.errors import DataError
 from edgedistill.io.files import read_json, write_json
-from edgedistill.recipe.objectives import Range, Weight
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.training.weight_search import HalvingStage, Trial, draw, halving_schedule
 

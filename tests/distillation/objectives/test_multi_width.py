@@ -24,7 +24,7 @@ def parts(request, world, tmp_path) -> list[TSD]:
     for width, number in zip(WIDTHS, NUMBERS, strict=True):
         teacher = world.ask
         if request.param == "bank":
-            known = {"series": world.series, "labels": world.labels, "trained": 16}
+            known = {"series": world.series, "labels": world.labels, "donor_count": 16}
             folder = tmp_path / str(width)
             folder.mkdir()
             plan = WindowCacheSpec(**known, width=width, number=2 * number)

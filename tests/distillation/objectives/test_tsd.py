@@ -154,7 +154,7 @@ def test_starts_are_drawn_by_the_chances_of_their_series(world):
     """The rows are those of the batch; where a chance is 0 no window begins."""
     chances = np.zeros((16, 20 - WIDTH + 1))
     chances[np.arange(16), np.arange(16)] = 1
-    objective = _tsd(world, chances=chances)
+    objective = _tsd(world, start_weights=chances)
 
     starts, donors = objective._draw(world.batch(11, 3, 7))
 

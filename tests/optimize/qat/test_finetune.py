@@ -8,8 +8,8 @@ import torch
 from aeon.datasets import load_gunpoint
 from torch.nn import functional
 
+from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.objectives import KD, TSDMaps, WeightedObjective
-from edgedistill.distillation.training_data import TrainingData
 from edgedistill.errors import ModelError
 from edgedistill.evaluation.metrics import kl_divergence, pearson
 from edgedistill.export.export import export

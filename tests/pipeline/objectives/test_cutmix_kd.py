@@ -7,13 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgedistill.distillation.objectives import CutMixKD
+from edgedistill.distillation.context import ObjectiveContext
+from edgedistill.distillation.objectives import CutMixKD, build_objective
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
-from edgedistill.io.progress import ignore_progress
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import ObjectiveContext
+from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.recipe import recipe as config
@@ -29,15 +28,13 @@ def _lesson(changed, data, stages, home, *, maps: bool = True) -> ObjectiveConte
     knowledge, _ = open_teacher_outputs(stages / "teacher")
     student = networks.build_untrained(changed.student, data, seed=0)
     knowledge = replace(knowledge, maps=maps)
-    return ObjectiveContext(
-        changed, data, stages / "teacher", knowledge, student, home, ignore_progress
-    )
+    return objective_context(changed, data, stages / "teacher", knowledge, student, home)
 
 
 def test_it_keeps_the_settings_of_its_term(recipe, data, stages, tmp_path):
     changed = _recipe(recipe, f"{{name: cutmix_kd, {WINDOWS}, temperature: 3}}")
 
-    found = objective(changed.student.objectives[0], _lesson(changed, data, stages, tmp_path))
+    found = build_objective(changed.student.objectives[0], _lesson(changed, data, stages, tmp_path))
 
     assert isinstance(found, CutMixKD)
     assert (found._windows, found._width, found._temperature) == (4, 6, 3)
@@ -49,7 +46,7 @@ def test_one_bank_serves_it_and_tsd(recipe, data, stages, tmp_path):
     lesson = _lesson(changed, data, stages, tmp_path)
 
     for term in changed.student.objectives:
-        objective(term, lesson)
+        build_objective(term, lesson)
 
     assert [folder.name for folder in tmp_path.iterdir()] == ["bank-6-16"]
 
@@ -80,4 +77,4 @@ def test_logits_alone_are_not_enough(recipe, data, stages, tmp_path):
     lesson = _lesson(changed, data, stages, tmp_path, maps=False)
 
     with pytest.raises(ConfigError, match="cutmix_kd asks the teacher about pertur"):
-        objective(changed.student.objectives[0], lesson)
+        build_objective(changed.student.objectives[0], lesson)

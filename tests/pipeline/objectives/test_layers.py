@@ -10,19 +10,19 @@ import pytest
 import torch
 from torch import nn
 
-from edgedistill.distillation.objectives import Objective, WeightedObjective
+from edgedistill.distillation.context import ObjectiveContext
+from edgedistill.distillation.objectives import Objective, WeightedObjective, build_objective
+from edgedistill.distillation.objectives.baselines.attention import AttentionConfig
+from edgedistill.distillation.objectives.baselines.dih import DIHConfig
+from edgedistill.distillation.objectives.baselines.sskd import SSKDConfig
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
-from edgedistill.io.progress import ignore_progress
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import ObjectiveContext
-from edgedistill.pipeline.objectives.layers import LAYER_BUILDERS
+from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs, training_data
 from edgedistill.recipe import recipe as config
-from edgedistill.recipe.objectives import AttentionTerm, DIHTerm, SSKDTerm
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.training.config import RunOutputs
 from edgedistill.training.fit import fit
@@ -41,19 +41,13 @@ def lesson(recipe, data, stages, tmp_path) -> ObjectiveContext:
 def lesson_of(recipe: Recipe, data, stages: Path, home: Path) -> ObjectiveContext:
     knowledge, _ = open_teacher_outputs(stages / "teacher")
     student = networks.build_untrained(recipe.student, data, seed=recipe.seed)
-    return ObjectiveContext(
-        recipe, data, stages / "teacher", knowledge, student, home, ignore_progress
-    )
+    return objective_context(recipe, data, stages / "teacher", knowledge, student, home)
 
 
 def made(name: str, lesson: ObjectiveContext) -> Objective:
     """Return an objective with the settings that a recipe leaves out."""
-    parsed = config.parse(config.dump(lesson.recipe), [f"student.objectives=[{{name: {name}}}]"])
-    return objective(parsed.student.objectives[0], lesson)
-
-
-def test_every_builder_is_tried():
-    assert len(NAMES) == len(LAYER_BUILDERS)
+    parsed = config.parse("", [f"student.objectives=[{{name: {name}}}]"])
+    return build_objective(parsed.student.objectives[0], lesson)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,12 +87,10 @@ def test_any_family_can_be_the_student(recipe, data, stages, tmp_path, name, fam
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_batches_of_one_and_mixed_precision(lesson, data, name):
+def test_batches_of_one_and_mixed_precision(recipe, lesson, data, name):
     known = training_data(data)
     few = replace(known, train=known.train[:3], validation=known.validation[:2])
-    settings = replace(
-        lesson.recipe.student.training, epochs=1, batch_size=1, precision="bf16-mixed"
-    )
+    settings = replace(recipe.student.training, epochs=1, batch_size=1, precision="bf16-mixed")
 
     history = fit(
         lesson.student, [WeightedObjective(objective=made(name, lesson))], few, settings, seed=0
@@ -108,13 +100,13 @@ def test_batches_of_one_and_mixed_precision(lesson, data, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_training_changes_the_student_and_what_is_learned_beside_it(lesson, data, name):
+def test_training_changes_the_student_and_what_is_learned_beside_it(recipe, lesson, data, name):
     """By its gradient alone: there is no other term, and no weight decay."""
     term = made(name, lesson)
     own = list(term.parameters())
     trained = [next(lesson.student.parameters()), *own]
     before = [p.clone() for p in trained]
-    settings = replace(lesson.recipe.student.training, epochs=1, weight_decay=0.0, select="last")
+    settings = replace(recipe.student.training, epochs=1, weight_decay=0.0, select="last")
 
     fit(lesson.student, [WeightedObjective(objective=term)], training_data(data), settings, seed=0)
 
@@ -170,10 +162,10 @@ def test_a_resumed_run_ends_the_same(recipe, data, stages, tmp_path, name):
 
 
 def test_a_layer_that_is_not_there(lesson):
-    term = AttentionTerm(name="at", teacher_layer="blocks.77")
+    term = AttentionConfig(name="at", teacher_layer="blocks.77")
 
     with pytest.raises(ConfigError, match=r"teacher has no layer 'blocks.77'.*blocks\.1"):
-        objective(term, lesson)
+        build_objective(term, lesson)
 
 
 class Bare(nn.Module):
@@ -201,23 +193,23 @@ class Flat(nn.Module):
 @pytest.mark.parametrize("whose", ["teacher", "student"])
 def test_sskd_needs_embeddings(lesson, monkeypatch, whose):
     if whose == "teacher":
-        monkeypatch.setattr(ObjectiveContext, "network", lambda *_: Bare())
+        monkeypatch.setattr(ObjectiveContext, "teacher_network", lambda *_: Bare())
     else:
         lesson = replace(lesson, student=Bare())
 
     with pytest.raises(ConfigError, match="Bare has no linear layer"):
-        objective(SSKDTerm(name="sskd"), lesson)
+        build_objective(SSKDConfig(name="sskd"), lesson)
 
 
 def test_dih_needs_layers_over_time(lesson, monkeypatch):
-    monkeypatch.setattr(ObjectiveContext, "network", lambda *_: Flat())
+    monkeypatch.setattr(ObjectiveContext, "teacher_network", lambda *_: Flat())
 
     with pytest.raises(ConfigError, match="no layer with an output over time"):
-        objective(DIHTerm(name="dih"), lesson)
+        build_objective(DIHConfig(name="dih"), lesson)
 
 
 def test_the_cohort_is_the_heads_and_the_teacher(lesson):
-    term = objective(DIHTerm(name="dih", heads=1), lesson)
+    term = build_objective(DIHConfig(name="dih", heads=1), lesson)
 
     assert term.cohort.shape == (2, len(lesson.logits), 2)
     assert torch.equal(term.cohort[1], lesson.logits)

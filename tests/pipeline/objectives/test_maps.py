@@ -10,21 +10,24 @@ import numpy as np
 import pytest
 import torch
 
-from edgedistill.distillation.objectives import Batch, Objective, StudentOutputs, TSDMaps
+from edgedistill.distillation.context import ObjectiveContext
+from edgedistill.distillation.objectives import (
+    Batch,
+    Objective,
+    StudentOutputs,
+    TSDMaps,
+    build_objective,
+)
 from edgedistill.errors import ConfigError, DataError
 from edgedistill.io.files import read_json
-from edgedistill.io.progress import ignore_progress
-from edgedistill.pipeline import extra_teachers as ensembles
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.objectives import maps as lessons_maps
-from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import ObjectiveContext
+from edgedistill.pipeline import objective_context as contexts
+from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import (
     open_teacher,
     open_teacher_outputs,
-    perturbation_plan,
     training_data,
 )
 from edgedistill.recipe import recipe as config
@@ -33,20 +36,22 @@ from edgedistill.teachers import TorchClassifier
 from edgedistill.teachers.outputs import explain_teacher_class
 
 
-@pytest.fixture
-def lesson(recipe, data, stages, tmp_path) -> ObjectiveContext:
-    """What a student of the tiny run is taught from, with an empty folder for what is kept."""
-    knowledge, _ = open_teacher_outputs(stages / "teacher")
+def context_of(recipe, data, teacher: Path, cache_folder: Path) -> ObjectiveContext:
+    outputs, _ = open_teacher_outputs(teacher)
     student = networks.build_untrained(recipe.student, data, seed=recipe.seed)
-    return ObjectiveContext(
-        recipe, data, stages / "teacher", knowledge, student, tmp_path, ignore_progress
-    )
+    return objective_context(recipe, data, teacher, outputs, student, cache_folder)
+
+
+@pytest.fixture
+def lesson(recipe, data, stages, tmp_path, opened) -> ObjectiveContext:
+    """What a student of the tiny run is taught from, with an empty folder for what is kept."""
+    del opened  # counts from the first opening on
+    return context_of(recipe, data, stages / "teacher", tmp_path)
 
 
 def made(lesson: ObjectiveContext, settings: str) -> Objective:
     text = f"student.objectives=[{{name: tsd_maps, {settings}}}]"
-    parsed = config.parse(config.dump(lesson.recipe), [text])
-    return objective(parsed.student.objectives[0], replace(lesson, recipe=parsed))
+    return build_objective(config.parse("", [text]).student.objectives[0], lesson)
 
 
 def said_by(lesson: ObjectiveContext, asked: Objective, batch: Batch) -> StudentOutputs:
@@ -66,7 +71,7 @@ def said_by(lesson: ObjectiveContext, asked: Objective, batch: Batch) -> Student
 
 
 def batch_of(lesson: ObjectiveContext, *rows: int) -> Batch:
-    known, chosen = training_data(lesson.data), torch.tensor(rows)
+    known, chosen = lesson.data, torch.tensor(rows)
     return Batch(chosen, known.series[chosen], known.labels[chosen])
 
 
@@ -79,7 +84,7 @@ def opened(monkeypatch) -> list[str]:
         found.append(folder.name)
         return open_teacher(recipe, data, folder)
 
-    monkeypatch.setattr(lessons_maps, "open_teacher", counted)
+    monkeypatch.setattr(contexts, "open_teacher", counted)
     return found
 
 
@@ -110,24 +115,24 @@ def test_it_distills_by_recipe(recipe, data, stages, tmp_path, settings):
     assert trials[0]["weights"] == {"cross_entropy": 1, "tsd_maps": 1}
 
 
-def test_by_default_nobody_is_asked(lesson, opened):
+def test_by_default_nobody_is_asked(lesson, opened, tmp_path):
     """The maps of the shared plan are known already."""
     term = made(lesson, "weight: 2")
 
     assert isinstance(term, TSDMaps)
     np.testing.assert_array_equal(term.teacher_map.numpy(), lesson.explanation.signed)
     assert opened == []
-    assert list(lesson.cache_folder.iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("map_", ["windows", "timesteps"])
-def test_several_widths_are_the_mean_of_a_map_each(lesson, data, stages, map_):
+def test_several_widths_are_the_mean_of_a_map_each(recipe, lesson, data, stages, map_):
     """Each under a plan of its own, with the shared baseline and half its width as stride."""
     term, batch = made(lesson, f"widths: [3, 8], map: {map_}"), batch_of(lesson, 0, 5, 20)
 
     loss = term(batch, said_by(lesson, term, batch))
 
-    teacher, known = open_teacher(lesson.recipe, data, stages / "teacher"), training_data(data)
+    teacher, known = open_teacher(recipe, data, stages / "teacher"), training_data(data)
     losses = []
     for width, half in ((3, 1), (8, 4)):
         stride = half if map_ == "windows" else 1
@@ -145,9 +150,7 @@ def test_maps_of_several_teachers_are_averaged(lesson, data, stages):
 
     module, _ = networks.open_network(stages / "student")
     other, known = TorchClassifier(module, classes=2), training_data(data).series.numpy()
-    signed = explain_teacher_class(
-        other, known, perturbation_plan(lesson.recipe, 24), lesson.explanation
-    ).signed
+    signed = explain_teacher_class(other, known, lesson.plan, lesson.explanation).signed
     units = [
         m / np.linalg.norm(m, axis=1, keepdims=True) for m in (lesson.explanation.signed, signed)
     ]
@@ -164,29 +167,30 @@ def test_maps_of_several_teachers_are_averaged(lesson, data, stages):
     ],
     ids=["weight", "more widths", "fewer widths"],
 )
-def test_a_plan_is_asked_about_once(lesson, opened, first, second, times):
+def test_a_plan_is_asked_about_once(lesson, opened, tmp_path, first, second, times):
     """Another student finds what is kept, and asks only for what is not."""
     made(lesson, first)
-    made(replace(lesson, recipe=config.parse(config.dump(lesson.recipe), ["seed=7"])), second)
+    made(replace(lesson, seed=7), second)
 
     assert len(opened) == times
-    assert len(list(lesson.cache_folder.glob("maps-*"))) == times
+    assert len(list(tmp_path.glob("maps-*"))) == times
 
 
 @pytest.mark.parametrize("change", ["baseline", "data", "teacher", "damage"])
-def test_what_maps_depend_on_means_asking_anew(lesson, data, stages, tmp_path, opened, change):
+def test_what_maps_depend_on_means_asking_anew(
+    recipe, lesson, data, stages, tmp_path, opened, change
+):
     made(lesson, "widths: [3]")
     if change == "baseline":
-        other = config.parse(config.dump(lesson.recipe), ["saliency.baseline=zero"])
-        lesson = replace(lesson, recipe=other)
+        lesson = replace(lesson, plan=replace(lesson.plan, baseline="zero"))
     elif change == "data":
-        louder = replace(data.train, x=data.train.x + np.float32(0.01))
-        lesson = replace(lesson, data=replace(data, train=louder))
+        louder = replace(lesson.data, series=lesson.data.series + 0.01)
+        lesson = replace(lesson, data=louder)
     elif change == "teacher":
         shutil.copytree(stages / "teacher", tmp_path / "second")
         known, _ = open_teacher_outputs(stages / "teacher")
         replace(known, unseen=known.splits["test"]).save(tmp_path / "second" / "knowledge.npz")
-        lesson = replace(lesson, teacher=tmp_path / "second")
+        lesson = context_of(recipe, data, tmp_path / "second", tmp_path)
     else:
         path = tmp_path / "maps-3-1" / "signed.npy"
         path.write_bytes(path.read_bytes()[:-1] + b"!")
@@ -210,16 +214,16 @@ def test_another_teacher_is_known_by_its_answers(lesson, stages, tmp_path):
 def test_the_files_of_its_teachers_belong_to_the_student(lesson, stages):
     term = f"student.objectives=[{{name: tsd_maps, sources: [{stages / 'student'}]}}]"
 
-    found = ensembles.files(config.parse("", [term]))
+    (section,) = config.parse("", [term]).student.objectives
 
-    assert found == [stages / "student" / networks.WEIGHTS]
+    assert section.other_teachers == (str(stages / "student"),)
 
 
 def test_files_of_logits_have_no_maps(lesson, data, tmp_path):
     """Neither as the teacher nor as one of several."""
     table = tmp_path / "logits.npz"
     np.savez(table, train=np.zeros((len(training_data(data).series), 2)))
-    silenced = replace(lesson, teacher_outputs=replace(lesson.teacher_outputs, maps=False))
+    silenced = replace(lesson, has_maps=False)
 
     with pytest.raises(ConfigError, match="The objective tsd_maps asks the teacher about pertur"):
         made(silenced, "map: timesteps")
@@ -229,7 +233,7 @@ def test_files_of_logits_have_no_maps(lesson, data, tmp_path):
         made(lesson, f"sources: [{table}]")
 
 
-def test_a_width_beyond_the_series_is_refused(lesson):
+def test_a_width_beyond_the_series_is_refused(lesson, tmp_path):
     with pytest.raises(DataError, match="window of 25 steps does not fit a series of 24"):
         made(lesson, "widths: [25]")
-    assert not [path for path in Path(lesson.cache_folder).iterdir() if path.is_dir()]
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]

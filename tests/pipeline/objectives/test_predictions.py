@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from edgedistill.distillation.ablation_controls import match_logit_scale
-from edgedistill.distillation.objectives import KD, Ensemble, Objective, TSDMaps
+from edgedistill.distillation.context import ObjectiveContext
+from edgedistill.distillation.objectives import KD, Objective, TSDMaps, build_objective
+from edgedistill.distillation.objectives.baselines.ablation_controls import (
+    RANDOM_SEED,
+    match_logit_scale,
+)
+from edgedistill.distillation.objectives.baselines.ensemble import Ensemble
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
-from edgedistill.io.progress import ignore_progress
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import ObjectiveContext
-from edgedistill.pipeline.objectives.predictions import LOGIT_BUILDERS, RANDOM_SEED
+from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import (
@@ -53,19 +55,13 @@ def lesson_of(recipe: Recipe, data, stages: Path) -> ObjectiveContext:
     """What a student of the tiny run is taught from."""
     knowledge, _ = open_teacher_outputs(stages / "teacher")
     student = networks.build_untrained(recipe.student, data, seed=recipe.seed)
-    return ObjectiveContext(
-        recipe, data, stages / "teacher", knowledge, student, stages, ignore_progress
-    )
+    return objective_context(recipe, data, stages / "teacher", knowledge, student, stages)
 
 
 def made(name: str, lesson: ObjectiveContext, stages: Path) -> Objective:
     settings = [f"student.objectives=[{written(name, stages)}]"]
-    parsed = config.parse(config.dump(lesson.recipe), settings)
-    return objective(parsed.student.objectives[0], lesson)
-
-
-def test_every_builder_is_tried():
-    assert len(USUAL) == len(LOGIT_BUILDERS)
+    parsed = config.parse("", settings)
+    return build_objective(parsed.student.objectives[0], lesson)
 
 
 @pytest.mark.parametrize("name", USUAL)
@@ -94,7 +90,7 @@ def test_it_distills_by_recipe(recipe, data, stages, tmp_path, name):
 @pytest.mark.parametrize("name", ["e2kd", "ranking", "shuffled_saliency"])
 def test_a_file_of_logits_has_no_maps(recipe, data, stages, name):
     lesson = lesson_of(recipe, data, stages)
-    silenced = replace(lesson, teacher_outputs=replace(lesson.teacher_outputs, maps=False))
+    silenced = replace(lesson, has_maps=False)
 
     with pytest.raises(ConfigError, match=rf"The objective {name} asks the teacher about pertur"):
         made(name, silenced, stages)
@@ -118,7 +114,7 @@ def test_a_file_of_logits_has_no_maps(recipe, data, stages, name):
 def test_settings_arrive(recipe, data, stages, written, settings):
     parsed = config.parse(config.dump(recipe), [f"student.objectives=[{written}]"])
 
-    term = objective(parsed.student.objectives[0], lesson_of(recipe, data, stages))
+    term = build_objective(parsed.student.objectives[0], lesson_of(recipe, data, stages))
 
     assert {name: getattr(term, name) for name in settings} == settings
 
@@ -135,7 +131,7 @@ def test_an_ensemble_is_the_teacher_and_its_sources(recipe, data, stages):
         term = f"student.objectives=[{{name: ensemble, {sources}, {settings}}}]"
         parsed = config.parse(config.dump(recipe), [term]).student.objectives[0]
 
-        taught = objective(parsed, lesson).teacher
+        taught = build_objective(parsed, lesson).teacher
 
         expected = Ensemble(
             [lesson.logits, torch.from_numpy(other)],

@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgedistill.distillation.objectives import TSD, Batch, MultiWidthObjective
+from edgedistill.distillation.objectives import TSD, Batch, MultiWidthObjective, build_objective
 from edgedistill.errors import ConfigError, DataError
-from edgedistill.io.progress import ignore_progress
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import ObjectiveContext
+from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import (
     open_teacher_outputs,
@@ -47,10 +45,8 @@ def made(recipe, data, stages: Path, home: Path, settings: str, *, maps: bool = 
     knowledge, _ = open_teacher_outputs(stages / "teacher")
     student = networks.build_untrained(changed.student, data, seed=0)
     knowledge = replace(knowledge, maps=maps)
-    lesson = ObjectiveContext(
-        changed, data, stages / "teacher", knowledge, student, home, ignore_progress
-    )
-    return objective(changed.student.objectives[1], lesson)
+    lesson = objective_context(changed, data, stages / "teacher", knowledge, student, home)
+    return build_objective(changed.student.objectives[1], lesson)
 
 
 def distilled(recipe, data, stages: Path, home: Path, settings: str) -> np.ndarray:

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from edgedistill.attribution import correlation
-from edgedistill.distillation.objectives import WeightedObjective, normalized_map
+from edgedistill.distillation.context import ObjectiveContext
+from edgedistill.distillation.objectives import WeightedObjective, build_objective
+from edgedistill.distillation.objectives.baselines.xdistillation import normalized_map
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
-from edgedistill.io.progress import ignore_progress
 from edgedistill.models import SelfExplainingNetwork
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.objectives.builders import objective
-from edgedistill.pipeline.objectives.context import ObjectiveContext
+from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.run_folder import EXPORT_FACTS, ONNX, TRIALS
 from edgedistill.pipeline.stages.export import (
     EXPLANATION,
@@ -114,19 +114,20 @@ def test_what_was_saved_is_opened(recipe, data, tmp_path):
 def lesson_of(recipe: Recipe, data, stages: Path, home: Path) -> ObjectiveContext:
     knowledge, _ = open_teacher_outputs(stages / "teacher")
     model = networks.build_untrained(recipe.student, data, seed=recipe.seed)
-    return ObjectiveContext(
-        recipe, data, stages / "teacher", knowledge, model, home, ignore_progress
-    )
+    return objective_context(recipe, data, stages / "teacher", knowledge, model, home)
 
 
 def test_it_learns_the_map(recipe, data, stages, tmp_path):
     """Of series that it was not trained on, and better than the map of any other series."""
     changed = explained(recipe, terms="[{name: cross_entropy}, {name: xdistillation}]")
     lesson = lesson_of(changed, data, stages, tmp_path)
-    terms = [WeightedObjective(objective=objective(s, lesson)) for s in changed.student.objectives]
+    terms = [
+        WeightedObjective(objective=build_objective(s, lesson)) for s in changed.student.objectives
+    ]
     settings = replace(recipe.student.training, epochs=60, learning_rate=0.01, select="last")
     taught = normalized_map(
-        lesson.teacher_outputs.splits["test"], perturbation_plan(recipe, data.length)
+        open_teacher_outputs(stages / "teacher")[0].splits["test"],
+        perturbation_plan(recipe, data.length),
     )
 
     fit(lesson.student, terms, training_data(data), settings, seed=0)
@@ -149,7 +150,8 @@ def test_a_resumed_run_ends_the_same(recipe, data, stages, tmp_path):
     def run(folder: str, **options) -> nn.Module:
         lesson = lesson_of(changed, data, stages, tmp_path)
         terms = [
-            WeightedObjective(objective=objective(s, lesson)) for s in changed.student.objectives
+            WeightedObjective(objective=build_objective(s, lesson))
+            for s in changed.student.objectives
         ]
         records, known = RunOutputs(checkpoint=tmp_path / folder), training_data(data)
         settings = changed.student.training
@@ -209,7 +211,7 @@ def test_it_cannot_join_later(recipe):
 def test_a_teacher_without_maps_is_refused(recipe, data, stages, tmp_path):
     changed = explained(recipe)
     lesson = lesson_of(changed, data, stages, tmp_path)
-    mute = replace(lesson, teacher_outputs=replace(lesson.teacher_outputs, maps=False))
+    mute = replace(lesson, has_maps=False)
 
     with pytest.raises(ConfigError, match="xdistillation asks the teacher about perturbed series"):
-        objective(changed.student.objectives[1], mute)
+        build_objective(changed.student.objectives[1], mute)

@@ -13,7 +13,7 @@ from edgedistill.errors import ConfigError, DataError
 from edgedistill.evaluation import metrics
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.objectives import cutmix_windows as lessons_opposing
+from edgedistill.pipeline import objective_context as contexts
 from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs, perturbation_plan
@@ -144,7 +144,7 @@ def opened(monkeypatch) -> list[list[int]]:
         module, _ = networks.open_network(folder)
         return Counting(module, classes=2, name="counted")
 
-    monkeypatch.setattr(lessons_opposing, "open_teacher", open_teacher)
+    monkeypatch.setattr(contexts, "open_teacher", open_teacher)
     return asked
 
 

@@ -7,7 +7,8 @@ import math
 import pytest
 import torch
 
-from edgedistill.distillation.objectives import Batch, StudentFriendly, StudentOutputs
+from edgedistill.distillation.objectives import Batch, StudentOutputs
+from edgedistill.distillation.objectives.baselines.student_friendly import StudentFriendly
 from edgedistill.errors import ConfigError
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.stages.student import make_student

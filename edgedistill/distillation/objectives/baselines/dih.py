@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from edgedistill.distillation.context import ObjectiveContext
+from edgedistill.distillation.features import TeacherFeatures, default_layers, layer_channels
+from edgedistill.distillation.heads import evenly_spaced_layers, head_logits
+from edgedistill.distillation.objectives.config import ObjectiveConfig
 from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
+
+
+class DIHConfig(ObjectiveConfig):
+    """Knowledge distillation from linear heads at the teacher's layers, and from the teacher."""
+
+    name: Literal["dih"]
+    temperature: float = Field(5.0, gt=0)
+    heads: int = Field(2, ge=1)  # that part the network evenly
+
+    def build(self, context: ObjectiveContext) -> DIH:
+        teacher = context.teacher_network(self.name)
+        channels = layer_channels(teacher, context.sample)
+        default_layers(channels)  # refuses a network without layers over time, by name
+        layers = evenly_spaced_layers(list(channels), self.heads)
+        heads = head_logits(TeacherFeatures(teacher, layers), layers, context.data)
+        return DIH(torch.cat([heads, context.logits[None]]), temperature=self.temperature)
 
 
 class DIH(Objective):

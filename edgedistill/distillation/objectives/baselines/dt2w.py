@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.features import Pair
-from edgedistill.distillation.objectives.baselines.layers import LayerObjective
+from edgedistill.distillation.objectives.baselines.layers import LayerConfig, LayerObjective
 from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.distillation.soft_dtw import soft_dtw
+
+
+class DT2WConfig(LayerConfig):
+    """Soft-DTW between what layers give over time."""
+
+    name: Literal["dt2w"]
+    gamma: float = Field(1.2, gt=0)  # how soft the minimum over warpings is
+    steps: int = Field(64, ge=1)  # that are compared; longer sequences are averaged down
+
+    def build(self, context: ObjectiveContext) -> DT2W:
+        return DT2W(self.layer_pair(context), gamma=self.gamma, steps=self.steps)
 
 
 class DT2W(LayerObjective):

@@ -1,25 +1,62 @@
-"""What all objectives share that compare a layer of the student with one of the teacher."""
+"""Objectives that compare a layer of the student with one of the teacher."""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.features import Pair
+from edgedistill.distillation.context import ObjectiveContext
+from edgedistill.distillation.features import (
+    EMBEDDING,
+    Pair,
+    TeacherFeatures,
+    default_layers,
+    embedding_size,
+    layer_channels,
+)
+from edgedistill.distillation.objectives.config import ObjectiveConfig
 from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
+from edgedistill.errors import ConfigError
+
+
+class LayerConfig(ObjectiveConfig):
+    """An objective that compares layers; None takes the default ones of a network."""
+
+    student_layer: str | None = None
+    teacher_layer: str | None = None
+
+    def layer_pair(self, context: ObjectiveContext, *, hint: bool = False) -> Pair:
+        """Return the configured layers, or the last ones over time; for a hint those half way.
+
+        Raises:
+            ConfigError: the teacher has no layers to compare, or a name is wrong.
+        """
+        teacher = context.teacher_network(self.name)
+        teacher_channels = layer_channels(teacher, context.sample)
+        student_channels = layer_channels(context.student, context.sample)
+        default = 0 if hint else 1
+        student_layer = _layer(self.student_layer, student_channels, "student", default)
+        teacher_layer = _layer(self.teacher_layer, teacher_channels, "teacher", default)
+        return Pair(
+            student=student_layer,
+            student_channels=student_channels[student_layer],
+            teacher=teacher_layer,
+            teacher_channels=teacher_channels[teacher_layer],
+            features=TeacherFeatures(teacher, [teacher_layer]),
+        )
 
 
 class LayerObjective(Objective):
-    """A loss of what a layer of each gave for the same series."""
+    """A loss of the outputs of one layer of each network for the same series."""
 
     def __init__(self, pair: Pair) -> None:
-        """Keep the teacher; the student's layer comes with its answer."""
+        """Keep the teacher's layer and request the student's."""
         super().__init__()
         self._pair = pair
         self.layers = (pair.student,)
 
     def layer_outputs(self, batch: Batch, outputs: StudentOutputs) -> tuple[Tensor, Tensor]:
-        """Return what the student's and the teacher's layer gave.
+        """Return the outputs of the student's and of the teacher's layer.
 
         Returns:
             (N, C', T') and (N, C'', T'), the longer averaged down to the shorter; of the
@@ -34,3 +71,34 @@ class LayerObjective(Objective):
             functional.adaptive_avg_pool1d(student, length),
             functional.adaptive_avg_pool1d(teacher, length),
         )
+
+
+def embedding_pair(name: str, context: ObjectiveContext) -> Pair:
+    """Return the inputs of the last linear layer of both networks as a pair.
+
+    Args:
+        name: name of the objective, for the message.
+        context: holds the student, and opens the teacher.
+
+    Raises:
+        ConfigError: the teacher is no torch module, or a network has no linear layer.
+    """
+    teacher = context.teacher_network(name)
+    return Pair(
+        student=EMBEDDING,
+        student_channels=embedding_size(context.student, context.sample),
+        teacher=EMBEDDING,
+        teacher_channels=embedding_size(teacher, context.sample),
+        features=TeacherFeatures(teacher, [EMBEDDING]),
+    )
+
+
+def _layer(name: str | None, channels: dict[str, int], role: str, default: int) -> str:
+    if name is None:
+        return default_layers(channels)[default]
+    if name not in channels:
+        raise ConfigError(
+            f"The {role} has no layer {name!r} with an output over time. Choose one of: "
+            f"{', '.join(channels)}."
+        )
+    return name

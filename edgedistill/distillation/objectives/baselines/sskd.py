@@ -2,14 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgedistill.distillation.features import EMBEDDING, record_features
+from edgedistill.distillation.context import ObjectiveContext
+from edgedistill.distillation.features import EMBEDDING, embedding_size, record_features
+from edgedistill.distillation.objectives.config import ObjectiveConfig, Positive
 from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 from edgedistill.distillation.views import VIEWS
+
+
+class SSKDConfig(ObjectiveConfig):
+    """Views of the series: their classes and similarities; beside cross_entropy .1 and kd .9."""
+
+    name: Literal["sskd"]
+    temperature: float = Field(4.0, gt=0)  # of the logits of views
+    similarity_temperature: float = Field(0.5, gt=0)
+    views_weight: Positive = 2.7  # of the logits of views
+    similarity_weight: Positive = 10.0
+
+    def build(self, context: ObjectiveContext) -> SSKD:
+        teacher = context.teacher_network(self.name)
+        for network in (teacher, context.student):
+            embedding_size(network, context.sample)  # refuses one without an embedding, by name
+        return SSKD(
+            teacher,
+            temperature=self.temperature,
+            similarity_temperature=self.similarity_temperature,
+            views_weight=self.views_weight,
+            similarity_weight=self.similarity_weight,
+            seed=context.seed,
+        )
 
 
 class SSKD(Objective):

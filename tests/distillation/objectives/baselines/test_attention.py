@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgedistill.distillation.objectives import AttentionTransfer, StudentOutputs
+from edgedistill.distillation.objectives import StudentOutputs
+from edgedistill.distillation.objectives.baselines.attention import AttentionTransfer
 
 
 def slow_attention(output: np.ndarray) -> np.ndarray:

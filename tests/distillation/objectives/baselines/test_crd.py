@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgedistill.distillation.objectives import CRD
+from edgedistill.distillation.objectives.baselines.crd import CRD
 
 ROWS = (3, 11, 0, 7)
 TRAINED = 12  # rows; the other 4 only judge

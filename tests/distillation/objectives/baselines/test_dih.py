@@ -8,7 +8,8 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from edgedistill.distillation.objectives import DIH, KD, StudentOutputs
+from edgedistill.distillation.objectives import KD, StudentOutputs
+from edgedistill.distillation.objectives.baselines.dih import DIH
 
 
 @pytest.mark.parametrize("rows", [(3,), (0, 9, 4)], ids=str)

@@ -8,7 +8,8 @@ import torch
 from scipy.special import softmax
 from scipy.stats import pearsonr
 
-from edgedistill.distillation.objectives import DIST, StudentOutputs
+from edgedistill.distillation.objectives import StudentOutputs
+from edgedistill.distillation.objectives.baselines.dist import DIST
 
 ROWS = (3, 11, 0, 7, 14)
 

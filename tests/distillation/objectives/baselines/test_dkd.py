@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from edgedistill.distillation.objectives import DKD, KD, StudentOutputs
+from edgedistill.distillation.objectives import KD, StudentOutputs
+from edgedistill.distillation.objectives.baselines.dkd import DKD
 
 ROWS = (3, 11, 0, 7)
 USUAL = {"alpha": 1.0, "beta": 8.0, "temperature": 4.0, "warmup": 0}

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from edgedistill.distillation.objectives import DT2W, StudentOutputs
+from edgedistill.distillation.objectives import StudentOutputs
+from edgedistill.distillation.objectives.baselines.dt2w import DT2W
 
 GAMMA = 1.2
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgedistill.distillation.objectives import E2KD, StudentOutputs
+from edgedistill.distillation.objectives import StudentOutputs
+from edgedistill.distillation.objectives.baselines.e2kd import E2KD
 from edgedistill.saliency import occlusion
 from edgedistill.saliency.perturbation import default_plan
 

@@ -8,7 +8,8 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from edgedistill.distillation.objectives import KD, Ensemble, StudentOutputs
+from edgedistill.distillation.objectives import KD, StudentOutputs
+from edgedistill.distillation.objectives.baselines.ensemble import Ensemble
 from edgedistill.errors import ShapeError
 
 ROWS = (3, 11, 0, 7)

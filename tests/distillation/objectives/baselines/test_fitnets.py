@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.features import TeacherFeatures
-from edgedistill.distillation.objectives import CrossEntropy, FitNets, WeightedObjective
-from edgedistill.distillation.training_data import TrainingData
+from edgedistill.distillation.objectives import CrossEntropy, WeightedObjective
+from edgedistill.distillation.objectives.baselines.fitnets import FitNets
 from edgedistill.training.config import FitConfig
 from edgedistill.training.fit import fit
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from edgedistill.distillation.features import TeacherFeatures
-from edgedistill.distillation.objectives import MemKD, StudentOutputs
+from edgedistill.distillation.objectives import StudentOutputs
+from edgedistill.distillation.objectives.baselines.memkd import MemKD
 from edgedistill.errors import ShapeError
 
 NUMBER = 7

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from edgedistill.attribution import signed_fall
-from edgedistill.distillation.objectives import Ranking, StudentOutputs
+from edgedistill.distillation.objectives import StudentOutputs
+from edgedistill.distillation.objectives.baselines.ranking import Ranking
 from edgedistill.saliency import occlusion
 from edgedistill.saliency.perturbation import default_plan
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from edgedistill.distillation.features import EMBEDDING
-from edgedistill.distillation.objectives import RKD, StudentOutputs
+from edgedistill.distillation.objectives import StudentOutputs
+from edgedistill.distillation.objectives.baselines.rkd import RKD
 
 ROWS = (3, 11, 0, 7, 14)
 

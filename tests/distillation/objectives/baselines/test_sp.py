@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgedistill.distillation.objectives import SP, StudentOutputs
+from edgedistill.distillation.objectives import StudentOutputs
+from edgedistill.distillation.objectives.baselines.sp import SP
 
 ROWS = (3, 11, 0, 7)
 LAYER = "1"

@@ -8,7 +8,8 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 
-from edgedistill.distillation.objectives import SSKD, StudentOutputs
+from edgedistill.distillation.objectives import StudentOutputs
+from edgedistill.distillation.objectives.baselines.sskd import SSKD
 
 
 def sskd(world, **changes) -> SSKD:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from edgedistill.distillation.objectives import VID, StudentOutputs
+from edgedistill.distillation.objectives import StudentOutputs
+from edgedistill.distillation.objectives.baselines.vid import VID
 
 
 def slow_mean(objective: VID, output: np.ndarray) -> np.ndarray:

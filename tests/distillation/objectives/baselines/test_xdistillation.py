@@ -15,10 +15,8 @@ from edgedistill.distillation.features import (
     layer_channels,
     record_features,
 )
-from edgedistill.distillation.objectives import (
-    Batch,
-    StudentOutputs,
-    Windows,
+from edgedistill.distillation.objectives import Batch, StudentOutputs, Windows
+from edgedistill.distillation.objectives.baselines.xdistillation import (
     XDistillation,
     normalized_map,
 )

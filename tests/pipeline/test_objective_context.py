@@ -13,7 +13,7 @@ from edgedistill.io.files import read_json
 from edgedistill.io.progress import ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline import single_stage as one_stage
-from edgedistill.pipeline.extra_teachers import open_source
+from edgedistill.pipeline.objective_context import open_source
 from edgedistill.pipeline.stages.teacher import open_teacher
 from edgedistill.recipe import recipe as config
 
@@ -21,7 +21,7 @@ from edgedistill.recipe import recipe as config
 def test_a_folder_of_a_trained_teacher(recipe, data, stages):
     source = str(stages / "teacher")
 
-    found = open_source(source, recipe, data, trust=False)
+    found = open_source(source, recipe=recipe, data=data, trust=False)
 
     own = open_teacher(recipe, data, stages / "teacher")
     np.testing.assert_array_equal(found.logits(data.test.x), own.logits(data.test.x))
@@ -30,10 +30,12 @@ def test_a_folder_of_a_trained_teacher(recipe, data, stages):
 
 def test_a_file_as_a_recipe_brings_it(recipe, data, stages):
     """Another source than the recipe's own teacher, which stays what it is."""
-    found = open_source(str(stages / "model" / "student.onnx"), recipe, data, trust=False)
+    found = open_source(
+        str(stages / "model" / "student.onnx"), recipe=recipe, data=data, trust=False
+    )
 
     model, _ = networks.open_network(stages / "student")
-    expected = open_source(str(stages / "student"), recipe, data, trust=False)
+    expected = open_source(str(stages / "student"), recipe=recipe, data=data, trust=False)
     np.testing.assert_allclose(
         found.logits(data.validation.x), expected.logits(data.validation.x), atol=1e-5
     )
@@ -54,16 +56,16 @@ def test_a_network_for_other_data(recipe, data, stages, tmp_path, what, count):
     with pytest.raises(
         ModelError, match=rf"knows .*{count} {what}.* set has 2 classes and 1 channels"
     ):
-        open_source(str(tmp_path / "other"), recipe, data, trust=False)
+        open_source(str(tmp_path / "other"), recipe=recipe, data=data, trust=False)
 
 
 def test_what_cannot_be_opened(recipe, data, tmp_path):
     with pytest.raises(ModelError, match="does not hold a network of ours"):
-        open_source(str(tmp_path), recipe, data, trust=False)
+        open_source(str(tmp_path), recipe=recipe, data=data, trust=False)
     with pytest.raises(ModelError, match=r"There is no file .*gone\.onnx"):
-        open_source("gone.onnx", recipe, data, trust=False)
+        open_source("gone.onnx", recipe=recipe, data=data, trust=False)
     with pytest.raises(UsageError, match="names no teacher"):
-        open_source("nothing", recipe, data, trust=False)
+        open_source("nothing", recipe=recipe, data=data, trust=False)
 
 
 def test_a_joblib_file_needs_trust(recipe, data, tmp_path):
@@ -71,9 +73,9 @@ def test_a_joblib_file_needs_trust(recipe, data, tmp_path):
     path.write_bytes(b"no estimator")
 
     with pytest.raises(UsageError, match="runs whatever code it contains"):
-        open_source(str(path), recipe, data, trust=False)
+        open_source(str(path), recipe=recipe, data=data, trust=False)
     with pytest.raises(ModelError, match="Cannot load"):
-        open_source(str(path), recipe, data, trust=True)
+        open_source(str(path), recipe=recipe, data=data, trust=True)
 
 
 def test_a_killed_student_of_another_teacher_is_not_gone_on_from(recipe, stages, tmp_path):

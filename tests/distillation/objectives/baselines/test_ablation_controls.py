@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgedistill.distillation.ablation_controls import match_logit_scale, shuffled_maps
+from edgedistill.distillation.objectives.baselines.ablation_controls import (
+    match_logit_scale,
+    shuffled_maps,
+)
 from edgedistill.saliency.occlusion import Explanation
 
 

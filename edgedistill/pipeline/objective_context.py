@@ -1,0 +1,98 @@
+"""What a student's objectives are built from: teachers opened and plans read as a recipe says."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from edgedistill.data import Prepared
+from edgedistill.distillation.context import ObjectiveContext
+from edgedistill.errors import ModelError
+from edgedistill.io.files import sha256
+from edgedistill.io.progress import ProgressCallback, ignore_progress
+from edgedistill.pipeline import networks
+from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS
+from edgedistill.pipeline.stage_folder import cached_folder
+from edgedistill.pipeline.stages.teacher import (
+    load_external_teacher,
+    open_teacher,
+    perturbation_plan,
+    training_data,
+)
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.recipe.schema import TeacherSection
+from edgedistill.saliency.occlusion import Explanation
+from edgedistill.teachers import Classifier, TorchClassifier
+from edgedistill.teachers.outputs import TeacherOutputs
+
+
+def objective_context(
+    recipe: Recipe,
+    data: Prepared,
+    teacher: Path,
+    teacher_outputs: TeacherOutputs,
+    student: nn.Module,
+    cache_folder: Path,
+    on_progress: ProgressCallback = ignore_progress,
+) -> ObjectiveContext:
+    """Return what the objectives of a recipe are built from.
+
+    Args:
+        recipe: names seed, plan and teacher.
+        data: series to learn from and to choose weights on.
+        teacher: folder of the teacher stage.
+        teacher_outputs: logits and maps of that teacher.
+        student: network that learns.
+        cache_folder: folder of the teacher outputs that students share.
+        on_progress: reports how far teachers are.
+    """
+    splits = [teacher_outputs.splits[name] for name in ("train", "validation")]
+    return ObjectiveContext(
+        student=student,
+        data=training_data(data),
+        explanation=Explanation(
+            np.concatenate([split.logits for split in splits]),
+            np.concatenate([split.kl for split in splits]),
+            np.concatenate([split.signed for split in splits]),
+        ),
+        has_maps=teacher_outputs.maps,
+        plan=perturbation_plan(recipe, data.length),
+        teacher_key=sha256(teacher / TEACHER_OUTPUTS),
+        teacher_spec=networks.model_spec(recipe.teacher),
+        open_teacher=partial(open_teacher, recipe, data, teacher),
+        open_source=partial(open_source, recipe=recipe, data=data),
+        cache=partial(cached_folder, cache_folder),
+        seed=recipe.seed,
+        on_progress=on_progress,
+    )
+
+
+def open_source(source: str, *, recipe: Recipe, data: Prepared, trust: bool) -> Classifier:
+    """Return the teacher of a folder that `train` wrote, or one that a recipe can bring.
+
+    Args:
+        source: the folder, or what `teacher.source` takes.
+        recipe: names the data that the teacher is tried on.
+        data: its series and classes.
+        trust: whether a joblib file may run the code it contains.
+
+    Raises:
+        ModelError: it cannot be read, or was made for other classes or channels.
+        UsageError: it names no teacher.
+    """
+    if not Path(source).is_dir():
+        section = TeacherSection(source=source, trust=trust)
+        return load_external_teacher(recipe.model_copy(update={"teacher": section}), data)
+    module, facts = networks.open_network(Path(source))
+    known = facts["classes"], facts["channels"]
+    needed = data.classes, data.channels
+    if known != needed:
+        raise ModelError(
+            f"The network in {source} knows {known[0]} classes of series with {known[1]} "
+            f"channels; the data set has {needed[0]} classes and {needed[1]} channels. Take a "
+            "teacher of this data set."
+        )
+    return TorchClassifier(module, classes=needed[0], name=source)

@@ -1,1 +1,0 @@
-"""From the recipe's terms to objectives that know the teacher."""

@@ -33,6 +33,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edgedistill.cli.output import progress
 from edgedistill.data import Prepared
+from edgedistill.data.splits import stratified_series
 from edgedistill.device.benchmark import measure_interleaved
 from edgedistill.device.telemetry import environment
 from edgedistill.evaluation.contract import Contract
@@ -45,7 +46,6 @@ from edgedistill.pipeline.run import compress
 from edgedistill.pipeline.run_folder import ONNX
 from edgedistill.pipeline.scoring import measure
 from edgedistill.pipeline.stages.data import prepare_data
-from edgedistill.pipeline.stages.export import calibration_series
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs, perturbation_plan
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
@@ -202,7 +202,7 @@ def _rivals(
     exported: Path, recipe: Recipe, data: Prepared, out: Path, olive: Path | None
 ) -> dict[str, Path]:
     """Make what others make of the exported file, with the settings that they come with."""
-    series = calibration_series(data, recipe.optimize.calibration, recipe.seed)
+    series = stratified_series(data.train, recipe.optimize.calibration, recipe.seed)
     folder = out / "rivals"
     folder.mkdir(exist_ok=True)
     prepared, plain = folder / "prepared.onnx", folder / "quantize_static.onnx"

@@ -109,6 +109,21 @@ def hold_out(labels: Sequence[str], fraction: float, seed: Sequence[int]) -> lis
     return sorted(indices)
 
 
+def stratified_series(split: Split, count: int, seed: int) -> Floats:
+    """Return about `count` series of a split, class by class in proportion.
+
+    Args:
+        split: series and labels.
+        count: number of series; a split that has no more is returned whole.
+        seed: seed of the draw.
+    """
+    if len(split.x) <= count:
+        return split.x
+    rows = np.array(hold_out([str(label) for label in split.y], count / len(split.x), [seed]))
+    series: Floats = split.x[rows]
+    return series
+
+
 def _draw(
     source: Source, validation_fraction: float, test_fraction: float, seed: int
 ) -> tuple[RawSeries, RawSeries, RawSeries]:

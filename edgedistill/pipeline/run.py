@@ -22,10 +22,10 @@ from edgedistill.pipeline.stages.bundle import write_bundle
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.evaluate import evaluate_all
 from edgedistill.pipeline.stages.export import export_student
-from edgedistill.pipeline.stages.optimize import optimize
 from edgedistill.pipeline.stages.report import write_report
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import make_teacher
+from edgedistill.pipeline.stages.variants import make_variants
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.report import Report, from_json
@@ -66,7 +66,7 @@ def compress(recipe: Recipe, out: Path, on_progress: ProgressCallback = ignore_p
             recipe, data, teacher, folder, work, on_progress
         ),
         "model": lambda folder, _: export_student(data, student, folder, on_progress),
-        "variants": lambda folder, work: optimize(
+        "variants": lambda folder, work: make_variants(
             recipe, data, teacher, run.onnx, folder, work, on_progress
         ),
         "result": result,

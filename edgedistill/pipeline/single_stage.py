@@ -12,21 +12,22 @@ from edgedistill.errors import UsageError
 from edgedistill.evaluation import metrics
 from edgedistill.io.files import read_json
 from edgedistill.io.progress import ProgressCallback
+from edgedistill.optimize.optimize import RECOVERY_JSON, SEARCH_JSON
+from edgedistill.optimize.variant_folder import VARIANTS
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.keys import Stage, stage_key
 from edgedistill.pipeline.run import judge
 from edgedistill.pipeline.run_folder import EXPORT_FACTS, REPORT_JSON, TRIALS
 from edgedistill.pipeline.stage_folder import make_stage
-from edgedistill.pipeline.stages import optimize as optimizing
 from edgedistill.pipeline.stages.data import prepare_data
-from edgedistill.pipeline.stages.export import VARIANTS, export_student
-from edgedistill.pipeline.stages.mixed_precision import RECOVERY_JSON, SEARCH_JSON
+from edgedistill.pipeline.stages.export import export_student
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import (
     make_teacher,
     open_teacher_outputs,
     perturbation_plan,
 )
+from edgedistill.pipeline.stages.variants import make_variants
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.report import Report, from_json
 
@@ -120,9 +121,7 @@ def optimize(
     make_stage(
         out,
         stage_key("variants", recipe, data, inputs),
-        lambda folder, work: optimizing.optimize(
-            recipe, data, teacher, model, folder, work, on_progress
-        ),
+        lambda folder, work: make_variants(recipe, data, teacher, model, folder, work, on_progress),
     )
     made = read_json(out / VARIANTS)["variants"]
     facts: Facts = {variant["path"]: {"size_bytes": variant["size_bytes"]} for variant in made}

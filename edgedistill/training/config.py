@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from edgedistill.errors import ConfigError
+from edgedistill.io.progress import ProgressCallback
 from edgedistill.training.devices import Precision
 
 
@@ -70,3 +72,16 @@ class RunOutputs:
 
     checkpoint: Path | None = None  # a killed run goes on from here; gone once it has ended
     tensorboard: Path | None = None
+
+
+def epoch_callback(
+    on_progress: ProgressCallback, stage: str, total: int
+) -> Callable[[Epoch], None]:
+    """Return a callback of `fit` that reports every epoch of a stage.
+
+    Args:
+        on_progress: progress.
+        stage: name of the stage.
+        total: number of epochs.
+    """
+    return lambda epoch: on_progress(stage, epoch.epoch, total)

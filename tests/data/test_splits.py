@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgedistill.data import RawSeries, Source, load, prepare
-from edgedistill.data.splits import hold_out
+from edgedistill.data import RawSeries, Source, Split, load, prepare
+from edgedistill.data.splits import hold_out, stratified_series
 from edgedistill.errors import ConfigError, DataError
 
 SETTINGS = {"length": None, "sizing": "resample", "normalization": "train", "seed": 0}
@@ -164,3 +164,17 @@ def test_settings_that_make_no_sense_are_refused(change, message, rng):
     """The message names the setting and its value."""
     with pytest.raises(ConfigError, match=message):
         prepare(_source("ab" * 5, rng), **{**SETTINGS, **change})
+
+
+def test_stratified_series_are_drawn_class_by_class(rng):
+    """In proportion, the same ones every time, and never more than there are."""
+    labels = np.repeat([0, 1], [90, 30])
+    split = Split(x=rng.normal(size=(120, 1, 4)).astype(np.float32), y=labels)
+
+    drawn = stratified_series(split, 40, seed=0)
+
+    rows = [int(np.flatnonzero((split.x == one).all(axis=(1, 2)))[0]) for one in drawn]
+    assert np.bincount(labels[rows]).tolist() == [30, 10]
+    assert len(set(rows)) == 40
+    np.testing.assert_array_equal(drawn, stratified_series(split, 40, seed=0))
+    np.testing.assert_array_equal(stratified_series(split, 120, seed=0), split.x)

@@ -10,9 +10,10 @@ from edgedistill.data import Prepared
 from edgedistill.pipeline.run_folder import ONNX
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.evaluate import Outcome, evaluate_all
-from edgedistill.pipeline.stages.export import export_student, make_variants
+from edgedistill.pipeline.stages.export import export_student
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import make_teacher
+from edgedistill.pipeline.stages.variants import make_variants
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 
@@ -58,7 +59,9 @@ def stages(recipe, data, tmp_path_factory) -> Path:
     make_teacher(recipe, data, root / "teacher", root / "work")
     make_student(recipe, data, root / "teacher", root / "student", root / "work")
     export_student(data, root / "student", root / "model")
-    make_variants(recipe, data, root / "model" / ONNX, root / "variants")
+    make_variants(
+        recipe, data, None, root / "model" / ONNX, root / "variants", root / "work" / "variants"
+    )
     return root
 
 

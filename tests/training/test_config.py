@@ -7,7 +7,8 @@ import math
 import pytest
 
 from edgedistill.errors import ConfigError
-from edgedistill.training.config import FitConfig
+from edgedistill.io.progress import ignore_progress
+from edgedistill.training.config import Epoch, FitConfig, epoch_callback
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,17 @@ from edgedistill.training.config import FitConfig
 def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(ConfigError, match=message):
         FitConfig(**settings)
+
+
+def test_epoch_callback_reports_every_epoch():
+    reports = []
+    on_epoch = epoch_callback(lambda *report: reports.append(report), "distill", 9)
+
+    for number in (1, 2):
+        on_epoch(Epoch(number, 0.5, 0.5, 0.5, 0.5))
+
+    assert reports == [("distill", 1, 9), ("distill", 2, 9)]
+
+
+def test_progress_may_be_ignored():
+    ignore_progress("distill", 1, 9)

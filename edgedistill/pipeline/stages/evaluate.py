@@ -22,6 +22,7 @@ from edgedistill.io.arrays import Floats
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.emulation import Emulation
 from edgedistill.optimize.ort_format import SUFFIX as ORT_SUFFIX
+from edgedistill.optimize.variant_folder import open_variants
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.scoring import (
     Evaluation,
@@ -30,7 +31,6 @@ from edgedistill.pipeline.scoring import (
     measure,
     without_latency,
 )
-from edgedistill.pipeline.stages.export import open_variants
 from edgedistill.pipeline.stages.teacher import (
     open_teacher,
     open_teacher_outputs,

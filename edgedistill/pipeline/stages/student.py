@@ -14,7 +14,6 @@ from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.keys import student_key
 from edgedistill.pipeline.objective_context import objective_context
-from edgedistill.pipeline.progress import epoch_callback
 from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.stages import weight_search as search
 from edgedistill.pipeline.stages.pruning import finalize_student, initial_student
@@ -26,7 +25,7 @@ from edgedistill.pipeline.stages.teacher import (
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.teachers import TorchClassifier
 from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
-from edgedistill.training.config import RunOutputs
+from edgedistill.training.config import RunOutputs, epoch_callback
 from edgedistill.training.fit import fit
 from edgedistill.training.weight_search import HalvingStage, Trial, run_successive_halving
 

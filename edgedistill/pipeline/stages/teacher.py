@@ -18,7 +18,6 @@ from edgedistill.evaluation.metrics import pearson
 from edgedistill.io.files import read_json, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.progress import epoch_callback
 from edgedistill.pipeline.run_folder import TEACHER_FACTS, TEACHER_OUTPUTS
 from edgedistill.pipeline.stages.data import read_source
 from edgedistill.pipeline.stages.student_branches import branch_terms
@@ -31,7 +30,7 @@ from edgedistill.teachers.outputs import (
     compute_teacher_outputs,
     explain_teacher_class,
 )
-from edgedistill.training.config import RunOutputs
+from edgedistill.training.config import RunOutputs, epoch_callback
 from edgedistill.training.fit import fit
 
 CEILING_SEED = 1000  # added to the seed of the second teacher

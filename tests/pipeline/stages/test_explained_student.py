@@ -20,21 +20,18 @@ from edgedistill.distillation.objectives.baselines.xdistillation import normaliz
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
 from edgedistill.models import SelfExplainingNetwork
+from edgedistill.optimize.variant_folder import open_variants
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.run_folder import EXPORT_FACTS, ONNX, TRIALS
-from edgedistill.pipeline.stages.export import (
-    EXPLANATION,
-    export_student,
-    make_variants,
-    open_variants,
-)
+from edgedistill.pipeline.stages.export import EXPLANATION, export_student
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import (
     open_teacher_outputs,
     perturbation_plan,
     training_data,
 )
+from edgedistill.pipeline.stages.variants import make_variants
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.training.config import RunOutputs
@@ -175,7 +172,7 @@ def test_a_resumed_run_ends_the_same(recipe, data, stages, tmp_path):
 def test_logits_alone_are_exported_as_before(recipe, data, student, tmp_path):
     """And every variant is made of them; what predicts the map stays at home."""
     export_student(data, student, tmp_path)
-    make_variants(recipe, data, tmp_path / ONNX, tmp_path)
+    make_variants(recipe, data, None, tmp_path / ONNX, tmp_path, tmp_path / ".work" / "variants")
 
     session = onnxruntime.InferenceSession(str(tmp_path / ONNX))
     assert [o.name for o in session.get_outputs()] == ["logits"]

@@ -15,8 +15,8 @@ from edgedistill.optimize.emulation import Emulation
 from edgedistill.pipeline.run_folder import ONNX
 from edgedistill.pipeline.stages.bundle import write_bundle
 from edgedistill.pipeline.stages.evaluate import Outcome, evaluate_all
-from edgedistill.pipeline.stages.export import make_variants
 from edgedistill.pipeline.stages.report import make_report
+from edgedistill.pipeline.stages.variants import make_variants
 from edgedistill.recipe import recipe as config
 
 BOTH = ("optimize.precisions=[fp32, bf16]", "contract.max_latency_p95_ms=1000")
@@ -26,13 +26,14 @@ BOTH = ("optimize.precisions=[fp32, bf16]", "contract.max_latency_p95_ms=1000")
 def measured(recipe, data, stages, tmp_path_factory):
     """Return what was measured, and the recipe, by the order of runtimes."""
     folder = tmp_path_factory.mktemp("variants")
+    work = tmp_path_factory.mktemp("work") / "variants"
 
     def of(runtimes: str, *settings: str) -> Outcome:
         both = config.parse(
             config.dump(recipe), [f"optimize.runtimes={runtimes}", *BOTH, *settings]
         )
         if not any(folder.iterdir()):
-            make_variants(both, data, stages / "model" / ONNX, folder)
+            make_variants(both, data, None, stages / "model" / ONNX, folder, work)
         return evaluate_all(both, data, stages / "teacher", stages / "student", folder)
 
     return of
@@ -100,7 +101,7 @@ def test_the_bundle_holds_them(outcome, tmp_path):
     student = open_input(path, 0).models[-1]  # what `explain` asks, here by emulation
     expected = outcome.variants["trt-bf16"].evaluation.explanation.logits
     row = np.flatnonzero((outcome.data.test.x == golden).all(axis=(1, 2)))[0]
-    np.testing.assert_allclose(student.logits(golden[None])[0], expected[row], atol=1e-5)
+    np.testing.assert_allclose(student.classifier.logits(golden[None])[0], expected[row], atol=1e-5)
 
 
 def test_a_bundle_that_breaks_the_contract_is_not_written(outcome, tmp_path):

@@ -8,11 +8,10 @@ import shutil
 import numpy as np
 import pytest
 
-from edgedistill.errors import ConfigError
+from edgedistill.errors import ConfigError, ModelError
 from edgedistill.optimize.ort_format import CONFIG
+from edgedistill.optimize.variant_folder import VARIANTS, add_formats, open_variants
 from edgedistill.pipeline.stages.evaluate import evaluate_all
-from edgedistill.pipeline.stages.export import VARIANTS, open_variants
-from edgedistill.pipeline.stages.ort_format import add_formats
 from edgedistill.recipe import recipe as config
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 
@@ -23,6 +22,15 @@ def asking(recipe, *formats, **changes):
     return recipe.model_copy(update={"optimize": section})
 
 
+@pytest.mark.parametrize("text", [None, "[]", "{}", '{"variants": [{"name": "ort-fp32"}]}', "{"])
+def test_a_folder_without_variants(tmp_path, text):
+    if text is not None:
+        (tmp_path / VARIANTS).write_text(text)
+
+    with pytest.raises(ModelError, match=r"does not hold variants .* Run `edgedistill optimize`"):
+        open_variants(tmp_path)
+
+
 @pytest.fixture
 def folder(stages, tmp_path):
     """A copy of the variants in FP32 and INT8."""
@@ -31,7 +39,7 @@ def folder(stages, tmp_path):
 
 def test_every_variant_gets_a_file_of_its_own(recipe, data, folder):
     """Listed beside its ONNX file, with its size, and the operators that it needs."""
-    add_formats(asking(recipe, "onnx", "ort"), data, folder)
+    add_formats(folder, ["onnx", "ort"], data.train.x)
 
     models = {model.name: model for model in open_variants(folder)}
     assert list(models) == ["ort-fp32", "ort-fp32-ort", "ort-int8", "ort-int8-ort"]
@@ -49,7 +57,7 @@ def test_every_variant_gets_a_file_of_its_own(recipe, data, folder):
 
 def test_onnx_may_be_left_out_of_the_choice(recipe, data, folder):
     """A small build cannot load it; the file stays, to be compared with."""
-    add_formats(asking(recipe, "ort"), data, folder)
+    add_formats(folder, ["ort"], data.train.x)
 
     assert [model.name for model in open_variants(folder)] == ["ort-fp32-ort", "ort-int8-ort"]
     assert (folder / "ort-int8.onnx").exists()
@@ -62,7 +70,7 @@ def test_models_of_other_runtimes_and_half_precision_stay_as_they_are(recipe, da
     listed["variants"][1]["runtime"] = "tensorrt"
     (folder / VARIANTS).write_text(json.dumps(listed))
 
-    add_formats(asking(recipe, "onnx", "ort"), data, folder)
+    add_formats(folder, ["onnx", "ort"], data.train.x)
 
     assert json.loads((folder / VARIANTS).read_text()) == listed
     assert not list(folder.glob("*.ort"))
@@ -75,13 +83,13 @@ def test_nothing_to_choose_from_is_refused(recipe, data, folder):
     (folder / VARIANTS).write_text(json.dumps(listed))
 
     with pytest.raises(ConfigError, match=r"formats is ort, but no .ort file is made of fp16"):
-        add_formats(asking(recipe, "ort"), data, folder)
+        add_formats(folder, ["ort"], data.train.x)
 
 
 def test_without_the_format_nothing_changes(recipe, data, folder):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
-    add_formats(recipe, data, folder)
+    add_formats(folder, recipe.optimize.formats, data.train.x)
 
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -89,7 +97,7 @@ def test_without_the_format_nothing_changes(recipe, data, folder):
 def test_they_are_measured_and_chosen_like_the_others(recipe, data, stages, folder):
     """With .ort alone, one of them is what the contract judges."""
     only = asking(recipe, "ort")
-    add_formats(only, data, folder)
+    add_formats(folder, only.optimize.formats, data.train.x)
 
     outcome = evaluate_all(only, data, stages / "teacher", stages / "student", folder)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.objectives import (
     KD,
     CrossEntropy,
@@ -16,7 +17,6 @@ from edgedistill.distillation.objectives import (
     TSDMaps,
     WeightedObjective,
 )
-from edgedistill.distillation.context import TrainingData
 from edgedistill.errors import ModelError
 from edgedistill.evaluation.contract import Contract
 from edgedistill.io.arrays import Floats

@@ -13,6 +13,8 @@ from edgedistill.bundle.reader import Model
 from edgedistill.data import Prepared
 from edgedistill.data.splits import stratified_series
 from edgedistill.device.runtime import start
+from edgedistill.distillation.objectives.config import Range, Weight
+from edgedistill.distillation.objectives.kd import KDConfig
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.files import fingerprint, sha256
 from edgedistill.io.progress import ProgressCallback, ignore_progress
@@ -27,8 +29,6 @@ from edgedistill.pipeline.stages.teacher import (
     perturbation_plan,
     training_data,
 )
-from edgedistill.distillation.objectives.config import Range, Weight
-from edgedistill.distillation.objectives.kd import KDConfig
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.teachers.outputs import TeacherOutputs

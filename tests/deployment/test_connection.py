@@ -46,7 +46,7 @@ def test_a_command_leaves_its_output_and_exit_code(board, access):
     found = _run(
         *(board, access, "sh", "-c", 'cat; echo "$1" >&2; exit 7', "sh", "$HOME 'a'  b"),
         stdin="in\nput",
-        tell=told.append,
+        on_line=told.append,
     )
 
     assert (found.code, found.stdout, found.stderr) == (7, "in\nput", "$HOME 'a'  b\n")

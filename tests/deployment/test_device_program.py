@@ -91,6 +91,6 @@ def test_lines_are_told_as_they_come(call):
     told = []
     script = "import sys; sys.stderr.write('layer 1\\nlayer 2\\n'); print('{}')"
 
-    call(script, "build", tell=told.append)
+    call(script, "build", on_line=told.append)
 
     assert told == ["layer 1", "layer 2"]

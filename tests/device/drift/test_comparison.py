@@ -177,7 +177,7 @@ def test_changed_inputs_are_found(gun, change, what):
 def test_another_mix_of_classes_is_found(gun):
     """Class rates drift; the reasons for either class are what they were."""
     world, reference, rows = gun
-    predicted = world.drain_messages.logits[rows].argmax(axis=1)
+    predicted = world.said.logits[rows].argmax(axis=1)
     mixed = np.concatenate([rows[predicted == 0], rows[predicted == 0], rows[predicted == 1][:20]])
 
     found = compare(world.profile(reference, rows=mixed), reference, DriftLimits(), NAMES)
@@ -207,7 +207,7 @@ def test_noise_matters_where_the_reasons_are(italy):
     rng = np.random.default_rng(3)
     order = rng.permutation(len(italy.x))
     reference, rows = italy.reference(order[:400]), order[400:600]
-    strength = np.abs(italy.drain_messages.signed[rows]).mean(axis=0)
+    strength = np.abs(italy.said.signed[rows]).mean(axis=0)
     apart = {}
 
     for place in ("strongest", "weakest"):

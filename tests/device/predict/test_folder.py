@@ -39,14 +39,14 @@ def _watching(
     thread = threading.Thread(
         target=watch,
         args=(folder, predictor, service),
-        kwargs={"tell": told.append, "observe": observed.append},
+        kwargs={"log": told.append, "observe": observed.append},
     )
     thread.start()
     try:
         _until(lambda: told)
         yield told, observed
     finally:
-        service.report_end()
+        service.end()
         thread.join(20)
         assert not thread.is_alive()
 

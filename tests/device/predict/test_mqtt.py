@@ -255,7 +255,7 @@ def test_series_from_a_topic(paho, mosquitto, italy, threaded_service):
         thread = threading.Thread(
             target=serve_messages,
             args=(ours, predictor, threaded_service),
-            kwargs={"tell": told.append},
+            kwargs={"log": told.append},
         )
         thread.start()
         try:
@@ -265,7 +265,7 @@ def test_series_from_a_topic(paho, mosquitto, italy, threaded_service):
                 sensor.publish(json.dumps({"id": "a", "series": [1, 2, 3]}))
                 _until(lambda: len(heard) == 2)
         finally:
-            threaded_service.report_end()
+            threaded_service.end()
             thread.join()
 
     assert "error" in heard[0][1]

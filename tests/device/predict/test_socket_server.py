@@ -46,14 +46,14 @@ def _serving(
         thread = threading.Thread(
             target=serve,
             args=(to_address(address), predictor, service),
-            kwargs={"tell": tell, **options},
+            kwargs={"log": tell, **options},
         )
         thread.start()
         try:
             assert ready.wait(20)
             yield told[0], service
         finally:
-            service.report_end()
+            service.end()
             thread.join(20)
             assert not thread.is_alive()
 

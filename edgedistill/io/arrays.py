@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 AnyFloats = NDArray[np.floating]
 AnyInts = NDArray[np.integer]
 AnyArray = NDArray[np.generic]

@@ -1,4 +1,4 @@
-"""The report: measured facts with their units, as JSON, as Markdown and as one HTML page."""
+"""Reports: measured facts with their units, as JSON, as Markdown and as one HTML page."""
 
 from __future__ import annotations
 

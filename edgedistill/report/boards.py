@@ -30,36 +30,36 @@ class Column:
     """A model in a table of models."""
 
     title: str
-    note: str  # how it runs
+    note: str  # runtime and precision
     mark: str  # "chosen", the verdict of a board, or ""
     model: Candidate
-    raised: bool  # to stand out
+    raised: bool  # emphasized in the table
 
 
 def merge(
     workstation: Mapping[str, Any], boards: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return a workstation's report with the reports of boards in it, as `to_json` gives it.
+    """Join the reports of boards to a workstation's report; return it as `to_json` does.
 
     Args:
-        workstation: the report of a run, which may hold boards already.
+        workstation: report of a run, which may hold boards already.
         boards: reports that `validate` wrote on the boards, by label; an equal label is replaced.
 
     Raises:
         IntegrityError: a report is of another version of the format.
         DataError: a report is malformed, is not a board's, or is about another bundle or a model
-            that the workstation's has not.
+            that the workstation's report lacks.
     """
     report = from_json(workstation)
     added = [Board(label=label, report=from_json(values)) for label, values in boards.items()]
     for board in added:
         _check_belongs(board, report)
-    kept = [board for board in report.boards if board.label not in boards]
-    return to_json(replace(report, boards=(*kept, *added)))
+    others = [board for board in report.boards if board.label not in boards]
+    return to_json(replace(report, boards=(*others, *added)))
 
 
 def models(report: Report) -> list[Column]:
-    """Return teacher, student and variants, as the workstation measured them."""
+    """Columns of teacher, student and variants, as the workstation measured them."""
     return [
         Column(
             model.name,
@@ -73,54 +73,54 @@ def models(report: Report) -> list[Column]:
 
 
 def chain(report: Report) -> list[Column]:
-    """Return teacher, student, each deployed variant, and its engine on each board."""
+    """Columns of teacher, student, each deployed variant, and its engine on each board."""
     deployed = {board.model.name for board in report.boards}
-    before = [
+    on_workstation = [
         replace(column, raised=False)
         for column in models(report)
         if column.model not in report.candidates or column.title in deployed
     ]
-    return [*before, *(_engine(board) for board in report.boards)]
+    return [*on_workstation, *(_engine(board) for board in report.boards)]
 
 
 def board_rows(report: Report) -> dict[str, tuple[Row, ...]]:
-    """Return the lines that at least one board has a value for, by group."""
+    """Rows that at least one board has a value for, by group."""
     return measured_rows(tuple(board.model for board in report.boards))
 
 
 def summary(board: Board) -> str:
-    """Return a board's outcome in one line."""
-    said: list[str] = [board.report.verdict]
+    """Outcome of a board in one line."""
+    parts: list[str] = [board.report.verdict]
     if board.model.metrics.agreement is not None:
-        said.append(f"{percent(board.model.metrics.agreement.value)} agreement")
+        parts.append(f"{percent(board.model.metrics.agreement.value)} agreement")
     if board.model.latency_ms is not None:
-        said.append(f"p95 {milliseconds(board.model.latency_ms.p95)}")
+        parts.append(f"p95 {milliseconds(board.model.latency_ms.p95)}")
     if was_throttled(board.report.telemetry):
-        said.append("slowed down while it was measured")
-    return ", ".join(said)
+        parts.append("slowed down while it was measured")
+    return ", ".join(parts)
 
 
 def was_throttled(telemetry: Telemetry | None) -> bool:
-    """Say whether a machine throttled, so that its latency is not all that the model can do."""
+    """Whether a machine throttled, so that its latency is not the best that the model can do."""
     return telemetry is not None and bool(telemetry.throttling)
 
 
 def identity(report: Report) -> list[tuple[str, str]]:
-    """Return what a board is and what runs the model there, name and text."""
+    """Facts that identify a board and its runtime, as names and texts."""
     return [
         (name, report.environment[name]) for name in _IDENTITY_KEYS if name in report.environment
     ]
 
 
 def board_telemetry(report: Report) -> list[tuple[str, str]]:
-    """Return how a board was during the measurement, name and text."""
+    """State of a board during the measurement, as names and texts."""
     if report.telemetry is None:
         return [("sensors", "none could be read")]
     return telemetry_rows(report.telemetry)
 
 
 def warning(telemetry: Telemetry | None) -> str:
-    """Return a sentence that warns of throttling; empty without any."""
+    """Warning about throttling in a sentence; empty without any."""
     if telemetry is None or not was_throttled(telemetry):
         return ""
     return f"The machine slowed down while it was measured. {throttling(telemetry)}"

@@ -1,7 +1,7 @@
-"""Facts to JSON and back, strictly: nothing is guessed, nothing is dropped.
+"""Facts to JSON and back, strictly: no guesses, no dropped keys.
 
 The board checks reports without a schema library, so the types of the facts
-are the schema here; `schema.json` says the same to everybody else.
+are the schema here; `schema.json` is the same schema for other programs.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _ALWAYS = frozenset({"format", "chosen"})  # written whatever they hold; `chosen
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of `report.json`."""
+    """Load the JSON Schema (draft 2020-12) of `report.json`."""
     text = resources.files("edgedistill.report").joinpath("schema.json").read_text("utf-8")
     return cast("dict[str, Any]", json.loads(text))
 
 
 def to_json(report: Report) -> dict[str, Any]:
-    """Return the report as JSON values; parts that were not measured are left out.
+    """Encode a report as JSON values; parts that were not measured are left out.
 
     Raises:
         DataError: a number is NaN or infinite, or a value is none that JSON has.
@@ -43,18 +43,18 @@ def to_json(report: Report) -> dict[str, Any]:
 
 
 def from_json(values: Mapping[str, Any]) -> Report:
-    """Return the report that `to_json` wrote.
+    """Decode a report that `to_json` encoded.
 
     Raises:
         IntegrityError: another version of the format.
         DataError: a key is missing, unknown, or holds a value of another type.
     """
     if not isinstance(values, Mapping):
-        raise DataError(f"report: expected an object, got {_shown(values)}. Make the report anew.")
-    found = values.get("format")
-    if found != FORMAT:
+        raise DataError(f"report: expected an object, got {_brief(values)}. Make the report anew.")
+    version = values.get("format")
+    if version != FORMAT:
         raise IntegrityError(
-            f"The report's format is {found!r}; this version reads {FORMAT!r}. Read it with the "
+            f"The report's format is {version!r}; this version reads {FORMAT!r}. Read it with the "
             "version of edgedistill that wrote it, or make it anew."
         )
     return cast(Report, _decode(values, Report, "report"))
@@ -85,7 +85,7 @@ def _encode(value: Any, where: str) -> Any:
 
 
 def _decode(value: Any, kind: Any, where: str) -> Any:
-    """Return `value` as `kind`, one of the types that facts are made of."""
+    """Decode a value as one of the types that facts consist of."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in inner:
@@ -143,9 +143,9 @@ def _decode_plain(value: Any, kind: type, where: str) -> Any:
 
 
 def _unexpected(where: str, expected: str, value: Any) -> DataError:
-    return DataError(f"{where}: expected {expected}, got {_shown(value)}. Make the report anew.")
+    return DataError(f"{where}: expected {expected}, got {_brief(value)}. Make the report anew.")
 
 
-def _shown(value: Any) -> str:
+def _brief(value: Any) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= 40 else text[:37] + "..."

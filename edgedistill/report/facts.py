@@ -1,8 +1,8 @@
-"""What was measured, each fact with its unit.
+"""Measured facts, each with its unit.
 
-The workstation fills every part; a board fills what it can measure and leaves
-the rest out. `None` always means "not measured". Records come in tuples,
-arrays of numbers in lists, as `ndarray.tolist()` gives them.
+The workstation fills every part, a board the parts that it can measure. `None` always
+means "not measured". Records are in tuples, arrays of numbers in lists, as of
+`ndarray.tolist()`.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ class Latency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What a model takes from the machine, beside the time for one series."""
+    """Throughput, memory and cold start of a model on a machine."""
 
     series_per_s: float  # one after the other
-    best_batch: int  # series in one call, at which most of them are answered
+    best_batch: int  # series in one call, at the highest throughput
     best_series_per_s: float
     peak_mib: float | None = None  # resident memory of a fresh process with the model alone
-    bare_mib: float | None = None  # of one that only loads Python, NumPy and the runtime
-    cold_start_ms: float | None = None  # from a process's start to its first answer, the median
+    bare_mib: float | None = None  # of a process with Python, NumPy and the runtime alone
+    cold_start_ms: float | None = None  # from a process's start to its first result, the median
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class Candidate:
     name: str  # unique in a report
     runtime: str  # "torch", "onnxruntime", "tensorrt", ...
     precision: str  # "fp32", "fp16", "bf16", "int8", "w8a16"
-    parameters: int | None = None  # None: the model does not tell
+    parameters: int | None = None  # None: unknown
     size_bytes: int | None = None  # of the model file
     metrics: Metrics = field(default_factory=Metrics)
     latency_ms: Latency | None = None
@@ -109,7 +109,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
-    """How training went; empty for a model that was brought, not trained."""
+    """Training curves; empty for an external model, which was not trained here."""
 
     teacher: tuple[Epoch, ...] = ()
     student: tuple[Epoch, ...] = ()
@@ -178,9 +178,9 @@ class Example:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
-    """What a machine's sensors said: first before a measurement, last after it, between during.
+    """Sensor readings: the first before a measurement, the last after it, the others during it.
 
-    Every sensor has a value for each time in `at_s`; None where it did not answer.
+    Every sensor has a value for each time in `at_s`; None where it could not be read.
     """
 
     at_s: list[float]  # seconds since the first
@@ -188,8 +188,8 @@ class Telemetry:
     temperature_c: dict[str, list[float | None]]  # degrees Celsius, by thermal zone
     clock_mhz: dict[str, list[float | None]]
     power_mw: dict[str, list[float | None]]  # by rail
-    clock_limit_mhz: float | None = None  # that the CPU was allowed before
-    throttling: tuple[str, ...] | None = None  # sentences; (): none was seen; None: nothing tells
+    clock_limit_mhz: float | None = None  # of the CPU, before the measurement
+    throttling: tuple[str, ...] | None = None  # sentences; (): none seen; None: not measurable
 
     def __post_init__(self) -> None:
         for values in (self.temperature_c, self.clock_mhz, self.power_mw):
@@ -203,9 +203,9 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """What a board reported of the model as it runs there."""
+    """A board's report of the model as it runs there."""
 
-    label: str  # such as the host; given by a person, never by the board itself
+    label: str  # such as the host; chosen by a person, never by the board itself
     report: Report
 
     def __post_init__(self) -> None:
@@ -215,11 +215,11 @@ class Board:
 
     @property
     def model(self) -> Candidate:
-        """What was measured there."""
-        found = self.report.judged_candidate()
-        if found is None:
+        """The model with its measurements there."""
+        candidate = self.report.judged_candidate()
+        if candidate is None:
             raise self._misplaced()
-        return found
+        return candidate
 
     def _misplaced(self) -> DataError:
         return DataError(
@@ -231,7 +231,7 @@ class Board:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything that was measured, and the verdict."""
+    """All measurements, and the verdict."""
 
     created: str  # ISO 8601, UTC
     name: str  # of the bundle or the run
@@ -273,15 +273,15 @@ class Report:
             )
 
     def distilled(self) -> tuple[Candidate, ...]:
-        """Return the student, if it was measured, and the candidates."""
+        """The student, if it was measured, and the candidates."""
         return self.candidates if self.student is None else (self.student, *self.candidates)
 
     def models(self) -> tuple[Candidate, ...]:
-        """Return the teacher, if it was measured, and everything distilled from it."""
+        """The teacher, if it was measured, and all models distilled from it."""
         return self.distilled() if self.teacher is None else (self.teacher, *self.distilled())
 
     def judged_candidate(self) -> Candidate | None:
-        """Return the candidate that the verdict is about: the chosen one, or the only one."""
+        """The candidate that the verdict is about: the chosen one, or the only one."""
         if self.chosen is None:
             return self.candidates[0] if len(self.candidates) == 1 else None
         return next(model for model in self.candidates if model.name == self.chosen)

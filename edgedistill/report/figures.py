@@ -1,4 +1,4 @@
-"""The figures of the page. Blue is the teacher, orange the student, the chosen variant too."""
+"""Figures of the page: blue for the teacher, orange for the student and the chosen variant."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgedistill.evaluation.metrics import TOP_FRACTION, Estimate
+from edgedistill.io.arrays import Bools, Doubles
 from edgedistill.report.facts import Bin, Candidate, Epoch, Example, Report, Telemetry
 from edgedistill.report.format import milliseconds, size
 from edgedistill.report.svg import INK, MUTED, NARROW, RULE, STUDENT, TEACHER, WIDE, svg
@@ -25,12 +25,12 @@ _FEW_POINTS = 8  # up to so many, the points of a line are marked one by one
 
 
 def size_against_agreement(report: Report) -> str:
-    """Return where each model lies between small and faithful; empty with less than two."""
+    """Draw the file size of each model against its agreement; empty with less than two models."""
     return _trade_off(report, "File size", lambda m: m.size_bytes, size)
 
 
 def latency_against_agreement(report: Report) -> str:
-    """Return where each model lies between fast and faithful; empty with less than two."""
+    """Draw the latency of each model against its agreement; empty with less than two models."""
     return _trade_off(
         report,
         "Latency p50, one series",
@@ -40,7 +40,7 @@ def latency_against_agreement(report: Report) -> str:
 
 
 def saliency_agreement(report: Report) -> str:
-    """Return each model between floor and ceiling; empty if there is nothing to compare."""
+    """Draw saliency agreement between floor and ceiling; empty with less than two values."""
     rows = [
         (m.name, m.metrics.saliency.pearson, STUDENT if m.name == report.chosen else MUTED, "o")
         for m in report.distilled()
@@ -70,7 +70,7 @@ def saliency_agreement(report: Report) -> str:
 
 
 def overlay(example: Example) -> str:
-    """Return one series above the saliency that teacher and student give it."""
+    """Draw one series above its saliency by teacher and student."""
     teacher, student = unit(example.teacher_map), unit(example.student_map)
     steps = np.arange(len(teacher))
 
@@ -99,7 +99,7 @@ def overlay(example: Example) -> str:
 
 
 def losses(name: str, epochs: Sequence[Epoch], color: str) -> str:
-    """Return training and validation loss over epochs; empty without epochs."""
+    """Draw training and validation loss over epochs; empty without epochs."""
     if not epochs:
         return ""
     train = [(e.epoch, e.train_loss) for e in epochs]
@@ -119,7 +119,7 @@ def losses(name: str, epochs: Sequence[Epoch], color: str) -> str:
 
 
 def validation_accuracy(teacher: Sequence[Epoch], student: Sequence[Epoch]) -> str:
-    """Return validation accuracy over epochs; empty if it was not measured."""
+    """Draw validation accuracy over epochs; empty if it was not measured."""
     curves = [
         ([(e.epoch, e.validation_accuracy) for e in epochs if e.validation_accuracy is not None], c)
         for epochs, c in ((teacher, TEACHER), (student, STUDENT))
@@ -142,7 +142,7 @@ def validation_accuracy(teacher: Sequence[Epoch], student: Sequence[Epoch]) -> s
 
 
 def reliability(teacher: Sequence[Bin], student: Sequence[Bin]) -> str:
-    """Return accuracy against confidence; on the diagonal a model is as right as it says."""
+    """Draw accuracy against confidence; on the diagonal a model is calibrated."""
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -192,22 +192,22 @@ def telemetry_figures(name: str, telemetry: Telemetry) -> tuple[tuple[str, str, 
     )
 
 
-def unit(values: Sequence[float]) -> NDArray[np.float64]:
-    """Return a map with its strongest value at 1; agreement does not depend on scale."""
+def unit(values: Sequence[float]) -> Doubles:
+    """Scale a map to a strongest value of 1; agreement does not depend on scale."""
     array = np.asarray(values, dtype=np.float64)
     peak = np.abs(array).max()
     return array / peak if peak > 0 else array
 
 
-def strongest(values: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return where the strongest tenth of a map lies."""
+def strongest(values: Doubles) -> Bools:
+    """Mask of the strongest tenth of a map."""
     count = max(1, round(TOP_FRACTION * len(values)))
     mask = np.zeros(len(values), dtype=bool)
     mask[np.argsort(-np.abs(values), kind="stable")[:count]] = True
     return mask
 
 
-def shade(axes: Axes, mask: NDArray[np.bool_], color: str) -> None:
+def shade(axes: Axes, mask: Bools, color: str) -> None:
     """Shade the time steps of a mask, (T,)."""
     edges = np.flatnonzero(np.diff(np.r_[False, mask, False].astype(int)))
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
@@ -221,8 +221,8 @@ def _trade_off(
     write: Callable[[float], str],
 ) -> str:
     """Draw cost, on a logarithmic axis, against agreement; the best corner is the upper left."""
-    found = [(cost(m), m.name, m.metrics.agreement) for m in report.distilled()]
-    points = sorted(((x, name, y) for x, name, y in found if x and y), key=lambda p: p[:2])
+    values = [(cost(m), m.name, m.metrics.agreement) for m in report.distilled()]
+    points = sorted(((x, name, y) for x, name, y in values if x and y), key=lambda p: p[:2])
     if len(points) < 2:
         return ""
     teacher = cost(report.teacher) if report.teacher else None
@@ -278,7 +278,7 @@ def _telemetry_figure(
 def _points(
     axes: Axes, points: Sequence[tuple[float, str, Estimate]], chosen_name: str | None
 ) -> None:
-    """Draw models, each with its interval."""
+    """Draw a point for each model, with its interval."""
     for x, name, y in points:
         color = STUDENT if name == chosen_name else MUTED
         axes.plot([x, x], [y.low, y.high], color=color, alpha=0.5)
@@ -293,9 +293,9 @@ def _name_points(
     points: Sequence[tuple[float, str, Estimate]],
     chosen_name: str | None,
 ) -> None:
-    """Write beside points that are drawn, each name as near as the others leave room for."""
-    figure.draw_without_rendering()  # lays the axes out, so that it is known what lies where
-    taken: list[Bbox] = []
+    """Write names beside points, each as near as the others leave room for."""
+    figure.draw_without_rendering()  # lays the axes out, so that boxes have their places
+    boxes: list[Bbox] = []
     for x, name, y in points:
         color = INK if name == chosen_name else MUTED
         text = axes.annotate(
@@ -306,13 +306,13 @@ def _name_points(
             text.set_position((6, (1 if above else -1) * (6 + 15 * (slot // 2))))
             text.set_verticalalignment("bottom" if above else "top")
             box = text.get_window_extent().expanded(1.1, 1.0)  # a page's letters may be wider
-            if not any(box.overlaps(other) for other in taken):
+            if not any(box.overlaps(other) for other in boxes):
                 break
-        taken.append(box)
+        boxes.append(box)
 
 
 def _cost_axis(axes: Axes, costs: Sequence[float], write: Callable[[float], str]) -> None:
-    """Mark a logarithmic axis at 1, 2, 5, 10 ...; at the decades alone if it spans many."""
+    """Set ticks of a logarithmic axis at 1, 2, 5, 10 ...; at the decades alone if it spans many."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
     low, high = min(costs) / 2, max(costs) * 2

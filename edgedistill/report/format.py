@@ -1,4 +1,4 @@
-"""Numbers and outcomes in words, the same in Markdown and on the page."""
+"""Format numbers, clauses and outcomes, the same in Markdown and on the page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOT_MEASURED = "–"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table of models: how to find a value, and how to write it."""
+    """A row of the table of models: how to get a value, and how to write it."""
 
     label: str
     note: str  # the unit or the direction
@@ -23,7 +23,7 @@ class Row:
 
 
 def count(value: float) -> str:
-    """Return a whole number with thin groups.
+    """Format a whole number with groups of three digits.
 
     >>> count(203002)
     '203,002'
@@ -32,7 +32,7 @@ def count(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """Return bytes in decimal units.
+    """Format bytes in decimal units.
 
     >>> size(812), size(12_345), size(2_500_000)
     ('812 B', '12.3 kB', '2.50 MB')
@@ -44,7 +44,7 @@ def size(value: float) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Return a time given in milliseconds, in µs, ms or s.
+    """Format milliseconds in µs, ms or s.
 
     >>> milliseconds(0.0421), milliseconds(3.14159), milliseconds(2500)
     ('42.1 µs', '3.14 ms', '2.50 s')
@@ -55,7 +55,7 @@ def milliseconds(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """Return a share as a percentage.
+    """Format a share as a percentage.
 
     >>> percent(0.9871)
     '98.7 %'
@@ -64,7 +64,7 @@ def percent(value: float) -> str:
 
 
 def points(value: float) -> str:
-    """Return a difference of shares in percentage points.
+    """Format a difference of shares in percentage points.
 
     >>> points(-0.013)
     '−1.3 pp'
@@ -73,7 +73,7 @@ def points(value: float) -> str:
 
 
 def decimals(value: float) -> str:
-    """Return a score with three decimals.
+    """Format a score with three decimals.
 
     >>> decimals(-0.12345), decimals(-0.0001)
     ('−0.123', '0.000')
@@ -82,7 +82,7 @@ def decimals(value: float) -> str:
 
 
 def scientific(value: float) -> str:
-    """Return a small error.
+    """Format a small error.
 
     >>> scientific(0.0001)
     '1.0e-04'
@@ -91,7 +91,7 @@ def scientific(value: float) -> str:
 
 
 def times(larger: float, smaller: float) -> str:
-    """Return a ratio.
+    """Format a ratio.
 
     >>> times(1000, 80), times(3, 2)
     ('12.5×', '1.50×')
@@ -170,7 +170,7 @@ _CLAUSES: dict[str, tuple[str, Callable[[float], str]]] = {
 
 
 def emulation(models: tuple[Candidate, ...]) -> str:
-    """Return what to know of models that ran as an emulation; empty if none did."""
+    """Note about models that ran as an emulation; empty if none did."""
     names = [m.name for m in models if m.runtime == "tensorrt" and m.latency_ms is None]
     if not names:
         return ""
@@ -181,7 +181,7 @@ def emulation(models: tuple[Candidate, ...]) -> str:
 
 
 def measured_rows(models: tuple[Candidate, ...]) -> dict[str, tuple[Row, ...]]:
-    """Return the lines that at least one model has a value for, by group."""
+    """Rows that at least one model has a value for, by group."""
     groups = {
         group: tuple(r for r in rows if any(r.value(m) is not None for m in models))
         for group, rows in ROWS.items()
@@ -190,17 +190,17 @@ def measured_rows(models: tuple[Candidate, ...]) -> dict[str, tuple[Row, ...]]:
 
 
 def cell(row: Row, model: Candidate) -> tuple[str, str]:
-    """Return a value and its interval in words; the interval is empty where none is known."""
-    found = row.value(model)
-    if found is None:
+    """Format a value and its interval; the interval is empty for a value without one."""
+    value = row.value(model)
+    if value is None:
         return NOT_MEASURED, ""
-    if isinstance(found, Estimate):
-        return row.write(found.value), interval(found, row.write)
-    return row.write(found), ""
+    if isinstance(value, Estimate):
+        return row.write(value.value), interval(value, row.write)
+    return row.write(value), ""
 
 
 def interval(estimate: Estimate, write: Callable[[float], str]) -> str:
-    """Return a 95 % interval in words; a unit that both ends share is written once.
+    """Format a 95 % interval; a unit that both ends share is written once.
 
     >>> interval(Estimate(0.9, 0.85, 0.953), percent)
     '85.0 to 95.3 %'
@@ -213,37 +213,37 @@ def interval(estimate: Estimate, write: Callable[[float], str]) -> str:
 
 
 def clause_label(clause: ContractClause) -> str:
-    """Return what a clause is about."""
-    known = _CLAUSES.get(clause.name)
-    return known[0] if known else clause.name.replace("_", " ").capitalize()
+    """Title of a clause."""
+    formatting = _CLAUSES.get(clause.name)
+    return formatting[0] if formatting else clause.name.replace("_", " ").capitalize()
 
 
 def clause_number(clause: ContractClause) -> Callable[[float], str]:
-    """Return how the numbers of a clause are written."""
-    known = _CLAUSES.get(clause.name)
-    return known[1] if known else decimals
+    """Function that formats the numbers of a clause."""
+    formatting = _CLAUSES.get(clause.name)
+    return formatting[1] if formatting else decimals
 
 
 def threshold(clause: ContractClause) -> str:
-    """Return the threshold with its sign."""
+    """Format the threshold with its sign."""
     sign = {">=": "≥", "<=": "≤"}[clause.comparison]
     return f"{sign} {clause_number(clause)(clause.threshold)}"
 
 
 def clause_interval(clause: ContractClause) -> str:
-    """Return the interval of what was measured; empty for a fact without one."""
+    """Format the interval of the measured value; empty for a value without one."""
     measured = clause.measured
     return "" if measured.low == measured.high else interval(measured, clause_number(clause))
 
 
 def outcome(clause: ContractClause) -> str:
-    """Return "kept" or "broken", and say so if the interval holds the threshold."""
+    """Outcome "kept" or "broken", "undecided" too if the interval holds the threshold."""
     word = "kept" if clause.passed else "broken"
     return word if clause.decided else f"{word}, undecided"
 
 
 def headline(report: Report) -> str:
-    """Return the outcome in one or two sentences."""
+    """Outcome of a report in one or two sentences."""
     model = report.judged_candidate()
     if report.verdict == "broken":
         if model is None:
@@ -280,7 +280,7 @@ def _gain(before: float, after: float, better: str, worse: str) -> str:
 
 
 def _signed(value: float, places: int) -> str:
-    """Write a number with a true minus sign, and zero without any."""
+    """Format a number with a true minus sign, and zero without any."""
     text = f"{value:.{places}f}".replace("-", "−")
     return text.removeprefix("−") if float(text.replace("−", "-")) == 0 else text
 

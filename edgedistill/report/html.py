@@ -24,7 +24,7 @@ _STRONGEST = 45  # percent of color in a full cell; ink stays readable on it, li
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A drawing with what it shows, for eyes and for a screen reader."""
+    """A drawing with title and caption, which a screen reader gets too."""
 
     drawing: Markup
     title: str
@@ -41,7 +41,7 @@ class Tile:
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """Return the page of a report, as `to_json` gives it; equal reports give equal pages.
+    """Render a report, as of `to_json`, as a page; equal reports give equal pages.
 
     Raises:
         IntegrityError: another version of the format.
@@ -66,11 +66,11 @@ def render(report: Mapping[str, Any]) -> str:
 
 
 def template(name: str, package: str = "edgedistill.report") -> Template:
-    """Return a template of a package, which may use what all pages of ours share.
+    """Load a template, which may use the macros and the style that all pages share.
 
     Args:
-        name: of its file.
-        package: where the file is.
+        name: name of the template's file.
+        package: package that holds the file.
     """
     import jinja2
 
@@ -88,7 +88,7 @@ def template(name: str, package: str = "edgedistill.report") -> Template:
 
 
 def non_empty(*candidates: tuple[str, str, str]) -> list[Figure]:
-    """Return the figures that have something to show."""
+    """Figures of the candidates whose drawing is not empty."""
     from markupsafe import Markup
 
     # The drawings are ours, and Matplotlib escapes every text it is given.
@@ -103,8 +103,8 @@ def _tiles(report: Report) -> list[Tile]:
     model = report.judged_candidate()
     if model is None:
         return []
-    wanted = ("File size", "Latency p50", "Accuracy", "Agreement", "Pearson")
-    rows = [row for rows in wording.ROWS.values() for row in rows if row.label in wanted]
+    labels = ("File size", "Latency p50", "Accuracy", "Agreement", "Pearson")
+    rows = [row for rows in wording.ROWS.values() for row in rows if row.label in labels]
     tiles = []
     for row in rows:
         value, bounds = wording.cell(row, model)
@@ -118,7 +118,7 @@ def _tiles(report: Report) -> list[Tile]:
 
 
 def _bar_positions(clause: ContractClause) -> dict[str, float]:
-    """Return where interval, value and threshold lie, in percent of a bar's width."""
+    """Positions of interval, value and threshold, in percent of a bar's width."""
     points = (clause.measured.low, clause.measured.value, clause.measured.high, clause.threshold)
     start, span = min(points), max(points) - min(points)
     names = ("low", "value", "high", "threshold")
@@ -219,14 +219,14 @@ def _training(report: Report) -> list[Figure]:
 
 
 def _machines(report: Report) -> dict[str, Any]:
-    """Return what the page says of boards, and of the machine of a board's own report."""
+    """Template variables of boards, and of the machine of a board's own report."""
     return {
         "boards": boards,
         "outcomes": [
             (board, _telemetry_figures(board.report, f"board {at}"))
             for at, board in enumerate(report.boards)
         ],
-        "own_courses": _telemetry_figures(report, "machine"),
+        "machine_figures": _telemetry_figures(report, "machine"),
     }
 
 
@@ -239,7 +239,7 @@ def _telemetry_figures(report: Report, name: str) -> list[Figure]:
 
 
 def _matrices(confusion: Confusion | None) -> list[tuple[str, list[list[tuple[int, int]]]]]:
-    """Return, for teacher and student, each count with the strength of its color in percent."""
+    """Counts of teacher and student, each with the strength of its color in percent."""
     if confusion is None:
         return []
     matrices = []

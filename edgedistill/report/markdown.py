@@ -13,7 +13,7 @@ from edgedistill.report.facts import Report
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """Return the verdict and the tables of a report, as `to_json` gives it.
+    """Render the verdict and the tables of a report, as of `to_json`.
 
     Raises:
         IntegrityError: another version of the format.
@@ -73,7 +73,7 @@ def _machine(report: Report) -> str:
 def _side_by_side(
     columns: Sequence[boards.Column], groups: Mapping[str, Sequence[wording.Row]]
 ) -> str:
-    """Return models as columns, measures as rows."""
+    """Table with a column for each model and a row for each measure."""
     rows = []
     for group in groups.values():
         for row in group:
@@ -93,7 +93,7 @@ def _section(title: str, body: str) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table with its numbers to the right; nothing without rows."""
+    """Format a table with its numbers to the right; empty without rows."""
     if not rows:
         return ""
     rule = ["---", *["---:"] * (len(heads) - 1)]
@@ -102,5 +102,5 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _text(text: str) -> str:
-    """Return text that Markdown takes as it is: one line, no markup."""
+    """Escape text for Markdown: one line, no markup."""
     return re.sub(r"([\\|<>*_`\[\]])", r"\\\1", " ".join(text.split()))

@@ -40,7 +40,7 @@ class Palette:
     paper: str = "none"
 
     def of(self, role: str) -> str:
-        """Return a model's color; one that is no teacher has the student's."""
+        """Color of a model; all but the teacher have the student's."""
         return self.teacher if role == "teacher" else self.student
 
 
@@ -49,13 +49,13 @@ LIGHT = Palette("#1c1d1f", "#5d6066", "#d9d8d2", "#1d5fa6", "#bd4a0c", "#fcfcfa"
 
 
 def svg(name: str, draw: Callable[[Figure], None], *, width: float, height: float) -> str:
-    """Return a figure as SVG in which nothing is fixed, dated or fetched.
+    """Render a figure as SVG without fixed size, date or external resources.
 
     Args:
-        name: unique in a page; it starts every id.
-        draw: draws into an empty figure.
-        width: in CSS pixels at scale 1.
-        height: in CSS pixels at scale 1.
+        name: name that is unique in a page; it begins every id.
+        draw: function that draws into an empty figure.
+        width: width in CSS pixels at scale 1.
+        height: height in CSS pixels at scale 1.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -63,7 +63,7 @@ def svg(name: str, draw: Callable[[Figure], None], *, width: float, height: floa
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower())
     stream = io.StringIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
-        # The browser brings the letters; that Matplotlib's own font lacks some is no matter.
+        # The browser has the glyphs; it does not matter that Matplotlib's own font lacks some.
         warnings.filterwarnings(
             "ignore", message=r"Glyph \d+ .* missing from", category=UserWarning
         )
@@ -76,7 +76,7 @@ def svg(name: str, draw: Callable[[Figure], None], *, width: float, height: floa
 
 
 def set_style(salt: str, *, muted: str = MUTED, rule: str = RULE) -> None:
-    """Set how Matplotlib draws; by default in stand-ins, which only `svg` replaces."""
+    """Set the style of Matplotlib; by default with stand-in colors, which `svg` replaces."""
     import matplotlib
 
     matplotlib.rcdefaults()  # a user's own style must not show
@@ -91,7 +91,7 @@ def set_style(salt: str, *, muted: str = MUTED, rule: str = RULE) -> None:
 
 
 def _themed(text: str, slug: str) -> str:
-    """Make a figure part of the page; what it says stays as it is, only tags are touched."""
+    """Adapt the tags of a figure to the page; its texts stay as they are."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)  # it would style the whole page

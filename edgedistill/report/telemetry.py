@@ -1,4 +1,4 @@
-"""What a machine's sensors said while a model was measured, in words."""
+"""Format a machine's sensor readings during a measurement, and costs of a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHOWN = 4  # sensors of a kind; a board has up to a dozen thermal zones
 
 
 def telemetry_rows(telemetry: Telemetry) -> list[tuple[str, str]]:
-    """Return what explains a latency, name and text: settings, heat, clocks, power, throttling."""
+    """Settings, temperature, clocks, power and throttling behind a latency, names and texts."""
     rows = list(telemetry.settings.items())
     for name, values in largest_sensors(telemetry.temperature_c)[:1]:
         rows.append((f"temperature {name}", _summary(values, ".1f", "°C")))
@@ -25,7 +25,7 @@ def telemetry_rows(telemetry: Telemetry) -> list[tuple[str, str]]:
 
 
 def cost_rows(costs: Costs) -> list[tuple[str, str]]:
-    """Return throughput, memory and cold start, name and text."""
+    """Throughput, memory and cold start, as names and texts."""
     rows = [
         (
             "throughput, batches",
@@ -41,7 +41,7 @@ def cost_rows(costs: Costs) -> list[tuple[str, str]]:
 
 
 def throttling(telemetry: Telemetry) -> str:
-    """Return in one line whether the machine slowed down."""
+    """Throttling of the machine in one line."""
     if telemetry.throttling is None:
         return "nothing on this machine tells"
     return " ".join(telemetry.throttling) or "none was seen"
@@ -50,21 +50,21 @@ def throttling(telemetry: Telemetry) -> str:
 def responding_sensors(
     sensors: Mapping[str, Sequence[float | None]],
 ) -> list[tuple[str, list[float]]]:
-    """Return the sensors with what they answered; those that never did are left out."""
-    found = (
+    """Sensors with their readings; those without any are left out."""
+    readings = (
         (name, [value for value in values if value is not None]) for name, values in sensors.items()
     )
-    return [(name, values) for name, values in found if values]
+    return [(name, values) for name, values in readings if values]
 
 
 def largest_sensors(sensors: Mapping[str, Sequence[float | None]]) -> list[tuple[str, list[float]]]:
-    """Return the few sensors that reached most, those first."""
+    """The few sensors with the highest readings, the highest first."""
     return sorted(responding_sensors(sensors), key=lambda sensor: max(sensor[1]), reverse=True)[
         :SHOWN
     ]
 
 
 def _summary(values: Sequence[float], how: str, unit: str) -> str:
-    """Return the first value, the highest and the last."""
+    """Format the first value, the highest and the last."""
     first, highest, last = (format(value, how) for value in (values[0], max(values), values[-1]))
     return f"{first} {unit} before, {highest} at most, {last} after"

@@ -1,4 +1,4 @@
-"""Experiments: data sets times methods times seeds, as one table that goes on after a kill.
+"""Experiments: data sets times methods times seeds, as one table; resumed after a kill.
 
-plan -> a teacher a set -> a student a method and seed -> results.csv -> report
+plan -> a teacher for each set -> a student for each method and seed -> results.csv -> report
 """

@@ -1,7 +1,7 @@
-"""Where the runs of an experiment take place: processes of this machine, or a Ray cluster.
+"""Executors of an experiment's jobs: processes of this machine, or a Ray cluster.
 
-Nothing heavy is imported here: a process that begins says how many threads it takes
-before NumPy and torch load.
+Nothing heavy is imported here: a new process sets its number of threads before NumPy and
+torch load.
 """
 
 from __future__ import annotations
@@ -18,24 +18,27 @@ from typing import Any, Literal
 
 from edgedistill.errors import MachineError
 
-Submit = Callable[[Callable[[Any], Any], Any], "Future[Any]"]  # what to do, and with what
+Submit = Callable[[Callable[[Any], Any], Any], "Future[Any]"]  # function and its argument
 Kind = Literal["local", "ray"]
 
 
 @contextmanager
 def local(jobs: int) -> Iterator[Submit]:
-    """Yield what starts work in `jobs` processes, a thread each.
+    """Yield a function that submits work to a pool of processes, with one thread each.
 
     They end when this process ends, however it ends: stage folders are whole or absent, and
-    what goes on after a kill must be alone with them.
+    a run that resumes after a kill must be alone with them.
+
+    Args:
+        jobs: number of processes.
     """
-    before = set(multiprocessing.active_children())
+    others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin)
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_init_process)
     try:
         yield pool.submit
     except BaseException:
-        for process in set(multiprocessing.active_children()) - before:
+        for process in set(multiprocessing.active_children()) - others:
             process.terminate()
         raise
     finally:
@@ -44,7 +47,7 @@ def local(jobs: int) -> Iterator[Submit]:
 
 @contextmanager
 def on_ray() -> Iterator[Submit]:
-    """Yield what starts work as Ray tasks, a core each.
+    """Yield a function that submits work as Ray tasks, with one core each.
 
     The cluster is the one that RAY_ADDRESS names or that runs on this machine; without one, one
     is started here. Its machines must see this folder and its data under the same paths.
@@ -65,33 +68,33 @@ def on_ray() -> Iterator[Submit]:
     task = ray.remote(num_cpus=1)(_in_folder)
     folder = Path.cwd()
     try:
-        yield lambda work, what: task.remote(folder, work, what).future()
+        yield lambda work, argument: task.remote(folder, work, argument).future()
     finally:
         if ours:
             ray.shutdown()
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _in_folder(folder: Path, work: Callable[[Any], Any], what: Any) -> Any:
-    os.chdir(folder)  # relative paths of a recipe begin where the command was given
-    return work(what)
+def _in_folder(folder: Path, work: Callable[[Any], Any], argument: Any) -> Any:
+    os.chdir(folder)  # relative paths of a recipe begin where the command was started
+    return work(argument)
 
 
-def _begin() -> None:
-    """Prepare a process: one thread, Ctrl-C left to the parent, an end with the parent."""
+def _init_process() -> None:
+    """Set up a process: one thread, Ctrl-C left to the parent, exit with the parent."""
     os.environ["OMP_NUM_THREADS"] = "1"
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    Thread(target=_end_with_parent, daemon=True).start()
+    Thread(target=_exit_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _exit_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(1)  # nothing half made takes a name
+        os._exit(1)  # incomplete folders have temporary names

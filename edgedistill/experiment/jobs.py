@@ -1,7 +1,7 @@
-"""The two kinds of work in an experiment: teach a set once, and distill one student.
+"""The two kinds of jobs in an experiment: prepare a data set once, and distill one student.
 
-Both are functions of small values that pickle, so that they run in any process. What
-is whole already is read, not made again.
+Both are functions of small values that pickle, so that they run in any process. Complete
+folders are read, not made again.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ _R = TypeVar("_R")
 class StudentJob:
     """One student: a method on a set, from a seed."""
 
-    name: str  # of its folder
-    shared_recipe: Recipe  # decides splits and teacher, by its own seed
-    recipe: Recipe  # the method's; its seed is the student's
-    folder: Path  # of the set
+    name: str  # name of the student's folder
+    shared_recipe: Recipe  # recipe of splits and teacher, with their own seed
+    recipe: Recipe  # recipe of the method, with the student's seed
+    folder: Path  # folder of the set
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetJob:
-    """What the students of a set share, and who they are."""
+    """A data set with its students and what they share."""
 
     shared_recipe: Recipe
     methods: tuple[Recipe, ...]
@@ -60,25 +60,25 @@ class DatasetJob:
 
 @dataclass(frozen=True, slots=True)
 class PreparedDataset:
-    """A set that is ready for its students."""
+    """A set whose teacher is complete."""
 
     references: Scores  # of the teacher, of a second one, of an untrained student
-    done: Mapping[str, Scores] = field(default_factory=dict)  # of the students that are whole
+    done: Mapping[str, Scores] = field(default_factory=dict)  # of the students that are complete
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Work that did not succeed, and what was said."""
+    """Error message of a job that failed."""
 
     message: str
 
 
-def attempt(work: Callable[[_T], _R], what: _T) -> _R | Failure:
-    """Do one piece of work on one thread; what goes wrong is told, not raised."""
+def attempt(work: Callable[[_T], _R], argument: _T) -> _R | Failure:
+    """Run one job on one thread; an error becomes a `Failure`."""
     torch.set_num_threads(1)
     numba.set_num_threads(1)
     try:
-        return work(what)
+        return work(argument)
     except EdgeDistillError as error:
         return Failure(str(error))
     except Exception as error:  # noqa: BLE001 - one run of a thousand must not end the others
@@ -86,7 +86,7 @@ def attempt(work: Callable[[_T], _R], what: _T) -> _R | Failure:
 
 
 def prepare_dataset(job: DatasetJob) -> PreparedDataset:
-    """Train or take the teacher of a set, unless that is done, and see which students are whole."""
+    """Train or take the teacher of a set, unless that is done; read the students that are done."""
     shared, folder = job.shared_recipe, job.folder
     data = prepare_data(shared)
     _keep_work_folder(folder)
@@ -109,15 +109,15 @@ def distill(run: StudentJob) -> Scores:
     data = prepare_data(run.shared_recipe)
     folder, key = run.folder / run.name, _student_key(run, data)
     if not is_unchanged(folder, key):
-        make_stage(folder, key, lambda whole, work: _distill(run, data, whole, work))
+        make_stage(folder, key, lambda out, work: _distill(run, data, out, work))
     scores: Scores = read_json(folder / SCORES)
     return scores
 
 
 def release_work_folder(folder: Path) -> None:
-    """Let the working folder of a set go, once none of its runs is under way."""
+    """Remove the working folder of a set, once none of its runs is in progress."""
     work = RunFolder(folder).work
-    with suppress(OSError):  # not there, or not empty: a bank, or something to go on from
+    with suppress(OSError):  # absent, or not empty: a window cache, or checkpoints
         (work / _IN_USE).unlink()
         work.rmdir()
 
@@ -125,7 +125,7 @@ def release_work_folder(folder: Path) -> None:
 def _keep_work_folder(folder: Path) -> None:
     """Keep the working folder of a set in place.
 
-    A stage that is done removes it if it is empty, maybe just when another begins there.
+    A complete stage removes it if it is empty, maybe just when another stage starts there.
     """
     work = RunFolder(folder).work
     work.mkdir(parents=True, exist_ok=True)
@@ -133,12 +133,12 @@ def _keep_work_folder(folder: Path) -> None:
 
 
 def _student_key(run: StudentJob, data: Prepared) -> str:
-    """Return the key of a student, which depends on the teacher that the folder has."""
+    """Key of a student, which depends on the teacher in the set's folder."""
     return stage_key("student", run.recipe, data, {"teacher": RunFolder(run.folder).teacher})
 
 
 def _old_key(recipe: Recipe, data: Prepared) -> str:
-    """Return the key that experiments of 0.1.0 gave their teachers; those stay whole."""
+    """Key of teachers in experiments of version 0.1.0, which remain valid."""
     teacher, saliency, references, hashes, *branches = teacher_sections(recipe)
     sections = [recipe.seed, teacher, saliency, references]
     return fingerprint([__version__, data.fingerprint, sections, hashes, *branches])
@@ -150,23 +150,25 @@ def _references(job: DatasetJob, data: Prepared) -> Scores:
     student = [shared.family, shared.width, shared.depth, shared.explained]
     values = job.shared_recipe.to_dict()
     sections = [values[key] for key in ("seed", "saliency", "references")]
-    answers = sha256(RunFolder(job.folder).teacher / TEACHER_OUTPUTS)
-    key = fingerprint([__version__, data.fingerprint, answers, student, sections])
+    teacher_hash = sha256(RunFolder(job.folder).teacher / TEACHER_OUTPUTS)
+    key = fingerprint([__version__, data.fingerprint, teacher_hash, student, sections])
     if not is_unchanged(folder, key):
         teacher_outputs, facts = open_teacher_outputs(RunFolder(job.folder).teacher)
-        found = reference_scores(job.shared_recipe, data, teacher_outputs, facts.get("ceiling"))
-        make_stage(folder, key, lambda whole, _: write_json(whole / SCORES, found))
+        references = reference_scores(
+            job.shared_recipe, data, teacher_outputs, facts.get("ceiling")
+        )
+        make_stage(folder, key, lambda out, _: write_json(out / SCORES, references))
     scores: Scores = read_json(folder / SCORES)
     return scores
 
 
-def _distill(run: StudentJob, data: Prepared, whole: Path, work: Path) -> None:
-    began = time.perf_counter()
-    make_student(run.recipe, data, RunFolder(run.folder).teacher, whole, work)
-    seconds = time.perf_counter() - began
+def _distill(run: StudentJob, data: Prepared, out: Path, work: Path) -> None:
+    start = time.perf_counter()
+    make_student(run.recipe, data, RunFolder(run.folder).teacher, out, work)
+    seconds = time.perf_counter() - start
     teacher_outputs, _ = open_teacher_outputs(RunFolder(run.folder).teacher)
-    found = student_scores(run.recipe, data, whole, teacher_outputs)
-    write_json(whole / SCORES, {**found, "seconds": seconds})
+    scores = student_scores(run.recipe, data, out, teacher_outputs)
+    write_json(out / SCORES, {**scores, "seconds": seconds})
 
 
 def _fill_caches(job: DatasetJob, data: Prepared) -> None:

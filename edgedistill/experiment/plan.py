@@ -1,7 +1,7 @@
-"""The plan of an experiment: which sets, methods and seeds, in one YAML file.
+"""Plan of an experiment: sets, methods and seeds, in one YAML file.
 
-Every recipe that the plan stands for is made when it is read, so that a mistake
-in the last method is told before the first teacher is trained.
+All recipes of the plan are built when it is read, so that a mistake in the last method is
+reported before the first teacher is trained.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from pydantic import Field, StrictInt, ValidationError
 
 from edgedistill.distillation.objectives.config import Section
 from edgedistill.errors import ConfigError
-from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
+from edgedistill.recipe.recipe import parse as parse_recipe
 from edgedistill.recipe.schema import ModelSection
 
 Seed = Annotated[StrictInt, Field(ge=0)]
-_NAME = re.compile(r"\w[\w .,+=()-]*")  # becomes a folder
-_OF_THE_PLAN = "seed"  # a recipe's key that seeds and teacher_seed decide
+_NAME = re.compile(r"\w[\w .,+=()-]*")  # also the name of a folder
+_SEED = "seed"  # key of a recipe that the plan sets by seeds and teacher_seed
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """An experiment: a recipe for every set and method, and the seeds of the students."""
 
-    text: str  # as it was read
-    sets: Mapping[str, Recipe]  # what every method of a set shares; its seed is the teacher's
-    methods: Mapping[tuple[str, str], Recipe]  # by set and method; the seed is the teacher's too
+    text: str  # text of the plan's file
+    sets: Mapping[str, Recipe]  # settings that all methods of a set share, with the teacher's seed
+    methods: Mapping[tuple[str, str], Recipe]  # by set and method, with the teacher's seed
     seeds: tuple[int, ...]
 
     @property
     def runs(self) -> list[tuple[str, str, int]]:
-        """Return set, method and seed of every run, in the order of the table."""
+        """Set, method and seed of every run, in the order of the table."""
         return [(*pair, seed) for pair, seed in itertools.product(self.methods, self.seeds)]
 
 
 class _PlanText:
-    """The text of a plan, in which every key has a line."""
+    """Text of a plan, with the line of every key."""
 
     def __init__(self, text: str, origin: str, root: yaml.MappingNode) -> None:
         self.text, self.origin, self._root = text, origin, root
         self._positions = dict(_key_positions(root))
 
     def message_at(self, path: Iterable[str], sentence: str) -> str:
-        """Return a sentence with the place of the nearest key that is written."""
+        """Error message with the line of a key, or of the nearest section that the text has."""
         keys = tuple(path)
         while keys and keys not in self._positions:
             keys = keys[:-1]
@@ -69,9 +69,9 @@ class _PlanText:
             )
 
     def cut(self, *path: str) -> str:
-        """Return the part of the text below a key, in its own lines and columns, all else blank.
+        """Cut out the text below a key, in its own lines and columns, the rest blank.
 
-        A part that names an anchor written elsewhere cannot be read alone: it is written anew,
+        A part that refers to an anchor elsewhere cannot be read alone: it is dumped as YAML,
         and its lines are lost.
         """
         node = self._positions[path][1]
@@ -89,7 +89,7 @@ class _PlanText:
 
 
 class _PlanSection(Section):
-    """The plan as it is written; recipes are checked once they are put together."""
+    """Keys of a plan; recipes are checked once they are combined."""
 
     recipe: dict[str, Any] | None = None
     data: (
@@ -102,10 +102,10 @@ class _PlanSection(Section):
 
 
 def load(path: Path) -> Plan:
-    """Return the plan in a YAML file.
+    """Read the plan in a YAML file.
 
     Raises:
-        ConfigError: it makes no sense; the message names file, line and key.
+        ConfigError: the plan is invalid; the message names file, line and key.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -115,7 +115,7 @@ def load(path: Path) -> Plan:
 
 
 def parse(text: str, *, origin: str = "plan") -> Plan:
-    """Return the plan in a YAML text; `origin` names it in messages."""
+    """Parse the plan in a YAML text; `origin` names it in messages."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
@@ -128,14 +128,14 @@ def parse(text: str, *, origin: str = "plan") -> Plan:
     source = _PlanText(text, origin, root)
     source.refuse_repeated_keys()
     try:
-        written = _PlanSection.model_validate(values)
+        section = _PlanSection.model_validate(values)
     except ValidationError as error:
         raise ConfigError("\n".join(_messages(error, source))) from error
-    return _expand(written, source)
+    return _expand(section, source)
 
 
 def _expand(section: _PlanSection, source: _PlanText) -> Plan:
-    """Return the recipes that a plan stands for."""
+    """Build all recipes of a plan."""
     recipe = dict(section.recipe or {})
     _check_part(recipe, ("recipe",), source)
     sets = _sets(section, source)
@@ -157,12 +157,12 @@ def _expand(section: _PlanSection, source: _PlanText) -> Plan:
         },
         seeds=section.seeds,
     )
-    _check_beginnings(plan, source)
+    _check_initial_weights(plan, source)
     return plan
 
 
-def _check_beginnings(plan: Plan, source: _PlanText) -> None:
-    """Refuse a student that would begin as its teacher did: it would share more than was taught."""
+def _check_initial_weights(plan: Plan, source: _PlanText) -> None:
+    """Refuse students with the initial weights of their teacher, who share more than outputs."""
     for (name, method), recipe in plan.methods.items():
         teacher, student = recipe.teacher, recipe.student
         alike = all(getattr(teacher, k) == getattr(student, k) for k in ModelSection.model_fields)
@@ -178,32 +178,32 @@ def _check_beginnings(plan: Plan, source: _PlanText) -> None:
 
 
 def _sets(section: _PlanSection, source: _PlanText) -> dict[str, dict[str, Any]]:
-    """Return the settings of each set by its name."""
+    """Settings of each set by its name."""
     if isinstance(section.data, tuple):
         names = [Path(item).stem.removesuffix("_TRAIN") for item in section.data]
         _check_distinct(names, ("data",), source)
-        found = {
+        sets = {
             name: {"data": {"train": item}} for name, item in zip(names, section.data, strict=True)
         }
     else:
         _check_distinct(section.data, ("data",), source)
-        found = {name: _set(name, part or {}) for name, part in section.data.items()}
+        sets = {name: _set(name, part or {}) for name, part in section.data.items()}
         for name, part in section.data.items():
             _check_part(part or {}, ("data", name), source)
-    for name in found:
+    for name in sets:
         _check_name(name, ("data", name), source)
-    return found
+    return sets
 
 
 def _set(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a set; without data of its own it is called as it is found."""
-    named = part.get("data", {})
-    data = {"train": named} if isinstance(named, str) else {"train": name, **(named or {})}
+    """Settings of a set; without data of its own, its name is that of its data."""
+    own = part.get("data", {})
+    data = {"train": own} if isinstance(own, str) else {"train": name, **(own or {})}
     return {**part, "data": data}
 
 
 def _check_method(part: Mapping[str, Any], name: str, source: _PlanText) -> None:
-    """Refuse what would give a method another teacher or other series than its rivals."""
+    """Refuse settings that would give a method another teacher or other series than the others."""
     for key in part:
         if key != "student" and key in Recipe.model_fields:
             raise ConfigError(
@@ -217,18 +217,18 @@ def _check_method(part: Mapping[str, Any], name: str, source: _PlanText) -> None
 
 
 def _check_part(part: Mapping[str, Any], path: tuple[str, ...], source: _PlanText) -> None:
-    """Read a part of a recipe alone, where its lines are known."""
-    if _OF_THE_PLAN in part:
+    """Parse a part of a recipe alone, with the lines of its keys."""
+    if _SEED in part:
         raise ConfigError(
             source.message_at(
-                (*path, _OF_THE_PLAN),
-                f"{'.'.join((*path, _OF_THE_PLAN))}: set seeds for the students, and teacher_seed "
+                (*path, _SEED),
+                f"{'.'.join((*path, _SEED))}: set seeds for the students, and teacher_seed "
                 "for teachers and splits, at the top of the plan.",
             )
         )
-    if part:  # data may be a mere name here
+    if part:  # data may be a name alone here
         above: dict[str, Any] = {"data": {}} if isinstance(part.get("data"), str) else {}
-        config.parse(source.cut(*path), above=above, origin=source.origin, whole=False)
+        parse_recipe(source.cut(*path), above=above, origin=source.origin, whole=False)
 
 
 def _check_name(name: str, path: tuple[str, ...], source: _PlanText) -> None:
@@ -243,38 +243,38 @@ def _check_name(name: str, path: tuple[str, ...], source: _PlanText) -> None:
 
 
 def _check_distinct(names: Iterable[str], path: tuple[str, ...], source: _PlanText) -> None:
-    """Refuse names that a file system may take for one."""
+    """Refuse names that are equal for a file system without case."""
     counts = Counter(name.casefold() for name in names)
-    twice = [name for name, count in counts.items() if count > 1]
-    if twice:
+    repeated = [name for name, count in counts.items() if count > 1]
+    if repeated:
         raise ConfigError(
-            source.message_at(path, f"{path[0]} names {twice[0]} twice. Give each its own name.")
+            source.message_at(path, f"{path[0]} names {repeated[0]} twice. Give each its own name.")
         )
 
 
 def _recipe(values: Mapping[str, Any], source: _PlanText) -> Recipe:
-    return config.parse("", above=values, origin=source.origin)
+    return parse_recipe("", above=values, origin=source.origin)
 
 
 def _combined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of both, section by section; those above win."""
-    found = dict(below)
+    """Merge settings section by section; those above win."""
+    merged = dict(below)
     for key, value in above.items():
-        inner = found.get(key)
+        inner = merged.get(key)
         if isinstance(inner, Mapping) and isinstance(value, Mapping):
             value = _combined(inner, value)
-        found[key] = value
-    return found
+        merged[key] = value
+    return merged
 
 
 def _messages(error: ValidationError, source: _PlanText) -> Iterator[str]:
-    """Yield a sentence for each key of the plan that is wrong."""
-    known, told = list(_PlanSection.model_fields), set()
+    """Yield an error message for each invalid key of the plan."""
+    known, reported = list(_PlanSection.model_fields), set()
     for fault in error.errors(include_url=False):
         path = tuple(str(part) for part in fault["loc"])
-        if path[0] in told:
-            continue  # the other arm of a union says it again
-        told.add(path[0])
+        if path[0] in reported:
+            continue  # the other arm of a union has the same error
+        reported.add(path[0])
         if fault["type"] == "extra_forbidden":
             near = difflib.get_close_matches(path[0], known, n=1)
             hint = f"Did you mean {near[0]}? " if near else ""
@@ -294,7 +294,7 @@ def _messages(error: ValidationError, source: _PlanText) -> Iterator[str]:
 def _key_positions(
     node: yaml.Node, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], tuple[int, yaml.Node]]]:
-    """Yield the line, from 1, and the value of every key."""
+    """Yield line, from 1, and value of every key."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield (*path, str(key.value)), (key.start_mark.line + 1, value)
@@ -302,14 +302,14 @@ def _key_positions(
 
 
 def _repeated(node: yaml.Node) -> tuple[str, int] | None:
-    """Return the first key that stands twice in one mapping, and its line."""
+    """First key that occurs twice in one mapping, and its line."""
     if isinstance(node, yaml.MappingNode):
-        seen = set()
+        keys = set()
         for key, _ in node.value:
-            if key.value in seen:
+            if key.value in keys:
                 return str(key.value), key.start_mark.line + 1
-            seen.add(key.value)
+            keys.add(key.value)
     children = [pair[1] for pair in node.value] if isinstance(node, yaml.MappingNode) else []
     if isinstance(node, yaml.SequenceNode):
         children = node.value
-    return next((found for child in children if (found := _repeated(child))), None)
+    return next((twice for child in children if (twice := _repeated(child))), None)

@@ -1,4 +1,4 @@
-"""The figures of an experiment's report, for the page and as PNG."""
+"""Figures of an experiment's report, for the page and as PNG."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colors that can be read on light and on dark paper, each with its own mark.
-_LOOKS = (
+# Okabe and Ito's colors that can be read on light and on dark paper, each with its own marker.
+_MARKERS = (
     *(("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D")),
     *(("#b8860b", "v"), ("#56b4e9", "P"), ("#7f7f7f", "X")),
 )
@@ -33,13 +33,13 @@ class Points:
     """A method on every set: accuracy against the teacher's, and agreement of the maps."""
 
     method: str
-    accuracy: tuple[float, ...]  # minus the teacher's, a set each
+    accuracy: tuple[float, ...]  # minus the teacher's, for each set
     pearson: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Scatter:
-    """What accuracy costs in reasons; ceiling and floor are means over sets."""
+    """Accuracy against saliency agreement; ceiling and floor are means over sets."""
 
     points: tuple[Points, ...]
     ceiling: float | None
@@ -47,7 +47,7 @@ class Scatter:
 
 
 def critical_difference(comparison: Comparison) -> bytes | None:
-    """Return the diagram of mean ranks as PNG.
+    """Draw the critical-difference diagram of mean ranks as PNG.
 
     None for fewer than three methods or two sets, or where nothing differs.
 
@@ -73,7 +73,7 @@ def critical_difference(comparison: Comparison) -> bytes | None:
 
 
 def scatter_svg(scatter: Scatter) -> str:
-    """Return the scatter for a page."""
+    """Draw the scatter as SVG for a page."""
     height = _HEIGHT + _ROW * len(scatter.points)
     return draw_svg(
         "accuracy against reasons",
@@ -84,7 +84,7 @@ def scatter_svg(scatter: Scatter) -> str:
 
 
 def scatter_png(scatter: Scatter) -> bytes:
-    """Return the scatter as PNG."""
+    """Draw the scatter as PNG."""
     from matplotlib.figure import Figure
 
     def draw() -> Figure:
@@ -97,7 +97,7 @@ def scatter_png(scatter: Scatter) -> bytes:
 
 
 def _png(draw: Callable[[], Figure]) -> bytes:
-    """Return a figure in the report's style as PNG; pyplot, if it made it, forgets it."""
+    """Render a figure in the report's style as PNG; close it if pyplot made it."""
     import matplotlib
     from matplotlib import pyplot
 
@@ -112,7 +112,7 @@ def _png(draw: Callable[[], Figure]) -> bytes:
             stream,
             format="png",
             dpi=_DPI,
-            facecolor="white",  # in which aeon draws what must not be seen
+            facecolor="white",  # in which aeon draws what must be invisible
             bbox_inches="tight",  # names of any length
             metadata={"Software": None},
         )
@@ -137,14 +137,14 @@ def _draw(figure: Figure, scatter: Scatter, colors: Palette) -> None:
 
 
 def _draw_methods(axes: Axes, methods: Sequence[Points], colors: Palette) -> None:
-    """Draw a small mark a set, and a large one for the mean of a method."""
+    """Draw a small marker for each set, and a large one for the mean of a method."""
     for index, points in enumerate(methods):
-        color, mark = _LOOKS[index % len(_LOOKS)]
+        color, marker = _MARKERS[index % len(_MARKERS)]
         axes.scatter(
             points.accuracy,
             points.pearson,
             s=22,
-            marker=mark,
+            marker=marker,
             color=color,
             alpha=0.45,
             linewidths=0,
@@ -153,7 +153,7 @@ def _draw_methods(axes: Axes, methods: Sequence[Points], colors: Palette) -> Non
             np.mean(points.accuracy),
             np.mean(points.pearson),
             s=110,
-            marker=mark,
+            marker=marker,
             color=color,
             edgecolors=colors.ink,
             linewidths=1,
@@ -176,6 +176,6 @@ def _draw_level(axes: Axes, name: str, level: float, colors: Palette) -> None:
 
 
 def _columns(points: Sequence[Points]) -> int:
-    """Return how many names a line of the legend holds."""
+    """Number of names in a line of the legend."""
     longest = max(len(each.method) for each in points)
     return max(1, min(4, int(80 / (longest + 6))))

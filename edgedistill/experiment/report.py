@@ -1,4 +1,4 @@
-"""The report of an experiment: tables and figures of its results, as a page and as Markdown."""
+"""Report of an experiment: tables and figures of its results, as a page and as Markdown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TEMPLATE = "page.html.j2"
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """All that the report shows."""
+    """Contents of the report."""
 
     comparison: Comparison
     sentences: tuple[str, ...]
@@ -36,17 +36,19 @@ class ReportData:
     scatter: Scatter | None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the comparison as JSON-able values."""
-        found = self.comparison
+        """Return the comparison as JSON values."""
+        comparison = self.comparison
         return {
-            "metric": found.metric,
-            "sets": list(found.sets),
-            "left_out": list(found.left_out),
-            "mean_ranks": dict(zip(found.methods, found.ranks.tolist(), strict=True)),
-            "means": dict(zip(found.methods, found.scores.mean(axis=0).tolist(), strict=True)),
-            "friedman_p": found.friedman_p,
-            "pairs": [asdict(pair) for pair in found.pairs],
-            "notes": list(found.notes),
+            "metric": comparison.metric,
+            "sets": list(comparison.sets),
+            "left_out": list(comparison.left_out),
+            "mean_ranks": dict(zip(comparison.methods, comparison.ranks.tolist(), strict=True)),
+            "means": dict(
+                zip(comparison.methods, comparison.scores.mean(axis=0).tolist(), strict=True)
+            ),
+            "friedman_p": comparison.friedman_p,
+            "pairs": [asdict(pair) for pair in comparison.pairs],
+            "notes": list(comparison.notes),
             "failed": [
                 {"set": r.set, "method": r.method, "seed": r.seed, "error": r.error}
                 for r in self.failed_runs
@@ -60,19 +62,19 @@ def write_report(
     """Write report.html, report.md and PNGs beside the table of an experiment.
 
     Args:
-        folder: of the experiment.
-        metric: the column that methods are ranked by.
-        published: accuracies to print beside ours.
+        folder: folder of the experiment.
+        metric: column that methods are ranked by.
+        published: published accuracies to print beside ours.
 
     Raises:
         DataError: there is no table, or nothing in it to compare.
     """
-    found = report_data(results.read(folder / RESULTS), metric, published)
+    data = report_data(results.read(folder / RESULTS), metric, published)
     pictures = {
-        DIAGRAM: drawing.critical_difference(found.comparison),
-        SCATTER: None if found.scatter is None else drawing.scatter_png(found.scatter),
+        DIAGRAM: drawing.critical_difference(data.comparison),
+        SCATTER: None if data.scatter is None else drawing.scatter_png(data.scatter),
     }
-    page = render_html(found, pictures[DIAGRAM])
+    page = render_html(data, pictures[DIAGRAM])
     for name, picture in pictures.items():
         if picture is None:
             (folder / name).unlink(missing_ok=True)  # of an earlier report
@@ -80,12 +82,12 @@ def write_report(
         with whole_file(folder / name) as partial:
             partial.write_bytes(picture)
     write_text(folder / PAGE, page)
-    write_text(folder / MARKDOWN, render_markdown(found))
-    return found
+    write_text(folder / MARKDOWN, render_markdown(data))
+    return data
 
 
 def report_data(rows: Sequence[Row], metric: str, published: Published | None = None) -> ReportData:
-    """Return what the rows of an experiment say."""
+    """Collect the contents of the report from the rows of an experiment."""
     comparison = compare(rows, metric)
     return ReportData(
         comparison=comparison,
@@ -97,7 +99,7 @@ def report_data(rows: Sequence[Row], metric: str, published: Published | None = 
 
 
 def render_html(data: ReportData, diagram: bytes | None) -> str:
-    """Return the page; it opens anywhere, offline."""
+    """Render the page, which needs no other files and no network."""
     figures = html.non_empty(
         (
             _image(diagram, "Mean ranks of the methods"),
@@ -119,7 +121,7 @@ def render_html(data: ReportData, diagram: bytes | None) -> str:
 
 
 def render_markdown(data: ReportData) -> str:
-    """Return sentences and tables as Markdown."""
+    """Render sentences and tables as Markdown."""
     parts = [f"# Experiment: {LABELS[data.comparison.metric]}", " ".join(data.sentences)]
     parts += [
         f"## {table.title}\n\n{table.note}\n\n{_markdown(table.head, table.rows)}"
@@ -133,26 +135,26 @@ def render_markdown(data: ReportData) -> str:
 
 
 def _sentences(data: Comparison, rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return in words what was compared and how sure it is."""
+    """Sentences about the comparison and its significance."""
     best = data.methods[int(np.argmin(data.ranks))]
     seeds = len({row.seed for row in rows})
     failed = sum(row.error is not None for row in rows)
-    said = [
+    sentences = [
         f"{len(data.methods)} methods on {len(data.sets)} sets, {seeds} student seeds each. "
         f"{best} has the best mean rank, {min(data.ranks):.2f}."
     ]
     if data.friedman_p is not None:
-        said.append(f"Friedman's test: p = {data.friedman_p:.2g}.")
-    said += data.notes
+        sentences.append(f"Friedman's test: p = {data.friedman_p:.2g}.")
+    sentences += data.notes
     if data.left_out:
-        said.append(f"Not ranked, for want of a method's score: {', '.join(data.left_out)}.")
+        sentences.append(f"Not ranked, for want of a method's score: {', '.join(data.left_out)}.")
     if failed:
-        said.append(f"{failed} of {len(rows)} runs failed.")
-    return tuple(said)
+        sentences.append(f"{failed} of {len(rows)} runs failed.")
+    return tuple(sentences)
 
 
 def _scatter(rows: Sequence[Row], methods: Sequence[str]) -> Scatter | None:
-    """Return the points of every method; None if the teachers have no maps."""
+    """Points of every method; None if the teachers have no maps."""
     accuracy, pearson = estimates(rows, "accuracy"), estimates(rows, "saliency_pearson")
     teacher = references(rows, "teacher_accuracy")
     points = []
@@ -176,7 +178,7 @@ def _image(picture: bytes | None, words: str) -> str:
 
 
 def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table with its numbers to the right."""
+    """Format a table with its numbers to the right."""
     lines = [
         [_plain(text) for text in head],
         ["---", *["---:"] * (len(head) - 1)],
@@ -186,5 +188,5 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text that Markdown takes as it is."""
+    """Escape text for Markdown: one line, no markup."""
     return re.sub(r"([\\|<>*_`\[\]])", r"\\\1", " ".join(text.split()))

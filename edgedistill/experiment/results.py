@@ -1,4 +1,4 @@
-"""The table of an experiment: one row a run, as CSV that is whole at any time."""
+"""Table of an experiment: one row for each run, as CSV that is complete at any time."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ COLUMNS = (*_NAMES, *MEASURES, *_COSTS, "weights", *REFERENCES)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One run: who it was, and what was measured or what went wrong."""
+    """One run, with its measurements or its error."""
 
     set: str
     method: str
     seed: int
     error: str | None  # None: done
-    numbers: dict[str, float]  # by column; what was not measured is not there
-    weights: str = ""  # of the objectives that were chosen, as JSON
+    numbers: dict[str, float]  # by column; without those that were not measured
+    weights: str = ""  # chosen weights of the objectives, as JSON
 
     @property
     def status(self) -> str:
-        """Return "done" or "failed"."""
+        """Status of the run: "done" or "failed"."""
         return "done" if self.error is None else "failed"
 
 
 def write(path: Path, rows: Sequence[Row]) -> None:
-    """Write the table whole."""
+    """Write the whole table."""
     with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         table.writeheader()
@@ -52,10 +52,10 @@ def write(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read(path: Path) -> list[Row]:
-    """Return the rows of a table.
+    """Read the rows of a table.
 
     Raises:
-        DataError: the file is missing, or no such table.
+        DataError: the file is missing, or not such a table.
     """
     try:
         with path.open(newline="", encoding="utf-8") as stream:
@@ -74,11 +74,11 @@ def read(path: Path) -> list[Row]:
 
 
 def read_published(path: Path, columns: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return accuracies by column and set; a set without one is left out.
+    """Read published accuracies by column and set; a set without one is left out.
 
     Args:
-        path: CSV whose first column names the set.
-        columns: which of the others to read.
+        path: path of a CSV file whose first column names the set.
+        columns: names of the columns to read.
 
     Raises:
         DataError: the file is missing, has no such column, or holds something else than numbers.

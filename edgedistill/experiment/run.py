@@ -1,4 +1,4 @@
-"""Run what a plan asks for and is not there yet, and keep the table of what is."""
+"""Run the missing jobs of a plan, and keep the table of results up to date."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def run(
     executor: Kind = "local",
     on_progress: ProgressCallback = ignore_progress,
 ) -> list[Row]:
-    """Run an experiment and return its table; what an earlier call finished is not done again.
+    """Run an experiment and return its table; runs that an earlier call finished are read.
 
     Args:
         plan: sets, methods, seeds.
         out: folder for the table and for every teacher and student.
-        jobs: processes of the local executor; None for one a core.
-        executor: this machine, or a Ray cluster.
-        on_progress: progress, in sets and in runs.
+        jobs: number of processes of the local executor; None for one for each core.
+        executor: "local" for this machine, "ray" for a Ray cluster.
+        on_progress: callback of the progress, in sets and in runs.
 
     Raises:
-        UsageError: `jobs` makes no sense.
+        UsageError: `jobs` is invalid.
         MachineError: Ray is missing, or a process died. A run that fails is a row of the table.
     """
     out = out.resolve()
@@ -67,7 +67,7 @@ def run(
 
 @contextmanager
 def _submit(executor: Kind, jobs: int | None, runs: int) -> Iterator[Submit]:
-    """Yield what starts work."""
+    """Yield the function that submits work to an executor."""
     if jobs is not None and (executor == "ray" or jobs < 1):
         raise UsageError(
             f"jobs is {jobs}; it must be at least 1, and is for the local executor alone: a Ray "
@@ -88,20 +88,20 @@ def _submit(executor: Kind, jobs: int | None, runs: int) -> Iterator[Submit]:
 
 
 class _Experiment:
-    """What is under way, and what is known so far."""
+    """State of a running experiment: pending jobs and rows of the table."""
 
     def __init__(
         self, plan: Plan, out: Path, submit: Submit, on_progress: ProgressCallback
     ) -> None:
         self._plan, self._out, self._submit, self._on_progress = plan, out, submit, on_progress
         self._rows: dict[tuple[str, str, int], Row] = {}
-        self._pending: dict[Future[Any], tuple[str, tuple[str, int] | None]] = {}  # None: teaching
+        self._pending: dict[Future[Any], tuple[str, tuple[str, int] | None]] = {}  # None: teacher
         self._references: dict[str, Scores] = {}
-        self._teachers_done = 0  # sets whose teacher is there, or failed
+        self._teachers_done = 0  # sets whose teacher is complete, or failed
         self._runs = {name: self._runs_of(name) for name in plan.sets}
 
     def run(self) -> list[Row]:
-        """Teach every set, distill every student as soon as its teacher is there."""
+        """Prepare every set, and distill every student as soon as its teacher is complete."""
         self._write()
         try:
             for name in self._plan.sets:
@@ -116,7 +116,7 @@ class _Experiment:
         return self._sorted()
 
     def _collect(self, name: str, run_key: tuple[str, int] | None, result: Any) -> None:
-        """Note what a piece of work gave, and start what waited for it."""
+        """Record the result of a job, and submit the jobs that depend on it."""
         if run_key is None:
             self._start_students(name, result)
         else:
@@ -128,15 +128,15 @@ class _Experiment:
         self._teachers_done += 1
         self._on_progress("teachers", self._teachers_done, len(self._plan.sets))
         if isinstance(prepared, Failure):
-            for whose in self._runs[name]:
-                self._record(name, whose, prepared)
+            for run_key in self._runs[name]:
+                self._record(name, run_key, prepared)
             return
         self._references[name] = prepared.references
-        for whose, run in self._runs[name].items():
+        for run_key, run in self._runs[name].items():
             if run.name in prepared.done:
-                self._record(name, whose, prepared.done[run.name])
+                self._record(name, run_key, prepared.done[run.name])
             else:
-                self._pending[self._submit(partial(attempt, distill), run)] = (name, whose)
+                self._pending[self._submit(partial(attempt, distill), run)] = (name, run_key)
 
     def _record(self, name: str, run_key: tuple[str, int], result: Scores | Failure) -> None:
         method, seed = run_key
@@ -161,14 +161,14 @@ class _Experiment:
                 recipe=self._plan.methods[name, method].model_copy(update={"seed": seed}),
                 folder=self._folder(name),
             )
-            for of, method, seed in self._plan.runs
-            if of == name
+            for set_name, method, seed in self._plan.runs
+            if set_name == name
         }
 
     def _job(self, name: str) -> DatasetJob:
         return DatasetJob(
             shared_recipe=self._plan.sets[name],
-            methods=tuple(r for (of, _), r in self._plan.methods.items() if of == name),
+            methods=tuple(r for (set_name, _), r in self._plan.methods.items() if set_name == name),
             runs=tuple(self._runs[name].values()),
             folder=self._folder(name),
         )

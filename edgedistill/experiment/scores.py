@@ -1,9 +1,9 @@
-"""What an experiment writes down of a student and of a set, on the test split.
+"""Scores of a student and of a set in an experiment, on the test split.
 
-Three measures are of the validation split: by those, settings are compared. The mean
-measures are those of the report; a map's agreement is told by its median and 10th
-percentile too, because a mean hides a student that is right for other reasons on a
-tenth of the series.
+Three measures are of the validation split: settings are compared by them. The mean
+measures are those of the report; the agreement of maps has its median and 10th percentile
+too, because a mean hides a student that is right for other reasons on a tenth of the
+series.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ _MEASURES = ("accuracy", "auc_prc", "roc_auc", "agreement", "kl", "ece")
 def student_scores(
     recipe: Recipe, data: Prepared, folder: Path, teacher_outputs: TeacherOutputs
 ) -> Scores:
-    """Return the measures of the student in a folder of the student stage.
+    """Measure the student in a folder of the student stage.
 
     Args:
-        recipe: has the plan of the maps.
-        data: held-out series.
-        folder: of the student.
-        teacher_outputs: the teacher's answers.
+        recipe: recipe of the student, with the plan of the maps.
+        data: data set with the held-out series.
+        folder: folder of the student.
+        teacher_outputs: logits and maps of the teacher.
     """
     module, facts = networks.open_network(folder)
     student = TorchClassifier(module, classes=data.classes, name="student")
     plan = perturbation_plan(recipe, data.length)
     teacher = teacher_outputs.splits["test"]
-    said = explain_teacher_class(student, data.test.x, plan, teacher)
-    estimates = evaluate_outputs(said, data.test.y, teacher).estimates
-    found: Scores = {name: estimates[name].value for name in _MEASURES}
+    outputs = explain_teacher_class(student, data.test.x, plan, teacher)
+    estimates = evaluate_outputs(outputs, data.test.y, teacher).estimates
+    scores: Scores = {name: estimates[name].value for name in _MEASURES}
     if teacher_outputs.maps:
-        again = explain_teacher_class(
+        unseen = explain_teacher_class(
             student, data.test.x, unseen_plan(plan), teacher_outputs.unseen
         )
-        found |= map_scores("saliency", teacher, said)
-        found |= map_scores("unseen", teacher_outputs.unseen, again)
+        scores |= map_scores("saliency", teacher, outputs)
+        scores |= map_scores("unseen", teacher_outputs.unseen, unseen)
     trials = read_json(folder / TRIALS)
     chosen = trials["trials"][trials["chosen"]]
     return {
-        **found,
+        **scores,
         "validation_accuracy": chosen["accuracy"],
         "validation_kl": chosen["kl"],
         "validation_pearson": chosen["saliency_pearson"],
@@ -68,7 +68,7 @@ def student_scores(
 
 
 def map_scores(plan: str, teacher: Explanation, student: Explanation) -> Scores:
-    """Return how alike the signed maps of teacher and student are, under the plan of that name."""
+    """Agreement of the signed maps of teacher and student, under the plan of that name."""
     pearson = metrics.pearson(teacher.signed, student.signed)
     spearman = metrics.spearman(teacher.signed, student.signed)
     top = metrics.top_sign_agreement(teacher.signed, student.signed)
@@ -84,25 +84,25 @@ def map_scores(plan: str, teacher: Explanation, student: Explanation) -> Scores:
 def reference_scores(
     recipe: Recipe, data: Prepared, teacher_outputs: TeacherOutputs, ceiling: list[float] | None
 ) -> Scores:
-    """Return what the scores of a set's students are read beside.
+    """Reference scores of a set: those of the teacher, a second teacher, an untrained student.
 
     Args:
-        recipe: what the students share; its student, untrained, is the floor.
-        data: held-out series.
-        teacher_outputs: the teacher's answers.
-        ceiling: Pearson of a second teacher's maps, one a test series.
+        recipe: recipe that the students share; its student, untrained, is the floor.
+        data: data set with the held-out series.
+        teacher_outputs: logits and maps of the teacher.
+        ceiling: Pearson of a second teacher's maps, one for each test series.
     """
     teacher = teacher_outputs.splits["test"]
     own = evaluate_outputs(teacher, data.test.y, teacher).estimates
     floor = None
     if recipe.references.floor and teacher_outputs.maps:
-        # Another seed, or a student with the teacher's network would be the teacher's beginning.
+        # Another seed, or a student with the teacher's network would have its initial weights.
         untrained = networks.build_untrained(recipe.student, data, seed=recipe.seed + _FLOOR_SEED)
         student = TorchClassifier(untrained, classes=data.classes, name="floor")
-        said = explain_teacher_class(
+        outputs = explain_teacher_class(
             student, data.test.x, perturbation_plan(recipe, data.length), teacher
         )
-        floor = float(metrics.pearson(teacher.signed, said.signed).mean())
+        floor = float(metrics.pearson(teacher.signed, outputs.signed).mean())
     return {
         "teacher_accuracy": own["accuracy"].value,
         "teacher_auc_prc": own["auc_prc"].value,

@@ -1,8 +1,8 @@
-"""From the table of an experiment to what it says: means, intervals, ranks, tests.
+"""Statistics of an experiment's table: means, intervals, ranks, tests.
 
 A method's score on a set is its mean over student seeds. Its interval is Student's t: a
-bootstrap of three to five values is far too narrow. It speaks of other student seeds
-only; the teacher and the split of a set are one.
+bootstrap of three to five values is far too narrow. It covers the choice of student seeds
+only; the teacher and the split of a set are fixed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What an experiment says about one measure."""
+    """Comparison of methods by one measure."""
 
     metric: str
     methods: tuple[str, ...]
@@ -50,21 +50,21 @@ class Comparison:
     ranks: Doubles  # mean over sets, (methods,); 1 is best
     friedman_p: float | None  # None: fewer than three methods or two sets, or all the same
     pairs: tuple[Pair, ...]
-    notes: tuple[str, ...]  # what the numbers cannot say
+    notes: tuple[str, ...]  # limits of the statistics
 
 
 def compare(rows: Sequence[Row], metric: str) -> Comparison:
-    """Return what the rows say about a measure.
+    """Compare methods by a measure.
 
     Raises:
-        DataError: it is no measure, or no set has a score of every method.
+        DataError: there is no such measure, or no set has a score of every method.
     """
     if metric not in MEASURES:
         raise DataError(f"There is no measure {metric!r}. Choose one of {', '.join(MEASURES)}.")
     methods = tuple(dict.fromkeys(row.method for row in rows))
-    named = tuple(dict.fromkeys(row.set for row in rows))
+    all_sets = tuple(dict.fromkeys(row.set for row in rows))
     means = {(s, m): e.value for (s, m), e in estimates(rows, metric).items()}
-    sets = tuple(s for s in named if all((s, m) in means for m in methods))
+    sets = tuple(s for s in all_sets if all((s, m) in means for m in methods))
     if not sets:
         raise DataError(
             f"No set has {metric} of every method, so there is nothing to compare. Run the "
@@ -76,7 +76,7 @@ def compare(rows: Sequence[Row], metric: str) -> Comparison:
         metric=metric,
         methods=methods,
         sets=sets,
-        left_out=tuple(s for s in named if s not in sets),
+        left_out=tuple(s for s in all_sets if s not in sets),
         scores=scores,
         ranks=np.asarray(stats.rankdata(-signs * scores, axis=1).mean(axis=0)),
         friedman_p=_friedman(scores),
@@ -86,29 +86,29 @@ def compare(rows: Sequence[Row], metric: str) -> Comparison:
 
 
 def estimates(rows: Sequence[Row], column: str) -> dict[tuple[str, str], Estimate]:
-    """Return the mean over seeds of a column by set and method, with its 95 % t-interval.
+    """Mean over seeds of a column by set and method, with its 95 % t-interval.
 
-    One seed gives no interval: its ends are the value.
+    One seed has no interval: both ends are the value.
     """
-    found: dict[tuple[str, str], list[float]] = {}
+    values: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         if column in row.numbers and row.error is None:
-            found.setdefault((row.set, row.method), []).append(row.numbers[column])
-    return {key: estimate(values, limits(column)) for key, values in found.items()}
+            values.setdefault((row.set, row.method), []).append(row.numbers[column])
+    return {key: estimate(of_seeds, limits(column)) for key, of_seeds in values.items()}
 
 
 def limits(column: str) -> tuple[float, float]:
-    """Return the values that a measure can have."""
+    """Bounds of a measure."""
     if column == "kl":
         return 0.0, np.inf
     return (-1.0 if column.startswith(("saliency_", "unseen_")) else 0.0), 1.0
 
 
 def estimate(values: Sequence[float], limits: tuple[float, float] = (-np.inf, np.inf)) -> Estimate:
-    """Return the mean of some seeds with its 95 % t-interval, cut at what the measure can be.
+    """Mean over seeds with its 95 % t-interval, clipped to the bounds of the measure.
 
-    >>> found = estimate([0.8, 0.9, 1.0], limits=(0.0, 1.0))
-    >>> round(found.low, 3), round(found.value, 3), round(found.high, 3)
+    >>> mean = estimate([0.8, 0.9, 1.0], limits=(0.0, 1.0))
+    >>> round(mean.low, 3), round(mean.value, 3), round(mean.high, 3)
     (0.652, 0.9, 1.0)
     """
     mean = float(np.mean(values))
@@ -119,12 +119,12 @@ def estimate(values: Sequence[float], limits: tuple[float, float] = (-np.inf, np
 
 
 def references(rows: Sequence[Row], column: str) -> dict[str, float]:
-    """Return a column that is the same in all rows of a set, by set."""
+    """Values of a column that is the same in all rows of a set, by set."""
     return {row.set: row.numbers[column] for row in rows if column in row.numbers}
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values adjusted for their number.
+    """Adjust p-values for their number by Holm's method.
 
     Source: Holm 1979, A simple sequentially rejective multiple test procedure.
 
@@ -147,7 +147,7 @@ def _friedman(scores: Doubles) -> float | None:
 
 
 def _pairs(scores: Doubles, methods: Sequence[str]) -> tuple[Pair, ...]:
-    """Return every two methods compared; more is better in `scores`."""
+    """Compare every two methods; higher `scores` are better."""
     indices = list(itertools.combinations(range(len(methods)), 2))
     p_values = [_wilcoxon(scores[:, i] - scores[:, j]) for i, j in indices]
     return tuple(
@@ -164,19 +164,19 @@ def _pairs(scores: Doubles, methods: Sequence[str]) -> tuple[Pair, ...]:
 
 
 def _wilcoxon(differences: Doubles) -> float:
-    """Return the two-sided p of a signed-rank test; no difference anywhere is no evidence."""
+    """Two-sided p of a signed-rank test; 1 without any difference."""
     if not differences.any():
         return 1.0
-    with warnings.catch_warnings():  # few sets: the notes say so
+    with warnings.catch_warnings():  # few sets: a note warns of that
         warnings.simplefilter("ignore", UserWarning)
         return float(stats.wilcoxon(differences, zero_method="wilcox").pvalue)
 
 
 def _notes(sets: int, methods: int) -> tuple[str, ...]:
-    """Return what is too few to be told."""
+    """Notes on too few sets or methods."""
     notes = []
     pairs = methods * (methods - 1) // 2
-    smallest = 2.0 ** (1 - sets)  # every set says the same
+    smallest = 2.0 ** (1 - sets)  # one method is better on every set
     if pairs and sets <= _LARGEST_EXACT and smallest * pairs >= ALPHA:
         enough = next(n for n in itertools.count(sets) if 2.0 ** (1 - n) * pairs < ALPHA)
         notes.append(

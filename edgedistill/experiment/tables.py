@@ -1,4 +1,4 @@
-"""The tables of an experiment's report, in words and numbers that people read."""
+"""Tables of an experiment's report, as formatted text."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LABELS = {
     "validation_pearson": "Saliency Pearson on validation series",
 }
 _ALWAYS = ("accuracy", "saliency_pearson", "unseen_pearson")  # measures with a table of their own
-_BESIDE = {  # columns of a set that a measure is read beside
+_REFERENCES = {  # reference columns of a set for a measure
     "accuracy": {"teacher": "teacher_accuracy"},
     "auc_prc": {"teacher": "teacher_auc_prc"},
     "saliency_pearson": {"ceiling": "ceiling_pearson", "floor": "floor_pearson"},
@@ -56,27 +56,27 @@ class Table:
 
 
 def tables(comparison: Comparison, rows: Sequence[Row], published: Published) -> tuple[Table, ...]:
-    """Return methods over all sets, every set, and every two methods.
+    """Build the tables of methods over all sets, of every set, and of every two methods.
 
     Args:
-        comparison: what is compared.
-        rows: of the experiment.
-        published: accuracies to print beside ours.
+        comparison: comparison by one measure.
+        rows: rows of the experiment.
+        published: published accuracies to print beside ours.
     """
-    wanted = dict.fromkeys((comparison.metric, *_ALWAYS))
-    shown = [measure for measure in wanted if estimates(rows, measure)]
+    candidates = dict.fromkeys((comparison.metric, *_ALWAYS))
+    measures = [measure for measure in candidates if estimates(rows, measure)]
     return (
-        _overview(comparison, rows, shown),
+        _overview(comparison, rows, measures),
         *(
             _per_set(rows, measure, comparison.methods, published if measure == "accuracy" else {})
-            for measure in shown
+            for measure in measures
         ),
         *([_pairs(comparison)] if comparison.pairs else []),
     )
 
 
 def _overview(comparison: Comparison, rows: Sequence[Row], measures: Sequence[str]) -> Table:
-    """Return a line a method: its mean rank, and means over the sets that are ranked."""
+    """Table with a row for each method: its mean rank, and means over the ranked sets."""
     means = {measure: estimates(rows, measure) for measure in measures}
     lines = []
     for index in np.argsort(comparison.ranks, kind="stable"):
@@ -84,9 +84,10 @@ def _overview(comparison: Comparison, rows: Sequence[Row], measures: Sequence[st
         cells = [f"{comparison.ranks[index]:.2f}"]
         for measure in measures:
             values = [means[measure].get((name, method)) for name in comparison.sets]
-            known = [value.value for value in values if value is not None]
-            whole = len(known) == len(values)
-            cells.append(_writer(measure)(float(np.mean(known))) if whole else NOT_MEASURED)
+            measured = [value.value for value in values if value is not None]
+            complete = len(measured) == len(values)
+            mean = _writer(measure)(float(np.mean(measured))) if complete else NOT_MEASURED
+            cells.append(mean)
         lines.append((method, *cells))
     return Table(
         title="Methods",
@@ -100,23 +101,23 @@ def _overview(comparison: Comparison, rows: Sequence[Row], measures: Sequence[st
 def _per_set(
     rows: Sequence[Row], measure: str, methods: Sequence[str], published: Published
 ) -> Table:
-    """Return a line a set: the score of every method, and what it is read beside."""
-    known, write = estimates(rows, measure), _writer(measure)
-    beside = {
+    """Table with a row for each set: the score of every method, then references."""
+    means, write = estimates(rows, measure), _writer(measure)
+    own_references = {
         name: values
-        for name, column in _BESIDE.get(measure, {}).items()
+        for name, column in _REFERENCES.get(measure, {}).items()
         if (values := references(rows, column))
     }
     lines = []
     for name in dict.fromkeys(row.set for row in rows):
-        cells = [_cell(known.get((name, method)), write) for method in methods]
-        others = [*beside.values(), *published.values()]
+        cells = [_cell(means.get((name, method)), write) for method in methods]
+        others = [*own_references.values(), *published.values()]
         extra = [write(v[name]) if name in v else NOT_MEASURED for v in others]
         lines.append((name, *cells, *extra))
     return Table(
         title=LABELS[measure],
         note="Mean over student seeds, with the 95 % t-interval.",
-        head=("Set", *methods, *(name.capitalize() for name in beside), *published),
+        head=("Set", *methods, *(name.capitalize() for name in own_references), *published),
         rows=tuple(lines),
     )
 

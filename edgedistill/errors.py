@@ -1,10 +1,10 @@
-"""Every exception that edgedistill raises on purpose, each with its exit code.
+"""Exceptions of edgedistill, each with its exit code.
 
 ::
 
     EdgeDistillError                1  anything below
-    ├── UsageError                  2  a command or an argument that makes no sense
-    │   └── ConfigError             2  a recipe that makes no sense
+    ├── UsageError                  2  an invalid command or argument
+    │   └── ConfigError             2  an invalid recipe
     ├── DataError                   3  data that cannot be used
     │   ├── ShapeError              3  arrays that do not fit together
     │   └── ModelError              3  a model that cannot be used
@@ -14,7 +14,7 @@
     │   └── LostConnectionError     5  the connection to another machine broke off
     └── IntegrityError              6  a hash, a version or an archive that cannot be trusted
 
-A message says what was seen, where, and what to do next.
+A message has the value seen, its place, and the next step.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class EdgeDistillError(Exception):
 
 
 class UsageError(EdgeDistillError):
-    """A command or an argument that makes no sense."""
+    """An invalid command or argument."""
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """A recipe that makes no sense."""
+    """An invalid recipe."""
 
 
 class DataError(EdgeDistillError):
@@ -63,13 +63,13 @@ class VerificationError(ContractError):
 
 
 class MachineError(EdgeDistillError):
-    """Something is missing on this machine; the message says what installs it."""
+    """Something is missing on this machine; the message has the command that installs it."""
 
     exit_code = 5
 
 
 class LostConnectionError(MachineError):
-    """The connection to another machine broke off; what is whole there stays, so go on later."""
+    """The connection to another machine broke off; complete work there stays, to resume later."""
 
 
 class IntegrityError(EdgeDistillError):

@@ -1,6 +1,6 @@
-"""What is in a file: an ONNX model, a file of safetensors, or a bundle.
+"""Contents of a file: an ONNX model, a file of safetensors, or a bundle.
 
-Facts only, read without running anything; a bundle is verified while it is opened.
+Facts are read without running a model; a bundle is verified while it is opened.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Return the facts about a file as a JSON-able dictionary; `kind` says which facts there are.
+    """Describe a file by JSON values; the kind of file determines the keys.
 
     - `onnx`: `size_bytes`, `parameters`, `precision`, `inputs` and `outputs` (`name`, `dtype`,
       `shape`; a free axis is a name, an unknown one None), `operators` (name to count), `opsets`
       (domain to version), `ir_version`, `producer`;
     - `safetensors`: `size_bytes`, `parameters`, `precision`, `tensors` (`name`, `dtype`, `shape`);
-    - `bundle`: `size_bytes`, what its manifest says, and each of its models.
+    - `bundle`: `size_bytes`, the facts of its manifest, and each of its models.
 
     Raises:
-        UsageError: the suffix is none that is read.
+        UsageError: a file of another suffix.
         ModelError: there is no such file, or it is damaged.
         IntegrityError: a bundle that cannot be trusted.
     """
@@ -71,12 +71,12 @@ def _bundle(path: Path) -> dict[str, Any]:
 
 
 def _models(bundle: Bundle) -> list[dict[str, Any]]:
-    """Return what the manifest says about each model, and beside it what the file itself says."""
-    found = []
+    """Facts of the manifest about each model, and the contents of the model's file."""
+    models = []
     for model, entry in zip(bundle.models, bundle.manifest["models"], strict=True):
         is_onnx = model.path.suffix.lower() == ".onnx"
-        found.append({**entry, "contents": _onnx(model.path) if is_onnx else None})
-    return found
+        models.append({**entry, "contents": _onnx(model.path) if is_onnx else None})
+    return models
 
 
 def _onnx(path: Path) -> dict[str, Any]:
@@ -122,12 +122,12 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def _scales(nodes: list[onnx.NodeProto]) -> set[str]:
-    """Return the names of scales and zero points, which are no parameters of the network."""
+    """Names of scales and zero points, which are no parameters of the network."""
     return {name for node in nodes if node.op_type in _QUANTIZERS for name in node.input[1:]}
 
 
 def _precision(nodes: list[onnx.NodeProto], graph: onnx.GraphProto, stored: Counter[str]) -> str:
-    """Return the type of the weights, most of them first; quantized ones say in which form."""
+    """Types of the weights, the most frequent first; quantized ones with their format."""
     if any(node.op_type.startswith("QLinear") for node in nodes):
         return "int8 (QOperator)"
     if any(node.op_type in _QUANTIZERS for node in nodes):
@@ -179,6 +179,6 @@ def _safetensors(path: Path) -> dict[str, Any]:
 
 
 def _size(path: Path) -> int:
-    """Return the bytes of a file, or of all files below a folder."""
+    """Bytes of a file, or of all files below a folder."""
     members = path.rglob("*") if path.is_dir() else [path]
     return sum(member.stat().st_size for member in members if member.is_file())

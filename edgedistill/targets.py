@@ -1,4 +1,4 @@
-"""The boards that are known: one TOML file a family, with what it sets, needs and has."""
+"""Targets: one TOML file for each family of boards, with settings, requirements and hardware."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from edgedistill.errors import ConfigError
 
 EMULATED = "emulated"  # key of a release to install where an emulator runs the board's programs
-_MOST_FAMILIES = 4  # that may extend each other
+_MAX_FAMILIES = 4  # in a chain of families that extend each other
 
 
 def _specifier(text: str) -> str:
@@ -39,21 +39,21 @@ Release = Annotated[str, AfterValidator(_version)]
 
 
 class _Table(BaseModel):
-    """A table of a target's file; a key that nobody reads is a mistake."""
+    """A table of a target's file; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Board(_Table):
-    """How a board is recognized: all rules that are given must hold."""
+    """Rules to recognize a board: all that are set must hold."""
 
-    machine: str  # as `uname -m` says
+    machine: str  # as of `uname -m`
     compatible: str | None = None  # its chip, in the device tree
     names: tuple[str, ...] = ()  # one of them is part of the board's name
 
 
 class Requirements(_Table):
-    """What must be installed."""
+    """Requirements on the installed software."""
 
     runtimes: tuple[Literal["onnxruntime", "tensorrt"], ...] = Field(min_length=1)  # one of them
     python: Bounds
@@ -64,11 +64,11 @@ class Requirements(_Table):
 
 
 class Hardware(_Table):
-    """What the family has, for people and for plans; absent: not known, or none."""
+    """Hardware of the family; absent values are unknown, or none."""
 
     compute_capability: str | None = None
     memory_gb: tuple[int, ...] = ()  # one for each module
-    dla_cores: int = 0  # of the module that has most
+    dla_cores: int = 0  # of the module with most of them
     power_modes: tuple[str, ...] = ()
 
 
@@ -81,7 +81,7 @@ class Limits(_Table):
 
 
 class SystemRelease(_Table):
-    """One release of the vendor's system, and what it brings."""
+    """One release of the vendor's system, with the software it contains."""
 
     version: Release
     linux: Release  # the release of its Linux
@@ -113,19 +113,19 @@ def names() -> list[str]:
 
 
 def settings(name: str) -> dict[str, Any]:
-    """Return what a target sets in a recipe.
+    """Return the recipe settings of a target.
 
     Raises:
-        ConfigError: there is no such target, or its file makes no sense.
+        ConfigError: there is no such target, or its file is invalid.
     """
     return dict(load(name).recipe)
 
 
 def load(name: str) -> Target:
-    """Return a target.
+    """Read a target.
 
     Raises:
-        ConfigError: there is no such target, or its file makes no sense.
+        ConfigError: there is no such target, or its file is invalid.
     """
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1)
@@ -141,15 +141,15 @@ def load(name: str) -> Target:
         raise ConfigError(f"Target {name}: {place}: {fault['msg']}. Mend {name}.toml.") from error
 
 
-def recognized(machine: str, board: str, compatible: str) -> Target | None:
-    """Return the most particular family that a machine belongs to, or None.
+def recognize(machine: str, board: str, compatible: str) -> Target | None:
+    """Return the most specific family that a machine belongs to, or None.
 
     Args:
-        machine: as `uname -m` says.
-        board: its name in the device tree, or "".
-        compatible: the chips that its device tree lists, or "".
+        machine: processor architecture, as of `uname -m`.
+        board: name of the board in its device tree, or "".
+        compatible: chips that the device tree lists, or "".
     """
-    found: list[tuple[int, Target]] = []
+    matches: list[tuple[int, Target]] = []
     for target in map(load, names()):
         rules = [target.board.machine == machine]
         if target.board.compatible is not None:
@@ -157,16 +157,16 @@ def recognized(machine: str, board: str, compatible: str) -> Target | None:
         if target.board.names:
             rules.append(any(name in board for name in target.board.names))
         if all(rules):
-            found.append((len(rules), target))
-    return max(found, key=lambda each: each[0])[1] if found else None
+            matches.append((len(rules), target))
+    return max(matches, key=lambda match: match[0])[1] if matches else None
 
 
 def _extended(name: str) -> dict[str, Any]:
-    """Return a target's values on top of those of the family that it extends."""
+    """Merge the values of a target over those of the family that it extends."""
     values = _read(f"{name}.toml")
     chain = [values]
     while (base := chain[0].pop("extends", None)) is not None:
-        if base not in names() or len(chain) >= _MOST_FAMILIES:
+        if base not in names() or len(chain) >= _MAX_FAMILIES:
             raise ConfigError(
                 f"Target {name} extends {base!r}, which does not exist or leads in a circle. "
                 f"Known: {', '.join(names())}."
@@ -174,28 +174,28 @@ def _extended(name: str) -> dict[str, Any]:
         chain.insert(0, _read(f"{base}.toml"))
     merged: dict[str, Any] = {}
     for part in chain:
-        merged = _merged(merged, part)
+        merged = _merge(merged, part)
     return merged
 
 
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(below)
     for key, value in above.items():
-        known = merged.get(key)
-        if isinstance(value, dict) and isinstance(known, dict):
-            value = _merged(known, value)
+        inner = merged.get(key)
+        if isinstance(value, dict) and isinstance(inner, dict):
+            value = _merge(inner, value)
         merged[key] = value
     return merged
 
 
 def _releases(target: Target) -> tuple[SystemRelease, ...]:
-    """Return the releases of the vendor's system that run on the target's chip."""
+    """Releases of the vendor's system that run on the target's chip."""
     system = target.requires.system
     if system is None:
         return ()
     entries = _read(f"systems/{system}.toml").get("release", [])
-    found = (SystemRelease(**entry) for entry in entries)
-    return tuple(release for release in found if target.board.compatible in release.boards)
+    releases = (SystemRelease(**entry) for entry in entries)
+    return tuple(release for release in releases if target.board.compatible in release.boards)
 
 
 def _read(file: str) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def _read(file: str) -> dict[str, Any]:
 
 
 def _folder() -> Path:
-    """Return where the files lie: inside an installed package, beside it in a checkout."""
+    """Folder of the targets' files: inside an installed package, beside it in a checkout."""
     here = Path(__file__).parent
     packaged = here / "targets_data"
     return packaged if packaged.is_dir() else here.parent / "deploy" / "targets"

@@ -70,7 +70,7 @@ def test_a_family_of_ones_own_extends_another(folder):
         '[board]\nnames = ["ACME Gateway"]\n[limits]\ndisk_mib = 4096\n'
     )
 
-    found = targets.recognized("aarch64", "ACME Gateway 2", "nvidia,tegra234")
+    found = targets.recognize("aarch64", "ACME Gateway 2", "nvidia,tegra234")
 
     assert found is not None
     assert (found.name, found.limits.disk_mib) == ("gateway", 4096)
@@ -97,7 +97,7 @@ def test_a_family_of_ones_own_extends_another(folder):
 )
 def test_a_board_is_recognized_by_its_device_tree(machine, board, compatible, name):
     """The most particular family whose rules all hold is taken."""
-    found = targets.recognized(machine, board, compatible)
+    found = targets.recognize(machine, board, compatible)
 
     assert found is not None
     assert found.name == name
@@ -105,7 +105,7 @@ def test_a_board_is_recognized_by_its_device_tree(machine, board, compatible, na
 
 def test_an_unknown_processor_has_no_family():
     """Nothing is made up."""
-    assert targets.recognized("riscv64", "", "") is None
+    assert targets.recognize("riscv64", "", "") is None
 
 
 def test_an_unknown_name_is_told_with_the_nearest():

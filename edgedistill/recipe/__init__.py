@@ -1,1 +1,1 @@
-"""The recipe: its keys, their defaults, and what is wrong with one."""
+"""The recipe: its keys, their defaults, presets and validation errors."""

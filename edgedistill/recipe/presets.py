@@ -1,4 +1,4 @@
-"""Named settings that a recipe starts from; what the recipe says itself wins."""
+"""Presets: named settings that a recipe starts from; its own settings win."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The recipe: everything a run depends on, in one YAML file.
 
-A mistake is told with file, line, key, what was found, what is allowed and the nearest valid key.
+An error message has file, line, key, the value, the allowed values and the nearest valid key.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from edgedistill.models import FAMILIES
 from edgedistill.recipe.presets import PRESETS
 from edgedistill.recipe.schema import (
     PRUNED_FAMILIES,
+    ContractSettings,
     DataSection,
-    Drift,
+    DriftSettings,
     ModelSection,
     OptimizeSection,
     ReferencesSection,
     SaliencySection,
     StudentSection,
     TeacherSection,
-    Terms,
 )
 from edgedistill.recipe.validation_errors import lines, validation_messages
 
@@ -40,9 +40,9 @@ SOUND_FRAMES = 64  # of 10 ms: most spoken words
 class Recipe(Section):
     """Everything a run depends on."""
 
-    name: str | None = None  # of the bundle; None: the data set's
+    name: str | None = None  # name of the bundle; None: of the data set
     preset: Literal["default", "paper"] = "default"
-    target: str | None = None  # a board of deploy/targets; sets what suits it
+    target: str | None = None  # a board of deploy/targets, which sets defaults of its own
     seed: int = Field(0, ge=0)
     data: DataSection = DataSection()
     teacher: TeacherSection = TeacherSection()
@@ -50,9 +50,9 @@ class Recipe(Section):
     saliency: SaliencySection = SaliencySection()
     references: ReferencesSection = ReferencesSection()
     optimize: OptimizeSection = OptimizeSection()
-    contract: Terms = Contract()
+    contract: ContractSettings = Contract()
     golden: int = Field(64, ge=1)  # held-out series that travel with the bundle
-    drift: Drift = DriftLimits()  # from what the bundle's model saw of the test split
+    drift: DriftSettings = DriftLimits()  # limits of drift from the test split
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON and YAML can hold."""
@@ -62,15 +62,15 @@ class Recipe(Section):
 def load(
     path: Path, overrides: Iterable[str] = (), *, above: Mapping[str, Any] | None = None
 ) -> Recipe:
-    """Return the recipe in a YAML file.
+    """Read the recipe in a YAML file.
 
     Args:
-        path: the file.
-        overrides: `a.b=value` settings that win over the file.
+        path: path of the file.
+        overrides: settings `a.b=value` that win over the file.
         above: settings that win over the file, but not over `overrides`.
 
     Raises:
-        ConfigError: the file or a setting makes no sense.
+        ConfigError: the file or a setting is invalid.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -87,9 +87,9 @@ def parse(
     origin: str = "recipe",
     whole: bool = True,
 ) -> Recipe:
-    """Return the recipe in a YAML text; `origin` names it in messages.
+    """Parse the recipe in a YAML text; `origin` names it in messages.
 
-    One that is not `whole` lacks sections that others must fit, so that is not asked.
+    A recipe that is not `whole` lacks sections, so that no section is checked against others.
     """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -126,35 +126,35 @@ def default_settings(
     target: str | None = None,
     trust: bool = False,
 ) -> dict[str, Any]:
-    """Return the settings that suit what a person names without a recipe.
+    """Return the settings that suit data and teacher named without a recipe.
 
-    Sounds become log-mel frames, because a waveform says little to a small network. A
-    file of logits cannot be asked for reasons, so nothing asks it.
+    Sounds become log-mel frames, because a small network learns little from a waveform. A
+    file of logits has no saliency, so neither objectives nor contract use it.
 
     Args:
-        data: a bundled set's name, a file or a folder.
-        test: test series, where they are a file of their own.
-        teacher: a brought one.
-        target: a board.
+        data: name of a bundled set, or path of a file or folder.
+        test: path of the test series, where they are a file of their own.
+        teacher: an external teacher, as `teacher.source` of a recipe.
+        target: name of a board.
         trust: whether a joblib teacher may run the code it contains.
     """
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     if data is not None:
-        found["data"] = {"train": data}
+        settings["data"] = {"train": data}
         if Path(data).is_dir() and wav_files(Path(data)):
-            found["data"] |= {"features": "log_mel", "sizing": "pad", "normalization": "train"}
-            found["data"]["max_length"] = SOUND_FRAMES
+            settings["data"] |= {"features": "log_mel", "sizing": "pad", "normalization": "train"}
+            settings["data"]["max_length"] = SOUND_FRAMES
     if test is not None:
-        found.setdefault("data", {})["test"] = test
+        settings.setdefault("data", {})["test"] = test
     if teacher is not None:
-        found["teacher"] = {"source": teacher, "trust": trust}
+        settings["teacher"] = {"source": teacher, "trust": trust}
         if Path(teacher).suffix == ".npz":
-            found["contract"] = {"min_saliency_pearson": None, "min_saliency_spearman": None}
-            found["student"] = {"objectives": [{"name": "cross_entropy", "weight": 0.1}]}
-            found["student"]["objectives"].append({"name": "kd", "weight": 0.9})
+            settings["contract"] = {"min_saliency_pearson": None, "min_saliency_spearman": None}
+            settings["student"] = {"objectives": [{"name": "cross_entropy", "weight": 0.1}]}
+            settings["student"]["objectives"].append({"name": "kd", "weight": 0.9})
     if target is not None:
-        found["target"] = target
-    return found
+        settings["target"] = target
+    return settings
 
 
 def _check_pruning(teacher: TeacherSection, student: StudentSection) -> None:
@@ -185,9 +185,9 @@ def _check_pruning(teacher: TeacherSection, student: StudentSection) -> None:
 
 
 def _sizes(section: ModelSection) -> tuple[str, int, int]:
-    """Return family, depth and width, the published ones where the recipe leaves them open."""
-    usual = FAMILIES[section.family]
-    return section.family, section.depth or usual.depth, section.width or usual.width
+    """Family, depth and width, the published ones where the recipe leaves them open."""
+    published = FAMILIES[section.family]
+    return section.family, section.depth or published.depth, section.width or published.width
 
 
 def _describe_size(sizes: tuple[str, int, int]) -> str:
@@ -195,12 +195,12 @@ def _describe_size(sizes: tuple[str, int, int]) -> str:
 
 
 def dump(recipe: Recipe) -> str:
-    """Return the recipe as YAML that `load` reads back."""
+    """Write the recipe as YAML that `load` reads back."""
     return yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True)
 
 
 def _base(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that a recipe starts from: our defaults, its preset, its target."""
+    """Settings that a recipe starts from: our defaults, its preset, its target."""
     preset = PRESETS.get(str(values.get("preset", "default")), {})
     target = values.get("target")
     board = {} if target is None else targets.settings(str(target))
@@ -208,7 +208,7 @@ def _base(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `below` with the settings of `above`, section by section.
+    """Merge settings section by section; those of `above` win.
 
     A section whose lines are all commented out is None in YAML, and changes nothing.
     """
@@ -222,7 +222,7 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _set(values: dict[str, Any], setting: str) -> None:
-    """Put one `a.b=value` into nested values."""
+    """Set one `a.b=value` in nested values."""
     key, equals, text = setting.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set takes a.b=value, got {setting!r}. Example: student.width=16.")

@@ -1,7 +1,7 @@
-"""The sections of a recipe: what each setting is, its default, and what it may be.
+"""Sections of a recipe: each setting with its default and its allowed values.
 
-Sections that a lower room owns (training, contract, drift) are its own dataclasses, so a default
-stands in one place only.
+Sections that belong to another room (training, contract, drift) are its own dataclasses, so that
+each default is defined once.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ PRUNED_FAMILIES = ("fcn", "lstm")
 
 
 def _located(value: Any, validate: Callable[[Any], Any]) -> Any:
-    """Turn what a section of a lower room refuses into a fault that knows its place."""
+    """Turn an error of another room's section into one of pydantic, with its place."""
     try:
         return validate(value)
     except ConfigError as error:
         raise ValueError(str(error)) from error
 
 
-Training = Annotated[FitConfig, WrapValidator(_located)]
-Terms = Annotated[Contract, WrapValidator(_located)]
-Drift = Annotated[DriftLimits, WrapValidator(_located)]
+TrainingSettings = Annotated[FitConfig, WrapValidator(_located)]
+ContractSettings = Annotated[Contract, WrapValidator(_located)]
+DriftSettings = Annotated[DriftLimits, WrapValidator(_located)]
 
 
 class DataSection(Section):
-    """Which series, and how they become arrays (N, C, T)."""
+    """The series, and how they become arrays (N, C, T)."""
 
     train: str = "GunPoint"  # a bundled set's name, a file or a folder
     test: str | None = None  # None: NAME_TEST beside NAME_TRAIN, else split off
     length: int | None = Field(None, ge=2)  # T; None: the longest training series
-    max_length: int | None = Field(None, ge=2)  # what a T of None may grow to
+    max_length: int | None = Field(None, ge=2)  # upper bound of T where length is None
     sizing: preprocess.Sizing = "resample"
     # None: "series" for one channel; for several "train", because their levels tell them apart
     normalization: preprocess.Normalization | None = None
@@ -58,7 +58,7 @@ class DataSection(Section):
 
 
 class ModelSection(Section):
-    """A network of ours."""
+    """A network of one of our families."""
 
     family: Family = "fcn"
     width: int | None = Field(None, ge=1)
@@ -66,7 +66,7 @@ class ModelSection(Section):
 
     @property
     def explained(self) -> bool:
-        """Return whether the network predicts a saliency map too."""
+        """Whether the network predicts a saliency map, too."""
         return False
 
 
@@ -79,21 +79,21 @@ class StudentFriendlySection(Section):
 
 
 class PruneSection(Section):
-    """A student that starts as its teacher and is pruned to its own width (HomoDistil)."""
+    """Pruning of a student that starts as its teacher, to its own width (HomoDistil)."""
 
     until: float = Field(0.7, gt=0, le=1)  # share of the training after which its width stays
     smoothing: float = Field(0.85, ge=0, lt=1)  # share of the old importance kept at a step
 
 
 class TeacherSection(ModelSection):
-    """The teacher: trained here, or brought."""
+    """The teacher: trained here, or external."""
 
     source: str | None = None  # None trains one; .onnx, module:factory, .joblib or .npz of logits
     weights: str | None = None  # safetensors of module:factory
     trust: bool = False  # whether a joblib file may run the code it contains
     width: int | None = Field(64, ge=1)
     student_friendly: StudentFriendlySection | None = None  # None: trained by itself
-    training: Training = FitConfig(learning_rate=0.003)
+    training: TrainingSettings = FitConfig(learning_rate=0.003)
 
     @model_validator(mode="after")
     def _trained_here(self) -> TeacherSection:
@@ -106,16 +106,16 @@ class TeacherSection(ModelSection):
 
 
 class SearchSection(Section):
-    """How the weights that the recipe leaves open are tried."""
+    """Search for the objective weights that the recipe leaves open."""
 
-    method: Literal["full", "halving"] = "full"  # how far every candidate trains
-    points: int = Field(8, ge=1)  # drawn where weights are ranges
-    eta: int = Field(3, ge=2)  # of how many candidates one goes on, at every rung
-    first: float = Field(0.1, gt=0, le=1)  # least share of the epochs before the first rung
+    method: Literal["full", "halving"] = "full"  # whether all candidates train to the end
+    points: int = Field(8, ge=1)  # number of candidates where weights are ranges
+    eta: int = Field(3, ge=2)  # one of so many candidates goes on after each halving stage
+    first: float = Field(0.1, gt=0, le=1)  # least share of the epochs in the first halving stage
 
 
 class StudentSection(ModelSection):
-    """The student and what it learns from."""
+    """The student and its objectives."""
 
     width: int | None = Field(16, ge=1)
     prune_from_teacher: PruneSection | None = None  # None: starts from random weights
@@ -128,16 +128,16 @@ class StudentSection(ModelSection):
         min_length=1,
     )
     search: SearchSection = SearchSection()
-    training: Training = FitConfig(epochs=200, learning_rate=0.01, select="objective")
+    training: TrainingSettings = FitConfig(epochs=200, learning_rate=0.01, select="objective")
 
     @property
     def explained(self) -> bool:
-        """Return whether an objective trains the network to."""
+        """Whether an objective trains the network to predict a saliency map."""
         return any(config.predicts_map for config in self.objectives)
 
 
 class SaliencySection(Section):
-    """The plan under which teacher, student, variants and the board are compared."""
+    """The perturbation plan for teacher, student, variants and boards alike."""
 
     width: int | None = Field(None, ge=1)  # steps; None: a sixteenth of the series
     stride: int | None = Field(None, ge=1)  # steps; None: half the width
@@ -150,40 +150,38 @@ class NodeSearchSection(Section):
 
     method: Literal["sensitivity"] = "sensitivity"
     budget_s: float = Field(300, gt=0)  # seconds after which no new candidate is measured
-    # How far it may fall behind the float32 model, beside the contract; None: as the contract says
+    # Largest loss against the float32 model, beside the contract; None: the contract alone
     agreement_loss: float | None = Field(None, ge=0)
     saliency_loss: float | None = Field(None, ge=0)
 
 
 class RecoverSection(Section):
-    """A short training in 8 bits of a student that breaks the contract in INT8."""
+    """Quantization-aware training of a student that breaks the contract in INT8."""
 
     epochs: int = Field(20, ge=1)
     learning_rate: float = Field(0.001, gt=0)
-    target: Literal["teacher", "student"] = (
-        "teacher"  # whose answers and maps: or the float32 one's
-    )
+    target: Literal["teacher", "student"] = "teacher"  # model whose logits and maps are learned
     always: bool = False  # also where plain INT8 keeps the contract
 
 
 def _expand_switch(value: Any) -> Any:
-    """Return what `recover: true` and `recover: false` stand for."""
+    """Expand `recover: true` and `recover: false`."""
     return {} if value is True else None if value is False else value
 
 
 class OptimizeSection(Section):
-    """Which variants are made, and which of those that keep the contract is taken."""
+    """Variants to make, and the preference among those that keep the contract."""
 
-    # The first runtime that has a variant which keeps the contract is taken
+    # The first runtime with a variant that keeps the contract is chosen
     runtimes: tuple[RuntimeName, ...] = Field(("onnxruntime",), min_length=1)
     precisions: tuple[Precision, ...] = Field(("fp32", "fp16", "int8"), min_length=1)
     batch: int | None = Field(None, ge=1)  # series that files for TensorRT take; None: any number
     prefer: Literal["size", "latency"] = "size"
-    calibration: int = Field(256, ge=1)  # training series that INT8 ranges are taken from
+    calibration: int = Field(256, ge=1)  # training series for the calibration of INT8 ranges
     runs: int = Field(200, ge=10)  # timed runs of each variant
     formats: tuple[Literal["onnx", "ort"], ...] = Field(("onnx",), min_length=1)
-    tune: bool = False  # whether the bundle's models get session settings found here
-    search: NodeSearchSection | None = None  # None: INT8 is made as it is, in all nodes
+    tune: bool = False  # whether session settings are tuned here for the bundle's models
+    search: NodeSearchSection | None = None  # None: all nodes in INT8
     recover: Annotated[RecoverSection | None, BeforeValidator(_expand_switch)] = None  # None: never
 
     @model_validator(mode="after")
@@ -205,7 +203,7 @@ class OptimizeSection(Section):
 
 
 class ReferencesSection(Section):
-    """What saliency agreement is printed beside."""
+    """References of saliency agreement."""
 
     floor: bool = True  # an untrained student
     ceiling: bool = True  # a second teacher from another seed, if the teacher is trained here

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe, in words: file, line, key, what was found, the nearest valid key."""
+"""Error messages of an invalid recipe: file, line, key, value, and the nearest valid key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _UNION_MARKS = ("float", "tuple[", "constrained", "function-", "Range")
 
 
 def lines(node: yaml.Node, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Yield the line, from 1, of every key in a YAML tree."""
+    """Yield every key in a YAML tree with its line, from 1."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             yield (*path, key.value), key.start_mark.line + 1
@@ -35,27 +35,27 @@ def validation_messages(
     origin: str,
     root: type[Section],
 ) -> Iterator[str]:
-    """Yield a sentence for each thing that is wrong.
+    """Yield an error message for each invalid key.
 
     Args:
-        error: what was found when `root` was built.
-        places: the line of every key, as from `lines`.
-        origin: what the recipe is called in the sentences.
-        root: the whole of the recipe.
+        error: error of building `root`.
+        places: line of every key, as of `lines`.
+        origin: name of the recipe in the messages.
+        root: class of the whole recipe.
     """
     faults: dict[tuple[str, ...], ErrorDetails] = {}
     for fault in error.errors(include_url=False):
         path = _path(fault["loc"])
-        # The other arm of a union says it again, or the one that was meant says it better.
+        # Each arm of a union has an error; a value error is that of the intended arm.
         if path not in faults or fault["type"] == "value_error":
             faults[path] = fault
     for path, fault in faults.items():
         if any(other != path and other[: len(path)] == path for other in faults):
-            continue  # what is wrong inside says it better
+            continue  # an error inside is more precise
         key = ".".join(path)
         if fault["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
             sentence = f"there is no key {key}. {_nearest(path, root)}"
-        elif fault["type"] == "value_error":  # of _located, which names the key within the section
+        elif fault["type"] == "value_error":  # of _located, which has the key within the section
             sentence = f"{key}.{str(fault['ctx']['error']).removeprefix(f'{key}.')}"
             path = tuple(sentence.split()[0].split("."))
         else:
@@ -65,7 +65,7 @@ def validation_messages(
 
 
 def _path(loc: tuple[int | str, ...]) -> tuple[str, ...]:
-    """Return the keys of a location, without the names of union arms that pydantic adds."""
+    """Keys of a location, without the names of union arms that pydantic adds."""
     arms = set(_term_names())
     return tuple(
         str(part) for part in loc if part not in arms and not str(part).startswith(_UNION_MARKS)
@@ -73,7 +73,7 @@ def _path(loc: tuple[int | str, ...]) -> tuple[str, ...]:
 
 
 def _nearest(path: tuple[str, ...], root: type[Section]) -> str:
-    """Say which keys stand at this place, the nearest first."""
+    """Hint at the nearest valid key, and list all of this section."""
     known = _keys(path[:-1], root)
     near = difflib.get_close_matches(path[-1], known, n=1)
     hint = f"Did you mean {near[0]}? " if near else ""
@@ -81,7 +81,7 @@ def _nearest(path: tuple[str, ...], root: type[Section]) -> str:
 
 
 def _keys(path: tuple[str, ...], root: type[Section]) -> list[str]:
-    """Return the keys that a section allows."""
+    """Keys that a section allows."""
     section: Any = root
     for part in path:
         if part == "objectives":

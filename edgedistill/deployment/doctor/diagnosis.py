@@ -87,7 +87,7 @@ def diagnose(
 def _family(facts: Facts, name: str | None) -> Target:
     if name is not None:
         return targets.load(name)
-    found = targets.recognized(facts["machine"], facts["board"], facts["compatible"])
+    found = targets.recognize(facts["machine"], facts["board"], facts["compatible"])
     if found is None:
         raise UsageError(
             f"No target fits a {facts['machine']} machine. Name one with --target: "

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from edgedistill.data import Prepared
-from edgedistill.evaluation import metrics
+from edgedistill.evaluation.evaluate import Evaluation, evaluate, map_agreement
 from edgedistill.io.files import fingerprint, read_json, write_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.provenance import versions
 from edgedistill.pipeline.run_folder import TRIALS
-from edgedistill.pipeline.scoring import evaluate_outputs
+from edgedistill.pipeline.scoring import with_report_estimates
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.student import make_student
@@ -39,7 +39,6 @@ from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.perturbation import unseen_plan
 from edgedistill.teachers import TorchClassifier
-from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
 
 KD = [
     {"name": "cross_entropy", "weight": 0.1},
@@ -103,18 +102,19 @@ def _student(
     module, _ = networks.open_network(folder)
     student = TorchClassifier(module, classes=data.classes, name="student")
     plan = perturbation_plan(recipe, data.length)
-    said = explain_teacher_class(student, data.test.x, plan, knowledge.splits["test"])
-    unseen = explain_teacher_class(student, data.test.x, unseen_plan(plan), knowledge.unseen)
-    scores = _score(said, data, knowledge)
-    scores["unseen_pearson"] = float(metrics.pearson(knowledge.unseen.signed, unseen.signed).mean())
+    scores = _score(
+        evaluate(student, data.test.x, data.test.y, knowledge.splits["test"], plan), data
+    )
+    unseen = map_agreement(student, data.test.x, unseen_plan(plan), knowledge.unseen)
+    scores["unseen_pearson"] = float(unseen.mean())
     found = read_json(folder / TRIALS)
     weights = found["trials"][found["chosen"]]["weights"]
     print(f"{name} {method} seed {seed}: {scores} weights {weights}", flush=True)
     return scores
 
 
-def _score(said: Any, data: Prepared, knowledge: TeacherOutputs) -> dict[str, float]:
-    estimates = evaluate_outputs(said, data.test.y, knowledge.splits["test"]).estimates
+def _score(evaluation: Evaluation, data: Prepared) -> dict[str, float]:
+    estimates = with_report_estimates(evaluation, data.test.y).estimates
     return {name: estimates[name].value for name in SCORES if name in estimates}
 
 

@@ -37,6 +37,7 @@ from edgedistill.data.splits import stratified_series
 from edgedistill.device.benchmark import measure_interleaved
 from edgedistill.device.telemetry import environment
 from edgedistill.evaluation.contract import Contract
+from edgedistill.evaluation.evaluate import evaluate
 from edgedistill.export.export import export
 from edgedistill.io.arrays import Floats
 from edgedistill.io.files import read_json, write_json
@@ -44,7 +45,7 @@ from edgedistill.models import ModelSpec, build
 from edgedistill.optimize.variants import variants
 from edgedistill.pipeline.run import compress
 from edgedistill.pipeline.run_folder import ONNX
-from edgedistill.pipeline.scoring import measure
+from edgedistill.pipeline.scoring import with_report_estimates
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs, perturbation_plan
 from edgedistill.recipe import recipe as config
@@ -239,10 +240,12 @@ def _measured(
     plan = perturbation_plan(recipe, data.length)
     runtimes = [OrtRuntime(path) for path in files.values()]
     times = measure_interleaved(runtimes, data.test.x[:1])
+    x, y = data.test.x, data.test.y
     rows = []
     for (model, path), runtime, time_ms in zip(files.items(), runtimes, times, strict=True):
-        measured = measure(runtime, data.test, knowledge.splits["test"], plan)
-        values = {key: found.value for key, found in measured.estimates.items()}
+        measured = evaluate(runtime, x, y, knowledge.splits["test"], plan)
+        estimates = with_report_estimates(measured, y).estimates
+        values = {key: found.value for key, found in estimates.items()}
         rows.append(
             Kept(
                 set=name,

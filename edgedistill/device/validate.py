@@ -23,11 +23,12 @@ from edgedistill.device.telemetry_sampler import TelemetrySampler
 from edgedistill.errors import ModelError
 from edgedistill.evaluation import contract, metrics
 from edgedistill.evaluation.contract import ContractClause, Verdict
+from edgedistill.evaluation.evaluate import evaluate
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.report import Candidate, Costs, Metrics, Report, Saliency, Telemetry
 from edgedistill.report import Latency as ReportedLatency
 from edgedistill.runtimes.tensorrt.engines import Engines
-from edgedistill.saliency.occlusion import Explanation, explain_classifier
+from edgedistill.saliency.occlusion import Explanation
 
 # Largest error of a logit over the largest logit. FP32 backends differ in the order of their
 # sums: 1e-6 to 1e-5 for our networks. FP16 has 11 bits: about 1e-3. What INT8 loses depends on
@@ -139,7 +140,7 @@ def validate(
     runtime = start(entry, threads=threads, provider=provider, engines=engines)
     _check_classes(runtime, golden, bundle)
     with TelemetrySampler() as watch:
-        said = explain_classifier(runtime, golden.series, bundle.plan, targets=golden.targets)
+        evaluation = evaluate(runtime, golden.series, golden.labels, golden.teacher, bundle.plan)
         latency = measure(runtime, golden.series[:1], runs=runs)
     taken = (
         measure_costs(
@@ -148,13 +149,14 @@ def validate(
         if costs
         else None
     )
+    logits = evaluation.explanation.logits
     measured = {
-        **contract.compare(golden.teacher, said, golden.labels),
-        "accuracy": metrics.estimate_mean(metrics.correct(said.logits, golden.labels)),
+        **evaluation.estimates,
+        "accuracy": metrics.estimate_mean(metrics.correct(logits, golden.labels)),
         "size_bytes": _exact(entry.size_bytes),
         "latency_p95_ms": latency.p95_ms,
     }
-    fidelity = compare_with_student(golden.student, said)
+    fidelity = compare_with_student(golden.student, evaluation.explanation)
     clauses = contract.judge(bundle.contract, measured) + judge_fidelity(fidelity, entry.precision)
     return Validation(
         bundle=bundle.name,

@@ -15,19 +15,24 @@ import numpy as np
 
 from edgedistill.data import Prepared
 from edgedistill.evaluation import metrics
+from edgedistill.evaluation.evaluate import (
+    evaluate,
+    evaluate_explanation,
+    explain_teacher_class,
+)
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.run_folder import TRIALS
-from edgedistill.pipeline.scoring import evaluate_outputs
+from edgedistill.pipeline.scoring import with_report_estimates
+from edgedistill.pipeline.stages.evaluate import floor_agreement
 from edgedistill.pipeline.stages.teacher import perturbation_plan
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import unseen_plan
 from edgedistill.teachers import TorchClassifier
-from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
+from edgedistill.teachers.outputs import TeacherOutputs
 
 Scores = dict[str, float | int | str | None]
-_FLOOR_SEED = 2000  # added to the teacher's; a second teacher takes 1000
 _MEASURES = ("accuracy", "auc_prc", "roc_auc", "agreement", "kl", "ece")
 
 
@@ -46,14 +51,15 @@ def student_scores(
     student = TorchClassifier(module, classes=data.classes, name="student")
     plan = perturbation_plan(recipe, data.length)
     teacher = teacher_outputs.splits["test"]
-    outputs = explain_teacher_class(student, data.test.x, plan, teacher)
-    estimates = evaluate_outputs(outputs, data.test.y, teacher).estimates
-    scores: Scores = {name: estimates[name].value for name in _MEASURES}
+    evaluation = with_report_estimates(
+        evaluate(student, data.test.x, data.test.y, teacher, plan), data.test.y
+    )
+    scores: Scores = {name: evaluation.estimates[name].value for name in _MEASURES}
     if teacher_outputs.maps:
         unseen = explain_teacher_class(
             student, data.test.x, unseen_plan(plan), teacher_outputs.unseen
         )
-        scores |= map_scores("saliency", teacher, outputs)
+        scores |= map_scores("saliency", teacher, evaluation.explanation)
         scores |= map_scores("unseen", teacher_outputs.unseen, unseen)
     trials = read_json(folder / TRIALS)
     chosen = trials["trials"][trials["chosen"]]
@@ -93,16 +99,13 @@ def reference_scores(
         ceiling: Pearson of a second teacher's maps, one for each test series.
     """
     teacher = teacher_outputs.splits["test"]
-    own = evaluate_outputs(teacher, data.test.y, teacher).estimates
+    own = with_report_estimates(
+        evaluate_explanation(teacher, data.test.y, teacher), data.test.y
+    ).estimates
     floor = None
     if recipe.references.floor and teacher_outputs.maps:
-        # Another seed, or a student with the teacher's network would have its initial weights.
-        untrained = networks.build_untrained(recipe.student, data, seed=recipe.seed + _FLOOR_SEED)
-        student = TorchClassifier(untrained, classes=data.classes, name="floor")
-        outputs = explain_teacher_class(
-            student, data.test.x, perturbation_plan(recipe, data.length), teacher
-        )
-        floor = float(metrics.pearson(teacher.signed, outputs.signed).mean())
+        plan = perturbation_plan(recipe, data.length)
+        floor = float(floor_agreement(recipe, data, teacher, plan).mean())
     return {
         "teacher_accuracy": own["accuracy"].value,
         "teacher_auc_prc": own["auc_prc"].value,

@@ -1,59 +1,37 @@
-"""Measure every variant against the teacher, and take the smallest that keeps the contract."""
+"""What a report measures beside the contract, and the choice of the variant that keeps it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from edgedistill.data import Split
 from edgedistill.evaluation import contract, metrics
 from edgedistill.evaluation.contract import Contract
+from edgedistill.evaluation.evaluate import Evaluation
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.arrays import AnyFloats, AnyInts
-from edgedistill.saliency.classifier import Classifier
-from edgedistill.saliency.occlusion import Explanation
-from edgedistill.saliency.perturbation import PerturbationPlan
-from edgedistill.teachers.outputs import explain_teacher_class
 
 _AUC_RESAMPLES = 100  # each costs a sort a class; the others cost a mean
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What a model said of a split, and what that is worth."""
-
-    explanation: Explanation
-    estimates: dict[str, Estimate]  # by the names that clauses use, and accuracy, AUCs, ECE
-
-
-def measure(
-    classifier: Classifier, split: Split, teacher: Explanation, plan: PerturbationPlan
-) -> Evaluation:
-    """Measure a model on held-out series.
+def with_report_estimates(evaluation: Evaluation, labels: AnyInts) -> Evaluation:
+    """Return an evaluation with what the report adds: accuracy, calibration error and AUCs.
 
     Args:
-        classifier: the model.
-        split: series and labels.
-        teacher: its explanation of the same series under `plan`.
-        plan: the shared plan.
+        evaluation: of N series.
+        labels: their classes, (N,).
     """
-    return evaluate_outputs(
-        explain_teacher_class(classifier, split.x, plan, teacher), split.y, teacher
-    )
-
-
-def evaluate_outputs(explanation: Explanation, labels: AnyInts, teacher: Explanation) -> Evaluation:
-    """Return every measure of what a model said of series with these labels."""
-    probabilities = metrics.softmax(explanation.logits.astype(np.float64))
-    hits = metrics.correct(explanation.logits, labels)
+    logits = evaluation.explanation.logits
+    probabilities = metrics.softmax(logits.astype(np.float64))
+    hits = metrics.correct(logits, labels)
     confidence = probabilities.max(axis=1)
     count = len(labels)
     estimates = {
-        **contract.compare(teacher, explanation, labels),
+        **evaluation.estimates,
         "accuracy": metrics.estimate_mean(hits),
         "ece": metrics.estimate(
             lambda rows: metrics.expected_calibration_error(confidence[rows], hits[rows]), count
@@ -61,7 +39,7 @@ def evaluate_outputs(explanation: Explanation, labels: AnyInts, teacher: Explana
         "auc_prc": _macro(average_precision_score, labels, probabilities),
         "roc_auc": _macro(roc_auc_score, labels, probabilities),
     }
-    return Evaluation(explanation, estimates)
+    return replace(evaluation, estimates=estimates)
 
 
 def choose(

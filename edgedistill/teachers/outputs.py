@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgedistill.data import Prepared
 from edgedistill.errors import DataError
-from edgedistill.io.arrays import Floats, Ints
+from edgedistill.io.arrays import Floats
 from edgedistill.io.files import whole_file
 from edgedistill.saliency.classifier import Classifier
 from edgedistill.saliency.occlusion import Explanation, explain_classifier
@@ -98,14 +98,6 @@ def compute_teacher_outputs(
     return TeacherOutputs(
         dict(zip(SPLITS, answers, strict=False)), answers[-1], teacher.can_explain
     )
-
-
-def explain_teacher_class(
-    classifier: Classifier, series: Floats, plan: PerturbationPlan, teacher: Explanation
-) -> Explanation:
-    """Explain a student: its maps are of the class that the teacher predicts."""
-    targets: Ints = teacher.logits.argmax(axis=1)
-    return explain_classifier(classifier, series, plan, targets=targets)
 
 
 def _explain(teacher: Classifier, series: Floats, plan: PerturbationPlan) -> Explanation:

@@ -12,14 +12,9 @@ from edgedistill.data import Prepared, load, prepare
 from edgedistill.errors import UsageError
 from edgedistill.evaluation import metrics
 from edgedistill.evaluation.contract import Contract
+from edgedistill.evaluation.evaluate import Evaluation, evaluate
 from edgedistill.evaluation.metrics import Estimate
-from edgedistill.pipeline.scoring import (
-    Evaluation,
-    choose,
-    evaluate_outputs,
-    measure,
-    without_latency,
-)
+from edgedistill.pipeline.scoring import choose, with_report_estimates, without_latency
 from edgedistill.saliency import occlusion
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import default_plan
@@ -115,7 +110,7 @@ def test_auc_is_that_of_scikit_learn(rng, classes):
     logits = rng.normal(size=(80, classes)) + 1.5 * np.eye(classes)[labels]
     scores, truth = metrics.softmax(logits), np.eye(classes, dtype=int)[labels]
 
-    found = evaluate_outputs(said(logits), labels, said(logits)).estimates
+    found = with_report_estimates(Evaluation(said(logits), {}), labels).estimates
 
     expected = average_precision_score(truth, scores, average="macro")
     assert found["auc_prc"].value == pytest.approx(expected)
@@ -131,7 +126,7 @@ def test_auc_of_the_classes_that_are_there(rng):
     logits = rng.normal(size=(60, 3)) + np.eye(3)[labels]
     scores = metrics.softmax(logits)
 
-    found = evaluate_outputs(said(logits), labels, said(logits)).estimates
+    found = with_report_estimates(Evaluation(said(logits), {}), labels).estimates
 
     expected = np.mean([roc_auc_score(labels == k, scores[:, k]) for k in (0, 1)])
     assert found["roc_auc"].value == pytest.approx(expected)
@@ -158,7 +153,8 @@ class Lines:
 def measured(data: Prepared, model: float) -> Evaluation:
     plan = default_plan(24)
     teacher = occlusion.explain_classifier(Lines(1.0), data.validation.x, plan)
-    return measure(Lines(model), data.validation, teacher, plan)
+    split = data.validation
+    return with_report_estimates(evaluate(Lines(model), split.x, split.y, teacher, plan), split.y)
 
 
 def test_a_copy_of_the_teacher_measures_perfect(data):

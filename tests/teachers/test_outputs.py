@@ -7,13 +7,12 @@ import pytest
 
 from edgedistill.data import Prepared, load, prepare
 from edgedistill.errors import DataError
-from edgedistill.saliency.occlusion import Explanation, explain
+from edgedistill.saliency.occlusion import explain
 from edgedistill.saliency.perturbation import PerturbationPlan, default_plan, unseen_plan
 from edgedistill.teachers.outputs import (
     SPLITS,
     TeacherOutputs,
     compute_teacher_outputs,
-    explain_teacher_class,
 )
 from edgedistill.teachers.table import TableClassifier
 
@@ -103,14 +102,3 @@ def test_a_file_that_is_not_ours(data, plan, tmp_path, damage):
 
     with pytest.raises(DataError, match="does not hold a teacher's answers"):
         TeacherOutputs.open(path)
-
-
-def test_a_student_explains_the_teachers_class(data, plan):
-    """Even where it would name another one itself."""
-    series = data.validation.x
-    contrary = Explanation(-Slopes().logits(series), np.zeros(0), np.zeros(0))
-
-    said = explain_teacher_class(Slopes(), series, plan, contrary)
-
-    own = explain(Slopes().logits, series, plan)
-    np.testing.assert_allclose(said.signed, -own.signed, atol=1e-5)

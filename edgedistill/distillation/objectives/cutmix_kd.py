@@ -12,11 +12,11 @@ from edgedistill.distillation.objectives.config import Count
 from edgedistill.distillation.objectives.cutmix_windows import (
     CutMixWindowConfig,
     CutMixWindowObjective,
-    LogitsFn,
 )
 from edgedistill.distillation.objectives.kd import softened_kl
 from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.io.arrays import Floats, Ints
+from edgedistill.saliency.classifier import LogitsFn
 from edgedistill.teachers.window_cache import WindowCache
 
 

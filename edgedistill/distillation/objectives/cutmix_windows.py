@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -20,6 +19,7 @@ from edgedistill.errors import ShapeError
 from edgedistill.io.arrays import Doubles, Floats, Ints
 from edgedistill.io.files import fingerprint
 from edgedistill.saliency import perturbation
+from edgedistill.saliency.classifier import LogitsFn
 from edgedistill.teachers.importance import draw_weighted_starts
 from edgedistill.teachers.window_cache import (
     WindowCache,
@@ -28,8 +28,6 @@ from edgedistill.teachers.window_cache import (
     open_window_cache,
     write_window_cache,
 )
-
-LogitsFn = Callable[[Floats], Floats]  # (N, C, T) -> logits (N, K)
 
 
 class CutMixWindowConfig(ObjectiveConfig):

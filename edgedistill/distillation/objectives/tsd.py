@@ -15,23 +15,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgedistill.attribution import normalize, plackett_luce, window_saliency
+from edgedistill.distillation import seeds
 from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.objectives.config import Count
 from edgedistill.distillation.objectives.cutmix_windows import (
     CutMixWindowConfig,
     CutMixWindowObjective,
-    LogitsFn,
     LogitsPair,
 )
 from edgedistill.distillation.objectives.multi_width import MultiWidthObjective, split_windows
 from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 from edgedistill.errors import ConfigError
 from edgedistill.io.arrays import Doubles, Floats, Ints
+from edgedistill.saliency.classifier import LogitsFn
 from edgedistill.teachers.importance import start_probabilities
 from edgedistill.teachers.window_cache import WindowCache
 
 Loss = Literal["smooth_l1", "cosine", "ranking"]
-WIDTH_SEED = 3000  # added for every further width, or all would draw the same places
 
 
 class TSDConfig(CutMixWindowConfig):
@@ -75,7 +75,7 @@ class TSDConfig(CutMixWindowConfig):
         """Return the objective of one width, or the mean of those of several."""
         counts = split_windows(self.windows, len(self.widths))
         parts = [
-            self._build_width(context, width, windows, context.seed + index * WIDTH_SEED)
+            self._build_width(context, width, windows, context.seed + index * seeds.TSD_WIDTHS)
             for index, (width, windows) in enumerate(zip(self.widths, counts, strict=True))
         ]
         return parts[0] if len(parts) == 1 else MultiWidthObjective(parts, counts)

@@ -17,6 +17,7 @@ from edgedistill.device.validate import validate
 from edgedistill.errors import ContractError
 from edgedistill.evaluation import contract, metrics
 from edgedistill.evaluation.contract import Verdict
+from edgedistill.evaluation.evaluate import evaluate
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.arrays import AnyInts
 from edgedistill.pipeline.provenance import now, versions
@@ -84,14 +85,11 @@ def _passes_on_board(outcome: Outcome, path: Path, count: int, reference: Refere
 def _emulated_verdict(bundle: Bundle) -> Verdict:
     """Return what a board would find of a model that only boards can run, its latency aside."""
     model, golden = bundle.model(), bundle.golden()
-    said = explain_classifier(
-        start_on_host(model), golden.series, bundle.plan, targets=golden.targets
+    evaluation = evaluate(
+        start_on_host(model), golden.series, golden.labels, golden.teacher, bundle.plan
     )
     size = float(model.size_bytes)
-    values = {
-        **contract.compare(golden.teacher, said, golden.labels),
-        "size_bytes": Estimate(size, size, size),
-    }
+    values = {**evaluation.estimates, "size_bytes": Estimate(size, size, size)}
     return contract.verdict(contract.judge(without_latency(bundle.contract, values), values))
 
 

@@ -15,22 +15,23 @@ from edgedistill.data import Prepared
 from edgedistill.device import benchmark
 from edgedistill.device.benchmark import Latency
 from edgedistill.device.runtime import Runtime, start
-from edgedistill.evaluation import contract, metrics
+from edgedistill.distillation import seeds
+from edgedistill.evaluation import metrics
 from edgedistill.evaluation.contract import ContractClause, judge, verdict
+from edgedistill.evaluation.evaluate import (
+    Evaluation,
+    evaluate,
+    evaluate_explanation,
+    map_agreement,
+)
 from edgedistill.evaluation.metrics import Estimate
-from edgedistill.io.arrays import Floats
+from edgedistill.io.arrays import AnyFloats, Floats
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.emulation import Emulation
 from edgedistill.optimize.ort_format import SUFFIX as ORT_SUFFIX
 from edgedistill.optimize.variant_folder import open_variants
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.scoring import (
-    Evaluation,
-    choose,
-    evaluate_outputs,
-    measure,
-    without_latency,
-)
+from edgedistill.pipeline.scoring import choose, with_report_estimates, without_latency
 from edgedistill.pipeline.stages.teacher import (
     open_teacher,
     open_teacher_outputs,
@@ -42,9 +43,7 @@ from edgedistill.saliency.classifier import Classifier
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan, unseen_plan
 from edgedistill.teachers import TorchClassifier
-from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
-
-FLOOR_SEED = 3000  # added to the seed of the untrained student
+from edgedistill.teachers.outputs import TeacherOutputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +128,13 @@ def evaluate_all(
     for index, model in enumerate(models):
         on_progress("measure", len(models) + index, steps)
         tested[model.name] = _evaluate_on_test(
-            model, runtimes[model.name], recipe, data, teacher_outputs, plan
+            runtimes[model.name],
+            data,
+            teacher_outputs,
+            plan,
+            latency=_latency(model, data.test.x, recipe.optimize.runs),
+            size_bytes=model.size_bytes,
+            parameters=model.parameters,
         )
     on_progress("measure", steps - 2, steps)
     teacher_ran, teacher_curve = _teacher(recipe, data, teacher, teacher_outputs)
@@ -165,6 +170,16 @@ def start_on_host(model: Model) -> Runtime:
     if model.path.suffix == ORT_SUFFIX and (source := model.path.with_suffix(".onnx")).is_file():
         return start(replace(model, path=source))
     return start(model)
+
+
+def floor_agreement(
+    recipe: Recipe, data: Prepared, teacher: Explanation, plan: PerturbationPlan
+) -> AnyFloats:
+    """Return the agreement of an untrained student's maps with the teacher's on the test split."""
+    seed = recipe.seed + seeds.FLOOR_STUDENT
+    untrained = networks.build_untrained(recipe.student, data, seed=seed)
+    student = TorchClassifier(untrained, classes=data.classes, name="floor")
+    return map_agreement(student, data.test.x, plan, teacher)
 
 
 def _choose(
@@ -231,36 +246,34 @@ def evaluate_on_validation(
 ) -> dict[str, Estimate]:
     """Return what clauses can name, of a model on the validation split against the teacher."""
     plan = perturbation_plan(recipe, data.length)
-    teacher = teacher_outputs.splits["validation"]
-    said = explain_teacher_class(classifier, data.validation.x, plan, teacher)
-    latency = _latency(model, data.validation.x, recipe.optimize.runs)
-    return contract.compare(teacher, said, data.validation.y) | _costs(model.size_bytes, latency)
+    x, y, teacher = data.validation.x, data.validation.y, teacher_outputs.splits["validation"]
+    estimates = evaluate(classifier, x, y, teacher, plan).estimates
+    return estimates | _costs(model.size_bytes, _latency(model, x, recipe.optimize.runs))
 
 
 def _evaluate_on_test(
-    model: Model,
     classifier: Classifier,
-    recipe: Recipe,
     data: Prepared,
     teacher_outputs: TeacherOutputs,
     plan: PerturbationPlan,
+    *,
+    latency: Latency | None,
+    size_bytes: int,
+    parameters: int,
 ) -> Measurement:
+    x, y, teacher = data.test.x, data.test.y, teacher_outputs.splits["test"]
+    unseen = None
+    if teacher_outputs.maps:
+        unseen = metrics.estimate_mean(
+            map_agreement(classifier, x, unseen_plan(plan), teacher_outputs.unseen)
+        )
     return Measurement(
-        evaluation=measure(classifier, data.test, teacher_outputs.splits["test"], plan),
-        unseen=_unseen(classifier, data, teacher_outputs, plan),
-        latency=_latency(model, data.test.x, recipe.optimize.runs),
-        size_bytes=model.size_bytes,
-        parameters=model.parameters,
+        evaluation=with_report_estimates(evaluate(classifier, x, y, teacher, plan), y),
+        unseen=unseen,
+        latency=latency,
+        size_bytes=size_bytes,
+        parameters=parameters,
     )
-
-
-def _unseen(
-    classifier: Classifier, data: Prepared, teacher_outputs: TeacherOutputs, plan: PerturbationPlan
-) -> Estimate | None:
-    if not teacher_outputs.maps:
-        return None
-    said = explain_teacher_class(classifier, data.test.x, unseen_plan(plan), teacher_outputs.unseen)
-    return metrics.estimate_mean(metrics.pearson(teacher_outputs.unseen.signed, said.signed))
 
 
 def _teacher(
@@ -275,7 +288,9 @@ def _teacher(
     else:
         file = Path(source) if Path(source).is_file() and teacher_outputs.maps else None
     ran = Measurement(
-        evaluation=evaluate_outputs(said, data.test.y, said),
+        evaluation=with_report_estimates(
+            evaluate_explanation(said, data.test.y, said), data.test.y
+        ),
         latency=(
             _single_thread_latency(
                 open_teacher(recipe, data, folder), data.test.x, recipe.optimize.runs
@@ -298,9 +313,11 @@ def _student(
 ) -> tuple[Measurement, list[dict[str, Any]]]:
     module, facts = networks.open_network(folder)
     classifier = TorchClassifier(module, classes=data.classes, name="torch")
-    ran = Measurement(
-        evaluation=measure(classifier, data.test, teacher_outputs.splits["test"], plan),
-        unseen=_unseen(classifier, data, teacher_outputs, plan),
+    ran = _evaluate_on_test(
+        classifier,
+        data,
+        teacher_outputs,
+        plan,
         latency=_single_thread_latency(classifier, data.test.x, recipe.optimize.runs),
         size_bytes=(folder / networks.WEIGHTS).stat().st_size,
         parameters=facts["cost"]["parameters"],
@@ -318,12 +335,9 @@ def _references(
     """Return the saliency agreement of an untrained student and of a second teacher."""
     found: dict[str, Estimate] = {}
     if recipe.references.floor and teacher_outputs.maps:
-        # Not the run's own seed: a student of the teacher's kind would begin as the teacher did.
-        untrained = networks.build_untrained(recipe.student, data, seed=recipe.seed + FLOOR_SEED)
-        student = TorchClassifier(untrained, classes=data.classes, name="floor")
-        teacher = teacher_outputs.splits["test"]
-        said = explain_teacher_class(student, data.test.x, plan, teacher)
-        found["floor"] = metrics.estimate_mean(metrics.pearson(teacher.signed, said.signed))
+        found["floor"] = metrics.estimate_mean(
+            floor_agreement(recipe, data, teacher_outputs.splits["test"], plan)
+        )
     if "ceiling" in teacher_facts:
         found["ceiling"] = metrics.estimate_mean(np.array(teacher_facts["ceiling"]))
     return found

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgedistill.data import Prepared
 from edgedistill.distillation.objectives import WeightedObjective, build_objective
 from edgedistill.evaluation import metrics
+from edgedistill.evaluation.evaluate import evaluate
 from edgedistill.io.files import fingerprint, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline import networks
@@ -24,7 +25,7 @@ from edgedistill.pipeline.stages.teacher import (
 )
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.teachers import TorchClassifier
-from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
+from edgedistill.teachers.outputs import TeacherOutputs
 from edgedistill.training.config import RunOutputs, epoch_callback
 from edgedistill.training.fit import fit
 from edgedistill.training.weight_search import HalvingStage, Trial, run_successive_halving
@@ -144,13 +145,13 @@ def _trial(
     data: Prepared,
     teacher_outputs: TeacherOutputs,
 ) -> Trial:
-    teacher = teacher_outputs.splits["validation"]
-    plan = perturbation_plan(recipe, data.length)
-    said = explain_teacher_class(student, data.validation.x, plan, teacher)
-    match = float(metrics.pearson(teacher.signed, said.signed).mean())
+    x, y, teacher = data.validation.x, data.validation.y, teacher_outputs.splits["validation"]
+    evaluation = evaluate(student, x, y, teacher, perturbation_plan(recipe, data.length))
+    estimates = evaluation.estimates
+    pearson = estimates.get("saliency_pearson")  # absent where the teacher has no maps
     return Trial(
         weights=weights,
-        accuracy=float(metrics.correct(said.logits, data.validation.y).mean()),
-        kl=float(metrics.kl_divergence(teacher.logits, said.logits).mean()),
-        saliency_pearson=match if teacher_outputs.maps else None,
+        accuracy=float(metrics.correct(evaluation.explanation.logits, y).mean()),
+        kl=estimates["kl"].value,
+        saliency_pearson=None if pearson is None else pearson.value,
     )

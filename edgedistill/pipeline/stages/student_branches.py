@@ -7,14 +7,13 @@ import torch
 from torch import nn
 
 from edgedistill.data import Prepared
+from edgedistill.distillation import seeds
 from edgedistill.distillation.objectives import WeightedObjective
 from edgedistill.distillation.objectives.baselines.student_friendly import StudentFriendly
 from edgedistill.distillation.student_branches import branch_layers, branches
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.keys import plain_student
 from edgedistill.recipe.recipe import Recipe
-
-BRANCH_SEED = 3000  # added to the recipe's seed, and one more for each branch
 
 
 def branch_terms(recipe: Recipe, data: Prepared, teacher: nn.Module) -> list[WeightedObjective]:
@@ -29,12 +28,12 @@ def branch_terms(recipe: Recipe, data: Prepared, teacher: nn.Module) -> list[Wei
     plain = plain_student(recipe)
     count = len(branch_layers(teacher, networks.build_untrained(plain, data, seed=recipe.seed)))
     students = [
-        networks.build_untrained(plain, data, seed=recipe.seed + BRANCH_SEED + index)
+        networks.build_untrained(plain, data, seed=recipe.seed + seeds.BRANCHES + index)
         for index in range(count)
     ]
     sample = torch.from_numpy(np.resize(data.train.x, (2, *data.train.x.shape[1:])))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed + BRANCH_SEED)  # of the adapters
+        torch.manual_seed(recipe.seed + seeds.BRANCH_ADAPTERS)
         found = branches(teacher, students, sample)
     objective = StudentFriendly(
         found,

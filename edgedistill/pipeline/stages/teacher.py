@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from edgedistill.data import Prepared
+from edgedistill.distillation import seeds
 from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.objectives import CrossEntropy, WeightedObjective
 from edgedistill.errors import ModelError
-from edgedistill.evaluation.metrics import pearson
+from edgedistill.evaluation.evaluate import map_agreement
 from edgedistill.io.files import read_json, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline import networks
@@ -25,15 +26,9 @@ from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.perturbation import PerturbationPlan, default_plan
 from edgedistill.teachers import Classifier, TorchClassifier
 from edgedistill.teachers import load as load_teacher
-from edgedistill.teachers.outputs import (
-    TeacherOutputs,
-    compute_teacher_outputs,
-    explain_teacher_class,
-)
+from edgedistill.teachers.outputs import TeacherOutputs, compute_teacher_outputs
 from edgedistill.training.config import RunOutputs, epoch_callback
 from edgedistill.training.fit import fit
-
-CEILING_SEED = 1000  # added to the seed of the second teacher
 
 
 def perturbation_plan(recipe: Recipe, length: int) -> PerturbationPlan:
@@ -168,8 +163,15 @@ def _ceiling(
     folder = work / "ceiling"
     folder.mkdir(parents=True, exist_ok=True)
     second = _train(
-        recipe, data, folder, work, "second teacher", recipe.seed + CEILING_SEED, on_progress
+        recipe,
+        data,
+        folder,
+        work,
+        "second teacher",
+        recipe.seed + seeds.SECOND_TEACHER,
+        on_progress,
     )
-    said = explain_teacher_class(second, data.test.x, plan, teacher_outputs.splits["test"])
-    matches: list[float] = pearson(teacher_outputs.splits["test"].signed, said.signed).tolist()
+    matches: list[float] = map_agreement(
+        second, data.test.x, plan, teacher_outputs.splits["test"]
+    ).tolist()
     return matches

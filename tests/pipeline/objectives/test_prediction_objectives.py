@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from edgedistill.distillation import seeds
 from edgedistill.distillation.objectives import KD, TSDMaps
 from edgedistill.distillation.objectives.baselines.ablation_controls import (
-    RANDOM_SEED,
     match_logit_scale,
 )
 from edgedistill.distillation.objectives.baselines.ensemble import Ensemble
@@ -89,7 +89,7 @@ def test_shuffled_maps_are_the_teachers_of_other_series(context, build):
 
 def test_random_teacher_is_an_untrained_network_of_the_teachers_kind(recipe, data, context, build):
     """The same for its logits and its maps, and not the network that the teacher began as."""
-    module = networks.build_untrained(recipe.teacher, data, seed=recipe.seed + RANDOM_SEED)
+    module = networks.build_untrained(recipe.teacher, data, seed=recipe.seed + seeds.RANDOM_TEACHER)
     untrained = TorchClassifier(module, classes=2)
     explanation = explain(untrained.logits, context.data.series.numpy(), context.plan)
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from edgedistill.evaluation import contract
+from edgedistill.evaluation.evaluate import evaluate
 from edgedistill.export.export import export
 from edgedistill.io.files import read_json
 from edgedistill.models import ModelSpec, build
@@ -39,7 +39,7 @@ from edgedistill.pipeline.stages.variants import (
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.schema import NodeSearchSection, RecoverSection
 from edgedistill.runtimes.onnxruntime import OrtRuntime
-from edgedistill.teachers.outputs import TeacherOutputs, explain_teacher_class
+from edgedistill.teachers.outputs import TeacherOutputs
 
 
 def searched_folder(recipe, data, stages, out, model=None):
@@ -200,9 +200,9 @@ def test_candidates_are_held_against_the_teacher(searched, recipe, data, stages)
 
     found = candidate_evaluator(recipe, data, outputs)(path)
 
-    said = explain_teacher_class(OrtRuntime(path), data.validation.x, plan, teacher)
-    expected = contract.compare(teacher, said, data.validation.y)
-    for name, estimate in expected.items():
+    split = data.validation
+    expected = evaluate(OrtRuntime(path), split.x, split.y, teacher, plan)
+    for name, estimate in expected.estimates.items():
         assert found[name].value == pytest.approx(estimate.value, abs=1e-4)
     assert found["latency_p50_ms"].value > 0
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from edgedistill.distillation import seeds
 from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.objectives.config import ObjectiveConfig, Weight
 from edgedistill.distillation.objectives.kd import KD
@@ -21,8 +22,6 @@ from edgedistill.io.arrays import Floats, Ints
 from edgedistill.models import build
 from edgedistill.saliency.occlusion import Explanation, explain
 from edgedistill.teachers import TorchClassifier
-
-RANDOM_SEED = 2000  # added to the seed of the random teacher, or a student might begin as it
 
 
 class ShuffledSaliencyConfig(ObjectiveConfig):
@@ -112,6 +111,6 @@ def _untrained_teacher(context: ObjectiveContext) -> TorchClassifier:
     _, channels, length = context.data.series.shape
     classes = context.logits.shape[1]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(context.seed + RANDOM_SEED)
+        torch.manual_seed(context.seed + seeds.RANDOM_TEACHER)
         module = build(context.teacher_spec, channels=channels, classes=classes, length=length)
     return TorchClassifier(module, classes=classes, name="random teacher")

@@ -1,0 +1,11 @@
+"""Offsets of the recipe's seed: each random draw of a run has its own, and no two are equal.
+
+Without them an untrained student of the teacher's kind would have the teacher's initial weights.
+"""
+
+SECOND_TEACHER = 1000  # the ceiling of saliency agreement
+RANDOM_TEACHER = 2000  # of the controls
+FLOOR_STUDENT = 3000  # the floor of saliency agreement
+BRANCH_ADAPTERS = 4000  # of a student-friendly teacher
+BRANCHES = 5000  # of a student-friendly teacher: one more for each branch
+TSD_WIDTHS = 6000  # of `tsd`: once more for each further window width

@@ -1,1 +1,1 @@
-"""What a student learns from a teacher: objectives, and what they look at in both."""
+"""Distillation: the objectives of a student, and the features and views they compare."""

@@ -1,4 +1,4 @@
-"""What happens inside a network: the outputs of its layers, for objectives that compare them.
+"""Features: the outputs of a network's layers, for objectives that compare them.
 
 A layer is named as torch names the module. Only outputs over time count, (N, C', T'), and
 the one vector that the last linear layer reads, which goes by the name "embedding". The map
@@ -25,31 +25,33 @@ Features = Mapping[str, Tensor]
 
 @contextmanager
 def record_features(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Yield what is filled, layer by layer, when the module runs; its first run counts.
+    """Yield a dict that the first forward of the module fills with the outputs of layers.
 
     Args:
-        module: runs inside the block.
+        module: network that runs inside the block.
         names: layers to record.
 
     Raises:
         ConfigError: the module has no such layer.
     """
-    found: dict[str, Tensor] = {}
+    features: dict[str, Tensor] = {}
     handles = []
     try:
         for name in names:
             if name == EMBEDDING:
-                handles.append(_head(module).register_forward_pre_hook(_record_input(found)))
+                handles.append(_head(module).register_forward_pre_hook(_record_input(features)))
             elif name == EXPLANATION:
                 student = _self_explaining(module)
                 handles.append(
-                    student.encoder[-1].register_forward_hook(_record_explanation(found, student))
+                    student.encoder[-1].register_forward_hook(
+                        _record_explanation(features, student)
+                    )
                 )
             else:
                 handles.append(
-                    _layer(module, name).register_forward_hook(_record_output(found, name))
+                    _layer(module, name).register_forward_hook(_record_output(features, name))
                 )
-        yield found
+        yield features
     finally:
         for handle in handles:
             handle.remove()
@@ -57,39 +59,39 @@ def record_features(module: nn.Module, names: Sequence[str]) -> Iterator[dict[st
 
 @torch.no_grad()
 def layer_channels(module: nn.Module, series: Tensor) -> dict[str, int]:
-    """Return the channels of every layer with an output over time, in the order they run.
+    """Return the channels of every layer with an output over time, in the order of the forward.
 
-    What predicts an explanation is left out: it is nothing to compare with a teacher's layers.
+    The decoder of an explanation is left out: a teacher has no layers to compare it with.
 
     Args:
-        module: left as it is.
-        series: a few, (N, C, T).
+        module: network in either mode, which stays.
+        series: a few series, (N, C, T).
     """
     leaves = [name for name, part in module.named_modules() if name and not any(part.children())]
     if isinstance(module, SelfExplainingNetwork):
         leaves = [name for name in leaves if name.startswith("network.")]
     training = module.training
-    with record_features(module.eval(), leaves) as found:
+    with record_features(module.eval(), leaves) as features:
         module(series)
     module.train(training)
-    return {name: value.shape[1] for name, value in found.items() if value.ndim == 3}
+    return {name: value.shape[1] for name, value in features.items() if value.ndim == 3}
 
 
 @torch.no_grad()
 def embedding_size(module: nn.Module, series: Tensor) -> int:
     """Return the length of the vector that the last linear layer reads."""
     training = module.training
-    with record_features(module.eval(), [EMBEDDING]) as found:
+    with record_features(module.eval(), [EMBEDDING]) as features:
         module(series)
     module.train(training)
-    return found[EMBEDDING].shape[1]
+    return features[EMBEDDING].shape[1]
 
 
 def default_layers(channels: Mapping[str, int]) -> tuple[str, str]:
     """Return a layer half way through a network, and its last one over time.
 
     Args:
-        channels: what `layer_channels` returned.
+        channels: channels of the layers, as from `layer_channels`.
 
     Raises:
         ConfigError: no layer has an output over time.
@@ -104,9 +106,9 @@ def default_layers(channels: Mapping[str, int]) -> tuple[str, str]:
 
 
 class TeacherFeatures:
-    """A frozen teacher that is asked for the outputs of some layers.
+    """A frozen teacher, called for the outputs of some layers.
 
-    It is no part of an objective's own parameters, and follows the series to their device.
+    Its weights are no parameters of an objective, and it follows the series to their device.
     """
 
     def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
@@ -117,9 +119,9 @@ class TeacherFeatures:
     def __call__(self, series: Tensor) -> dict[str, Tensor]:
         """Return the layers' outputs for series, (N, C, T)."""
         self._module.to(series.device).eval()
-        with record_features(self._module, self._names) as found:
+        with record_features(self._module, self._names) as features:
             self._module(series)
-        return found
+        return features
 
 
 @dataclass(frozen=True, slots=True)

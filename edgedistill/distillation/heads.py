@@ -1,4 +1,4 @@
-"""Classifiers on what a frozen teacher knows half way: a linear head at several of its layers."""
+"""Linear heads: classifiers on the features of a frozen teacher's intermediate layers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from edgedistill_kernels.reference import Floats, Ints
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -14,34 +13,35 @@ from torch import Tensor
 
 from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.features import TeacherFeatures
+from edgedistill.io.arrays import Doubles, Floats, Ints
 
 _BATCH = 256  # series at once
 _ITERATIONS = 1000  # at most; a linear head on a few hundred features needs far fewer
 
 
 def evenly_spaced_layers(layers: Sequence[str], count: int) -> list[str]:
-    """Return layers that part a network evenly, its end left out.
+    """Return layers at even distances in a network, without its end.
 
     Args:
-        layers: in the order they run, one at least.
-        count: how many, as far as there are layers.
+        layers: names in the order of the forward, one at least.
+        count: number of layers, fewer if the network has fewer.
 
     >>> evenly_spaced_layers(["conv", "norm", "relu", "conv2", "norm2", "relu2"], 1)
     ['relu']
     """
-    at = [-(-(index + 1) * len(layers) // (count + 1)) - 1 for index in range(count)]
-    return [layers[index] for index in dict.fromkeys(at)]
+    places = [-(-(index + 1) * len(layers) // (count + 1)) - 1 for index in range(count)]
+    return [layers[index] for index in dict.fromkeys(places)]
 
 
 def head_logits(teacher: TeacherFeatures, layers: Sequence[str], data: TrainingData) -> Tensor:
-    """Train a linear head on each layer's mean over time, and return what all heads say.
+    """Train a linear head on each layer's mean over time, and return the logits of all.
 
     A head is a logistic regression on standardized features: it has one solution, so there
-    is nothing to draw. It learns from training rows alone.
+    is nothing to draw. It is fitted to training rows alone.
 
     Args:
-        teacher: frozen; asked for `layers`.
-        layers: their names.
+        teacher: frozen teacher that records `layers`.
+        layers: names of the layers.
         data: all series that training may see.
 
     Returns:
@@ -51,14 +51,14 @@ def head_logits(teacher: TeacherFeatures, layers: Sequence[str], data: TrainingD
         {name: value.mean(dim=2) for name, value in teacher(part).items()}
         for part in (data.series[at : at + _BATCH] for at in range(0, len(data.series), _BATCH))
     ]
-    found = []
+    logits = []
     for name in layers:
         features = torch.cat([part[name] for part in parts]).double().numpy()  # (M, C')
-        found.append(_train_head(features, data.labels.numpy(), data.train.numpy()))
-    return torch.from_numpy(np.stack(found))
+        logits.append(_train_head(features, data.labels.numpy(), data.train.numpy()))
+    return torch.from_numpy(np.stack(logits))
 
 
-def _train_head(features: Floats, labels: Ints, train: Ints) -> Floats:
+def _train_head(features: Doubles, labels: Ints, train: Ints) -> Floats:
     """Return the logits, (M, K), of a head that learned from some rows of (M, C')."""
     head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_ITERATIONS))
     head.fit(features[train], labels[train])

@@ -1,4 +1,4 @@
-"""Other versions of a series that mean the same: what a network should see alike.
+"""Views: augmentations of a series under which its class stays the same.
 
 Each takes series, (N, C, T), and returns as many, every one changed in its own way; the
 generator decides how.
@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from edgedistill_kernels.reference import Floats
 
-View = Callable[[Floats, np.random.Generator], Floats]
+from edgedistill.io.arrays import AnyFloats
+
+View = Callable[[AnyFloats, np.random.Generator], AnyFloats]
 
 _NOISE = 0.05  # standard deviation, in those of the channel
 _STRETCH = 0.1  # standard deviation of a channel's factor around 1
@@ -26,20 +27,20 @@ _KNOTS = 6  # at which speeds are drawn, both ends among them
 _PIECES = 4  # that change places
 
 
-def jitter(series: Floats, rng: np.random.Generator) -> Floats:
+def jitter(series: AnyFloats, rng: np.random.Generator) -> AnyFloats:
     """Return the series with white noise added."""
     noise = _NOISE * series.std(axis=2, keepdims=True) * rng.normal(size=series.shape)
     return _like(series, series + noise)
 
 
-def scaling(series: Floats, rng: np.random.Generator) -> Floats:
+def scaling(series: AnyFloats, rng: np.random.Generator) -> AnyFloats:
     """Return the series, each channel multiplied by a factor around 1."""
     factors = rng.normal(1, _STRETCH, (*series.shape[:2], 1))
     return _like(series, series * factors)
 
 
-def time_warp(series: Floats, rng: np.random.Generator) -> Floats:
-    """Return the series told at a changing speed; they begin and end where they did."""
+def time_warp(series: AnyFloats, rng: np.random.Generator) -> AnyFloats:
+    """Return the series at a changing speed, between the same ends."""
     samples, _, length = series.shape
     knots = np.maximum(rng.normal(1, _SPEED, (samples, _KNOTS)), _SLOWEST)
     at = np.linspace(0, _KNOTS - 1, length)
@@ -55,7 +56,7 @@ def time_warp(series: Floats, rng: np.random.Generator) -> Floats:
     return _like(series, (1 - share) * before + share * after)
 
 
-def permutation(series: Floats, rng: np.random.Generator) -> Floats:
+def permutation(series: AnyFloats, rng: np.random.Generator) -> AnyFloats:
     """Return the series cut into pieces that changed places; a cut is the same in all channels."""
     samples, _, length = series.shape
     order = np.empty((samples, length), dtype=np.int64)
@@ -69,6 +70,6 @@ def permutation(series: Floats, rng: np.random.Generator) -> Floats:
 VIEWS: tuple[View, ...] = (jitter, scaling, time_warp, permutation)
 
 
-def _like(series: Floats, values: Floats) -> Floats:
-    typed: Floats = values.astype(series.dtype, copy=False)
+def _like(series: AnyFloats, values: AnyFloats) -> AnyFloats:
+    typed: AnyFloats = values.astype(series.dtype, copy=False)
     return typed

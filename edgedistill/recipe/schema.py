@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WrapValidator, model_validator
 
 from edgedistill.bundle.drift_reference import DriftLimits
+from edgedistill.distillation.objectives.baselines.student_friendly import StudentFriendlyConfig
 from edgedistill.distillation.objectives.config import Section
 from edgedistill.distillation.objectives.cross_entropy import CrossEntropyConfig
 from edgedistill.distillation.objectives.kd import KDConfig
@@ -70,14 +71,6 @@ class ModelSection(Section):
         return False
 
 
-class StudentFriendlySection(Section):
-    """A teacher trained with branches of the student's layers (SFTN)."""
-
-    cross_entropy: float = Field(1.0, ge=0)  # of the branches with the labels
-    kl: float = Field(3.0, ge=0)  # between the branches and the teacher
-    temperature: float = Field(1.0, gt=0)  # of both sides of the latter
-
-
 class PruneSection(Section):
     """Pruning of a student that starts as its teacher, to its own width (HomoDistil)."""
 
@@ -92,7 +85,7 @@ class TeacherSection(ModelSection):
     weights: str | None = None  # safetensors of module:factory
     trust: bool = False  # whether a joblib file may run the code it contains
     width: int | None = Field(64, ge=1)
-    student_friendly: StudentFriendlySection | None = None  # None: trained by itself
+    student_friendly: StudentFriendlyConfig | None = None  # None: trained by itself
     training: TrainingSettings = FitConfig(learning_rate=0.003)
 
     @model_validator(mode="after")

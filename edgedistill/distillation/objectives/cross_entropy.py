@@ -1,4 +1,4 @@
-"""Cross-entropy with the labels: what a plain student and a teacher learn from."""
+"""Cross-entropy with the labels, the objective of a plain student and of a teacher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KD on the copies that Temporal Saliency Distillation asks about: CutMix for time series."""
+"""CutMix for time series: knowledge distillation on the perturbed copies of `tsd`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edgedistill.teachers.window_cache import WindowCache
 
 
 class CutMixKDConfig(CutMixWindowConfig):
-    """KD on the copies that `tsd` asks about."""
+    """KD on the perturbed copies of `tsd`."""
 
     name: Literal["cutmix_kd"]
     windows: int = Field(10, ge=1)
@@ -59,20 +59,19 @@ class CutMixKD(CutMixWindowObjective):
         temperature: float,
         seed: int = 0,
     ) -> None:
-        """Keep the teacher and the series to draw windows from.
+        """Keep the teacher and the donors of the windows.
 
         Args:
-            teacher, donors, donor_labels, windows, width, seed: of the windows, as in
-                `CutMixWindowObjective`.
-            temperature: that softens both distributions.
+            teacher, donors, donor_labels, windows, width, seed: as in `CutMixWindowObjective`.
+            temperature: softmax temperature of both distributions.
 
         Raises:
-            ShapeError: the bank holds windows of another width, or fewer than W a series.
+            ShapeError: the cache holds windows of another width, or fewer than W a series.
         """
         super().__init__(teacher, donors, donor_labels, windows=windows, width=width, seed=seed)
         self._temperature = temperature
 
     def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        student, teacher = (said.perturbed.flatten(0, 1) for said in self.logits(batch, outputs))
+        student, teacher = (pair.perturbed.flatten(0, 1) for pair in self.logits(batch, outputs))
         return softened_kl(student, teacher, self._temperature)

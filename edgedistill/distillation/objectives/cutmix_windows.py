@@ -34,8 +34,8 @@ class CutMixWindowConfig(ObjectiveConfig):
     """An objective about windows that show a series of another class."""
 
     windows: int = Field(50, ge=1)
-    bank: int = Field(16, ge=0)  # times `windows` are kept a series; 0: drawn anew at every step
-    bank_mib: Positive = 256  # of disk that the kept windows and answers may take
+    bank: int = Field(16, ge=0)  # times `windows` are cached a series; 0: drawn anew at every step
+    bank_mib: Positive = 256  # of disk that the cached windows and logits may take
     needs_maps: ClassVar[bool] = True
 
     @property
@@ -105,12 +105,12 @@ class LogitsPair(NamedTuple):
 
 
 class CutMixWindowObjective(Objective):
-    """A loss of the answers to copies in which a window shows a series of another class.
+    """A loss of the logits for copies in which a window shows a series of another class.
 
     At every step each series gets W windows, each overwritten with the same stretch of
-    a training series of another class; teacher and student answer the same copies. The
-    windows are drawn anew, or among those that a bank holds the teacher's answers for.
-    From a bank, two windows of a step may have the same start.
+    a training series of another class; teacher and student take the same copies. The
+    windows are drawn anew, or among those of a cache of the teacher's logits. From a
+    cache, two windows of a step may have the same start.
     """
 
     def __init__(
@@ -124,21 +124,21 @@ class CutMixWindowObjective(Objective):
         start_weights: Doubles | None = None,
         seed: int = 0,
     ) -> None:
-        """Keep the teacher and the series to draw windows from.
+        """Keep the teacher and the donors of the windows.
 
         Args:
-            teacher: logits of a batch, (N, C, T) -> (N, K), asked at every step; or a bank of
-                all series that training knows, and nobody is asked.
-            donors: training series, (M, C, T); never validation or test series.
-            donor_labels: (M,).
-            windows: W, a series and step.
-            width: w, steps.
-            start_weights: of the starts in all series that training knows, (M, T - w + 1), for a
-                teacher who is asked; None makes all alike. A bank was drawn with its own.
-            seed: with the step, of every draw.
+            teacher: logits of a batch, (N, C, T) -> (N, K), computed at every step; or a cache
+                of its logits for windows of all series.
+            donors: training series, (m, C, T); never validation or test series.
+            donor_labels: labels of the donors, (m,).
+            windows: W, windows a series and step.
+            width: w, steps of a window.
+            start_weights: probabilities of the starts in all series, (M, T - w + 1), without a
+                cache; None makes all alike. A cache is drawn with its own.
+            seed: seed, with the step, of every draw.
 
         Raises:
-            ShapeError: the bank holds windows of another width, or fewer than W a series.
+            ShapeError: the cache holds windows of another width, or fewer than W a series.
         """
         super().__init__()
         if isinstance(teacher, WindowCache):
@@ -156,7 +156,7 @@ class CutMixWindowObjective(Objective):
         return Windows(torch.from_numpy(starts).to(device), torch.from_numpy(patches).to(device))
 
     def logits(self, batch: Batch, outputs: StudentOutputs) -> tuple[LogitsPair, LogitsPair]:
-        """Return what student and teacher say of the same series and copies."""
+        """Return the logits of student and teacher for the same series and copies."""
         windows, changes = outputs.perturbed()
         student = LogitsPair(outputs.logits, outputs.logits[:, None] + changes)
         return student, self._teacher_logits(batch, windows)
@@ -165,8 +165,8 @@ class CutMixWindowObjective(Objective):
         """Return the starts and donors of a batch's windows, (N, W) each; always the same."""
         rng = self._rng(batch)
         if isinstance(self._teacher, WindowCache):
-            bank, where = self._teacher, self._teacher.pick(_rows(batch), self._windows, rng)
-            return bank.starts[where].astype(np.int64), bank.donors[where].astype(np.int64)
+            cache, index = self._teacher, self._teacher.pick(_rows(batch), self._windows, rng)
+            return cache.starts[index].astype(np.int64), cache.donors[index].astype(np.int64)
         labels = batch.labels.cpu().numpy()
         if self._start_weights is None:
             length = batch.series.shape[-1]
@@ -181,9 +181,9 @@ class CutMixWindowObjective(Objective):
     def _teacher_logits(self, batch: Batch, windows: Windows) -> LogitsPair:
         """Return the teacher's logits."""
         if isinstance(self._teacher, WindowCache):
-            bank, rows = self._teacher, _rows(batch)
-            where = bank.pick(rows, self._windows, self._rng(batch))
-            clean, perturbed = bank.clean[rows], bank.logits[where]
+            cache, rows = self._teacher, _rows(batch)
+            index = cache.pick(rows, self._windows, self._rng(batch))
+            clean, perturbed = cache.clean[rows], cache.logits[index]
         else:
             copies = perturb(batch.series, windows.starts, windows.patches)
             clean = self._teacher(batch.series.cpu().numpy())

@@ -33,7 +33,7 @@ class KD(Objective):
     teacher: Tensor
 
     def __init__(self, teacher: Tensor, *, temperature: float) -> None:
-        """Keep the teacher's logits for all known series, (M, K)."""
+        """Keep the teacher's logits of all series, (M, K)."""
         super().__init__()
         self.register_buffer("teacher", teacher, persistent=False)
         self.temperature = temperature

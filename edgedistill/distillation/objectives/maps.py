@@ -1,4 +1,4 @@
-"""What all objectives share that compare the map of a student with that of its teacher."""
+"""Objectives that compare the saliency map of a student with that of its teacher."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from edgedistill.saliency.perturbation import PerturbationPlan, fill
 
 
 class MapObjective(Objective):
-    """A loss of whole signed maps under the plan that the contract is judged under.
+    """A loss of whole signed maps under the plan of the contract.
 
     Both maps are of the teacher's class. The perturbed copies do not change, so the teacher
-    is asked once.
+    runs on them once.
     """
 
     teacher_map: Tensor
@@ -24,14 +24,14 @@ class MapObjective(Objective):
     starts: Tensor
 
     def __init__(self, teacher: Explanation, plan: PerturbationPlan) -> None:
-        """Keep the teacher's maps for all known series.
+        """Keep the teacher's maps of all series.
 
         Args:
-            teacher: explanation of the M known series under `plan`.
-            plan: the grid of windows and their baseline.
+            teacher: explanation of the M series under `plan`.
+            plan: grid of windows and their baseline.
 
         Raises:
-            ShapeError: the maps were made under another plan.
+            ShapeError: the maps have another number of windows than the plan.
         """
         super().__init__()
         check_plan(teacher, plan)

@@ -1,4 +1,4 @@
-"""One objective at several widths of windows."""
+"""One objective at several widths of windows, as a weighted mean."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from edgedistill.distillation.objectives.objective import Batch, Objective, Stud
 
 
 class MultiWidthObjective(Objective):
-    """The weighted mean of objectives that each ask about windows of one width.
+    """The weighted mean of objectives whose windows have one width each.
 
-    A narrow window shows where a short event counts, a wide one what several steps say
-    together. That they are compared at once is ours.
+    A narrow window shows where a short event counts, a wide one what several steps count
+    together. Comparing them at once is ours.
     """
 
     def __init__(self, parts: Sequence[Objective], weights: Sequence[float]) -> None:
-        """Keep the objectives.
+        """Keep the objectives and their shares.
 
         Args:
-            parts: each asks about windows of one width, and reads nothing but their answers.
-            weights: of the parts; they are divided by their sum.
+            parts: objectives, each with windows of one width, that read how these change logits.
+            weights: weights of the parts; they are divided by their sum.
         """
         super().__init__()
         self.parts = nn.ModuleList(parts)
@@ -51,7 +51,7 @@ class MultiWidthObjective(Objective):
 
 
 def split_windows(windows: int, widths: int) -> list[int]:
-    """Return how many of the windows of a step each width gets; the first gets what is left over.
+    """Split the windows of a step among the widths; the first takes the remainder.
 
     >>> split_windows(50, 3)
     [18, 16, 16]

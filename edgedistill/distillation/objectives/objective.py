@@ -1,4 +1,4 @@
-"""What every objective is made of."""
+"""The interface of all objectives: batches in, student outputs in, a loss out."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ROUNDING = 1e-9  # of sums of shares
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some rows of the series that training knows."""
+    """Some of the M series that training may see."""
 
-    rows: Tensor  # (N,) into all known series, for what was computed beforehand
+    rows: Tensor  # (N,) into all M series, for values that were computed beforehand
     series: Tensor  # (N, C, T)
     labels: Tensor  # (N,)
     step: int = 0  # counts optimizer steps; seeds what is drawn anew at each
@@ -25,10 +25,10 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """Perturbations that a student is asked about."""
+    """Perturbed windows of a batch, for which the student's logits are needed."""
 
     starts: Tensor  # (N, W), or (1, W) if all series share them
-    patches: Tensor  # what stands in each window, (N, W, C, w)
+    patches: Tensor  # values that overwrite each window, (N, W, C, w)
     others: tuple[Windows, ...] = ()  # of other widths
 
     @property
@@ -39,7 +39,7 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class ViewOutputs:
-    """What the student says of a batch in other views."""
+    """The student's outputs for a batch in other views."""
 
     series: Tensor  # the views, (V, N, C, T)
     logits: Tensor  # (V, N, K)
@@ -48,49 +48,49 @@ class ViewOutputs:
 
 @dataclass(frozen=True, slots=True)
 class StudentOutputs:
-    """What the student says of a batch."""
+    """The student's outputs for a batch."""
 
     logits: Tensor  # (N, K)
-    windows: Windows | None = None  # what the objective asked besides
+    windows: Windows | None = None  # the objective's windows
     changes: Tensor | None = None  # of the logits by each window, width by width, (N, W, K)
-    features: Features = field(default_factory=dict)  # what the layers gave that were asked for
-    views: ViewOutputs | None = None  # of the views that the objective asked about
+    features: Features = field(default_factory=dict)  # outputs of the objective's layers
+    views: ViewOutputs | None = None  # outputs for the objective's views
 
     def perturbed(self) -> tuple[Windows, Tensor]:
-        """Return the windows that were asked about, and how they change the logits, (N, W, K)."""
+        """Return the objective's windows, and how they change the logits, (N, W, K)."""
         if self.windows is None or self.changes is None:
             raise TypeError("This objective needs the answers to its windows.")
         return self.windows, self.changes
 
     def other_views(self) -> ViewOutputs:
-        """Return the views that were asked about, with what the student says of them."""
+        """Return the objective's views with the student's outputs for them."""
         if self.views is None:
             raise TypeError("This objective needs the answers to its views.")
         return self.views
 
 
 class Objective(nn.Module):
-    """A loss of the student's logits, and of what else it asks for: windows, views, layers.
+    """A loss of the student's logits, and of the windows, views and layers that it names.
 
-    What it has to learn itself, its parameters, is trained along with the student. What it
-    must remember when a killed run goes on is a persistent buffer; what it was given is not.
+    Its parameters are trained along with the student. State that a resumed run needs is a
+    persistent buffer; the teacher's outputs are not.
     """
 
-    layers: tuple[str, ...] = ()  # of the student, whose outputs `forward` reads
+    layers: tuple[str, ...] = ()  # layers of the student whose outputs `forward` reads
 
     def windows(self, batch: Batch) -> Windows | None:
-        """Return the perturbations the student must answer; by default none."""
+        """Return the perturbed windows that `forward` needs; by default none."""
         del batch
         return None
 
     def views(self, batch: Batch) -> Tensor | None:
-        """Return other versions of the series to answer, (V, N, C, T); by default none."""
+        """Return the views of the series that `forward` needs, (V, N, C, T); by default none."""
         del batch
         return None
 
     @abstractmethod
     def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
-        """Return the loss of the student's answer to a batch, a scalar."""
+        """Return the loss of the student's outputs for a batch, a scalar."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,7 @@ class WeightedObjective:
 
 
 def check_ramp(start: float, ramp: float) -> None:
-    """Refuse a ramp that training would not see the end of.
+    """Refuse a ramp that would not end within the training.
 
     Raises:
         ConfigError: it is below 0, or ends after the last epoch.

@@ -100,11 +100,11 @@ class TSDConfig(CutMixWindowConfig):
 class TSD(CutMixWindowObjective):
     """SmoothL1, as published, between the normalized window saliency of student and teacher.
 
-    The windows are drawn anew as published, or among those that a bank holds the teacher's
-    answers for. Unlike the published code, the very last start is drawn too.
+    The windows are drawn anew as published, or among those of a cache of the teacher's logits.
+    Unlike the published code, the very last start is drawn too.
 
     Ours: 1 - cosine, or the teacher's order of the windows, instead of SmoothL1; and windows
-    drawn where its map says that much depends on them.
+    drawn where the teacher's map is large.
     """
 
     def __init__(
@@ -121,17 +121,17 @@ class TSD(CutMixWindowObjective):
         start_weights: Doubles | None = None,
         seed: int = 0,
     ) -> None:
-        """Keep the teacher and the series to draw windows from.
+        """Keep the teacher and the donors of the windows.
 
         Args:
             teacher, donors, donor_labels, windows, width, start_weights, seed: as in
                 `CutMixWindowObjective`.
             temperature: softmax temperature of both saliencies.
-            form: "summed" or "elementwise".
-            loss: "smooth_l1", "cosine", or "ranking", which takes the summed form.
+            form: form of the window saliency, "summed" or "elementwise".
+            loss: "smooth_l1", "cosine", or "ranking", which takes the summed form alone.
 
         Raises:
-            ShapeError: the bank holds windows of another width, or fewer than W a series.
+            ShapeError: the cache holds windows of another width, or fewer than W a series.
         """
         super().__init__(
             teacher,
@@ -146,7 +146,7 @@ class TSD(CutMixWindowObjective):
         self._loss = LOSSES[loss]
 
     def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
-        """Return the loss, a scalar; the teacher's answers are about the same copies."""
+        """Return the loss, a scalar."""
         student, teacher = self.logits(batch, outputs)
         return self._loss(self._saliency(student), self._saliency(teacher))
 

@@ -2,7 +2,7 @@
 
 Our own variant of arXiv:2601.04263. The published term compares a few random
 windows; this one compares the map over the whole series that the contract will
-judge later. The perturbed copies do not change, so the teacher is asked once.
+judge later. The perturbed copies do not change, so the teacher runs on them once.
 """
 
 from __future__ import annotations
@@ -105,16 +105,16 @@ class TSDMaps(MapObjective):
     def __init__(
         self, teacher: Explanation, plan: PerturbationPlan, *, over: Over = "windows"
     ) -> None:
-        """Keep the teacher's maps for all known series.
+        """Keep the teacher's maps of all series.
 
         Args:
-            teacher: explanation of the M known series under `plan`.
-            plan: the grid of windows and their baseline.
-            over: what is compared: scores of windows, or for each time step the mean of the
+            teacher: explanation of the M series under `plan`.
+            plan: grid of windows and their baseline.
+            over: what to compare: scores of windows, or for each time step the mean of the
                 windows that cover it.
 
         Raises:
-            ShapeError: the maps were made under another plan.
+            ShapeError: the maps have another number of windows than the plan.
         """
         super().__init__(teacher, plan)
         self._over = over

@@ -1,4 +1,4 @@
-"""Attention transfer: the student's layer is active when the teacher's is."""
+"""Attention transfer: match where in time a layer is active."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ class AttentionTransfer(LayerObjective):
 
 
 def _attention(output: Tensor) -> Tensor:
-    """Return where a layer, (N, C', T'), is active, (N, T')."""
+    """Return the attention over time, (N, T'), of a layer's output, (N, C', T')."""
     return functional.normalize(output.square().mean(dim=1), dim=1)

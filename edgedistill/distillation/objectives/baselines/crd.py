@@ -1,4 +1,4 @@
-"""Contrastive distillation: each series is told from those of other classes."""
+"""Contrastive distillation: discriminate each series from those of other classes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class CRD(LayerObjective):
 
     Ours: the other network's embedding is the present one, not the memory's, so that
     validation series, which no memory holds, are judged alike; and the negatives are fewer,
-    because our sets are small. In several processes each keeps a memory of what it saw.
+    because our sets are small. In several processes each keeps a memory of its own series.
 
     Source: Tian et al. 2020, arXiv:1910.10699.
     """
@@ -73,16 +73,16 @@ class CRD(LayerObjective):
         momentum: float,
         seed: int = 0,
     ) -> None:
-        """Make projections, and a memory that knows nothing yet.
+        """Start with random projections and a random memory.
 
         Args:
-            pair: the embeddings of both.
-            labels: of the training series, which are the first m rows of all known, (m,).
-            size: of the projections.
+            pair: embeddings of both networks.
+            labels: labels of the training series, which are the first m of all M, (m,).
+            size: size of the projections.
             negatives: Q, draws a series and step.
-            temperature: of the similarities.
-            momentum: what share of a memory stays when its series is seen again.
-            seed: with the step, of every draw.
+            temperature: temperature of the similarities.
+            momentum: share of a memory that stays when its series comes again.
+            seed: seed, with the step, of every draw.
         """
         super().__init__(pair)
         self._labels, self._negatives = labels, negatives
@@ -95,7 +95,7 @@ class CRD(LayerObjective):
         self.register_buffer("levels", torch.full((2,), math.nan))  # until the first step
 
     def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
-        """Return the loss, a scalar; while training the memory takes up the batch."""
+        """Return the loss, a scalar; training updates the memory."""
         raw_student, raw_teacher = self.layer_outputs(batch, outputs)
         student = functional.normalize(self.student(raw_student), dim=1)
         teacher = functional.normalize(self.teacher(raw_teacher), dim=1)
@@ -119,9 +119,9 @@ class CRD(LayerObjective):
 
     def _level(self, network: int, similarities: Tensor) -> Tensor:
         """Return the log-mean of the first batch's similarities, which the first step keeps."""
-        known = self.levels[network].clone()  # of the step, however the buffer changes
-        if not known.isnan():
-            return known
+        level = self.levels[network].clone()  # of the step, however the buffer changes
+        if not level.isnan():
+            return level
         level = similarities.flatten().logsumexp(dim=0) - math.log(similarities.numel())
         if torch.is_grad_enabled():
             self.levels[network] = level

@@ -1,4 +1,4 @@
-"""Intermediate heads: the student learns from a cohort, what the teacher knows at every depth."""
+"""Intermediate heads: distill from linear classifiers at several depths of the teacher."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DIHConfig(ObjectiveConfig):
 
     name: Literal["dih"]
     temperature: float = Field(5.0, gt=0)
-    heads: int = Field(2, ge=1)  # that part the network evenly
+    heads: int = Field(2, ge=1)  # at evenly spaced layers
 
     def build(self, context: ObjectiveContext) -> DIH:
         teacher = context.teacher_network(self.name)
@@ -35,8 +35,8 @@ class DIHConfig(ObjectiveConfig):
 class DIH(Objective):
     """Knowledge distillation from several heads of a frozen teacher, the mean over the heads.
 
-    As published: linear heads at layers of the frozen teacher, and the teacher's own answer
-    is one of the cohort. Our choices: all heads count alike; they are logistic regressions on
+    As published: linear heads at layers of the frozen teacher, and the teacher's own logits
+    are one of the cohort. Our choices: all heads count alike; they are logistic regressions on
     the mean over time (see `heads`); where they stand.
 
     Source: Asadian and Salehi-Abari 2021, arXiv:2103.00497.
@@ -45,11 +45,11 @@ class DIH(Objective):
     cohort: Tensor
 
     def __init__(self, cohort: Tensor, *, temperature: float) -> None:
-        """Keep what all heads say of all known series.
+        """Keep the logits of all heads for all series.
 
         Args:
-            cohort: logits, (heads, M, K).
-            temperature: of all.
+            cohort: logits of the heads, (heads, M, K).
+            temperature: softmax temperature of heads and student.
         """
         super().__init__()
         self.register_buffer("cohort", cohort, persistent=False)
@@ -57,11 +57,11 @@ class DIH(Objective):
 
     def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        taught = functional.log_softmax(self.cohort[:, batch.rows] / self._temperature, dim=-1)
+        teacher = functional.log_softmax(self.cohort[:, batch.rows] / self._temperature, dim=-1)
         student = functional.log_softmax(outputs.logits / self._temperature, dim=-1)
         divergence = functional.kl_div(
-            student.expand_as(taught).flatten(0, 1),
-            taught.flatten(0, 1),
+            student.expand_as(teacher).flatten(0, 1),
+            teacher.flatten(0, 1),
             log_target=True,
             reduction="batchmean",
         )

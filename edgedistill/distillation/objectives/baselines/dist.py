@@ -30,8 +30,8 @@ class DIST(Objective):
     """`temperature**2 * (beta * (1 - Pearson of rows) + gamma * (1 - Pearson of columns))`.
 
     Of the class probabilities of a batch: a row is a series, a column a class. With two
-    classes a row's correlation is 1 or -1, so only the columns teach. A constant row or
-    column, as of a batch of one, correlates with nothing: it costs 1 and teaches nothing.
+    classes a row's correlation is 1 or -1, so only the columns have a gradient. A constant row or
+    column, as of a batch of one, correlates with nothing: it costs 1 and has no gradient.
     The temperature, and its square before the loss, are those of the published code.
 
     Source: Huang et al. 2022, arXiv:2205.10536.
@@ -40,13 +40,13 @@ class DIST(Objective):
     teacher: Tensor
 
     def __init__(self, teacher: Tensor, *, beta: float, gamma: float, temperature: float) -> None:
-        """Keep the teacher's logits for all known series.
+        """Keep the teacher's logits of all series.
 
         Args:
-            teacher: (M, K).
+            teacher: logits of the teacher, (M, K).
             beta: weight of the relations among the classes of a series.
             gamma: weight of the relations among the series of a batch.
-            temperature: of the probabilities.
+            temperature: softmax temperature of student and teacher.
         """
         super().__init__()
         self.register_buffer("teacher", teacher, persistent=False)

@@ -48,13 +48,13 @@ class DKD(Objective):
     def __init__(
         self, teacher: Tensor, *, alpha: float, beta: float, temperature: float, warmup: int
     ) -> None:
-        """Keep the teacher's logits for all known series.
+        """Keep the teacher's logits of all series.
 
         Args:
-            teacher: (M, K).
+            teacher: logits of the teacher, (M, K).
             alpha: weight of the target against the rest.
             beta: weight of the distribution among the rest.
-            temperature: of both.
+            temperature: softmax temperature of both terms.
             warmup: optimizer steps after which the loss counts in full.
         """
         super().__init__()
@@ -83,7 +83,7 @@ def _target_or_not(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _among_the_rest(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return log p of the other classes, given that it is one of them, (N, K-1)."""
+    """Return log p of the other classes, conditional on not the target, (N, K-1)."""
     return functional.log_softmax(_rest(logits, labels), dim=1)
 
 

@@ -1,25 +1,28 @@
-"""Alignment of layers: the student's layer goes through what the teacher's goes through."""
+"""Alignment of layers over time by soft-DTW."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
+import torch
+from edgedistill_kernels import soft_dtw as kernel
 from pydantic import Field
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.features import Pair
 from edgedistill.distillation.objectives.baselines.layers import LayerConfig, LayerObjective
 from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
-from edgedistill.distillation.soft_dtw import soft_dtw
+from edgedistill.errors import ShapeError
 
 
 class DT2WConfig(LayerConfig):
-    """Soft-DTW between what layers give over time."""
+    """Soft-DTW between the outputs of layers over time."""
 
     name: Literal["dt2w"]
-    gamma: float = Field(1.2, gt=0)  # how soft the minimum over warpings is
+    gamma: float = Field(1.2, gt=0)  # softness of the minimum over warpings
     steps: int = Field(64, ge=1)  # that are compared; longer sequences are averaged down
 
     def build(self, context: ObjectiveContext) -> DT2W:
@@ -27,7 +30,7 @@ class DT2WConfig(LayerConfig):
 
 
 class DT2W(LayerObjective):
-    """Soft-DTW between what the layers give over time: the same shapes, if a little earlier.
+    """Soft-DTW between the outputs of two layers over time: equal shapes, perhaps shifted.
 
     As published: soft-DTW of feature maps with the squared distance of two steps. Our choices:
     a trained convolution of one step where the student has fewer or more channels, sequences
@@ -40,12 +43,12 @@ class DT2W(LayerObjective):
     """
 
     def __init__(self, pair: Pair, *, gamma: float, steps: int) -> None:
-        """Begin with a random projection, if one is needed.
+        """Start with a random projection, if one is needed.
 
         Args:
             pair: the layers, (N, C', T') and (N, C'', T').
-            gamma: how soft the minimum over warpings is; above 0.
-            steps: that are compared at most.
+            gamma: softness of the minimum over warpings; above 0.
+            steps: most steps that are compared.
         """
         super().__init__(pair)
         widths = pair.student_channels, pair.teacher_channels
@@ -61,3 +64,58 @@ class DT2W(LayerObjective):
             functional.adaptive_avg_pool1d(output, steps) for output in (student, teacher)
         )
         return soft_dtw(self.projection(student), teacher, gamma=self._gamma).mean() / steps
+
+
+def soft_dtw(first: Tensor, second: Tensor, *, gamma: float) -> Tensor:
+    """Return the soft-DTW of sequences under squared distances of steps, with its gradient.
+
+    The loop over steps runs on the CPU in float64, wherever the sequences are.
+
+    Args:
+        first: sequences of S steps, (N, C, S).
+        second: sequences of L steps, (N, C, L).
+        gamma: softness of the minimum over warpings; above 0.
+
+    Returns:
+        (N,); negative where many warpings are cheap.
+
+    Raises:
+        ShapeError: the sequences differ in N or C.
+
+    Source: Cuturi and Blondel 2017, arXiv:1703.01541.
+    """
+    if first.shape[:2] != second.shape[:2]:
+        raise ShapeError(
+            f"Got sequences of shape {tuple(first.shape)} and {tuple(second.shape)}. Project "
+            "them to the same channels first."
+        )
+    outputs: tuple[Tensor, Tensor]
+    outputs = _SoftDTW.apply(_costs(first, second), gamma)  # type: ignore[no-untyped-call]
+    return outputs[0]
+
+
+def _costs(first: Tensor, second: Tensor) -> Tensor:
+    """Return squared distances, (N, S, L), without the (N, C, S, L) of a subtraction."""
+    squares = first.square().sum(dim=1)[:, :, None] + second.square().sum(dim=1)[:, None]
+    return squares - 2 * first.transpose(1, 2) @ second
+
+
+class _SoftDTW(torch.autograd.Function):
+    @staticmethod
+    def forward(costs: Tensor, gamma: float) -> tuple[Tensor, Tensor]:
+        values, table = kernel.soft_dtw(costs.detach().cpu().numpy(), gamma=gamma)
+        return torch.from_numpy(values).to(costs), torch.from_numpy(table)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        costs, ctx.gamma = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(costs, output[1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        costs, table = ctx.saved_tensors
+        arrays = (tensor.detach().cpu().numpy() for tensor in (grad, costs, table))
+        gradient = kernel.soft_dtw_backward(*arrays, gamma=ctx.gamma)
+        return torch.from_numpy(gradient).to(costs), None

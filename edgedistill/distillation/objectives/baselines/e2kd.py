@@ -1,4 +1,4 @@
-"""Explanation-enhanced distillation: the student's explanation points where the teacher's does."""
+"""Explanation-enhanced distillation: match the saliency maps by cosine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class E2KD(MapObjective):
 
     The loss is the paper's. It explains with GradCAM, or with the weights of B-cos networks,
     which are images of where a network looks; the maps here are our choice: signed occlusion
-    maps under the shared plan, so that any teacher can be asked. Unlike `TSDMaps` the cosine
+    maps under the shared plan, which every classifier has. Unlike `TSDMaps` the cosine
     keeps the level of a map: how far all windows together support the class.
 
     Source: Parchami-Araghi et al. 2024, arXiv:2402.03119.

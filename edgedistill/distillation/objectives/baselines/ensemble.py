@@ -1,4 +1,4 @@
-"""Several teachers: each has more to say about the series it understands."""
+"""An ensemble of teachers, weighted for each series by correctness or agreement."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Ensemble(Objective):
 
     By correctness, where labels can be trusted: a teacher weighs as much as the probability
     that it gives to the label. By agreement, without labels: as exp(-KL(mean || teacher)), so
-    that one who stands alone weighs less. Weights are taken at temperature 1 and sum to 1.
+    that an outlier weighs less. Weights are taken at temperature 1 and sum to 1.
 
     That teachers are weighted by their correctness on labelled series is published. The
     measures of correctness and agreement are our choice, and what the paper does besides is
@@ -67,16 +67,16 @@ class Ensemble(Objective):
         temperature: float,
         weighting: Weighting,
     ) -> None:
-        """Keep what the teachers say together.
+        """Keep the weighted mean of the teachers' distributions.
 
         Args:
-            teachers: each one's logits for all known series, (M, K).
-            labels: of all known series, (M,).
-            temperature: of the distributions that are averaged and learned.
-            weighting: of the teachers.
+            teachers: logits of each teacher for all series, (M, K).
+            labels: labels of all series, (M,).
+            temperature: softmax temperature of teachers and student.
+            weighting: weighting of the teachers.
 
         Raises:
-            ShapeError: the teachers know different numbers of classes or series.
+            ShapeError: the teachers differ in classes or series.
         """
         super().__init__()
         shapes = [tuple(logits.shape) for logits in teachers]
@@ -88,8 +88,8 @@ class Ensemble(Objective):
         logits = torch.stack(list(teachers))
         weights = _weights(logits, labels, weighting)
         softened = functional.softmax(logits / temperature, dim=2)
-        taught = (weights[:, :, None] * softened).sum(dim=0)
-        self.register_buffer("teacher", taught, persistent=False)
+        mean = (weights[:, :, None] * softened).sum(dim=0)
+        self.register_buffer("teacher", mean, persistent=False)
         self._temperature = temperature
 
     def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:

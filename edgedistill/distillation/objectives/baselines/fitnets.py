@@ -1,4 +1,4 @@
-"""Hints: what a layer of the student gives, made as wide as the teacher's, is what that gives."""
+"""FitNets: regress the teacher's hidden layer from the student's."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FitNets(LayerObjective):
     """
 
     def __init__(self, pair: Pair) -> None:
-        """Begin with a random regressor.
+        """Start with a random regressor.
 
         Args:
             pair: the layers, (N, C', T') and (N, C'', T').

@@ -1,4 +1,4 @@
-"""Memory discrepancy: the student's state changes when the teacher's changes, and as much."""
+"""Memory discrepancy: match the relative changes of hidden states over subsequences."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class MemKDConfig(LayerConfig):
 
 
 class MemKD(LayerObjective):
-    """SmoothL1 between how much both states change, relatively, over random subsequences.
+    """SmoothL1 between the relative changes of both states over random subsequences.
 
-    A state is what a layer gives at a step, (C',). Published is the idea: hidden states of
+    A state is the output of a layer at a step, (C',). Published is the idea: hidden states of
     recurrent networks, how they change over subsequences, relative to the states so that
     networks of any width compare, SmoothL1. Our choices, because the details could not be
     recovered: begin and end of a subsequence are drawn evenly, anew at every step and for each
@@ -44,12 +44,12 @@ class MemKD(LayerObjective):
     """
 
     def __init__(self, pair: Pair, *, subsequences: int, seed: int) -> None:
-        """Keep what is drawn.
+        """Keep the layers and the seed of the draws.
 
         Args:
             pair: the layers, (N, C', T') and (N, C'', T').
-            subsequences: a series and step.
-            seed: with the step, of every draw.
+            subsequences: draws a series and step.
+            seed: seed, with the step, of every draw.
         """
         super().__init__(pair)
         self._number, self._seed = subsequences, seed

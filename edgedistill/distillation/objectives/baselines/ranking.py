@@ -1,4 +1,4 @@
-"""The order of the windows: which ones the teacher finds most important, as a ranking."""
+"""Ranking distillation: match the order of the most important windows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RankingConfig(ObjectiveConfig):
 
 
 class Ranking(MapObjective):
-    """How unlikely the student's map finds the teacher's order of its first windows.
+    """Negative log-likelihood of the teacher's first windows under the student's map.
 
     The Plackett-Luce likelihood of a ranking whose first places are drawn in order and whose
     rest is not ordered, as relaxed ranking distillation defines it for the items of a
@@ -40,15 +40,15 @@ class Ranking(MapObjective):
     """
 
     def __init__(self, teacher: Explanation, plan: PerturbationPlan, *, top: float) -> None:
-        """Keep the teacher's maps for all known series.
+        """Keep the teacher's maps of all series.
 
         Args:
-            teacher: explanation of the M known series under `plan`.
-            plan: the grid of windows and their baseline.
+            teacher: explanation of the M series under `plan`.
+            plan: grid of windows and their baseline.
             top: share of the windows whose order counts, in (0, 1]; at least one does.
 
         Raises:
-            ShapeError: the maps were made under another plan.
+            ShapeError: the maps have another number of windows than the plan.
         """
         super().__init__(teacher, plan)
         self._places = max(1, round(top * len(plan.starts)))

@@ -1,4 +1,4 @@
-"""Relational distillation: how far series lie apart, and at which angles."""
+"""Relational distillation: match the distances and angles among embeddings."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class RKD(LayerObjective):
     """
 
     def __init__(self, pair: Pair, *, distance: float, angle: float) -> None:
-        """Keep the teacher.
+        """Keep the embeddings and the weights.
 
         Args:
-            pair: the embeddings of both.
+            pair: embeddings of both networks.
             distance: weight of the distances.
             angle: weight of the angles.
         """

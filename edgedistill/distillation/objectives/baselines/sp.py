@@ -1,4 +1,4 @@
-"""Similarity-preserving distillation: series that are alike to the teacher are to the student."""
+"""Similarity-preserving distillation: match the similarities among the series of a batch."""
 
 from __future__ import annotations
 

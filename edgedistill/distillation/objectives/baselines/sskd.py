@@ -1,4 +1,4 @@
-"""Self-supervision: series and their other versions are alike to the student as to the teacher."""
+"""Self-supervision: match the classes and similarities of views of the series."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.nn import functional
 from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.features import EMBEDDING, embedding_size, record_features
 from edgedistill.distillation.objectives.config import ObjectiveConfig, Positive
+from edgedistill.distillation.objectives.kd import softened_kl
 from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 from edgedistill.distillation.views import VIEWS
 
@@ -41,7 +42,7 @@ class SSKDConfig(ObjectiveConfig):
 
 
 class SSKD(Objective):
-    """What a teacher says of views of the series: their classes, and what they are similar to.
+    """Divergences of the classes of views, and of their similarities to the series.
 
     Two losses: the softened divergence of the logits of views, and that of how similar each
     view is to every series of the batch, a softmax of cosines of embeddings. The other two of
@@ -49,7 +50,7 @@ class SSKD(Objective):
 
     As published: both losses, their weights, both temperatures. Our choices: views of series
     (jitter, scaling, time-warp, permutation) in place of rotated images; the embeddings
-    themselves are compared, no heads are trained for it; all views teach, also those that the
+    themselves are compared, no heads are trained for it; all views count, also those that the
     teacher gets wrong, of which the paper leaves out the worst.
 
     Source: Xu et al. 2020, arXiv:2006.07114.
@@ -70,12 +71,12 @@ class SSKD(Objective):
         """Freeze and keep the teacher.
 
         Args:
-            teacher: asked for the logits and embeddings of series and views.
-            temperature: of the logits.
-            similarity_temperature: of the cosines.
-            views_weight: of the loss of logits.
-            similarity_weight: of the loss of similarities.
-            seed: with the step, of every view.
+            teacher: network whose logits and embeddings are matched.
+            temperature: softmax temperature of the logits.
+            similarity_temperature: softmax temperature of the cosines.
+            views_weight: weight of the loss of logits.
+            similarity_weight: weight of the loss of similarities.
+            seed: seed, with the step, of every view.
         """
         super().__init__()
         self._seed = seed
@@ -91,22 +92,23 @@ class SSKD(Objective):
         return torch.from_numpy(views).to(batch.series.device)
 
     def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
-        """Return the loss, a scalar; the teacher is asked about the same views."""
-        seen = outputs.other_views()
-        student = _similarity(outputs.features[EMBEDDING], seen.features[EMBEDDING].flatten(0, 1))
+        """Return the loss, a scalar; the teacher runs on the same views."""
+        views = outputs.other_views()
+        student = _similarity(outputs.features[EMBEDDING], views.features[EMBEDDING].flatten(0, 1))
         _, clean = self._teacher_outputs(batch.series)
-        logits, other = self._teacher_outputs(seen.series.flatten(0, 1))
-        classes = _divergence(seen.logits.flatten(0, 1), logits, self._temperature)
-        alike = _divergence(student, _similarity(clean, other), self._similarity_temperature)
-        return self._views_weight * classes + self._similarity_weight * alike
+        logits, embeddings = self._teacher_outputs(views.series.flatten(0, 1))
+        teacher = _similarity(clean, embeddings)
+        classes = _divergence(views.logits.flatten(0, 1), logits, self._temperature)
+        similarities = _divergence(student, teacher, self._similarity_temperature)
+        return self._views_weight * classes + self._similarity_weight * similarities
 
     @torch.no_grad()
     def _teacher_outputs(self, series: Tensor) -> tuple[Tensor, Tensor]:
         """Return the teacher's logits and embeddings of series, (N, K) and (N, F)."""
         teacher = self._teacher[0].to(series.device).eval()
-        with record_features(teacher, self.layers) as found:
+        with record_features(teacher, self.layers) as features:
             logits = teacher(series)
-        return logits, found[EMBEDDING]
+        return logits, features[EMBEDDING]
 
 
 def _similarity(series: Tensor, views: Tensor) -> Tensor:
@@ -115,11 +117,5 @@ def _similarity(series: Tensor, views: Tensor) -> Tensor:
 
 
 def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Return `temperature**2 * KL(teacher || student)` of softmaxes, the mean over rows."""
-    divergence = functional.kl_div(
-        functional.log_softmax(student / temperature, dim=1),
-        functional.log_softmax(teacher.to(student.dtype) / temperature, dim=1),
-        log_target=True,
-        reduction="batchmean",
-    )
-    return divergence * temperature**2
+    """Return the softened KL in the precision of the student."""
+    return softened_kl(student, teacher.to(student.dtype), temperature)

@@ -1,4 +1,4 @@
-"""Variational information distillation: how well the student's layer tells the teacher's."""
+"""Variational information distillation: predict the teacher's layer from the student's."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from edgedistill.distillation.features import Pair
 from edgedistill.distillation.objectives.baselines.layers import LayerConfig, LayerObjective
 from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 
-_FIRST = 5.0  # variance to begin with: the student's first guesses are poor
-_LEAST = 1e-5  # variance of a channel that is known exactly
+_FIRST = 5.0  # initial variance: the student's first predictions are poor
+_LEAST = 1e-5  # variance of a channel that is predicted exactly
 
 
 class VIDConfig(LayerConfig):
@@ -32,7 +32,7 @@ class VID(LayerObjective):
 
     A lower bound of the mutual information of both layers, less constants. The mean comes from
     the student's layer by a trained network, the variance is a trained number a channel: a
-    channel that cannot be told from the student counts little.
+    channel that cannot be predicted from the student counts little.
 
     As published: the variance is a softplus of its parameter, its own for every channel. Our
     choices: the network of the mean is three convolutions of one step, ReLU between, as wide as
@@ -42,7 +42,7 @@ class VID(LayerObjective):
     """
 
     def __init__(self, pair: Pair) -> None:
-        """Begin with a random mean and a large variance.
+        """Start with a random mean and a large variance.
 
         Args:
             pair: the layers, (N, C', T') and (N, C'', T').

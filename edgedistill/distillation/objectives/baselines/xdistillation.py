@@ -1,4 +1,4 @@
-"""XDistillation: the student predicts the teacher's saliency map from the series."""
+"""XDistillation: predict the teacher's saliency map from the series."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edgedistill.saliency.perturbation import PerturbationPlan
 
 
 class XDistillationConfig(ObjectiveConfig):
-    """The student predicts the teacher's signed map, and fuses what it does so from.
+    """The student predicts the teacher's signed map, and fuses the features it comes from.
 
     It gives the student an explainer, which nothing else would train: so from the first epoch.
     """
@@ -38,8 +38,8 @@ class XDistillation(Objective):
     """Mean squared error between the map that the student predicts and its teacher's.
 
     The student is a `SelfExplainingNetwork`: the map is an output of its own, not what windows
-    change in its logits, so it says what the teacher looked at. To make student and teacher
-    look at the same, add `tsd` or `tsd_maps`.
+    change in its logits, so it predicts the teacher's saliency. To match the student's own
+    saliency too, add `tsd` or `tsd_maps`.
 
     From the paper: post-hoc explanations of the teacher, computed beforehand, are approximated
     by a convolutional autoencoder that is trained along with the student. Our choices: perturbation
@@ -56,14 +56,14 @@ class XDistillation(Objective):
     teacher_map: Tensor
 
     def __init__(self, teacher: Explanation, plan: PerturbationPlan) -> None:
-        """Keep the teacher's normalized maps for all known series.
+        """Keep the teacher's normalized maps of all series.
 
         Args:
-            teacher: explanation of the M known series under `plan`.
-            plan: the grid of windows.
+            teacher: explanation of the M series under `plan`.
+            plan: grid of windows.
 
         Raises:
-            ShapeError: the maps were made under another plan.
+            ShapeError: the maps have another number of windows than the plan.
         """
         super().__init__()
         check_plan(teacher, plan)

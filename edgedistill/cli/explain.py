@@ -93,7 +93,7 @@ def _write(report: ExplanationReport, png: Path | None, html: Path | None) -> No
 
     page = picture = None
     if html is not None:
-        from edgedistill.explain.page import render
+        from edgedistill.explain.plot import render
 
         page = render(report, _WINDOWS)
     if png is not None:

@@ -13,8 +13,7 @@ import numpy as np
 from edgedistill.compare.activations import Network
 from edgedistill.compare.layer_errors import LayerComparer, LayerError
 from edgedistill.compare.pairing import How, Pairing, pair
-from edgedistill.compare.tolerance import PRECISIONS, TOLERANCES, Tolerance
-from edgedistill.errors import ModelError, ShapeError
+from edgedistill.errors import ConfigError, ModelError, ShapeError
 from edgedistill.evaluation import metrics
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.arrays import Floats
@@ -23,9 +22,9 @@ from edgedistill.saliency.classifier import Classifier
 from edgedistill.saliency.occlusion import explain_classifier
 from edgedistill.saliency.perturbation import PerturbationPlan
 
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")  # each coarser than those before it
 MEMORY_BYTES = 256 * 1024**2  # of activations, or of perturbed copies, at any time
 _BATCH = 32  # series a call
-
 _OUTPUTS_ONLY = "Only outputs were compared: "
 _UNREADABLE = _OUTPUTS_ONLY + "the layers of {} cannot be read."
 _OTHER_BATCHES = _OUTPUTS_ONLY + "the files take {} and {} series at once."
@@ -34,6 +33,32 @@ _UNPAIRED = _OUTPUTS_ONLY + (
     "the two share no names of layers, and their operators are not the same from end to end."
 )
 _BY_ORDER = "The two share no names of layers, so these were paired in their order."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tolerance:
+    """What two models may differ by and still be called alike; None: is not judged."""
+
+    layers: float  # relative L2 error of a layer; tells where, not whether
+    logits: float | None = None  # largest difference, over the largest |logit| (at least 1)
+    agreement: float | None = None  # at least this share of series with the same class
+    saliency: float | None = None  # at least this mean Pearson correlation of the maps
+
+    def __post_init__(self) -> None:
+        if not 0 < self.layers < math.inf:
+            raise ConfigError(f"The tolerance is {self.layers}; give a number above 0.")
+
+
+# FP32 resolves 6e-8, and sums of thousands of terms in another order lose two digits. FP16 has 11
+# bits and BF16 has 8: rounding a weight and a value costs up to 1e-3 and 8e-3, and layers add up.
+# What INT8 loses depends on the model, so its answers and reasons are judged; 5 % of a layer is
+# several times what a good scale costs.
+TOLERANCES = {
+    "fp32": Tolerance(layers=1e-5, logits=1e-5),
+    "fp16": Tolerance(layers=2e-3, logits=2e-3),
+    "bf16": Tolerance(layers=1.6e-2, logits=1.6e-2),
+    "int8": Tolerance(layers=0.05, agreement=0.99, saliency=0.99),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +169,16 @@ def compare(
         reasons=_violations(outputs, layers, allowed),
         notes=notes,
     )
+
+
+def precision_in(text: str) -> str:
+    """Return the coarsest precision that a name such as "trt-fp16.onnx" holds; else FP32.
+
+    >>> precision_in("trt-w8a16.onnx")
+    'int8'
+    """
+    found = [name for name in PRECISIONS if name in text.replace("w8a16", "int8")]
+    return found[-1] if found else PRECISIONS[0]
 
 
 def _outputs(

@@ -12,8 +12,7 @@ import numpy as np
 
 from edgedistill.bundle.reader import MANIFEST, Bundle, open_bundle
 from edgedistill.compare.activations import Network
-from edgedistill.compare.comparison import ComparedModel
-from edgedistill.compare.tolerance import precision_in
+from edgedistill.compare.comparison import ComparedModel, precision_in
 from edgedistill.device.runtime import start
 from edgedistill.errors import UsageError
 from edgedistill.export.export import export

@@ -4,8 +4,13 @@
 """
 
 from edgedistill.explain.attribution import METHODS, Attribution, ExplanationReport, Method, explain
-from edgedistill.explain.inputs import ExplanationInput, PlanOverrides, open_input
-from edgedistill.explain.models import ExplainedModel, RecordedExplanation
+from edgedistill.explain.inputs import (
+    ExplainedModel,
+    ExplanationInput,
+    PlanOverrides,
+    RecordedExplanation,
+    open_input,
+)
 
 __all__ = [
     "METHODS",

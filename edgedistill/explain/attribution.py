@@ -11,8 +11,7 @@ import torch
 from edgedistill.attribution.gradients import completeness_gap, gradient_input, integrated_gradients
 from edgedistill.errors import UsageError
 from edgedistill.evaluation import metrics
-from edgedistill.explain.inputs import ExplanationInput
-from edgedistill.explain.models import ExplainedModel, RecordedExplanation, Role
+from edgedistill.explain.inputs import ExplainedModel, ExplanationInput, RecordedExplanation, Role
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.io.progress import ProgressCallback
 from edgedistill.saliency.occlusion import Explanation, explain_classifier, time_map

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from edgedistill.bundle.reader import MANIFEST, Bundle, open_bundle
 from edgedistill.data import Prepared
 from edgedistill.errors import UsageError
-from edgedistill.explain.models import (
-    LOGITS_ONLY,
-    ExplainedModel,
-    RecordedExplanation,
-    Role,
-    explained_model,
-    named_teacher,
-)
 from edgedistill.io.arrays import Floats
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
@@ -25,15 +18,41 @@ from edgedistill.pipeline.stages.data import prepare_data, read_source
 from edgedistill.pipeline.stages.evaluate import start_on_host
 from edgedistill.pipeline.stages.teacher import open_teacher, perturbation_plan
 from edgedistill.recipe.recipe import Recipe
+from edgedistill.saliency.classifier import Classifier
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import Baseline, PerturbationPlan
-from edgedistill.teachers import OnnxClassifier
+from edgedistill.teachers import OnnxClassifier, TorchClassifier, load
 
+Role = Literal["teacher", "student", "model"]
+_LOGITS_ONLY = "is a file of logits, which cannot be asked about perturbed series."
 _NO_DATA = "Name the data whose test series are explained, such as --data GunPoint."
 _ONLY_GOLDEN = (
     "The bundle holds its teacher's maps of golden series under its own plan only, so the student "
     "stands alone. Name the teacher with --teacher."
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainedModel:
+    """A classifier in its role."""
+
+    role: Role
+    name: str
+    classifier: Classifier
+
+    @property
+    def network(self) -> TorchClassifier | None:
+        """The classifier if it is a torch module, which has gradients."""
+        return self.classifier if isinstance(self.classifier, TorchClassifier) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedExplanation:
+    """The recorded explanation of a teacher that is not at hand."""
+
+    role: Role
+    name: str
+    explanation: Explanation  # of the one series, under the subject's plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +153,41 @@ def open_input(
     )
 
 
+def named_teacher(
+    spec: str, names: tuple[str, ...], series: Floats, weights: str | None, trust: bool
+) -> ExplainedModel:
+    """Return the teacher that a person names: as `train` takes it, or what `train` wrote.
+
+    Args:
+        spec: as `edgedistill.teachers.load` takes it, or a folder.
+        names: of the classes.
+        series: to try it on, (N, C, T).
+        weights: safetensors, if the spec is a factory.
+        trust: whether a joblib file may run the code it contains.
+
+    Raises:
+        UsageError: it cannot be asked about perturbed series, or is not trusted.
+        DataError: it cannot be used, or not for these series.
+    """
+    if Path(spec).is_dir():
+        return explained_model("teacher", network_of(Path(spec), names, series, name=spec))
+    found = load(
+        spec,
+        class_names=names,
+        train=series,
+        weights=Path(weights) if weights is not None and ":" in spec else None,  # a factory's
+        trust=trust,
+    )
+    if not found.can_explain:
+        raise UsageError(f"{spec} {_LOGITS_ONLY} Name the model that gave them.")
+    return explained_model("teacher", found)
+
+
+def explained_model(role: Role, classifier: Classifier) -> ExplainedModel:
+    """Return a classifier in a role, under its own name."""
+    return ExplainedModel(role=role, name=classifier.name, classifier=classifier)
+
+
 def _open_models(
     path: Path, recipe: Recipe, data: Prepared, *, has_own_teacher: bool
 ) -> tuple[ExplainedModel, ExplainedModel | None, tuple[str, ...]]:
@@ -148,7 +202,7 @@ def _open_models(
             return voice, None, ()
         teacher = open_teacher(recipe, data, run.teacher)
         if not teacher.can_explain:
-            return voice, None, (f"The teacher {LOGITS_ONLY} The student stands alone.",)
+            return voice, None, (f"The teacher {_LOGITS_ONLY} The student stands alone.",)
         return voice, explained_model("teacher", teacher), ()
     if (path / TEACHER_FACTS).is_file():
         name = read_json(path / TEACHER_FACTS)["name"]

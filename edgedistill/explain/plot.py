@@ -1,4 +1,4 @@
-"""The figure of an account: the series above what each model leans on.
+"""The figure of an explanation and the page around it: the series above each model's map.
 
 Blue is the teacher, orange the student, as in the report; for a page in the page's
 own colors, for a PNG in those of its light theme.
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgedistill.explain.attribution import Attribution, ExplanationReport
-from edgedistill.report import figures
+from edgedistill.report import figures, html
+from edgedistill.report import format as wording
 from edgedistill.report.format import decimals, percent
 from edgedistill.report.svg import LIGHT, PAGE, Palette, set_style
 from edgedistill.report.svg import svg as draw_svg
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+_TEMPLATE = "page.html.j2"
 MOST_CHANNELS = 4  # lines that can be told apart
 _WIDTH = 760.0  # CSS pixels: the page at scale 1
 _DPI = 144  # two pixels a CSS pixel
 _SERIES, _MAP, _KL, _REST = 190, 105, 62, 52  # heights, in CSS pixels
-_LINE, _LINE_LETTERS = 17, 122  # of the words above a PNG: height, and letters a line
+_LINE, _LINE_LETTERS = 17, 122  # of the captions above a PNG: height, and letters a line
 _READING = (
     "Maps are scaled to their strongest step; gray speaks against the class. Shaded: the tenth of "
     "the series that each model leans on most."
@@ -44,30 +46,30 @@ _METHODS = {
 
 
 def captions(report: ExplanationReport) -> list[str]:
-    """Return what the figure shows in words, a sentence each."""
+    """Return the description of the figure, a sentence each."""
     subject, names = report.input, report.input.class_names
-    said = [
+    predictions = [
         f"the {t.role} says {names[t.prediction]} ({percent(t.probability)})"
         for t in report.attributions
     ]
     title = f"{subject.origin[0].upper()}{subject.origin[1:]}, of class {subject.label}: "
-    found = [title + ", ".join(said) + "."]
+    sentences = [title + ", ".join(predictions) + "."]
     why = f"A positive score supports class {names[report.target]}"
-    found.append(f"{why}, which the {report.attributions[0].role} predicts.")
+    sentences.append(f"{why}, which the {report.attributions[0].role} predicts.")
     if report.pearson is not None:
-        found.append(f"Pearson of the two maps: {decimals(report.pearson)}.")
+        sentences.append(f"Pearson of the two maps: {decimals(report.pearson)}.")
     plan = subject.plan
     if report.method == "occlusion":
         steps = f"{plan.width} steps, {plan.stride} apart"
-        found.append(f"Windows of {steps}, are covered by {_COVERS[plan.baseline]}.")
+        sentences.append(f"Windows of {steps}, are covered by {_COVERS[plan.baseline]}.")
     else:
-        found.append(f"{_METHODS[report.method]}.")
+        sentences.append(f"{_METHODS[report.method]}.")
     channels = subject.series.shape[1]
     if channels > MOST_CHANNELS:
-        found.append(
+        sentences.append(
             f"Drawn are the first {MOST_CHANNELS} of {channels} channels; the scores are of all."
         )
-    return [*found, *subject.notes]
+    return [*sentences, *subject.notes]
 
 
 def svg(report: ExplanationReport) -> str:
@@ -81,7 +83,7 @@ def svg(report: ExplanationReport) -> str:
 
 
 def png(report: ExplanationReport) -> bytes:
-    """Return the figure with its words, for where there is no page around it."""
+    """Return the figure with its captions, to stand without a page around it."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -105,6 +107,25 @@ def png(report: ExplanationReport) -> bytes:
     return stream.getvalue()
 
 
+def render(report: ExplanationReport, windows: int) -> str:
+    """Return one HTML page that opens anywhere, offline; equal reports give equal pages.
+
+    Args:
+        report: explanation of one series.
+        windows: strongest windows of each model that are listed.
+    """
+    sentences = captions(report)
+    (figure,) = html.non_empty((svg(report), "Series and scores", " ".join(sentences[1:])))
+    return html.template(_TEMPLATE, "edgedistill.explain").render(
+        report=report,
+        input=report.input,
+        lead=sentences[0],
+        figure=figure,
+        windows=windows,
+        wording=wording,
+    )
+
+
 def _height(report: ExplanationReport) -> float:
     return (
         _SERIES + _REST + sum(_MAP + (_KL if t.kl is not None else 0) for t in report.attributions)
@@ -113,16 +134,18 @@ def _height(report: ExplanationReport) -> float:
 
 def _draw(figure: Figure, report: ExplanationReport, colors: Palette) -> None:
     heights: list[float] = [_SERIES]
-    for told in report.attributions:
-        heights += [_MAP] if told.kl is None else [_MAP, _KL]
+    for attribution in report.attributions:
+        heights += [_MAP] if attribution.kl is None else [_MAP, _KL]
     axes = figure.subplots(len(heights), sharex=True, height_ratios=heights).tolist()
     _draw_series(axes[0], report, colors)
     rest = iter(axes[1:])
-    lowest = min(float(figures.unit(told.map.tolist()).min()) for told in report.attributions)
-    for told in report.attributions:
-        _draw_map(next(rest), told, min(0.0, lowest), colors)
-        if told.kl is not None:
-            _draw_kl(next(rest), told, report, colors)
+    lowest = min(
+        float(figures.unit(attribution.map.tolist()).min()) for attribution in report.attributions
+    )
+    for attribution in report.attributions:
+        _draw_map(next(rest), attribution, min(0.0, lowest), colors)
+        if attribution.kl is not None:
+            _draw_kl(next(rest), attribution, report, colors)
     for each in axes:
         each.set_facecolor("none")
     for upper in axes[:-1]:
@@ -135,8 +158,10 @@ def _draw(figure: Figure, report: ExplanationReport, colors: Palette) -> None:
 
 def _draw_series(axes: Axes, report: ExplanationReport, colors: Palette) -> None:
     channels = report.input.series[0][:MOST_CHANNELS]
-    for told in report.attributions:
-        figures.shade(axes, figures.strongest(told.map.astype(np.float64)), colors.of(told.role))
+    for attribution in report.attributions:
+        figures.shade(
+            axes, figures.strongest(attribution.map.astype(np.float64)), colors.of(attribution.role)
+        )
     for channel, faint in zip(channels, np.linspace(1, 0.4, len(channels)), strict=True):
         axes.plot(channel, color=colors.ink, linewidth=1.3, alpha=float(faint))
     axes.set_ylabel("series")
@@ -144,7 +169,7 @@ def _draw_series(axes: Axes, report: ExplanationReport, colors: Palette) -> None
 
 
 def _draw_map(axes: Axes, attribution: Attribution, lowest: float, colors: Palette) -> None:
-    """Draw a signed map scaled to its strongest step, what speaks against the class in gray."""
+    """Draw a signed map scaled to its strongest step, negative values in gray."""
     values, steps, color = (
         figures.unit(attribution.map.tolist()),
         np.arange(len(attribution.map)),

@@ -26,11 +26,17 @@ from edgedistill.io.files import fingerprint, read_json, write_json
 from edgedistill.saliency.batching import MEMORY_BYTES, BatchSizer, WindowBatch, batched_logits
 from edgedistill.saliency.classifier import Classifier
 from edgedistill.saliency.occlusion import BATCH_COPIES
-from edgedistill.saliency.perturbation import cut, draw_donors, draw_starts
+from edgedistill.saliency.perturbation import (
+    PerturbationPlan,
+    cut,
+    draw_donors,
+    draw_starts,
+    start_count,
+)
 from edgedistill.teachers.classifier import check_logits
-from edgedistill.teachers.importance import draw_weighted_starts
 
 FACTS = "bank.json"
+UNIFORM = 0.5  # share of the draws that ignore the map, so that every window is drawn some time
 _ARRAYS = ("starts", "donors", "logits", "clean")
 _INDEX, _LOGIT = np.dtype(np.int32), np.dtype(np.float32)
 _NPY: Any = np.lib.format  # of whose functions NumPy's stubs do not tell the types
@@ -98,6 +104,51 @@ class WindowCacheSpec:
         else:
             starts = draw_weighted_starts(self.start_weights[rows], self.number, rng)
         return starts, draw_donors(labels, self.labels[: self.donor_count], self.number, rng)
+
+
+def start_probabilities(kl: Floats, plan: PerturbationPlan, width: int) -> Doubles:
+    """Return how likely each start is for a window of each series.
+
+    Half of it is the same for all starts; the other half is in proportion to the map,
+    interpolated linearly from the middles of the plan's windows to those of the windows that
+    are drawn. Beyond the outermost middles it goes on as there. Our choice.
+
+    Args:
+        kl: maps of the series, never negative, (N, W); all alike where a map is 0 everywhere.
+        plan: whose windows the maps are of.
+        width: w of the windows that are drawn, steps.
+
+    Returns:
+        Probabilities, (N, T - w + 1); each row sums to 1.
+
+    Raises:
+        DataError: the window does not fit the series.
+    """
+    number = start_count(plan.length, width)
+    known, asked = plan.starts + plan.width / 2, np.arange(number) + width / 2
+    scores = np.stack([np.interp(asked, known, row) for row in kl])
+    total = scores.sum(axis=1, keepdims=True)
+    shares = np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / number)
+    found: Doubles = UNIFORM / number + (1 - UNIFORM) * shares
+    return found
+
+
+def draw_weighted_starts(start_weights: Doubles, windows: int, rng: np.random.Generator) -> Ints:
+    """Draw for each sample window starts, each by its chance; a start may repeat.
+
+    Args:
+        start_weights: probabilities of the starts, (N, places).
+        windows: W, draws a sample.
+
+    Returns:
+        (N, W).
+    """
+    steps = start_weights.cumsum(axis=1)
+    drawn = rng.random((len(start_weights), windows)) * steps[:, -1:]  # which rounds to beside 1
+    pairs = zip(steps, drawn, strict=True)
+    found = np.stack([np.searchsorted(step, at, side="right") for step, at in pairs])
+    starts: Ints = np.minimum(found, start_weights.shape[1] - 1)
+    return starts
 
 
 def affordable_windows(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -11,9 +12,15 @@ import pytest
 from onnx import numpy_helper, parser
 
 from edgedistill.compare.activations import Network
-from edgedistill.compare.comparison import ComparedModel, compare
-from edgedistill.compare.tolerance import TOLERANCES, Tolerance
-from edgedistill.errors import ModelError, ShapeError
+from edgedistill.compare.comparison import (
+    PRECISIONS,
+    TOLERANCES,
+    ComparedModel,
+    Tolerance,
+    compare,
+    precision_in,
+)
+from edgedistill.errors import ConfigError, ModelError, ShapeError
 from edgedistill.evaluation import metrics
 from edgedistill.optimize.float16 import to_fp16
 from edgedistill.optimize.passes.graph import fold, load
@@ -306,3 +313,28 @@ def test_progress_is_told(student, series):
     compare(model, model, series, PLAN, on_progress=lambda *said: told.append(said[0]))
 
     assert list(dict.fromkeys(told)) == ["compare layers", "ask A", "ask B"]
+
+
+def test_every_precision_has_a_tolerance_above_the_finer_ones():
+    """Every precision is judged by something."""
+    found = [TOLERANCES[precision] for precision in PRECISIONS]
+
+    assert set(TOLERANCES) == set(PRECISIONS)
+    assert all(fine.layers < coarse.layers for fine, coarse in pairwise(found))
+    assert all(one.logits is not None or one.agreement is not None for one in found)
+
+
+@pytest.mark.parametrize("layers", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_tolerance_that_makes_no_sense(layers):
+    """The message names it."""
+    with pytest.raises(ConfigError, match=rf"The tolerance is {layers}; give a number above 0"):
+        Tolerance(layers=layers)
+
+
+@pytest.mark.parametrize(
+    ("text", "precision"),
+    [("trt-fp16.onnx", "fp16"), ("int8", "int8"), ("w8a16", "int8"), ("student.onnx", "fp32")],
+)
+def test_a_precision_is_read_off_a_name(text, precision):
+    """8-bit weights count as INT8; what says nothing as FP32."""
+    assert precision_in(text) == precision

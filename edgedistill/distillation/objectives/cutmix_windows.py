@@ -20,11 +20,11 @@ from edgedistill.io.arrays import Doubles, Floats, Ints
 from edgedistill.io.files import fingerprint
 from edgedistill.saliency import perturbation
 from edgedistill.saliency.classifier import LogitsFn
-from edgedistill.teachers.importance import draw_weighted_starts
 from edgedistill.teachers.window_cache import (
     WindowCache,
     WindowCacheSpec,
     affordable_windows,
+    draw_weighted_starts,
     open_window_cache,
     write_window_cache,
 )

@@ -28,8 +28,7 @@ from edgedistill.distillation.objectives.objective import Batch, Objective, Stud
 from edgedistill.errors import ConfigError
 from edgedistill.io.arrays import Doubles, Floats, Ints
 from edgedistill.saliency.classifier import LogitsFn
-from edgedistill.teachers.importance import start_probabilities
-from edgedistill.teachers.window_cache import WindowCache
+from edgedistill.teachers.window_cache import WindowCache, start_probabilities
 
 Loss = Literal["smooth_l1", "cosine", "ranking"]
 

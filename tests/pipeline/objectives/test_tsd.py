@@ -10,7 +10,7 @@ import pytest
 from edgedistill.distillation.objectives import TSD, Batch, MultiWidthObjective
 from edgedistill.errors import ConfigError, DataError
 from edgedistill.recipe import recipe as config
-from edgedistill.teachers.importance import start_probabilities
+from edgedistill.teachers.window_cache import start_probabilities
 
 PUBLISHED = "windows: 4, width: 6, bank: 4"
 SETTINGS = {

@@ -15,7 +15,7 @@ from edgedistill.errors import DataError, EdgeDistillError, IntegrityError
 from edgedistill.report import Report, from_json, schema, to_json
 
 # Each: where, the planted value, what our own reader says.
-MISSING = object()
+MISSING = "taken away"
 PLANTED = [
     (("verdict",), MISSING, "report lacks verdict"),
     (("contract",), MISSING, "report lacks contract"),

@@ -4,11 +4,21 @@ import os
 
 __version__ = "0.1.0"
 
-# From 1.29 on, ONNX Runtime keeps a device id and sends names and hashes of models to its maker;
-# only this variable, set before it is loaded, stops all of it. Set it to 0 to allow it.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+LIBRARY_DEFAULTS = {
+    # From 1.29 on, ONNX Runtime keeps a device id and sends names and hashes of models to its
+    # maker; only this variable, set before it is loaded, stops all of it. 0 allows it.
+    "ORT_DISABLE_TELEMETRY": "1",
+    # By default threads of OpenMP wait in a loop. Where other work wants the cores too, each
+    # parallel step of Numba or torch then waits for a thread that was put aside: training takes
+    # several times as long. It must be set before either is loaded.
+    "OMP_WAIT_POLICY": "passive",
+}
 
-# By default threads of OpenMP wait in a loop. Where other work wants the cores too, each parallel
-# step of Numba or torch then waits for a thread that was put aside: training takes several times as
-# long. It must be set before either is loaded; what is set already stays.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+def set_library_defaults() -> None:
+    """Set the variables that the libraries below read when they load; what is set already stays.
+
+    Every command does so, and `fit`. A program of your own calls it before its other imports.
+    """
+    for name, value in LIBRARY_DEFAULTS.items():
+        os.environ.setdefault(name, value)

@@ -1,24 +1,56 @@
-"""What importing the package decides for the libraries that are loaded after it."""
+"""What is decided for the libraries below, and when: by commands and by training."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 
 import pytest
 
+from edgedistill import LIBRARY_DEFAULTS as DEFAULTS
 
-@pytest.mark.parametrize(("before", "after"), [(None, "passive"), ("active", "active")])
-def test_threads_do_not_wait_in_a_loop(before, after):
-    """Unless somebody has said how they wait."""
-    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
-    if before is not None:
-        environment["OMP_WAIT_POLICY"] = before
-    program = "import os, edgedistill; print(os.environ['OMP_WAIT_POLICY'])"
+IMPORT = "import edgedistill"
+FUNCTION = "import edgedistill; edgedistill.set_library_defaults()"
+COMMAND = "from edgedistill.cli import run; run(['inspect', 'absent'])"
+DEVICE = "from edgedistill.device.__main__ import main; main(['predict', 'absent'])"
+FIT = """
+from edgedistill.training.config import FitConfig
+from edgedistill.training.fit import fit
+fit(None, [], None, FitConfig(accelerator="absent"), seed=0)
+"""
 
-    found = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+
+def _after(program: str, **before: str) -> dict[str, str]:
+    """Return what a program changes in the variables it begins with, however it ends."""
+    begin = {key: value for key, value in os.environ.items() if key not in DEFAULTS} | before
+    telling = "import atexit, json, os; atexit.register(lambda: print(json.dumps({**os.environ})))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{telling}\n{program}"], env=begin, capture_output=True, text=True
     )
+    after = json.loads(done.stdout.splitlines()[-1])
+    return {key: value for key, value in after.items() if begin.get(key) != value}
 
-    assert found.stdout.strip() == after
+
+def test_importing_changes_nothing():
+    """Whoever imports a library did not ask it to decide for others."""
+    assert _after(IMPORT) == {}
+
+
+@pytest.mark.parametrize(
+    "program", [FUNCTION, COMMAND, DEVICE, FIT], ids=["function", "command", "device", "fit"]
+)
+def test_commands_and_training_set_defaults(program):
+    """Threads do not wait in a loop, and nothing is sent to anybody."""
+    changed = _after(program)
+
+    assert {key: changed.get(key) for key in DEFAULTS} == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    "program", [FUNCTION, COMMAND, DEVICE], ids=["function", "command", "device"]
+)
+def test_what_is_set_already_stays(program):
+    """Somebody has said how threads wait, and that telemetry may be sent."""
+    assert _after(program, OMP_WAIT_POLICY="active", ORT_DISABLE_TELEMETRY="0") == {}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from edgedistill import __version__
+from edgedistill import __version__, set_library_defaults
 from edgedistill.cli.compare import compare
 from edgedistill.cli.deployment import deploy, program, rollback, status, trust
 from edgedistill.cli.doctor import doctor
@@ -80,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    set_library_defaults()
     try:
         code = cli.main(args=arguments, prog_name="edgedistill", standalone_mode=False)
         sys.stdout.flush()

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from edgedistill import __version__
+from edgedistill import __version__, set_library_defaults
 from edgedistill.device.cli.options import resolve_release
 from edgedistill.device.cli.output import EXIT_INTERRUPTED
 from edgedistill.errors import EdgeDistillError, MachineError
@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = _PROG) -> int:
         arguments: by default those of the command line.
         prog: how it was started, for help.
     """
+    set_library_defaults()
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser(prog, arguments).parse_args(arguments)
     try:

@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, Literal
 
+from edgedistill import LIBRARY_DEFAULTS, set_library_defaults
 from edgedistill.errors import MachineError
 
 Submit = Callable[[Callable[[Any], Any], Any], "Future[Any]"]  # function and its argument
@@ -65,7 +66,10 @@ def on_ray() -> Iterator[Submit]:
     ours = not ray.is_initialized()
     if ours:
         ray.init(log_to_driver=False, logging_level="error")
-    task = ray.remote(num_cpus=1)(_in_folder)
+    set_library_defaults()
+    # Processes elsewhere inherit nothing.
+    variables = {name: os.environ[name] for name in LIBRARY_DEFAULTS}
+    task = ray.remote(num_cpus=1, runtime_env={"env_vars": variables})(_in_folder)
     folder = Path.cwd()
     try:
         yield lambda work, argument: task.remote(folder, work, argument).future()
@@ -89,6 +93,7 @@ def _in_folder(folder: Path, work: Callable[[Any], Any], argument: Any) -> Any:
 def _init_process() -> None:
     """Set up a process: one thread, Ctrl-C left to the parent, exit with the parent."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    set_library_defaults()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_exit_with_parent, daemon=True).start()
 

@@ -18,6 +18,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import nn
 
+from edgedistill import set_library_defaults
 from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.objectives import WeightedObjective
 from edgedistill.errors import ConfigError
@@ -62,6 +63,7 @@ def fit(
         MachineError: the devices asked for are not there.
         ModelError: the loss is no longer a number.
     """
+    set_library_defaults()  # torch is here already; Numba's threads and other processes are not
     outputs = outputs or RunOutputs()
     fabric = devices.fabric(
         accelerator=config.accelerator,

@@ -1,22 +1,32 @@
 # Two commands do everything: `make demo` runs the main job, `make test` runs the tests.
 VENV ?= .venv
 PYTHON ?= python3
+WORKERS ?= auto
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# A worker takes tests in their order, so what a module's tests share is mostly made once.
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
-.PHONY: demo test check lint types imports gpu-sim gpu-test gpu-bench clean
+.PHONY: demo quick test coverage no-vnni check lint types imports lowest gpu-sim gpu-test gpu-bench clean
 
 demo: $(READY) ## Compress a real data set, end to end; ends with the report's path
 	$(BIN)/edgedistill compress --data ItalyPowerDemand --out demo
 
+quick: lint imports ## What one runs while working: no types, no slow tests
+	$(PYTEST) -m "not slow"
+
 test: $(READY) ## Tests, doctests, and the README's commands
-	$(BIN)/python -m pytest
+	$(PYTEST) --durations 20
+
+coverage: $(READY) ## The same, and which lines no test reaches
+	$(PYTEST) --durations 20 --cov
 
 check: lint types imports test ## The whole truth
 
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 
 types: $(READY)
 	$(BIN)/mypy

@@ -16,8 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
-# Before NumPy and torch load: on networks this small, more threads only wait for each other.
+# Before NumPy, Numba and torch load: on networks this small, more threads only wait for each other.
+# torch takes as many as Numba does, once a kernel of Numba has run.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -183,7 +183,8 @@ class ThreadedService(Service):
         """Do what a signal would."""
         self.stop()
         if self._then is not None:
-            self._then()
+            with suppress(RuntimeError):  # its loop has ended already
+                self._then()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ FAST = [name for name in kernels.BACKENDS if name != "reference"]
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"  # a thread of Python a thread: tiny only
 few = settings(max_examples=3 if SIMULATED else 25, deadline=None)
 SIZES = [(1, 1, 1), (2, 1, 2), (2, 5, 3)]  # N, W, K
-SIZES += [] if SIMULATED else [(3, 7, 6), (5, 33, 40), (300, 64, 3)]  # the last in two threads
+SIZES += [] if SIMULATED else [(3, 7, 6), (5, 33, 40), (300, 64, 3)]  # the last worth two threads
 TYPES = [np.float32, np.float64]
 seeds = st.integers(0, 2**32 - 1)
 every_backend = pytest.mark.parametrize("backend", FAST)
@@ -397,23 +397,14 @@ def test_runs_where_no_folder_can_keep_compiled_code():
     assert ran.stdout == "[0.5 1.5]\n"
 
 
-@pytest.mark.skipif(SIMULATED, reason="this is the run inside the simulator")
-def test_the_cuda_backend_agrees_in_the_simulator():
-    """This file once more, with Numba's simulated GPU: a thread there is a thread of Python."""
+def _once_more(chosen: str, **environment: str) -> None:
+    """Run some of this file in a process of its own."""
     ran = subprocess.run(
         [
-            *(
-                sys.executable,
-                "-m",
-                "pytest",
-                "-q",
-                "-x",
-                "-k",
-                "cuda and not simulator and not float32",
-            ),
+            *(sys.executable, "-m", "pytest", "-q", "-x", "-k", chosen),
             *("-p", "no:cacheprovider", str(Path(__file__))),
         ],
-        env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -421,3 +412,15 @@ def test_the_cuda_backend_agrees_in_the_simulator():
 
     assert ran.returncode == 0, ran.stdout
     assert "passed" in ran.stdout
+
+
+@pytest.mark.skipif(SIMULATED, reason="this is the run inside the simulator")
+def test_the_cuda_backend_agrees_in_the_simulator():
+    """This file once more, with Numba's simulated GPU: a thread there is a thread of Python."""
+    _once_more("cuda and not simulator and not float32", NUMBA_ENABLE_CUDASIM="1")
+
+
+@pytest.mark.skipif(SIMULATED, reason="its threads are Python's")
+def test_two_threads_agree_with_the_reference():
+    """The sizes that are worth them once more; all other tests take one."""
+    _once_more("cpu and 300", NUMBA_NUM_THREADS="2")

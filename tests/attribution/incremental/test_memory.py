@@ -19,8 +19,8 @@ _SCRIPT = """
 import sys
 from pathlib import Path
 import torch
-from edgedistill.models import ModelSpec, build
 from edgedistill.attribution.incremental.propagation import IncrementalModel
+from edgedistill.models import ModelSpec, build
 
 family, width, method, length, bound_mib = sys.argv[1:]
 length = int(length)
@@ -32,8 +32,8 @@ series, starts = torch.randn(16, 1, length), torch.arange(length)[None]
 patches = torch.zeros(16, 1, 1, 1).expand(16, length, 1, 1)
 
 def ask(windows):
-    asked = IncrementalModel(model, series, method=method, memory_bytes=int(bound_mib) * 2**20)
-    asked.changes(starts[:, :windows], patches[:, :windows])
+    recorded = IncrementalModel(model, series, method=method, memory_bytes=int(bound_mib) * 2**20)
+    recorded.changes(starts[:, :windows], patches[:, :windows])
     # Not getrusage: a child's ru_maxrss begins with the peak of the process that started it.
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])

@@ -31,7 +31,7 @@ no-vnni: $(READY) ## The tests of INT8 on an emulated CPU without VNNI; needs qe
 lowest: ## The tests with the oldest versions that pyproject.toml allows; needs uv
 	uv venv --clear --python 3.10 .venv-lowest
 	uv pip install --python .venv-lowest --resolution lowest-direct --editable '.[dev]'
-	.venv-lowest/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+	.venv-lowest/bin/python -m pytest -W default --numprocesses $(WORKERS) --dist worksteal
 
 check: lint types imports test ## The whole truth
 

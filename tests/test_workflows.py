@@ -1,0 +1,44 @@
+"""What CI runs is what the Makefile and pyproject.toml have."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import tomli
+import yaml
+
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+CHECK = ROOT / ".github" / "workflows" / "check.yml"
+
+
+def _commands(workflow: Path) -> list[str]:
+    jobs = yaml.safe_load(workflow.read_text("utf-8"))["jobs"].values()
+    return [step["run"] for job in jobs for step in job["steps"] if "run" in step]
+
+
+def test_every_python_of_the_package_is_checked():
+    """The matrix and the classifiers name the same versions."""
+    project = tomli.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    named = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+
+    matrix = yaml.safe_load(CHECK.read_text("utf-8"))["jobs"]["check"]["strategy"]["matrix"]
+
+    assert matrix["python"] == named
+
+
+@pytest.mark.parametrize("source", [*WORKFLOWS, ROOT / ".ci" / "run"], ids=lambda path: path.name)
+def test_make_has_what_is_run(source):
+    """Every target that a workflow or `.ci/run` makes."""
+    known = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text("utf-8"), re.M))
+    lines = _commands(source) if source.suffix else source.read_text("utf-8").splitlines()
+    asked = {word for line in lines if line.startswith("make ") for word in line.split()[1:]}
+
+    assert asked <= known
+
+
+def test_the_complete_job_runs_all_of_ci():
+    """As root, because the emulated board needs it."""
+    assert any(re.fullmatch(r"sudo env .* \.ci/run", command) for command in _commands(CHECK))

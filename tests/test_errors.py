@@ -1,4 +1,4 @@
-"""The errors: what the docstring draws is what the classes are."""
+"""The tree in the docstring equals the classes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def _defined():
     return {name: (found.__bases__[0].__name__, found.exit_code) for name, found in classes}
 
 
-def test_docstring_draws_the_classes():
-    """Every class stands in the tree under its parent, with its exit code."""
+def test_docstring_has_the_tree_of_classes():
+    """Every class is below its parent, with its exit code."""
     assert _drawn(errors.__doc__) == _defined()
 
 
@@ -44,8 +44,8 @@ def test_docstring_draws_the_classes():
     ],
     ids=["code", "parent", "name"],
 )
-def test_comparison_sees_a_wrong_tree(old, new):
-    """A tree that is out of date would be found."""
+def test_check_of_the_tree_can_fail(old, new):
+    """An outdated tree is found."""
     wrong = errors.__doc__.replace(old, new)
 
     assert wrong != errors.__doc__
@@ -53,7 +53,7 @@ def test_comparison_sees_a_wrong_tree(old, new):
 
 
 def test_every_error_can_be_caught_as_ours():
-    """One except clause is enough, and no built-in error is caught with it."""
+    """One except clause catches them, and no built-in error."""
     for name in _defined():
         assert issubclass(getattr(errors, name), EdgeDistillError)
     assert not issubclass(OSError, EdgeDistillError)

@@ -63,14 +63,14 @@ def model(tmp_path: Path, rng: np.random.Generator) -> Path:
 
 
 def save(graph: onnx.GraphProto, path: Path) -> Path:
-    made = helper.make_model(
+    proto = helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", 20)],
         ir_version=10,
         producer_name="test",
         producer_version="1",
     )
-    onnx.save(made, path)
+    onnx.save(proto, path)
     return path
 
 
@@ -105,8 +105,8 @@ def test_onnx_file(model):
 @pytest.mark.parametrize(
     ("weights", "precision"), [(QuantType.QInt8, "int8"), (QuantType.QUInt8, "uint8")], ids=str
 )
-def test_quantized_file_keeps_its_parameters(weights, precision, model, tmp_path, rng):
-    """Scales and zero points are none; a bias that became int32 still is one."""
+def test_quantized_file_has_the_same_parameters(weights, precision, model, tmp_path, rng):
+    """Scales and zero points are none; a bias that became int32 is one."""
     quantize_static(
         model,
         tmp_path / "q.onnx",
@@ -123,7 +123,7 @@ def test_quantized_file_keeps_its_parameters(weights, precision, model, tmp_path
     assert facts["operators"]["QuantizeLinear"] > 0
 
 
-def test_quantized_operators_are_told_from_pairs(model, tmp_path, rng):
+def test_quantized_operators_differ_from_qdq_pairs(model, tmp_path, rng):
     quantize_static(model, tmp_path / "q.onnx", Series(rng), quant_format=QuantFormat.QOperator)
 
     facts = describe(tmp_path / "q.onnx")
@@ -145,7 +145,7 @@ def test_half_precision_file(model, tmp_path):
     assert facts["parameters"] == PARAMETERS
 
 
-def test_weights_outside_the_file_count_as_its_size(model, tmp_path):
+def test_external_weights_count_in_the_size(model, tmp_path):
     loaded = onnx.load(model)
     onnx.save(
         loaded,
@@ -186,7 +186,7 @@ def test_operators_of_branches_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 1, 60])
-def test_damaged_onnx_file_is_named(keep, model):
+def test_error_of_a_damaged_onnx_file_has_its_path(keep, model):
     model.write_bytes(model.read_bytes()[:keep])
 
     with pytest.raises(ModelError, match=r"model\.onnx.*export the file again"):
@@ -211,7 +211,7 @@ def test_safetensors_file(tmp_path):
     assert facts["size_bytes"] == path.stat().st_size
 
 
-def test_damaged_safetensors_file_is_named(tmp_path):
+def test_error_of_a_damaged_safetensors_file_has_its_path(tmp_path):
     path = tmp_path / "w.safetensors"
     path.write_bytes(b"\x10\x00")
 
@@ -221,7 +221,7 @@ def test_damaged_safetensors_file_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["found", "found.zip"])
 def test_bundle(name, model, tmp_path, rng):
-    """A folder and a zip say the same, but for path and size."""
+    """Folder and zip have equal facts, but for path and size."""
     path = write_bundle(tmp_path / name, model, rng)
 
     facts = describe(path)
@@ -238,7 +238,7 @@ def test_bundle(name, model, tmp_path, rng):
     assert json.loads(json.dumps(facts)) == facts
 
 
-def test_bundle_that_was_changed_is_refused(model, tmp_path, rng):
+def test_tampered_bundle_is_refused(model, tmp_path, rng):
     path = write_bundle(tmp_path / "found", model, rng)
     (path / "models" / "student-fp32.onnx").write_bytes(b"other")
 
@@ -246,7 +246,7 @@ def test_bundle_that_was_changed_is_refused(model, tmp_path, rng):
         describe(path)
 
 
-def test_missing_file_is_named(tmp_path):
+def test_error_of_a_missing_file_has_its_path(tmp_path):
     with pytest.raises(ModelError, match=r"There is no .*absent\.onnx"):
         describe(tmp_path / "absent.onnx")
 

@@ -1,4 +1,4 @@
-"""The families of boards: their files say one thing each, and a wrong file is told plainly."""
+"""Families of boards: their files are consistent, and an invalid file has a clear error."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def folder(tmp_path, monkeypatch):
     return copy
 
 
-def test_the_families_are_those_that_the_documentation_names():
-    """Every family that is promised has a file."""
+def test_families_are_those_of_the_documentation():
+    """Every documented family has a file."""
     assert set(targets.names()) == {*JETSONS, "aarch64", "x86-64"}
 
 
 @pytest.mark.parametrize("name", targets.names())
 def test_every_file_makes_a_target_and_a_recipe(name):
-    """What it sets is a recipe's, and what it needs is there."""
+    """Its settings are a recipe's, and its requirements are complete."""
     target = targets.load(name)
 
     recipe = config.parse(f"target: {name}")
@@ -43,8 +43,8 @@ def test_every_file_makes_a_target_and_a_recipe(name):
 
 
 @pytest.mark.parametrize("name", JETSONS)
-def test_releases_grow_and_run_on_the_chip(name):
-    """Newer releases of the system have newer parts, so the last is the one to bring a board to."""
+def test_releases_are_ordered_and_run_on_the_chip(name):
+    """Newer releases of the system have newer parts, so the last is the one to install."""
     target = targets.load(name)
 
     for part in ("version", "linux", "tensorrt", "cuda", "python"):
@@ -53,8 +53,8 @@ def test_releases_grow_and_run_on_the_chip(name):
     assert all(target.board.compatible in release.boards for release in target.releases)
 
 
-def test_a_family_has_what_it_extends_unless_it_says_otherwise():
-    """A module of a family differs in what its own file names."""
+def test_family_inherits_values_of_the_one_it_extends():
+    """A module of a family differs in the values of its own file."""
     family, nano = targets.load("jetson-orin"), targets.load("jetson-orin-nano")
 
     assert nano.recipe == family.recipe
@@ -63,8 +63,8 @@ def test_a_family_has_what_it_extends_unless_it_says_otherwise():
     assert (nano.hardware.memory_gb, family.hardware.memory_gb) == ((4, 8), ())
 
 
-def test_a_family_of_ones_own_extends_another(folder):
-    """A new file is enough: it is known, recognized before its family, and keeps the rest."""
+def test_new_family_can_extend_another(folder):
+    """One new file is enough: it is recognized before its family, and inherits the rest."""
     (folder / "gateway.toml").write_text(
         'description = "Our gateway"\nextends = "jetson-orin-nx"\n'
         '[board]\nnames = ["ACME Gateway"]\n[limits]\ndisk_mib = 4096\n'
@@ -95,27 +95,27 @@ def test_a_family_of_ones_own_extends_another(folder):
         ("aarch64", "NVIDIA Jetson AGX Thor Developer Kit", "nvidia,tegra264", "jetson-thor"),
     ],
 )
-def test_a_board_is_recognized_by_its_device_tree(machine, board, compatible, name):
-    """The most particular family whose rules all hold is taken."""
+def test_board_is_recognized_by_its_device_tree(machine, board, compatible, name):
+    """The most specific family whose rules all hold."""
     found = targets.recognize(machine, board, compatible)
 
     assert found is not None
     assert found.name == name
 
 
-def test_an_unknown_processor_has_no_family():
-    """Nothing is made up."""
+def test_unknown_processor_has_no_family():
+    """None is guessed."""
     assert targets.recognize("riscv64", "", "") is None
 
 
-def test_an_unknown_name_is_told_with_the_nearest():
-    """The message lists what there is."""
+def test_error_of_an_unknown_name_has_the_nearest():
+    """The message lists all families."""
     with pytest.raises(ConfigError, match="Did you mean jetson-orin-nano"):
         targets.load("jetson-orin-nan")
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ('glibc = "2.27"', "", r"Target aarch64: limits.glibc: Field required. Mend aarch64.toml"),
         ('glibc = "2.27"', 'glibc = "new"', "'new' is no version"),
@@ -126,19 +126,19 @@ def test_an_unknown_name_is_told_with_the_nearest():
         ("[board]", 'extends = "aarch64"\n[board]', "leads in a circle"),
     ],
 )
-def test_a_wrong_file_is_told_plainly(folder, old, new, told):
-    """A person edits these files, so the message names the file and the place."""
+def test_error_of_an_invalid_file_has_file_and_key(folder, old, new, message):
+    """People edit these files."""
     file = folder / "aarch64.toml"
     text = file.read_text("utf-8")
     assert old in text
     file.write_text(text.replace(old, new, 1), "utf-8")
 
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         targets.load("aarch64")
 
 
-def test_a_missing_list_of_releases_is_told(folder):
-    """A family may name a system that has no file."""
+def test_missing_list_of_releases_is_an_error(folder):
+    """A family may have a system without a file."""
     (folder / "systems" / "jetpack.toml").unlink()
 
     with pytest.raises(ConfigError, match=r"systems/jetpack.toml cannot be read"):

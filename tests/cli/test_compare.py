@@ -1,4 +1,4 @@
-"""`compare` says where two models part; 0 if they are alike, 4 if they are not."""
+"""`compare` prints how far two models differ: exit code 0 if they are alike, 4 if not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def faulty(finished, tmp_path_factory):
     return path, node.name
 
 
-def test_an_export_is_like_its_student(invoke, finished):
+def test_export_is_like_its_student(invoke, finished):
     """Tables on stdout, progress on stderr, a verdict at the end."""
     ran = invoke("compare", finished.folder, finished.onnx)
 
@@ -35,8 +35,8 @@ def test_an_export_is_like_its_student(invoke, finished):
     assert "ask B" in ran.stderr
 
 
-def test_a_fault_is_named_and_is_4(invoke, finished, faulty):
-    """The node whose weight was changed, in the table and in words."""
+def test_changed_weight_exits_4_and_names_the_node(invoke, finished, faulty):
+    """The node whose weight was changed is in the table and in the text."""
     path, node = faulty
 
     ran = invoke("compare", finished.onnx, path, "--data", "ItalyPowerDemand", "--series", 20)
@@ -64,8 +64,8 @@ def test_json_is_one_document(invoke, finished, faulty):
     assert node
 
 
-def test_models_of_one_bundle(invoke, finished):
-    """INT8 against FP32: what has no counterpart is told, and judged is what INT8 is judged by."""
+def test_models_of_one_bundle_are_compared(invoke, finished):
+    """INT8 against FP32: layers without a counterpart are listed, and INT8's tolerance applies."""
     ran = invoke(
         *("compare", finished.bundle, finished.bundle),
         *("--model-a", "ort-fp32", "--model-b", "ort-int8", "--memory", 1),
@@ -77,8 +77,8 @@ def test_models_of_one_bundle(invoke, finished):
     assert "layers of A have no counterpart: " in ran.stdout
 
 
-def test_a_tolerance_of_ones_own(invoke, finished, faulty):
-    """Large enough, everything is alike."""
+def test_large_tolerance_makes_models_alike(invoke, finished, faulty):
+    """The option wins over the tolerance of the precision."""
     path, _ = faulty
     words = ("compare", finished.onnx, path, "--data", "ItalyPowerDemand", "--tolerance")
 
@@ -100,7 +100,7 @@ def test_a_tolerance_of_ones_own(invoke, finished, faulty):
     ],
     ids=lambda value: str(value)[:40].replace("/", ""),
 )
-def test_failures(invoke, finished, tmp_path, code, arguments, says):
+def test_failures_have_exit_codes_and_no_output(invoke, finished, tmp_path, code, arguments, says):
     """Each with its exit code and a next step, and nothing on stdout."""
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(finished.onnx.read_bytes()[:500])

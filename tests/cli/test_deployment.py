@@ -1,4 +1,4 @@
-"""The commands for boards: what makes no sense is said before anybody is connected to."""
+"""Commands for boards: invalid arguments are refused before the first connection."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from rich.console import Console
 from edgedistill.cli.deployment_output import print_outcomes, print_statuses, show_events
 from edgedistill.deployment.outcome import Event, Outcome
 from edgedistill.deployment.status import BoardStatus
+from edgedistill.io.files import sha256
 
 NOWHERE = "pi@127.0.0.1:1"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("status",), "Name boards as user@host, or an --inventory"),
         (("status", NOWHERE, "--inventory", "x.toml"), "x.toml cannot be read"),
@@ -32,18 +33,18 @@ NOWHERE = "pi@127.0.0.1:1"
         (("deploy", "none.zip", NOWHERE, "--unsigned", "--allowed-signers", "x"), "no signer"),
     ],
 )
-def test_what_makes_no_sense_is_2(invoke, tmp_path, monkeypatch, arguments, told):
+def test_invalid_arguments_exit_2(invoke, tmp_path, monkeypatch, arguments, message):
     """With one line on stderr and nothing on stdout."""
     monkeypatch.chdir(tmp_path)
 
     ran = invoke(*arguments)
 
     assert (ran.code, ran.stdout) == (2, "")
-    assert told in ran.stderr
+    assert message in ran.stderr
 
 
-def test_a_board_that_is_away_has_a_row_and_a_message(invoke):
-    """The table names it, stderr says why, the exit code is the machine's."""
+def test_unreachable_board_has_a_row_and_an_error(invoke):
+    """The table has it, stderr has the reason, the exit code is that of a machine error."""
     ran = invoke("status", NOWHERE)
 
     assert ran.code == 5
@@ -53,7 +54,7 @@ def test_a_board_that_is_away_has_a_row_and_a_message(invoke):
 
 
 def test_options_win_over_the_inventory(invoke, tmp_path):
-    """As a person who types one expects; the group chooses who is asked."""
+    """Options apply to all boards; the group chooses among them."""
     path = tmp_path / "boards.toml"
     path.write_text(
         '[boards.a]\nhost = "127.0.0.1"\nport = 1\ngroups = ["x"]\n[boards.b]\nport = 1\n'
@@ -74,8 +75,8 @@ EVENTS = (
 )
 
 
-def test_a_pipe_gets_a_line_for_each_step(capsys):
-    """What only just began, and bytes, are nobody's line."""
+def test_pipe_gets_a_line_for_each_step(capsys):
+    """Steps that only began, and progress in bytes, are not printed."""
     with show_events(["a", "b"]) as tell:
         for event in EVENTS:
             tell(event)
@@ -87,8 +88,8 @@ def test_a_pipe_gets_a_line_for_each_step(capsys):
     ]
 
 
-def test_a_terminal_gets_a_table_that_changes(monkeypatch):
-    """A row a board, also for one that waits; notes stay above it."""
+def test_terminal_gets_a_live_table(monkeypatch):
+    """A row for each board, also for one that waits; notes stay above the table."""
     stream = io.StringIO()
     monkeypatch.setattr(
         "rich.console.Console",
@@ -98,34 +99,48 @@ def test_a_terminal_gets_a_table_that_changes(monkeypatch):
     with show_events(["a", "b"]) as tell:
         for event in EVENTS[:3]:
             tell(event)
-    said = stream.getvalue()
+    output = stream.getvalue()
 
-    assert "a: tries again" in said
-    assert "waits" in said
-    assert "upload" in said
+    assert "a: tries again" in output
+    assert "waits" in output
+    assert "upload" in output
 
 
-def test_how_it_ended_is_a_row_a_board(capsys):
-    """Who failed, where, and with which code; messages are apart."""
+def test_outcomes_have_a_row_for_each_board(capsys):
+    """Board, failed step and exit code are in the table; error messages are on stderr."""
     done = Outcome(host="a", step="prune", verdict="kept", release="x-1", current="x-1")
     broken = Outcome(host="b", step="validate", code=4, verdict="broken", message="b breaks.")
 
     print_outcomes([done, broken])
 
-    said = capsys.readouterr()
-    (row,) = (line for line in said.out.splitlines() if line.strip().startswith("a "))
+    output = capsys.readouterr()
+    (row,) = (line for line in output.out.splitlines() if line.strip().startswith("a "))
     assert row.split() == ["a", "done", "kept", "x-1", "x-1"]
-    assert "validate failed, 4" in said.out
-    assert said.err == "error: b breaks.\n"
+    assert "validate failed, 4" in output.out
+    assert output.err == "error: b breaks.\n"
 
 
-def test_how_boards_stand_names_what_is_odd(capsys):
+def test_statuses_list_interrupted_switches_and_missing_trust(capsys):
     """An interrupted switch, no trust, no signature."""
     odd = BoardStatus(host="a", current="x-1", switching=True, trusts=False, free_bytes=3 << 20)
 
     print_statuses([odd])
 
-    said = capsys.readouterr().out
-    assert "a switch was interrupted, trusts no signer yet" in said
-    assert "nobody" in said
-    assert "3 MiB" in said
+    output = capsys.readouterr().out
+    assert "a switch was interrupted, trusts no signer yet" in output
+    assert "nobody" in output
+    assert "3 MiB" in output
+
+
+def test_program_is_written(invoke, tmp_path):
+    """One file, with its hash."""
+    path = tmp_path / "p.pyz"
+
+    ran = invoke("program", "--out", path, "--json")
+    assert ran.json == {
+        "out": str(path),
+        "size_bytes": path.stat().st_size,
+        "sha256": sha256(path),
+    }
+    ran = invoke("program", "--out", path)
+    assert ran.stdout == (f"Wrote {path}: {path.stat().st_size:,} bytes, SHA-256 {sha256(path)}.\n")

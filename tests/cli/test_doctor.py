@@ -22,7 +22,7 @@ def test_this_machine_can_run_a_bundle(invoke, tmp_path):
 
 
 @X86
-def test_another_family_is_missing_something(invoke, tmp_path):
+def test_another_family_lacks_requirements(invoke, tmp_path):
     """A PC is no Jetson; the commands and the outcome are printed."""
     ran = invoke("doctor", "--target", "jetson-orin-nano", "--root", tmp_path)
 
@@ -33,7 +33,7 @@ def test_another_family_is_missing_something(invoke, tmp_path):
 
 
 @X86
-def test_a_board_is_asked_over_ssh(invoke, ssh_server, tmp_path):
+def test_board_is_examined_over_ssh(invoke, ssh_server, tmp_path):
     """The same table for the server on loopback, through its key and its known hosts."""
     ran = invoke(
         *("doctor", ssh_server.address, *ssh_server.options),
@@ -45,8 +45,8 @@ def test_a_board_is_asked_over_ssh(invoke, ssh_server, tmp_path):
     assert ran.json["facts"]["disk"]["folder"] == str(tmp_path)
 
 
-def test_an_unknown_board_is_refused(invoke, ssh_server, tmp_path):
-    """Nobody is asked to trust a key."""
+def test_board_with_unknown_host_key_is_refused(invoke, ssh_server, tmp_path):
+    """No host key is accepted without known hosts."""
     (tmp_path / "none").touch()
 
     ran = invoke(
@@ -58,8 +58,8 @@ def test_an_unknown_board_is_refused(invoke, ssh_server, tmp_path):
     assert "SHA256:" in ran.stderr
 
 
-def test_an_interpreter_needs_a_host(invoke):
-    """This machine's own is the one that runs the command."""
+def test_python_option_needs_a_host(invoke):
+    """On this machine, the interpreter is the one that runs the command."""
     ran = invoke("doctor", "--python", "python3.12")
 
     assert ran.code == 2

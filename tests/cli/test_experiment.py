@@ -1,4 +1,4 @@
-"""The experiment command runs a plan, tells failures by its exit code, and writes the report."""
+"""The experiment command runs a plan, exits with a code on failures, and writes the report."""
 
 from __future__ import annotations
 
@@ -36,31 +36,31 @@ def ran(invoke, tmp_path_factory):
     ), folder
 
 
-def test_a_plan_alone_is_run(ran):
-    """Runs are told as JSON, the failure on stderr and by the exit code."""
-    told, folder = ran
+def test_plan_without_subcommand_is_run(ran):
+    """JSON has the runs; stderr and the exit code have the failure."""
+    result, folder = ran
 
-    assert told.code == 1
-    assert [run["status"] for run in told.json["runs"]] == ["done", "done", "failed"]
-    assert told.json["results"] == str(folder / "out" / RESULTS)
-    assert 0 <= told.json["runs"][0]["accuracy"] <= 1
-    assert "failed: ItalyPowerDemand, bad, seed 1: " in told.stderr
+    assert result.code == 1
+    assert [run["status"] for run in result.json["runs"]] == ["done", "done", "failed"]
+    assert result.json["results"] == str(folder / "out" / RESULTS)
+    assert 0 <= result.json["runs"][0]["accuracy"] <= 1
+    assert "failed: ItalyPowerDemand, bad, seed 1: " in result.stderr
 
 
-def test_run_prints_a_line_a_run(ran, invoke):
-    """What is done is read; a method less, and all is well."""
+def test_run_prints_a_line_for_each_run(ran, invoke):
+    """Complete runs are read; without the failing method the exit code is 0."""
     _, folder = ran
     good = folder / "good.yaml"
     good.write_text(re.sub("  bad.*\n", "", PLAN))
 
-    told = invoke("experiment", "run", good, "--out", folder / "out", "--jobs", 1)
+    result = invoke("experiment", "run", good, "--out", folder / "out", "--jobs", 1)
 
-    assert told.code == 0
-    assert re.search(r"ItalyPowerDemand +cross-entropy +1 +\d\.\d{3}", told.stdout)
-    assert told.stdout.splitlines()[-1] == f"wrote {folder / 'out' / RESULTS}"
+    assert result.code == 0
+    assert re.search(r"ItalyPowerDemand +cross-entropy +1 +\d\.\d{3}", result.stdout)
+    assert result.stdout.splitlines()[-1] == f"wrote {folder / 'out' / RESULTS}"
 
 
-def test_the_report_is_written_and_told(ran, invoke):
+def test_report_is_written_and_printed(ran, invoke):
     _, folder = ran
     out = folder / "out"
 
@@ -74,7 +74,7 @@ def test_the_report_is_written_and_told(ran, invoke):
     assert set(values.json["mean_ranks"]) == {"kd", "cross-entropy"}
 
 
-def test_published_accuracies_stand_beside_ours(ran, invoke, tmp_path):
+def test_published_accuracies_are_beside_ours(ran, invoke, tmp_path):
     _, folder = ran
     published = tmp_path / "published.csv"
     published.write_text("set,ResNet\nItalyPowerDemand,0.963\n")
@@ -90,22 +90,22 @@ def test_published_accuracies_stand_beside_ours(ran, invoke, tmp_path):
     assert "go together" in half.stderr
 
 
-def test_a_wrong_plan_is_told_with_its_place(invoke, tmp_path):
+def test_error_of_a_plan_has_its_line(invoke, tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text(PLAN.replace("width: 4", "wdth: 4"))
 
-    told = invoke("experiment", path, "--out", tmp_path / "out")
+    result = invoke("experiment", path, "--out", tmp_path / "out")
 
-    assert told.code == 2
-    assert f"{path}, line 4: there is no key student.wdth. Did you mean width?" in told.stderr
+    assert result.code == 2
+    assert f"{path}, line 4: there is no key student.wdth. Did you mean width?" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_without_a_table_is_told(invoke, tmp_path):
-    told = invoke("experiment", "report", tmp_path)
+def test_folder_without_a_table_is_refused(invoke, tmp_path):
+    result = invoke("experiment", "report", tmp_path)
 
-    assert told.code == 3
-    assert "Name the folder of an experiment" in told.stderr
+    assert result.code == 3
+    assert "Name the folder of an experiment" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["run", "report"])
@@ -119,11 +119,11 @@ def test_help_of_each_part_shows_an_example_that_parses(invoke, command, tmp_pat
     experiment.commands[command].make_context(command, shlex.split(example)[3:])
 
 
-def test_help_of_the_whole_is_not_taken_for_a_plan(invoke):
-    told = invoke("experiment", "-h")
+def test_help_option_is_no_plan(invoke):
+    result = invoke("experiment", "-h")
 
-    assert told.code == 0
-    assert "report" in told.stdout
+    assert result.code == 0
+    assert "report" in result.stdout
 
 
 def test_json_has_no_infinities(ran):

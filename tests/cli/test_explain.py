@@ -1,11 +1,11 @@
-"""`explain` prints, draws and writes; what cannot be explained leaves nothing behind."""
+"""`explain` prints, draws and writes; a failure leaves no file behind."""
 
 from __future__ import annotations
 
 import pytest
 
 
-def test_a_run_is_explained_in_tables(invoke, finished):
+def test_run_is_explained_in_tables(invoke, finished):
     """Predictions, strongest windows and agreement on stdout, progress on stderr."""
     ran = invoke("explain", finished.folder, "--index", 1)
 
@@ -17,8 +17,8 @@ def test_a_run_is_explained_in_tables(invoke, finished):
     assert "ask the student" in ran.stderr
 
 
-def test_a_bundle_is_explained_as_json(invoke, finished):
-    """One JSON document, without any data named; the recorded teacher is in it."""
+def test_bundle_is_explained_as_json(invoke, finished):
+    """One JSON document, without --data; it has the recorded teacher."""
     found = invoke("explain", finished.bundle, "--json").json
 
     assert found["model"] == str(finished.bundle)
@@ -28,7 +28,7 @@ def test_a_bundle_is_explained_as_json(invoke, finished):
 
 
 def test_gradients_are_printed_without_kl(invoke, finished):
-    """They are of the networks of the run."""
+    """Gradients need the torch networks of the run."""
     ran = invoke("explain", finished.folder, "--method", "integrated-gradients")
 
     assert ran.code == 0, ran.stderr
@@ -70,7 +70,7 @@ def test_files_are_written_instead_of_tables(invoke, finished, tmp_path):
     ],
     ids=lambda value: str(value)[:40].replace("/", ""),
 )
-def test_failures_leave_nothing(invoke, finished, tmp_path, monkeypatch, code, arguments, says):
+def test_failures_leave_no_file(invoke, finished, tmp_path, monkeypatch, code, arguments, says):
     """Each with its exit code and a next step, before a file is touched."""
     broken = tmp_path / "broken.zip"
     broken.write_bytes(finished.bundle.read_bytes()[:500])
@@ -88,7 +88,7 @@ def test_failures_leave_nothing(invoke, finished, tmp_path, monkeypatch, code, a
     assert list(work.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_5(invoke, finished, tmp_path):
+def test_unwritable_path_exits_5(invoke, finished, tmp_path):
     """A folder that is a file."""
     (tmp_path / "file").write_text("")
 

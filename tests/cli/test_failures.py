@@ -70,8 +70,8 @@ def save(tmp_path):
     ],
     ids=lambda value: " ".join(value)[:40].replace("/", ""),
 )
-def test_usage_is_2(failing, arguments, says, tmp_path, monkeypatch):
-    """A command or an argument that makes no sense; nothing is written."""
+def test_invalid_usage_exits_2(failing, arguments, says, tmp_path, monkeypatch):
+    """An invalid command or argument; no file is written."""
     monkeypatch.chdir(tmp_path)
 
     failing(2, *arguments, says=says)
@@ -79,8 +79,8 @@ def test_usage_is_2(failing, arguments, says, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_recipe_is_2_and_names_file_line_and_key(failing, tmp_path):
-    """A key that does not exist, at its line, with the nearest one that does."""
+def test_invalid_recipe_exits_2_with_file_line_and_key(failing, tmp_path):
+    """An unknown key, at its line, with the nearest valid one."""
     path = tmp_path / "recipe.yaml"
     path.write_text("data:\n  train: GunPoint\nstudent:\n  # small\n  widht: 8\n")
 
@@ -91,8 +91,8 @@ def test_recipe_is_2_and_names_file_line_and_key(failing, tmp_path):
     )
 
 
-def test_model_that_a_bundle_lacks_is_2(failing, finished, tmp_path):
-    """The models that it has are named."""
+def test_model_that_a_bundle_lacks_exits_2(failing, finished, tmp_path):
+    """The message lists the models of the bundle."""
     failing(
         2,
         *("validate", finished.bundle, "--model", "fp8", "--out", tmp_path / "report.json"),
@@ -112,8 +112,8 @@ def test_model_that_a_bundle_lacks_is_2(failing, finished, tmp_path):
         ),
     ],
 )
-def test_unusable_series_are_3(failing, save, change, says, tmp_path):
-    """What is wrong with the data is said before anything is trained."""
+def test_unusable_series_exit_3(failing, save, change, says, tmp_path):
+    """Data errors are reported before any training."""
     out = tmp_path / "run"
 
     failing(3, "compress", "--data", save("train.npz", change), "--out", out, says=says)
@@ -121,8 +121,8 @@ def test_unusable_series_are_3(failing, save, change, says, tmp_path):
     assert not out.exists()
 
 
-def test_labels_that_training_lacks_are_3(failing, save, tmp_path):
-    """A class of the test set that nobody could learn is named."""
+def test_test_labels_that_training_lacks_exit_3(failing, save, tmp_path):
+    """The error names the class that is only in the test set."""
     test = save("test.npz", lambda x, y: (x, np.where(np.arange(len(y)) == 3, "night", y)))
 
     failing(
@@ -132,8 +132,8 @@ def test_labels_that_training_lacks_are_3(failing, save, tmp_path):
     )
 
 
-def test_series_shorter_than_a_window_are_3(failing, recipe, tmp_path):
-    """Both lengths are named, and no teacher is trained for nothing."""
+def test_series_shorter_than_a_window_exit_3(failing, recipe, tmp_path):
+    """The error has both lengths, and no teacher was trained."""
     out = tmp_path / "teacher"
 
     ran = failing(
@@ -146,12 +146,12 @@ def test_series_shorter_than_a_window_are_3(failing, recipe, tmp_path):
     assert not out.exists()
 
 
-def test_unknown_set_is_3_and_names_the_nearest(failing):
-    """A slip in a bundled name is not taken for a file."""
+def test_unknown_set_exits_3_with_a_suggestion(failing):
+    """A misspelled name of a bundled set is not taken for a file."""
     failing(3, "compress", "--data", "GunPont", says=("Did you mean 'GunPoint'?",))
 
 
-def test_truncated_teacher_is_3(failing, recipe, finished, tmp_path):
+def test_truncated_teacher_exits_3(failing, recipe, finished, tmp_path):
     """An ONNX file that was cut short."""
     teacher = tmp_path / "teacher.onnx"
     teacher.write_bytes(finished.onnx.read_bytes()[:1000])
@@ -165,8 +165,8 @@ def test_truncated_teacher_is_3(failing, recipe, finished, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_folder_of_another_stage_is_3(failing, recipe, finished, tmp_path):
-    """The message says which stage to run."""
+def test_folder_of_another_stage_exits_3(failing, recipe, finished, tmp_path):
+    """The message has the stage to run."""
     failing(
         3,
         *("export", recipe, "--student", finished.folder / "model", "--out", tmp_path / "out"),
@@ -176,7 +176,7 @@ def test_folder_of_another_stage_is_3(failing, recipe, finished, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_broken_contract_is_4(invoke, recipe, finished, tmp_path):
+def test_broken_contract_exits_4(invoke, recipe, finished, tmp_path):
     """There is a report with reasons and no bundle, not even an older one."""
     folder = tmp_path / "run"
     shutil.copytree(finished.folder, folder)
@@ -191,8 +191,8 @@ def test_broken_contract_is_4(invoke, recipe, finished, tmp_path):
     assert not (folder / "result" / "bundle.zip").exists()
 
 
-def test_tampered_bundle_is_6(failing, finished, tmp_path):
-    """A model that is not the one that was bundled is not run."""
+def test_tampered_bundle_exits_6(failing, finished, tmp_path):
+    """A model with another hash is not run."""
     folder = tmp_path / "bundle"
     unpack(finished.bundle, folder)
     model = folder / "models" / "ort-fp32.onnx"
@@ -207,7 +207,7 @@ def test_tampered_bundle_is_6(failing, finished, tmp_path):
     assert not (tmp_path / "report.json").exists()
 
 
-def test_zip_that_leaves_its_folder_is_6(failing, finished, tmp_path):
+def test_zip_with_paths_outside_exits_6(failing, finished, tmp_path):
     """Nothing is unpacked."""
     archive = tmp_path / "bundle.zip"
     shutil.copyfile(finished.bundle, archive)
@@ -217,8 +217,8 @@ def test_zip_that_leaves_its_folder_is_6(failing, finished, tmp_path):
     failing(6, "benchmark", archive, says=("'../evil.txt', which leaves its folder",))
 
 
-def test_link_in_a_bundle_is_6(failing, finished, tmp_path):
-    """A link could lead anywhere, even if what it leads to is right."""
+def test_link_in_a_bundle_exits_6(failing, finished, tmp_path):
+    """A link is refused even if its target is right."""
     folder = tmp_path / "bundle"
     unpack(finished.bundle, folder)
     model = folder / "models" / "ort-fp32.onnx"

@@ -49,8 +49,8 @@ def test_help_shows_an_example_that_parses(invoke, command, tmp_path, monkeypatc
         cli.commands[command].make_context(command, words)  # refuses what it does not know
 
 
-def test_an_example_with_a_wrong_option_would_be_found():
-    """The parser that the examples are tried on refuses an option it does not know."""
+def test_check_of_examples_can_fail():
+    """The parser of the examples refuses an unknown option."""
     with pytest.raises(click.NoSuchOption):
         cli.commands["train"].make_context("train", ["--date", "GunPoint", "--out", "runs"])
 
@@ -66,15 +66,15 @@ def test_help_is_instant(execute, arguments):
     assert seconds < 1
 
 
-def test_an_import_of_something_heavy_would_be_found(execute):
-    """The list of modules that the test before looks at does name what was imported."""
+def test_check_of_imports_can_fail(execute):
+    """The list of modules of the test above contains an imported module."""
     ran = execute("--help", before=_REPORT_IMPORTS + "import numpy")
 
     assert "numpy" in json.loads(ran.stderr)[0]
 
 
-def test_help_of_the_whole_names_every_exit_code(invoke):
-    """What a script can meet is listed."""
+def test_help_lists_every_exit_code(invoke):
+    """Scripts depend on them."""
     text = invoke("--help").stdout
 
     assert [int(code) for code in re.findall(r"^    (\d)  ", text, re.M)] == [0, 1, 2, 3, 4, 5, 6]

@@ -1,4 +1,4 @@
-"""What a machine can do to a run: a full disk, a missing package, Ctrl-C."""
+"""Failures of the machine during a run: a full disk, a missing package, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def _whole_or_absent(folder: Path) -> None:
         128,  # met at the teacher's answers
     ],
 )
-def test_full_disk_is_5(execute, recipe, small_disk, size_kib):
-    """The message names the disk and the file, and nothing is half written."""
+def test_full_disk_exits_5(execute, recipe, small_disk, size_kib):
+    """The message has the disk and the file, and no file is incomplete."""
     out = small_disk(size_kib) / "run"
 
     ran = execute("compress", recipe, "--set", "data.limit_per_class=null", "--out", out)
@@ -67,8 +67,8 @@ def test_full_disk_is_5(execute, recipe, small_disk, size_kib):
     _whole_or_absent(out)
 
 
-def test_missing_package_is_5(execute, recipe, tmp_path):
-    """The message has the command that installs it, under the name that pip knows."""
+def test_missing_package_exits_5(execute, recipe, tmp_path):
+    """The message has the command that installs it, under its name for pip."""
     ran = execute(
         *("train", recipe, "--out", tmp_path / "teacher"),
         before="import sys; sys.modules['sklearn'] = None",
@@ -80,8 +80,8 @@ def test_missing_package_is_5(execute, recipe, tmp_path):
     assert not (tmp_path / "teacher").exists()
 
 
-def test_missing_device_is_5(invoke, recipe, tmp_path):
-    """An accelerator that is not there."""
+def test_missing_device_exits_5(invoke, recipe, tmp_path):
+    """An accelerator that this machine lacks."""
     ran = invoke(
         *("train", recipe, "--set", "teacher.training.accelerator=tpu"),
         *("--out", tmp_path / "teacher"),
@@ -92,8 +92,8 @@ def test_missing_device_is_5(invoke, recipe, tmp_path):
     assert "Traceback" not in ran.stderr
 
 
-def test_interrupt_in_an_import_is_130(execute, tmp_path):
-    """Hit while an extension is imported, Ctrl-C looks like a package that is missing."""
+def test_interrupt_in_an_import_exits_130(execute, tmp_path):
+    """During the import of an extension, Ctrl-C becomes an ImportError."""
     before = """
 import sys
 class Hit:
@@ -112,8 +112,8 @@ sys.meta_path.insert(0, Hit())
     assert "pip install" not in ran.stderr
 
 
-def test_interrupt_is_130_and_the_run_goes_on(recipe, tmp_path):
-    """Ctrl-C in training leaves a checkpoint, no stage; run again, it goes on from there."""
+def test_interrupted_run_exits_130_and_resumes(recipe, tmp_path):
+    """Ctrl-C in training leaves a checkpoint and no stage; the next call resumes from it."""
     out = tmp_path / "runs" / "teacher"
     setting = "teacher.training.epochs=60"
     command = ["train", recipe, "--set", setting, "--out", out]
@@ -128,11 +128,11 @@ def test_interrupt_is_130_and_the_run_goes_on(recipe, tmp_path):
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=60)
     left = {path.name for path in out.parent.iterdir()}
-    told: list[int] = []
+    epochs: list[int] = []
 
     def tell(what: str, done: int, _: int) -> None:
         if what == "train teacher":
-            told.append(done)
+            epochs.append(done)
 
     one_stage.train(config.load(recipe, [setting]), out, tell)
 
@@ -141,8 +141,8 @@ def test_interrupt_is_130_and_the_run_goes_on(recipe, tmp_path):
     assert "Traceback" not in stderr
     assert stdout == ""
     assert left == {".work"}
-    assert told[0] > 1  # not from the first epoch
-    assert told[-1] == 60
+    assert epochs[0] > 1  # not from the first epoch
+    assert epochs[-1] == 60
     assert {path.name for path in out.parent.iterdir()} == {"teacher"}
 
 

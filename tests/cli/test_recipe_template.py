@@ -22,24 +22,24 @@ def _keys(values: object, path: str = "") -> set[str]:
 
 
 def test_template_is_the_default_recipe():
-    """Whoever changes nothing gets the defaults."""
+    """An unchanged template has all defaults."""
     assert config.load(TEMPLATE) == Recipe()
 
 
 def test_template_holds_every_key():
-    """No setting is hidden."""
+    """No setting is missing."""
     template = yaml.safe_load(TEMPLATE.read_text("utf-8"))
 
     assert _keys(template) == _keys(Recipe().to_dict())
 
 
-def test_a_key_left_out_would_be_found():
-    """The comparison sees keys inside lists of mappings."""
+def test_check_of_keys_can_fail():
+    """The comparison includes keys inside lists of mappings."""
     assert _keys({"a": [{"b": 1}]}) == {".a", ".a.0.b"}
 
 
 def test_init_writes_a_recipe_that_loads(invoke, tmp_path):
-    """The data that was named stands in it, and the comments too."""
+    """It has the data of the option, and the comments."""
     path = tmp_path / "folder" / "recipe.yaml"
 
     ran = invoke("init", path, "--data", "my: data.npz")
@@ -50,8 +50,8 @@ def test_init_writes_a_recipe_that_loads(invoke, tmp_path):
     assert "# of the bundle" in path.read_text("utf-8")
 
 
-def test_init_leaves_an_existing_file_alone(invoke, tmp_path):
-    """Without --force nothing is replaced."""
+def test_init_keeps_an_existing_file(invoke, tmp_path):
+    """Without --force no file is replaced."""
     path = tmp_path / "recipe.yaml"
     path.write_text("mine")
 

@@ -1,4 +1,4 @@
-"""The whole way and every stage alone, on files, as people and machines see them."""
+"""compress and every stage alone, on files, for people and machines."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def npz(series, tmp_path):
     return paths
 
 
-def test_compress_prints_tables_and_where_things_are(finished):
+def test_compress_prints_tables_and_paths(finished):
     """Tables on stdout, progress on stderr, paths that exist."""
     text = finished.ran.stdout
 
@@ -75,7 +75,7 @@ def test_compress_prints_tables_and_where_things_are(finished):
     assert "train teacher" not in text
 
 
-def test_compress_again_does_nothing_and_says_so(invoke, recipe, finished):
+def test_repeated_compress_runs_no_stage(invoke, recipe, finished):
     """Equal inputs: no stage runs, and stdout is one JSON document."""
     start = time.monotonic()
     ran = invoke("compress", recipe, "--out", finished.folder, "--json")
@@ -107,7 +107,7 @@ def test_compress_after_set_redoes_what_depends_on_it(invoke, recipe, finished, 
     assert ran.json["stages"] == {**dict.fromkeys(STAGES, False), "result": True}
 
 
-def test_single_commands_make_what_compress_makes(chain, finished):
+def test_single_commands_equal_compress(chain, finished):
     """The same recipe gives the same networks, variants and choice, byte for byte."""
     out, ran = chain
 
@@ -147,7 +147,7 @@ def test_compress_exports_anew_what_single_commands_exported_with_saliency(
 
 
 def test_single_commands_print_one_json_document(chain):
-    """Machines get facts on stdout; progress is on stderr."""
+    """Facts are on stdout; progress is on stderr."""
     out, ran = chain
 
     for name, one in ran.items():
@@ -160,7 +160,7 @@ def test_single_commands_print_one_json_document(chain):
 
 
 def test_single_commands_print_tables(invoke, recipe, chain, tmp_path):
-    """People get words: no Python, no long floats."""
+    """No Python syntax, no long floats."""
     out, _ = chain
 
     ran = invoke("export", recipe, "--student", out / "student", "--out", tmp_path / "model")
@@ -171,7 +171,7 @@ def test_single_commands_print_tables(invoke, recipe, chain, tmp_path):
 
 
 def test_export_with_saliency(invoke, recipe, chain, tmp_path):
-    """A second file; a table for people and JSON for machines say how exact it is."""
+    """A second file; table and JSON have its largest error."""
     out, _ = chain
     command = ("export", recipe, "--student", out / "student", "--with-saliency", "--out")
 
@@ -204,7 +204,7 @@ def test_bundle_command_prints_the_report(invoke, recipe, chain, tmp_path):
 
 
 def test_onnx_teacher_and_target(invoke, recipe, finished, npz, tmp_path, monkeypatch):
-    """A brought teacher, files of one's own, a board; the recipe it used runs again."""
+    """An external teacher, own files, a board; the recipe in the folder runs again."""
     train, test = npz
     monkeypatch.chdir(tmp_path)
     loose = _settings(recipe)
@@ -224,7 +224,7 @@ def test_onnx_teacher_and_target(invoke, recipe, finished, npz, tmp_path, monkey
 
 
 def test_table_of_logits_as_teacher(invoke, recipe, finished, series, npz, tmp_path):
-    """Logits from elsewhere: distilled without saliency, and judged without it."""
+    """Distilled and judged without saliency."""
     train, test = npz
     source, _ = series
     logits = np.linspace(-2, 2, 2 * len(source.train.series)).reshape(-1, 2).astype(np.float32)
@@ -244,7 +244,7 @@ def test_table_of_logits_as_teacher(invoke, recipe, finished, series, npz, tmp_p
 
 
 def test_estimator_needs_trust(invoke, recipe, series, tmp_path):
-    """A pickle runs code, so it is opened only when that is allowed."""
+    """A pickle runs code, so it is opened only with --trust."""
     _, data = series
     path = tmp_path / "teacher.joblib"
     flat = data.train.x.reshape(len(data.train.x), -1)
@@ -288,3 +288,51 @@ def _settings(recipe) -> list[str]:
             name = section if key is None else f"{section}.{key}"
             found += ["--set", f"{name}={yaml.safe_dump(value, default_flow_style=True).strip()}"]
     return [text.removesuffix("\n...") for text in found]
+
+
+@pytest.fixture(scope="module")
+def optimize(invoke, recipe, finished):
+    """Return what runs `optimize` on the student of a finished run."""
+
+    def run(*options: object):
+        model = finished.folder / "model" / "student.onnx"
+        return invoke("optimize", recipe, "--model", model, *options)
+
+    return run
+
+
+def test_search_prints_its_summary_as_json(optimize, finished, tmp_path):
+    """stdout has the whole summary that the folder has."""
+    out = tmp_path / "variants"
+
+    ran = optimize("--search", "--teacher", finished.folder / "teacher", "--out", out, "--json")
+
+    assert ran.code == 0
+    assert ran.json["search"] == read_json(out / "search.json")
+    assert ran.json["search"]["complete"]
+    assert "search" in ran.stderr
+
+
+def test_search_prints_tables(optimize, finished, tmp_path):
+    """The recipe's settings apply beside the flag."""
+    settings = "optimize={search: {agreement_loss: 0, saliency_loss: 0}, recover: {epochs: 1}}"
+
+    ran = optimize(
+        *("--search", "--teacher", finished.folder / "teacher", "--out", tmp_path / "variants"),
+        *("--set", settings),
+    )
+
+    assert ran.code == 0
+    assert "What each node gives back in float32" in ran.stdout
+    assert "Front of size, latency and saliency agreement" in ran.stdout
+    assert "Gemm_0" in ran.stdout
+    assert "recovery" in ran.stdout
+    assert "in float32 keeps the contract" in ran.stdout or "breaks the contract" in ran.stdout
+
+
+def test_search_without_a_teacher_is_refused(optimize, tmp_path):
+    ran = optimize("--search", "--out", tmp_path / "variants")
+
+    assert ran.code == 2
+    assert "Name the folder that `train` wrote with --teacher" in ran.stderr
+    assert not (tmp_path / "variants").exists()

@@ -24,7 +24,7 @@ def save(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 5), (2, 5)], ids=str)
-def test_a_grid_comes_back(shape, save, rng):
+def test_grid_is_read(shape, save, rng):
     """(N, C, T) as it is, (N, T) with one channel."""
     x = rng.normal(size=shape)
 
@@ -40,20 +40,20 @@ def test_labels_may_be_text(y, save):
     assert read_npz(save(x=np.ones((2, 4)), y=y)).labels == ["up", "down"]
 
 
-def test_float_labels_lose_their_point(save):
+def test_whole_float_labels_become_integers(save):
     """Arrays often turn whole numbers into floats."""
     assert read_npz(save(x=np.ones((2, 4)), y=np.array([1.0, 2.0]))).labels == ["1", "2"]
 
 
 def test_nan_at_the_end_is_padding(save):
-    """The way to keep unequal lengths in a grid."""
+    """Unequal lengths in a grid."""
     x = np.array([[1, 2, 3, np.nan], [1, 2, 3, 4]])
 
     assert [one.shape for one in read_npz(save(x=x, y=Y)).series] == [(1, 3), (1, 4)]
 
 
-def test_offsets_cut_one_long_array(save):
-    """The way to keep unequal lengths without padding."""
+def test_offsets_split_one_long_array(save):
+    """Unequal lengths without padding."""
     values = np.arange(10.0).reshape(5, 2)
 
     raw = read_npz(save(values=values, offsets=np.array([0, 2, 5]), y=Y))
@@ -66,7 +66,7 @@ def test_offsets_cut_one_long_array(save):
     [([0, 2, 4], 2), ([1, 2, 5], 2), ([0, 6, 5], 2), ([0.0, 2.0, 5.0], 2), ([[0, 5]], 2)],
     ids=str,
 )
-def test_offsets_that_do_not_cut_are_refused(offsets, width, save):
+def test_invalid_offsets_are_refused(offsets, width, save):
     """They must rise from 0 to the number of steps."""
     with pytest.raises(ShapeError, match=r"values has shape \(5, 2\) and offsets"):
         read_npz(save(values=np.ones((5, width)), offsets=np.array(offsets), y=Y))
@@ -88,13 +88,13 @@ def test_offsets_that_do_not_cut_are_refused(offsets, width, save):
         ({"x": np.full((2, 4), 1e99), "y": Y}, DataError, "float32 cannot hold"),
     ],
 )
-def test_arrays_that_cannot_be_used_say_why(arrays, error, message, save):
-    """The message names the array and what it is."""
+def test_error_of_unusable_arrays_has_the_reason(arrays, error, message, save):
+    """The message has the name of the array and its type or shape."""
     with pytest.raises(error, match=message):
         read_npz(save(**arrays))
 
 
-def test_a_bare_array_is_no_npz(tmp_path):
+def test_npy_file_is_refused(tmp_path):
     """np.save writes one array without a name."""
     path = tmp_path / "toys.npz"
     with path.open("wb") as stream:
@@ -121,8 +121,8 @@ def _marked_as_encrypted(whole):
     ],
     ids=["empty", "foreign", "cut off", "a changed byte", "marked as encrypted"],
 )
-def test_a_damaged_file_is_refused(damage, save, rng):
-    """Whatever is wrong inside it."""
+def test_damaged_file_is_refused(damage, save, rng):
+    """Any error of NumPy and zipfile becomes ours."""
     path = save(x=rng.normal(size=(2, 500)), y=Y)
     whole = path.read_bytes()
     assert damage(whole) != whole
@@ -132,7 +132,7 @@ def test_a_damaged_file_is_refused(damage, save, rng):
         read_npz(path)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_error_of_a_missing_file_has_its_path(tmp_path):
     """The path is in the message."""
     with pytest.raises(DataError, match=r"Cannot read .*none\.npz: No such file"):
         read_npz(tmp_path / "none.npz")

@@ -1,4 +1,4 @@
-"""Whoever holds a RawSeries or a Source may use it."""
+"""A RawSeries and a Source are valid once they are built."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ def _raw(labels, channels=1, origin="set", rate=None):
     return RawSeries(series=series, labels=list(labels), origin=origin, sample_rate_hz=rate)
 
 
-def test_labels_and_series_must_be_as_many():
-    """A label too few would shift all that follow."""
+def test_number_of_labels_and_series_must_match():
+    """One label too few would shift all that follow."""
     with pytest.raises(ShapeError, match="set has 1 series but 2 labels"):
         RawSeries(series=_raw("a").series, labels=["a", "b"], origin="set")
 
 
-def test_series_are_checked_on_arrival():
-    """The message names the file; the checks themselves are those of preprocessing."""
+def test_series_are_checked_when_built():
+    """By the checks of preprocessing; the message has the file."""
     with pytest.raises(DataError, match="set holds no series"):
         _raw("")
 
 
 def test_one_class_is_refused():
-    """There is nothing to tell apart."""
+    """A classifier needs two."""
     with pytest.raises(DataError, match="set has one class only, 'a'"):
         Source(name="x", train=_raw("aaa"), test=None)
 
 
-def test_labels_that_only_test_has_are_named():
-    """The teacher could never have learned them."""
+def test_labels_that_train_lacks_are_refused():
+    """No teacher can learn them."""
     with pytest.raises(
         DataError, match=r"other has the labels 'c', 'd', which set lacks .*'a', 'b'"
     ):
@@ -48,14 +48,14 @@ def test_labels_that_only_test_has_are_named():
         (_raw("ab", origin="other", rate=8000), "sample_rate_hz is None in set, but 8000 in other"),
     ],
 )
-def test_train_and_test_must_fit_together(test, message):
-    """Other sensors, or another microphone, make another data set."""
+def test_train_and_test_must_match(test, message):
+    """In channels and sample rate."""
     with pytest.raises(ShapeError, match=message):
         Source(name="x", train=_raw("ab"), test=test)
 
 
-def test_a_limit_spreads_over_each_class():
-    """At most so many a class, never only the first ones, and in the order of the file."""
+def test_limit_is_spread_over_each_class():
+    """Evenly, not the first ones, in the order of the file."""
     labels = ["a"] * 10 + ["b"] * 3
 
     assert spread_per_class(labels, 3) == [0, 4, 9, 10, 11, 12]
@@ -70,15 +70,15 @@ def test_nan_at_the_ends_is_padding():
     assert [one.shape[1] for one in without_padding(padded)] == [2, 4]
 
 
-def test_nan_elsewhere_makes_all_of_them_missing_values():
+def test_nan_elsewhere_makes_all_nan_missing_values():
     """As in the archive's sets with gaps, whose series all have one length."""
     gaps = [np.array([[1, 2, np.nan, np.nan]]), np.array([[1, np.nan, 3, 4.0]])]
 
     assert [one.shape[1] for one in without_padding(gaps)] == [4, 4]
 
 
-def test_a_series_ends_where_its_last_channel_does():
-    """A channel that stops early has missing values; the series is not cut there."""
+def test_series_ends_with_its_longest_channel():
+    """A shorter channel has missing values; the series is not cut there."""
     one = np.array([[1, 2, np.nan, np.nan], [1, 2, 3, np.nan]])
 
     assert without_padding([one])[0].shape == (2, 4)

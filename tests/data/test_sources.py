@@ -1,4 +1,4 @@
-"""A name, a file or a folder becomes a data set, or a message that says what to name."""
+"""A name, a file or a folder becomes a data set, or an error with the next step."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def test_a_bundled_set_brings_its_test_series():
 
 
 @pytest.mark.parametrize("what", ["", "Toys_TRAIN.tsv"])
-def test_a_folder_and_its_train_file_are_the_same_set(what, tmp_path):
-    """The test file beside a train file is found."""
+def test_folder_and_its_train_file_are_the_same_set(what, tmp_path):
+    """With the test file beside the training file."""
     (tmp_path / "Toys_TRAIN.tsv").write_text(ROWS)
     (tmp_path / "Toys_TEST.tsv").write_text(ROWS + ROWS)
 
@@ -49,8 +49,8 @@ def test_a_folder_and_its_train_file_are_the_same_set(what, tmp_path):
     assert len(source.test.labels) == 4
 
 
-def test_the_folders_own_name_comes_first(tmp_path):
-    """The archive puts variants beside a set."""
+def test_file_of_the_folders_name_is_preferred(tmp_path):
+    """The archive has variants beside a set."""
     folder = tmp_path / "Toys"
     folder.mkdir()
     (folder / "Toys_TRAIN.tsv").write_text(ROWS)
@@ -59,8 +59,8 @@ def test_the_folders_own_name_comes_first(tmp_path):
     assert len(load(str(folder)).train.labels) == 2
 
 
-def test_without_a_test_file_there_are_no_test_series(tmp_path):
-    """`prepare` will split them off."""
+def test_no_test_series_without_a_test_file(tmp_path):
+    """`prepare` splits them off."""
     path = tmp_path / "toys.tsv"
     path.write_text(ROWS)
 
@@ -70,7 +70,7 @@ def test_without_a_test_file_there_are_no_test_series(tmp_path):
     assert source.test is None
 
 
-def test_a_test_file_may_be_named(tmp_path):
+def test_test_file_may_have_another_format(tmp_path):
     """In another format, if need be."""
     (tmp_path / "a.tsv").write_text(ROWS)
     np.savez(tmp_path / "b.npz", x=np.ones((1, 3)), y=[2])
@@ -91,7 +91,7 @@ def test_a_folder_of_sounds_is_read(sounds):
 
 
 @pytest.mark.parametrize("kind", ["sounds", "table"])
-def test_a_limit_holds_for_each_class(kind, sounds, tmp_path):
+def test_limit_applies_to_each_class(kind, sounds, tmp_path):
     """For files as for sounds."""
     table = tmp_path / "toys.tsv"
     table.write_text(ROWS * 3)
@@ -103,20 +103,20 @@ def test_a_limit_holds_for_each_class(kind, sounds, tmp_path):
     assert len(source.train.labels) == 2
 
 
-def test_a_limit_of_none_is_refused():
-    """No series, no set."""
+def test_limit_of_zero_is_refused():
+    """At least one series is needed."""
     with pytest.raises(ConfigError, match="limit_per_class must be at least 1, got 0"):
         ReadOptions(limit_per_class=0)
 
 
 @pytest.mark.parametrize("data", ["missing.tsv", "folder/missing", "./GunPoint"])
-def test_a_missing_path_is_named(data):
-    """What looks like a path is never taken for the name of a set."""
+def test_error_of_a_missing_path_has_the_path(data):
+    """A path is never taken for the name of a set."""
     with pytest.raises(DataError, match=f"{data} does not exist"):
         load(data)
 
 
-def test_an_unknown_name_lists_the_bundled_sets():
+def test_error_of_an_unknown_set_lists_the_bundled_ones():
     """With the nearest one."""
     with pytest.raises(DataError, match="Did you mean 'BasicMotions'"):
         load("BasicMotion")
@@ -129,8 +129,8 @@ def test_an_unknown_name_lists_the_bundled_sets():
         (["a_TRAIN.tsv", "b_TRAIN.tsv"], "holds a_TRAIN.tsv, b_TRAIN.tsv. Name the one file"),
     ],
 )
-def test_a_folder_without_one_set_is_refused(names, message, tmp_path):
-    """Nobody guesses which set is meant."""
+def test_ambiguous_folder_is_refused(names, message, tmp_path):
+    """There is no guess between sets."""
     for name in names:
         (tmp_path / name).write_text(ROWS)
 
@@ -138,8 +138,8 @@ def test_a_folder_without_one_set_is_refused(names, message, tmp_path):
         load(str(tmp_path))
 
 
-def test_an_unknown_ending_lists_the_known_ones(tmp_path):
-    """Convert it to one of these."""
+def test_error_of_an_unknown_suffix_lists_the_known_ones(tmp_path):
+    """To convert the file to."""
     path = tmp_path / "toys.parquet"
     path.write_bytes(b"PAR1")
 
@@ -147,8 +147,8 @@ def test_an_unknown_ending_lists_the_known_ones(tmp_path):
         load(str(path))
 
 
-def test_a_test_set_must_be_another_file(tmp_path):
-    """Testing on training series would prove nothing."""
+def test_training_file_is_refused_as_test_set(tmp_path):
+    """A test on training series proves nothing."""
     path = tmp_path / "toys.tsv"
     path.write_text(ROWS)
 
@@ -158,8 +158,8 @@ def test_a_test_set_must_be_another_file(tmp_path):
         load(str(path), "GunPoint")
 
 
-def test_a_bundled_set_lies_in_the_installed_package():
-    """Its test file lies beside it."""
+def test_bundled_file_is_in_the_installed_package():
+    """Its test file is beside it."""
     path = bundled_file("GunPoint")
 
     assert path.name == "GunPoint_TRAIN.ts"
@@ -167,16 +167,16 @@ def test_a_bundled_set_lies_in_the_installed_package():
 
 
 @pytest.mark.parametrize("name", ["gunpoint", "GunPiont", "Gun_Point"])
-def test_a_near_miss_is_told_the_name(name):
-    """And what else there is, classification sets alone."""
+def test_misspelled_set_gets_a_suggestion(name):
+    """The list has classification sets alone."""
     with pytest.raises(DataError, match=r"Did you mean 'GunPoint'.*BasicMotions") as caught:
         bundled_file(name)
 
     assert "Covid3Month," not in str(caught.value), "a regression set"
 
 
-def test_an_unknown_name_lists_what_there_is():
-    """Nothing near: no guess, but the list."""
+def test_unknown_name_gets_the_list():
+    """Without a suggestion if no name is near."""
     with pytest.raises(DataError, match=r"nor a bundled data set\. Bundled are ACSF1"):
         bundled_file("*")
 
@@ -187,8 +187,8 @@ def test_a_regression_set_is_refused():
         read_ts(bundled_file("Covid3Month"))
 
 
-def test_without_aeon_the_message_says_what_to_install(monkeypatch):
-    """The one error here that is the machine's."""
+def test_missing_aeon_has_an_install_command(monkeypatch):
+    """A machine error."""
     monkeypatch.setitem(sys.modules, "aeon", None)  # how Python marks what cannot be imported
 
     with pytest.raises(MachineError, match="pip install aeon"):

@@ -48,8 +48,8 @@ def test_real_sets_become_arrays(name, shapes):
     assert len(prepared.fingerprint) == 64
 
 
-def test_labels_keep_their_names_in_order(rng):
-    """Numbers sort as numbers, text as text, and y points at the names."""
+def test_class_names_are_sorted(rng):
+    """As numbers or as text; y has their indices."""
     numbers = prepare(_source(["10", "9", "2"] * 4, rng), **SETTINGS)
     words = prepare(_source(["walk", "Run", "2"] * 4, rng), **SETTINGS)
 
@@ -58,8 +58,8 @@ def test_labels_keep_their_names_in_order(rng):
     assert Counter(numbers.train.y.tolist()) == {0: 2, 1: 2, 2: 2}
 
 
-def test_every_series_lands_in_exactly_one_split(rng):
-    """Nothing is lost and nothing is in two places."""
+def test_every_series_is_in_exactly_one_split(rng):
+    """None is lost or repeated."""
     source = _source("aabbbbaaab" * 3, rng)
 
     prepared = prepare(source, **{**SETTINGS, "normalization": "none"})
@@ -90,7 +90,7 @@ def test_validation_and_test_series_change_nothing_in_preprocessing(rng):
     assert not np.array_equal(after.test.x, before.test.x)
 
 
-def test_a_training_series_does_change_preprocessing(rng):
+def test_training_series_change_preprocessing(rng):
     """The test above can fail."""
     labels = "ab" * 10
     source = _source(labels, rng)
@@ -100,8 +100,8 @@ def test_a_training_series_does_change_preprocessing(rng):
     assert prepare(changed, **SETTINGS).preprocessing != prepare(source, **SETTINGS).preprocessing
 
 
-def test_the_sets_own_test_series_are_kept_whole():
-    """Only validation is drawn from training then."""
+def test_own_test_series_are_not_split():
+    """Only validation series are drawn from training."""
     source = load("ItalyPowerDemand")
     assert source.test is not None
 
@@ -111,8 +111,8 @@ def test_the_sets_own_test_series_are_kept_whole():
     assert len(prepared.train.y) + len(prepared.validation.y) == len(source.train.labels)
 
 
-def test_a_seed_gives_one_split_and_another_seed_another(rng):
-    """Equal settings, equal fingerprint; anything else changes it."""
+def test_split_is_determined_by_the_seed(rng):
+    """Equal settings, equal fingerprint; any other setting changes it."""
     source = _source("ab" * 20, rng)
 
     first = prepare(source, **SETTINGS)
@@ -122,8 +122,8 @@ def test_a_seed_gives_one_split_and_another_seed_another(rng):
         assert prepare(source, **{**SETTINGS, **change}).fingerprint != first.fingerprint
 
 
-def test_classes_keep_their_shares():
-    """Each class gives its share, rounded."""
+def test_split_is_stratified():
+    """Each class has its share, rounded."""
     labels = ["a"] * 50 + ["b"] * 20 + ["c"] * 3
 
     held = Counter(labels[i] for i in hold_out(labels, 0.2, [0]))
@@ -131,8 +131,8 @@ def test_classes_keep_their_shares():
     assert held == {"a": 10, "b": 4, "c": 1}
 
 
-def test_a_class_with_one_series_stays_in_training(rng):
-    """Validation cannot judge it, but the teacher may still learn it."""
+def test_class_with_one_series_stays_in_training(rng):
+    """The teacher can learn it, though validation lacks it."""
     source = _source(["a"] * 6 + ["b"] * 6 + ["rare"], rng)
 
     prepared = prepare(source, **SETTINGS)
@@ -142,8 +142,8 @@ def test_a_class_with_one_series_stays_in_training(rng):
     assert 2 not in np.concatenate([prepared.validation.y, prepared.test.y])
 
 
-def test_too_few_series_to_hold_any_out_is_refused(rng):
-    """One series a class leaves none for a judgment."""
+def test_too_few_series_to_split_are_refused(rng):
+    """One series for each class."""
     with pytest.raises(DataError, match=r"no class with two series .* held out for test"):
         prepare(_source("abc", rng), **SETTINGS)
     with pytest.raises(DataError, match="held out for validation"):
@@ -160,8 +160,8 @@ def test_too_few_series_to_hold_any_out_is_refused(rng):
         ({"features": "log_mel"}, "log_mel and a sample rate of None do not fit together"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(change, message, rng):
-    """The message names the setting and its value."""
+def test_invalid_settings_are_refused(change, message, rng):
+    """The message has the setting and its value."""
     with pytest.raises(ConfigError, match=message):
         prepare(_source("ab" * 5, rng), **{**SETTINGS, **change})
 

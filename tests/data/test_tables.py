@@ -1,4 +1,4 @@
-"""TSV, TXT and CSV, wide and long, give the series that stand in them."""
+"""TSV, TXT and CSV, wide and long, are read correctly."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write(tmp_path):
 
 
 @pytest.mark.parametrize(("separator", "name"), [("\t", "a.tsv"), (",", "a.txt"), ("  ", "a.txt")])
-def test_a_real_set_comes_back_from_each_ucr_layout(separator, name, write):
+def test_real_set_is_read_from_each_ucr_layout(separator, name, write):
     """The archive used tabs, commas and blanks over the years, and labels like 1.0."""
     x, y = load_italy_power_demand(split="train")
     rows = ((f"{float(k):e}", *map(repr, s[0].tolist())) for s, k in zip(x, y, strict=True))
@@ -72,7 +72,7 @@ def test_long_csv_sorts_by_time_and_keeps_channels(write):
     np.testing.assert_array_equal(raw.series[1], [[5, 6], [50, np.nan]])
 
 
-def test_long_csv_takes_dates_as_times(write):
+def test_long_csv_may_have_dates_as_times(write):
     """ISO dates sort as text."""
     text = "id,time,x,label\np,2024-02-01,2,a\np,2024-01-31,1,a\n"
 
@@ -99,13 +99,13 @@ def test_long_csv_takes_dates_as_times(write):
         ("id,time,x,label\n", "holds no series"),
     ],
 )
-def test_csv_that_cannot_be_used_is_pointed_at(text, message, write):
-    """The message names the row and what stands there."""
+def test_error_of_invalid_csv_has_row_and_value(text, message, write):
+    """The message has the row and its content."""
     with pytest.raises(DataError, match=message):
         read_csv(write(text))
 
 
 def test_ucr_row_without_values_is_refused(write):
-    """A label alone is no series."""
+    """A label without values."""
     with pytest.raises(DataError, match="row 2 has 1 cells; a label and values are needed"):
         read_ucr(write("1\t1\t2\n2\n", "a.tsv"))

@@ -38,8 +38,8 @@ def test_real_sets_agree_with_aeon(name):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
-def test_labels_keep_their_spelling_and_question_marks_are_missing(write):
-    """aeon would say "walk"."""
+def test_labels_keep_their_case_and_question_marks_are_missing(write):
+    """aeon would lower the case."""
     raw = read_ts(write(HEADER + "1,?,3:4,5,6:Walk\n\n1,2:3,4:Run\n"))
 
     assert raw.labels == ["Walk", "Run"]
@@ -58,8 +58,8 @@ def test_labels_keep_their_spelling_and_question_marks_are_missing(write):
         (HEADER + "1,2:\n", "row 6 has no label"),
     ],
 )
-def test_ts_files_that_cannot_be_used_say_why(text, message, write):
-    """The message names what is missing, or the cell."""
+def test_error_of_an_invalid_ts_file_has_the_reason(text, message, write):
+    """The message has the missing line, or the cell."""
     with pytest.raises(DataError, match=message):
         read_ts(write(text))
 

@@ -19,7 +19,7 @@ def _write(path, samples, rate=8000):
 SOUND = np.array([0, 16384, -32768, 32767], dtype=np.int16)
 
 
-def test_a_flat_folder_has_labels_in_its_names(tmp_path):
+def test_flat_folder_has_labels_in_file_names(tmp_path):
     """As in `7_jackson_32.wav`; sounds keep their own lengths."""
     _write(tmp_path / "7_jackson_32.wav", SOUND)
     _write(tmp_path / "no_lucas_1.WAV", SOUND[:3])
@@ -32,7 +32,7 @@ def test_a_flat_folder_has_labels_in_its_names(tmp_path):
 
 
 def test_subfolders_are_labels(tmp_path):
-    """A hidden file, or one that is no sound, is left alone."""
+    """Hidden files and other files are ignored."""
     _write(tmp_path / "yes" / "a.wav", SOUND)
     _write(tmp_path / "no" / "a.wav", SOUND)
     (tmp_path / "no" / "._a.wav").write_bytes(b"")
@@ -52,7 +52,7 @@ def test_subfolders_are_labels(tmp_path):
     ids=lambda s: str(s.dtype),
 )
 def test_every_sample_format_has_the_same_scale(samples, tmp_path):
-    """Full scale is 1, whatever the width of a sample."""
+    """Full scale is 1, for each width of a sample."""
     _write(tmp_path / "a_1.wav", samples)
 
     sound = read_wav_folder(tmp_path, None).series[0]
@@ -70,8 +70,8 @@ def test_several_channels_become_their_mean(tmp_path):
     np.testing.assert_allclose(sound, [[0, 0.25, -0.5, 0.5]], atol=1e-4)
 
 
-def test_a_limit_leaves_files_unread(tmp_path):
-    """The file in the middle is broken, and not among the two."""
+def test_limit_leaves_other_files_unread(tmp_path):
+    """The damaged file in the middle is not among the two."""
     for index in (1, 3):
         _write(tmp_path / f"a_{index}.wav", SOUND)
     (tmp_path / "a_2.wav").write_bytes(b"broken")
@@ -79,8 +79,8 @@ def test_a_limit_leaves_files_unread(tmp_path):
     assert read_wav_folder(tmp_path, 2).labels == ["a", "a"]
 
 
-def test_a_title_in_the_file_does_not_matter(tmp_path):
-    """Editors add chunks that are no sound."""
+def test_chunks_of_metadata_are_ignored(tmp_path):
+    """Editors add them."""
     path = _write(tmp_path / "a_1.wav", SOUND)
     whole = bytearray(path.read_bytes() + b"junk" + (4).to_bytes(4, "little") + b"abcd")
     whole[4:8] = (len(whole) - 8).to_bytes(4, "little")
@@ -100,8 +100,8 @@ def test_a_title_in_the_file_does_not_matter(tmp_path):
     ],
     ids=["four bytes", "foreign", "cut off", "no data chunk", "samples of no width"],
 )
-def test_an_unreadable_sound_is_named(damage, tmp_path):
-    """Whatever is wrong inside it."""
+def test_error_of_an_unreadable_sound_has_its_path(damage, tmp_path):
+    """Any error of SciPy becomes ours."""
     path = _write(tmp_path / "a_1.wav", SOUND)
     path.write_bytes(damage(path.read_bytes()))
 
@@ -109,8 +109,8 @@ def test_an_unreadable_sound_is_named(damage, tmp_path):
         read_wav_folder(tmp_path, None)
 
 
-def test_a_name_without_a_label_is_refused(tmp_path):
-    """Nobody guesses a label."""
+def test_file_name_without_a_label_is_refused(tmp_path):
+    """No label is assumed."""
     _write(tmp_path / "hello.wav", SOUND)
 
     with pytest.raises(DataError, match=r"hello\.wav has no label"):
@@ -118,7 +118,7 @@ def test_a_name_without_a_label_is_refused(tmp_path):
 
 
 def test_two_sample_rates_are_refused(tmp_path):
-    """The same tone would look like two."""
+    """The same tone would differ."""
     _write(tmp_path / "a_1.wav", SOUND)
     _write(tmp_path / "b_1.wav", SOUND, rate=16000)
 

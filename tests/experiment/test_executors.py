@@ -1,4 +1,4 @@
-"""Work goes to processes that are alone with their thread, and that end with this one."""
+"""Processes of an executor have one thread each, and end with their parent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_process_has_one_thread_and_ignores_ctrl_c(monkeypatch):
+def test_process_has_one_thread_and_ignores_ctrl_c(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
 
     with executors.local(1) as submit:
@@ -36,8 +36,8 @@ def test_a_process_has_one_thread_and_ignores_ctrl_c(monkeypatch):
     assert elsewhere != os.getpid()
 
 
-def test_work_ends_when_what_waits_for_it_fails():
-    """Nobody waits for a minute's work after Ctrl-C."""
+def test_processes_end_when_the_caller_fails():
+    """After Ctrl-C, work of a minute is not awaited."""
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt), executors.local(1) as submit:  # noqa: PT012
         submit(str, 1).result()
@@ -48,7 +48,7 @@ def test_work_ends_when_what_waits_for_it_fails():
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="looks for a process in /proc")
-def test_a_process_ends_when_its_parent_is_killed(tmp_path):
+def test_process_ends_when_its_parent_is_killed(tmp_path):
     script = tmp_path / "sleeps.py"
     script.write_text(SLEEPS)
     parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
@@ -66,16 +66,16 @@ def test_a_process_ends_when_its_parent_is_killed(tmp_path):
         pytest.fail("the process goes on alone")
 
 
-def test_a_process_that_dies_breaks_the_pool():
+def test_dead_process_breaks_the_pool():
     with pytest.raises(BrokenProcessPool), executors.local(1) as submit:
         submit(os._exit, 1).result()
 
 
-def test_cores_are_those_that_may_be_used():
+def test_cores_are_those_of_the_affinity():
     assert 1 <= executors.cores() <= (os.cpu_count() or 1)
 
 
-def test_ray_that_is_missing_is_told(monkeypatch):
+def test_missing_ray_is_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
 
     with pytest.raises(MachineError, match=r"pip install 'edgedistill\[ray\]'"), executors.on_ray():

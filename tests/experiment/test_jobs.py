@@ -1,4 +1,4 @@
-"""What goes wrong in one piece of work is told, and its working folder is let go."""
+"""A failed job is a value, not an exception, and its working folder is removed."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def refuse(what: str) -> None:
     raise DataError(f"There is no {what}. Bring some.")
 
 
-def test_work_that_succeeds_is_handed_on():
+def test_result_of_a_job_is_returned():
     assert attempt(str, 1) == "1"
 
 
-def test_our_errors_are_told_as_they_are():
+def test_failure_has_the_message_of_our_error():
     assert attempt(refuse, "data") == Failure("There is no data. Bring some.")
 
 
-def test_other_errors_are_told_with_their_name():
+def test_failure_has_the_type_of_another_error():
     found = attempt(int, "x")
 
     assert isinstance(found, Failure)
     assert found.message.startswith("ValueError: invalid literal")
 
 
-def test_a_working_folder_goes_only_when_nothing_is_in_it(tmp_path):
+def test_only_an_empty_working_folder_is_removed(tmp_path):
     kept, empty = tmp_path / "kept", tmp_path / "empty"
     for folder in (kept, empty):
         (folder / ".work").mkdir(parents=True)

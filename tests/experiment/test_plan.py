@@ -1,4 +1,4 @@
-"""A plan stands for the recipes it says, and a mistake is told with its place."""
+"""A plan is expanded to recipes, and errors have their line."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from edgedistill.experiment import plan
 METHODS = "methods:\n  kd:\n    student: {objectives: [{name: kd}]}\n  default:\n"
 
 
-def test_every_set_meets_every_method_and_seed():
-    found = plan.parse(f"data: [GunPoint, some/Fish_TRAIN.tsv]\n{METHODS}seeds: [3, 5]")
+def test_runs_are_the_product_of_sets_methods_and_seeds():
+    experiment = plan.parse(f"data: [GunPoint, some/Fish_TRAIN.tsv]\n{METHODS}seeds: [3, 5]")
 
-    assert found.runs == [
+    assert experiment.runs == [
         (name, method, seed)
         for name in ("GunPoint", "Fish")
         for method in ("kd", "default")
         for seed in (3, 5)
     ]
-    assert found.sets["Fish"].data.train == "some/Fish_TRAIN.tsv"
-    assert len(found.methods["GunPoint", "kd"].student.objectives) == 1
-    assert found.methods["GunPoint", "default"] == found.sets["GunPoint"]
+    assert experiment.sets["Fish"].data.train == "some/Fish_TRAIN.tsv"
+    assert len(experiment.methods["GunPoint", "kd"].student.objectives) == 1
+    assert experiment.methods["GunPoint", "default"] == experiment.sets["GunPoint"]
 
 
 def test_settings_are_merged_from_recipe_over_set_to_method():
@@ -35,31 +35,31 @@ methods:
   one: {student: {width: 3}}
 teacher_seed: 4
 """
-    found = plan.parse(text)
+    experiment = plan.parse(text)
 
-    short = found.methods["short", "one"]
+    short = experiment.methods["short", "one"]
     assert (short.data.train, short.data.length, short.data.limit_per_class) == ("GunPoint", 40, 9)
     assert (short.student.width, short.student.training.epochs, short.seed) == (3, 8, 4)
-    assert found.sets["long"].data.train == "OSULeaf"
-    assert found.sets["GunPoint"].data.train == "GunPoint"
-    assert found.sets["GunPoint"].student.width == 5
+    assert experiment.sets["long"].data.train == "OSULeaf"
+    assert experiment.sets["GunPoint"].data.train == "GunPoint"
+    assert experiment.sets["GunPoint"].student.width == 5
 
 
-def test_an_anchor_of_another_place_can_be_used():
+def test_anchor_of_another_section_can_be_used():
     text = """
 data: [GunPoint]
 methods:
   kd: {student: {objectives: [&kd {name: kd, temperature: 2}]}}
   both: {student: {objectives: [*kd, {name: tsd_maps}]}}
 """
-    found = plan.parse(text)
+    experiment = plan.parse(text)
 
-    first, _ = found.methods["GunPoint", "both"].student.objectives
+    first, _ = experiment.methods["GunPoint", "both"].student.objectives
     assert first.temperature == 2
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("data: [GunPoint]", "methods is missing"),
         (f"data: []\n{METHODS}", "plan, line 1: data must be a list of names"),
@@ -97,19 +97,19 @@ methods:
         ),
     ],
 )
-def test_a_mistake_is_told_with_its_place(text, told):
+def test_error_has_its_line(text, message):
     with pytest.raises(ConfigError) as caught:
         plan.parse(text)
 
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_missing_file_is_told(tmp_path):
+def test_missing_file_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="Cannot read the plan"):
         plan.load(tmp_path / "plan.yaml")
 
 
-def test_a_file_is_named_in_messages(tmp_path):
+def test_messages_have_the_file(tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text(f"data: 3\n{METHODS}")
 

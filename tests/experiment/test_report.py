@@ -1,4 +1,4 @@
-"""The report shows what the table says, offline and in the report's look."""
+"""The report shows the statistics of the table, offline and in the style of all reports."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def folder(tmp_path, rng):
 
 
 def test_every_file_is_written(folder):
-    found = write_report(folder)
+    data = write_report(folder)
 
     page, text = ((folder / name).read_text("utf-8") for name in (PAGE, MARKDOWN))
     assert (folder / DIAGRAM).read_bytes().startswith(PNG)
@@ -53,18 +53,18 @@ def test_every_file_is_written(folder):
     assert "http" not in page.replace("http://www.w3.org", "")
     assert "| Set0 |" in text
     assert "maps \\| kd" in text
-    for said in (page, text):
-        assert "1 of 48 runs failed." in said
-        assert "The loss is no number." in said
-    assert found.to_json()["mean_ranks"] == {"kd": 1.0, "maps | kd": 2.0, "<control>": 3.0}
+    for output in (page, text):
+        assert "1 of 48 runs failed." in output
+        assert "The loss is no number." in output
+    assert data.to_json()["mean_ranks"] == {"kd": 1.0, "maps | kd": 2.0, "<control>": 3.0}
 
 
-def test_tables_hold_means_intervals_and_what_they_are_read_beside(folder):
+def test_tables_have_means_intervals_and_references(folder):
     rows = results.read(folder / RESULTS)
 
-    found = reporting.report_data(rows, "accuracy")
+    data = reporting.report_data(rows, "accuracy")
 
-    tables = {table.title: table for table in found.tables}
+    tables = {table.title: table for table in data.tables}
     mine = [r.numbers["accuracy"] for r in rows if (r.set, r.method) == ("Set0", "kd")]
     assert tables["Accuracy"].head == ("Set", *METHODS, "Teacher")
     assert tables["Accuracy"].rows[0][1].startswith(f"{100 * np.mean(mine):.1f} % (")
@@ -74,10 +74,10 @@ def test_tables_hold_means_intervals_and_what_they_are_read_beside(folder):
     assert tables["Pairs"].rows[0][1:3] == ("8", "0")
 
 
-def test_the_scatter_shows_what_accuracy_costs_in_reasons(folder):
-    found = reporting.report_data(results.read(folder / RESULTS), "accuracy")
+def test_scatter_has_accuracy_and_saliency_agreement(folder):
+    data = reporting.report_data(results.read(folder / RESULTS), "accuracy")
 
-    scatter = found.scatter
+    scatter = data.scatter
     assert scatter is not None
     assert (scatter.ceiling, scatter.floor) == pytest.approx((0.8, 0.05))
     assert [points.method for points in scatter.points] == list(METHODS)
@@ -85,8 +85,8 @@ def test_the_scatter_shows_what_accuracy_costs_in_reasons(folder):
     assert -0.26 < np.mean(scatter.points[2].accuracy) < -0.23
 
 
-def test_nothing_stale_is_left_where_no_diagram_can_be_drawn(folder):
-    """Two methods have no diagram, and that of an earlier report goes."""
+def test_stale_diagram_is_removed(folder):
+    """Two methods have no diagram, and that of an earlier report is deleted."""
     write_report(folder)
     kept = [row for row in results.read(folder / RESULTS) if row.method != METHODS[2]]
     results.write(folder / RESULTS, kept)
@@ -101,20 +101,20 @@ def test_teachers_without_maps_have_no_scatter(tmp_path):
     rows = [Row("a", m, 1, None, {"accuracy": 0.5, "teacher_accuracy": 0.6}) for m in ("x", "y")]
     results.write(tmp_path / RESULTS, rows)
 
-    found = write_report(tmp_path)
+    data = write_report(tmp_path)
 
-    assert found.scatter is None
+    assert data.scatter is None
     assert not (tmp_path / SCATTER).exists()
 
 
-def test_a_measure_that_is_none_writes_nothing(folder):
+def test_unknown_measure_writes_nothing(folder):
     with pytest.raises(DataError, match="There is no measure"):
         write_report(folder, "beauty")
 
     assert not (folder / PAGE).exists()
 
 
-def test_published_accuracies_stand_in_the_table_of_accuracies(folder):
+def test_published_accuracies_are_in_the_table_of_accuracies(folder):
     write_report(folder, published={"ResNet, published": {"Set0": 0.123}})
 
     text = (folder / MARKDOWN).read_text("utf-8")

@@ -1,4 +1,4 @@
-"""The table is written and read without loss, and what is no table is refused."""
+"""The table is written and read without loss, and other files are refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgedistill.experiment import results
 from edgedistill.experiment.results import COLUMNS, Row
 
 
-def test_rows_come_back_as_they_were(tmp_path, rng):
+def test_rows_round_trip(tmp_path, rng):
     numbers = {name: float(rng.normal()) for name in results.NUMBERS} | {"parameters": 12.0}
     rows = [
         Row("a, b", "kd", 1, None, numbers, '{"kd": 0.9}'),
@@ -56,7 +56,7 @@ def test_published_accuracies_are_read_by_column_and_set(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("set,ResNet\nBeef,0.75\n", "no column LITE. Choose from ResNet"),
         ("set,LITE\nBeef,good\n", "no table of accuracies"),
@@ -64,10 +64,10 @@ def test_published_accuracies_are_read_by_column_and_set(tmp_path):
         (None, "Cannot read"),
     ],
 )
-def test_a_table_without_the_accuracies_is_refused(tmp_path, text, said):
+def test_a_table_without_the_accuracies_is_refused(tmp_path, text, message):
     path = tmp_path / "published.csv"
     if text is not None:
         path.write_text(text)
 
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         results.read_published(path, ["LITE"])

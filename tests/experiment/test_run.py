@@ -1,4 +1,4 @@
-"""An experiment does what is missing, keeps what is whole, and survives a run that fails."""
+"""An experiment runs missing jobs, keeps complete ones, and survives a failed run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def copied(finished, tmp_path):
     return Path(shutil.copytree(finished[0], tmp_path / "copied"))
 
 
-def test_the_table_has_a_row_a_run_in_the_order_of_the_plan(tiny, finished):
+def test_table_has_a_row_for_each_run_in_order(tiny, finished):
     out, rows = finished
 
     assert [(row.set, row.method, row.seed) for row in rows] == tiny.runs
@@ -63,7 +63,7 @@ def test_the_table_has_a_row_a_run_in_the_order_of_the_plan(tiny, finished):
     assert {len(row.numbers) for row in rows} == {len(results.NUMBERS)}
 
 
-def test_a_set_has_one_teacher(finished):
+def test_students_of_a_set_share_one_teacher(finished):
     """Its measures stand in all rows of the set; the students differ."""
     out, rows = finished
 
@@ -78,17 +78,19 @@ def test_a_set_has_one_teacher(finished):
 
 @pytest.mark.slow
 def test_two_processes_give_the_rows_of_one(tiny, finished, tmp_path):
-    heard = []
+    reports = []
 
-    rows = running.run(tiny, tmp_path / "out", jobs=2, on_progress=lambda *told: heard.append(told))
+    rows = running.run(
+        tiny, tmp_path / "out", jobs=2, on_progress=lambda *each: reports.append(each)
+    )
 
     assert timeless(rows) == timeless(finished[1])
-    assert heard[0] == ("teachers", 1, 2)
-    assert heard[-1] == ("runs", 8, 8)
+    assert reports[0] == ("teachers", 1, 2)
+    assert reports[-1] == ("runs", 8, 8)
     assert not list(tmp_path.rglob(".work"))
 
 
-def test_what_is_done_is_not_done_again(tiny, finished, in_process, copied):
+def test_complete_runs_are_not_repeated(tiny, finished, in_process, copied):
     before = marks(copied)
 
     rows = running.run(tiny, copied)
@@ -97,7 +99,7 @@ def test_what_is_done_is_not_done_again(tiny, finished, in_process, copied):
     assert marks(copied) == before
 
 
-def test_only_the_method_that_changed_is_done_again(tiny, in_process, copied):
+def test_only_a_changed_method_is_repeated(tiny, in_process, copied):
     before = marks(copied)
     changed = plan.parse(tiny.text.replace("[{name: kd}]", "[{name: kd, temperature: 2}]"))
 
@@ -108,9 +110,7 @@ def test_only_the_method_that_changed_is_done_again(tiny, in_process, copied):
     assert redone == {f"runs/{s}/kd-{n}" for s in ("ItalyPowerDemand", "GunPoint") for n in (1, 2)}
 
 
-def test_a_student_is_distilled_again_when_another_teacher_of_it_changed(
-    finished, in_process, tmp_path
-):
+def test_student_is_repeated_when_an_extra_teacher_changed(finished, in_process, tmp_path):
     source = tmp_path / "second"
     students = finished[0] / "runs" / "ItalyPowerDemand"
     shutil.copytree(students / "kd-1", source)
@@ -132,7 +132,7 @@ def test_a_student_is_distilled_again_when_another_teacher_of_it_changed(
     assert first.numbers["kl"] != second.numbers["kl"]
 
 
-def test_a_damaged_student_is_distilled_again(tiny, finished, in_process, copied):
+def test_damaged_student_is_repeated(tiny, finished, in_process, copied):
     scores = copied / "runs" / "GunPoint" / "kd-1" / "scores.json"
     scores.write_text("{}")
 
@@ -141,7 +141,7 @@ def test_a_damaged_student_is_distilled_again(tiny, finished, in_process, copied
     assert timeless(rows) == timeless(finished[1])
 
 
-def test_a_run_that_fails_is_a_row_and_stops_no_other(tiny, in_process, copied):
+def test_failed_run_is_a_row_and_stops_no_other(tiny, in_process, copied):
     bad = "  bad: {student: {training: {learning_rate: 1.0e+30}}}\nseeds: [1]"
     broken = plan.parse(tiny.text.replace("seeds: [1, 2]", bad))
 
@@ -158,7 +158,7 @@ def test_a_run_that_fails_is_a_row_and_stops_no_other(tiny, in_process, copied):
     assert all("accuracy" not in row.numbers for row in failed)
 
 
-def test_a_set_that_cannot_be_read_fails_alone(tiny, in_process, copied):
+def test_unreadable_set_fails_alone(tiny, in_process, copied):
     broken = plan.parse(tiny.text.replace("GunPoint]", "missing.npz]"))
 
     rows = running.run(broken, copied)
@@ -167,7 +167,7 @@ def test_a_set_that_cannot_be_read_fails_alone(tiny, in_process, copied):
     assert {row.error for row in rows[4:]} == {"missing.npz does not exist. Check the path."}
 
 
-def test_an_error_that_is_not_ours_is_a_row_too(tiny, in_process, copied):
+def test_unexpected_error_is_a_row_too(tiny, in_process, copied):
     knowledge = copied / "runs" / "GunPoint"
     shutil.rmtree(knowledge)
     knowledge.mkdir()
@@ -186,10 +186,8 @@ def test_an_error_that_is_not_ours_is_a_row_too(tiny, in_process, copied):
         ("{name: tsd_maps, widths: [5]}", "signed.npy"),
     ],
 )
-def test_a_teacher_is_asked_before_the_first_student_begins(
-    in_process, tmp_path, monkeypatch, term, kept
-):
-    """Side by side, students would otherwise all ask at once."""
+def test_caches_are_filled_before_the_first_student(in_process, tmp_path, monkeypatch, term, kept):
+    """Otherwise parallel students would all compute them at once."""
     found = []
 
     def watched(*arguments, **more):
@@ -206,7 +204,7 @@ def test_a_teacher_is_asked_before_the_first_student_begins(
     assert found == [1, 1]
 
 
-def test_the_bank_of_a_set_is_asked_for_once(in_process, tmp_path):
+def test_window_cache_of_a_set_is_computed_once(in_process, tmp_path):
     text = FIVE.replace("{name: kd}", "{name: tsd, windows: 4, width: 6, bank: 2}")
     text = text.replace("epochs: 60", "epochs: 1").replace("1, 2, 3, 4, 5", "1, 2")
 
@@ -219,8 +217,8 @@ def test_the_bank_of_a_set_is_asked_for_once(in_process, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_experiment_that_was_killed_goes_on(in_process, tmp_path):
-    """What was whole stays, what was not is done, and the table is that of a run in one go."""
+def test_killed_experiment_resumes(in_process, tmp_path):
+    """Complete folders stay, and the table equals that of an uninterrupted run."""
     five, out = plan.parse(FIVE), tmp_path / "out"
     (tmp_path / "plan.yaml").write_text(FIVE)
     command = [sys.executable, "-m", "edgedistill", "experiment", str(tmp_path / "plan.yaml")]
@@ -244,14 +242,14 @@ def test_an_experiment_that_was_killed_goes_on(in_process, tmp_path):
     assert timeless(rows) == timeless(straight)
 
 
-def test_jobs_that_make_no_sense_are_refused(tiny, tmp_path):
+def test_invalid_number_of_jobs_is_refused(tiny, tmp_path):
     with pytest.raises(UsageError, match="jobs is 0"):
         running.run(tiny, tmp_path, jobs=0)
     with pytest.raises(UsageError, match=r"jobs is 2; .* local executor alone"):
         running.run(tiny, tmp_path, jobs=2, executor="ray")
 
 
-def test_a_process_that_dies_is_told(tiny, tmp_path, monkeypatch):
+def test_dead_process_is_an_error(tiny, tmp_path, monkeypatch):
     local = executors.local
 
     @contextmanager

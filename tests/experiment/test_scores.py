@@ -1,4 +1,4 @@
-"""The scores of a student are those of its network, measured the slow way."""
+"""Scores of a student equal slow measurements of its network."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_predictions_are_measured_as_scikit_learn_does(tiny, finished):
     assert facts["cost"]["parameters"] == expected["parameters"]
 
 
-def test_settings_are_compared_by_validation_series(tiny, finished):
+def test_validation_scores_are_of_validation_series(tiny, finished):
     out, rows = finished
     row = next(r for r in rows if (r.set, r.method, r.seed) == ("GunPoint", "kd", 2))
     data = prepare_data(tiny.sets["GunPoint"])
@@ -85,8 +85,8 @@ def test_maps_are_measured_series_by_series(rng):
     assert found["unseen_top_sign"] >= 1 / 30
 
 
-def test_a_teacher_without_maps_leaves_them_empty(tmp_path, rng, in_process):
-    """A file of logits gives rows that have no measure of maps, no ceiling and no floor."""
+def test_teacher_without_maps_has_no_map_scores(tmp_path, rng, in_process):
+    """Rows of a table of logits have no measures of maps, no ceiling and no floor."""
     from edgedistill.experiment import plan
     from edgedistill.experiment import run as running
 

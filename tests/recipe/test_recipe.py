@@ -1,4 +1,4 @@
-"""The recipe, and what is said of a wrong one."""
+"""The recipe, and the error messages of an invalid one."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_an_empty_recipe_is_the_defaults():
     assert config.parse("# nothing but a comment") == Recipe()
 
 
-def test_a_file_is_read(tmp_path):
+def test_file_is_read(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE)
 
@@ -55,7 +55,7 @@ def test_a_file_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", RECIPE, "preset: paper", "name: Öl"])
-def test_what_is_dumped_is_parsed(text):
+def test_dump_round_trips(text):
     recipe = config.parse(text)
 
     assert config.parse(config.dump(recipe)) == recipe
@@ -77,8 +77,8 @@ def test_an_empty_section_changes_nothing(text):
     assert config.parse(text) == Recipe()
 
 
-def test_the_preset_of_the_paper():
-    """What the recipe says itself wins over its preset."""
+def test_preset_of_the_paper():
+    """Settings of the recipe win over its preset."""
     recipe = config.parse("preset: paper\nstudent: {width: 8, training: {epochs: 50}}")
 
     paper = PRESETS["paper"]
@@ -131,8 +131,8 @@ def test_settings_above_the_file_lose_to_overrides():
     assert above == {"student": {"width": 5, "depth": 2}, "seed": 9}
 
 
-def test_a_target_sets_what_suits_it():
-    """What the recipe says itself wins over its target."""
+def test_target_sets_defaults():
+    """Settings of the recipe win over its target."""
     name = next(name for name in targets.names() if targets.settings(name))
     wanted = targets.settings(name)
 
@@ -144,7 +144,7 @@ def test_a_target_sets_what_suits_it():
     ).optimize.precisions == ("fp16",)
 
 
-def test_sensible_settings_name_what_was_named():
+def test_default_settings_have_data_teacher_and_no_target():
     found = config.default_settings("train.npz", "test.npz", teacher="teacher.onnx", target=None)
 
     assert found == {
@@ -165,7 +165,7 @@ def test_sounds_become_log_mel_frames(tmp_path):
     assert (recipe.data.features, recipe.data.sizing) == ("log_mel", "pad")
 
 
-def test_nothing_asks_a_file_of_logits_for_reasons():
+def test_table_of_logits_has_no_saliency_settings():
     recipe = config.parse(
         "", above=config.default_settings("GunPoint", teacher="logits.npz", trust=True)
     )
@@ -354,24 +354,24 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG.values(), ids=WRONG)
-def test_a_wrong_recipe_is_explained(tmp_path, text, message):
-    """With the file, what was found and what is allowed; nothing is said twice."""
+def test_error_of_an_invalid_recipe(tmp_path, text, message):
+    """With file, value and allowed values; each error once."""
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
 
-    with pytest.raises(ConfigError, match=message) as told:
+    with pytest.raises(ConfigError, match=message) as error:
         config.load(path)
 
-    assert str(told.value).startswith(str(path))
-    assert str(told.value).count(str(path)) == 1
-    assert told.value.exit_code == 2
+    assert str(error.value).startswith(str(path))
+    assert str(error.value).count(str(path)) == 1
+    assert error.value.exit_code == 2
 
 
-def test_every_mistake_is_told_at_once():
-    with pytest.raises(ConfigError) as told:
+def test_all_errors_are_reported_at_once():
+    with pytest.raises(ConfigError) as error:
         config.parse("seed: x\ndata:\n  trian: GunPoint\nstudent:\n  training:\n    epochs: 0")
 
-    lines = str(told.value).splitlines()
+    lines = str(error.value).splitlines()
     assert [line.partition(":")[0] for line in sorted(lines)] == [
         "recipe, line 1",
         "recipe, line 3",
@@ -380,7 +380,7 @@ def test_every_mistake_is_told_at_once():
 
 
 @pytest.mark.parametrize("make", [None, Path.mkdir, lambda path: path.write_bytes(b"\xff\xfe")])
-def test_a_file_that_cannot_be_read(tmp_path, make):
+def test_unreadable_file_is_an_error(tmp_path, make):
     path = tmp_path / "recipe.yaml"
     if make is not None:
         make(path)
@@ -403,7 +403,7 @@ def test_a_file_that_cannot_be_read(tmp_path, make):
         ("student.width=wide", r"recipe: student\.width is 'wide'"),
     ],
 )
-def test_a_wrong_setting_is_explained(setting, message):
+def test_error_of_an_invalid_setting(setting, message):
     with pytest.raises(ConfigError, match=message):
         config.parse("seed: 5", [setting])
 
@@ -425,13 +425,13 @@ PRUNED = "student: {prune_from_teacher: {}, "
     ],
     ids=str,
 )
-def test_a_student_that_cannot_be_pruned_from_its_teacher(text, message):
+def test_student_that_cannot_be_pruned_from_its_teacher_is_refused(text, message):
     with pytest.raises(ConfigError, match=message):
         config.parse(text)
 
 
-def test_pruning_is_compared_with_the_teacher_of_the_whole_recipe():
-    """A part of a plan, read alone, may stand beside another teacher than the usual one."""
+def test_pruning_is_checked_in_whole_recipes_only():
+    """A part of a plan, parsed alone, may belong to another teacher."""
     text = PRUNED + "family: lstm}"
 
     assert config.parse(text, whole=False).student.prune_from_teacher is not None
@@ -466,6 +466,6 @@ def test_recovery_is_a_switch_or_settings(given, expected):
         ("search: {}, recover: {target: me}", "optimize.recover.target is 'me'"),
     ],
 )
-def test_a_search_that_makes_no_sense(text, message):
+def test_invalid_search_is_refused(text, message):
     with pytest.raises(ConfigError, match=message):
         config.parse(f"optimize: {{{text}}}")

@@ -1,4 +1,4 @@
-"""Boards join the workstation's report; what is not theirs stays out."""
+"""Boards in a report: joined to the workstation's, and in tables beside its models."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from edgedistill.report import from_json, merge, to_json
 from edgedistill.report.boards import board_rows, chain, summary
 
 
-def test_joined_report_holds_all(full_report, orin_report, hot_report, joined_report):
-    """Each board's report as it was, in the order given; the rest is the workstation's."""
+def test_merge_adds_boards_and_keeps_the_rest(full_report, orin_report, hot_report, joined_report):
+    """Reports of boards stay unchanged, in order; the rest is the workstation's."""
     assert [board.label for board in joined_report.boards] == ["orin", "pi-5"]
     assert [board.report for board in joined_report.boards] == [orin_report, hot_report]
     assert replace(joined_report, boards=()) == full_report
 
 
-def test_joining_again_replaces(joined_report, orin_report, hot_report):
-    """A board that was measured anew stands there once, the others stay."""
+def test_merge_replaces_a_board_of_equal_label(joined_report, orin_report, hot_report):
+    """A board measured again is there once; the others stay."""
     later = replace(orin_report, created="2026-12-01T00:00:00Z")
 
     again = from_json(merge(to_json(joined_report), {"orin": to_json(later)}))
@@ -29,7 +29,7 @@ def test_joining_again_replaces(joined_report, orin_report, hot_report):
 
 
 def test_report_of_another_bundle_is_refused(full_report, orin_report):
-    """Another name, or a model that the workstation does not know."""
+    """Another name, or a model that the workstation's report lacks."""
     for stranger in (
         replace(orin_report, name="ECG200"),
         replace(
@@ -42,8 +42,8 @@ def test_report_of_another_bundle_is_refused(full_report, orin_report):
             merge(to_json(full_report), {"orin": to_json(stranger)})
 
 
-def test_workstation_is_no_board(full_report, joined_report, orin_report):
-    """A report with a teacher, with boards, or without a model is not what a board writes."""
+def test_report_that_is_no_boards_is_refused(full_report, joined_report, orin_report):
+    """A report with a teacher, with boards, or without a model."""
     empty = replace(orin_report, chosen=None, candidates=())
     nested = replace(joined_report, teacher=None)
 
@@ -53,7 +53,7 @@ def test_workstation_is_no_board(full_report, joined_report, orin_report):
 
 
 def test_labels_are_unique(joined_report):
-    """Two boards of one name could not be told apart."""
+    """Two boards of one label are refused."""
     twice = (joined_report.boards[0], joined_report.boards[0])
 
     with pytest.raises(DataError, match="Boards share a label: orin, orin"):
@@ -61,7 +61,7 @@ def test_labels_are_unique(joined_report):
 
 
 def test_other_version_is_refused(full_report, orin_report):
-    """Of either side."""
+    """Of the workstation's report and of a board's."""
     new = {**to_json(orin_report), "format": "edgedistill.report/2"}
 
     with pytest.raises(IntegrityError, match="this version reads"):
@@ -85,8 +85,8 @@ def test_chain_from_teacher_to_engines(joined_report):
     assert columns[3].note == "int8: onnxruntime 1.23.2, int8"
 
 
-def test_chain_has_what_boards_measured(joined_report):
-    """A line that no board can fill is left out there."""
+def test_chain_has_the_measures_of_boards(joined_report):
+    """A row without a value of any board is left out."""
     labels = {row.label for rows in board_rows(joined_report).values() for row in rows}
 
     assert {"Peak memory", "Cold start", "Throughput", "Agreement", "Pearson"} <= labels
@@ -94,7 +94,7 @@ def test_chain_has_what_boards_measured(joined_report):
 
 
 def test_summary_of_a_board(joined_report):
-    """The outcome, and that its time is that of a machine that slowed down."""
+    """Verdict, latency, and whether the machine throttled."""
     kept, broken = joined_report.boards
 
     assert summary(kept).startswith("kept, ")

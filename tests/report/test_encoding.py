@@ -1,4 +1,4 @@
-"""JSON holds every fact, gives them back, and refuses anything else."""
+"""JSON round trips hold every fact, and anything else is refused."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def validator() -> Draft202012Validator:
     "name", ["full_report", "board_report", "orin_report", "hot_report", "joined_report"]
 )
 def test_report_survives_the_round_trip(name, request, validator):
-    """What was written is valid, and comes back equal, through text."""
+    """The text is valid by the schema, and the decoded report is equal."""
     report = request.getfixturevalue(name)
 
     values = json.loads(json.dumps(to_json(report), allow_nan=False))
@@ -57,7 +57,7 @@ def test_report_survives_the_round_trip(name, request, validator):
 
 
 def test_absent_parts_are_left_out(board_report):
-    """A board writes what it measured; that nothing was chosen is still said."""
+    """A board writes its measurements alone; `chosen` is written even if it is None."""
     values = to_json(board_report)
 
     assert not {"teacher", "student", "data", "curves", "examples"} & set(values)
@@ -65,8 +65,8 @@ def test_absent_parts_are_left_out(board_report):
     assert values["candidates"][0]["metrics"]["accuracy"] is None
 
 
-def test_a_report_from_before_boards_were_measured_is_read(full_report):
-    """Neither costs nor telemetry nor boards: what an earlier version wrote is still a report."""
+def test_report_of_an_earlier_version_is_read(full_report):
+    """Without costs, telemetry and boards."""
     values = to_json(full_report)
     for model in (values["teacher"], values["student"], *values["candidates"]):
         del model["costs"]
@@ -95,8 +95,8 @@ PLANTED_THERE = [
 
 
 @pytest.mark.parametrize(("path", "value", "message"), PLANTED_THERE, ids=lambda v: str(v)[:40])
-def test_planted_error_in_a_board_is_found(path, value, message, joined_report, validator):
-    """In the report of a board inside the workstation's as in its own."""
+def test_error_in_a_board_is_found(path, value, message, joined_report, validator):
+    """In a board's report inside the workstation's as in its own."""
     values = _planted(to_json(joined_report), ("boards", 0, "report", *path), value)
 
     assert not validator.is_valid(values)
@@ -105,8 +105,8 @@ def test_planted_error_in_a_board_is_found(path, value, message, joined_report, 
 
 
 @pytest.mark.parametrize(("path", "value", "message"), PLANTED, ids=lambda v: str(v)[:40])
-def test_planted_error_is_found(path, value, message, full_report, validator):
-    """The schema and our own reader both refuse it, and the reader says where."""
+def test_error_is_found(path, value, message, full_report, validator):
+    """Schema and decoder both refuse it, and the message has its place."""
     values = _planted(to_json(full_report), path, value)
 
     assert not validator.is_valid(values)
@@ -115,7 +115,7 @@ def test_planted_error_is_found(path, value, message, full_report, validator):
 
 
 def test_other_version_is_refused(full_report, validator):
-    """A report of another format is not guessed at."""
+    """Only the current format is decoded."""
     values = {**to_json(full_report), "format": "edgedistill.report/2"}
 
     assert not validator.is_valid(values)
@@ -123,7 +123,7 @@ def test_other_version_is_refused(full_report, validator):
         from_json(values)
 
 
-def test_list_is_no_report():
+def test_list_is_refused():
     """Any JSON may come in; only an object is a report."""
     with pytest.raises(DataError, match="report: expected an object, got "):
         from_json([])
@@ -141,7 +141,7 @@ def test_nan_is_refused_both_ways(full_report):
         from_json(values)
 
 
-def test_numpy_values_become_plain(full_report):
+def test_numpy_values_become_numbers(full_report):
     """Facts may hold NumPy scalars and arrays; JSON gets numbers."""
     example = full_report.examples[0]
     maps = replace(
@@ -158,20 +158,20 @@ def test_numpy_values_become_plain(full_report):
     assert values["teacher_map"] == example.teacher_map
 
 
-def test_strange_value_is_refused(full_report):
-    """What JSON does not have is named, not written as text."""
+def test_value_without_json_form_is_refused(full_report):
+    """The error has its type; it is not written as text."""
     with pytest.raises(DataError, match=r"report.environment.when is a complex"):
         to_json(replace(full_report, environment={"when": 1j}))
 
 
-def test_facts_check_on_the_way_in(full_report):
-    """A report that contradicts itself is refused when it is read."""
+def test_contradictory_report_is_refused(full_report):
+    """Facts are checked when a report is decoded, too."""
     with pytest.raises(EdgeDistillError, match="'int4' is not among"):
         from_json({**to_json(full_report), "chosen": "int4"})
 
 
-def test_schema_names_every_field():
-    """Schema and facts cannot drift apart."""
+def test_schema_has_every_field():
+    """Schema and facts have the same fields."""
     found = {}
     _collect(Report, found)
     described = {frozenset(part["properties"]) for part in _objects(schema())}

@@ -1,4 +1,4 @@
-"""Facts refuse what cannot be true."""
+"""Facts refuse contradictions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from edgedistill.report import Candidate, Confusion
 
 
 def test_models_come_in_order(full_report, board_report):
-    """Teacher first, then the student, then its variants; what is absent is skipped."""
+    """Teacher, student, variants; absent ones are skipped."""
     assert [m.name for m in full_report.models()] == ["teacher", "student", "fp32", "fp16", "int8"]
     assert [m.name for m in board_report.models()] == ["int8"]
 
 
-def test_subject_is_the_chosen_or_the_only_candidate(full_report, board_report):
-    """The verdict is about the chosen one; with several and none chosen, about none."""
+def test_judged_candidate_is_the_chosen_or_the_only_one(full_report, board_report):
+    """None with several candidates and none chosen."""
     assert full_report.judged_candidate().name == "int8"
     assert board_report.judged_candidate().name == "int8"
     assert replace(full_report, chosen=None).judged_candidate() is None
@@ -31,16 +31,16 @@ def test_chosen_must_be_a_candidate(full_report):
         replace(full_report, chosen="int4")
 
 
-def test_candidates_need_names_of_their_own(full_report):
-    """Two candidates of one name could not be told apart."""
+def test_candidates_need_distinct_names(full_report):
+    """Two candidates of one name are refused."""
     twin = Candidate(name="fp32", runtime="torch", precision="fp32")
 
     with pytest.raises(DataError, match="Candidates share a name: fp32, fp16, int8, fp32"):
         replace(full_report, candidates=(*full_report.candidates, twin))
 
 
-def test_kept_needs_every_clause(full_report):
-    """A verdict cannot say kept while a clause failed."""
+def test_verdict_kept_needs_every_clause(full_report):
+    """It is refused while a clause failed."""
     failed = ContractClause("kl", "<=", 0.5, Estimate(0.9, 0.8, 1.0), False, True)
 
     with pytest.raises(DataError, match="verdict is 'kept', but kl failed"):

@@ -14,7 +14,7 @@ from edgedistill.report.figures import _name_points, _points, telemetry_figures
 
 
 @pytest.mark.parametrize("count", [2, 15])
-def test_names_of_models_that_are_alike_stay_apart(count):
+def test_names_of_close_points_do_not_overlap(count):
     """Fifteen variants of one student lie within a few percent of each other."""
     points = [
         (10 + index / 10, f"ort-int8-{index}", Estimate(0.98, 0.97, 0.99)) for index in range(count)
@@ -30,8 +30,8 @@ def test_names_of_models_that_are_alike_stay_apart(count):
     assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
 
 
-def test_a_figure_a_kind(telemetry):
-    """Heat, clocks and power, each with its sensors; one that never answered is not there."""
+def test_one_figure_for_each_kind_of_sensor(telemetry):
+    """Temperature, clocks and power, with their sensors; one without readings is left out."""
     drawn = {title: drawing for drawing, title, _ in telemetry_figures("m", telemetry)}
 
     assert list(drawn) == ["Temperature", "Clocks", "Power"]
@@ -40,15 +40,15 @@ def test_a_figure_a_kind(telemetry):
     assert "VDD_IN" in drawn["Power"]
 
 
-def test_no_sensor_no_figure(telemetry):
-    """An empty kind gives an empty drawing."""
+def test_kind_without_sensors_has_an_empty_drawing(telemetry):
+    """Also if a sensor has no readings."""
     found = telemetry_figures("m", replace(telemetry, power_mw={}, clock_mhz={"cpu": [None] * 4}))
 
     assert [bool(drawing) for drawing, _, _ in found] == [True, False, False]
 
 
-def test_silence_is_a_gap(telemetry):
-    """A value that is missing in the middle is not bridged by a line."""
+def test_missing_reading_leaves_a_gap_in_the_line(telemetry):
+    """No line bridges it."""
     whole = replace(telemetry, clock_mhz={"gpu": [300.0, 300.0, 300.0, 300.0]})
     gap = replace(telemetry, clock_mhz={"gpu": [300.0, 300.0, None, 300.0]})
 

@@ -1,4 +1,4 @@
-"""Numbers and outcomes read the same everywhere."""
+"""Numbers and outcomes have one format everywhere."""
 
 from __future__ import annotations
 
@@ -47,31 +47,31 @@ def test_interval_keeps_units_that_differ():
         (False, False, "broken, undecided"),
     ],
 )
-def test_outcome_says_when_it_is_undecided(passed, decided, text):
-    """A threshold inside its interval is no decision."""
+def test_outcome_within_the_interval_is_undecided(passed, decided, text):
+    """A threshold inside the interval is no decision."""
     clause = ContractClause("agreement", ">=", 0.9, Estimate(0.9, 0.8, 1.0), passed, decided)
 
     assert wording.outcome(clause) == text
 
 
-def test_unknown_clause_is_still_readable():
-    """A clause that has no words of its own is named after its key."""
+def test_unknown_clause_is_titled_by_its_key():
+    """A clause without a title of its own."""
     clause = ContractClause("energy_mj", "<=", 2.0, Estimate(1.5, 1.0, 1.8), True, True)
 
     assert wording.clause_label(clause) == "Energy mj"
     assert wording.threshold(clause) == "≤ 2.000"
 
 
-def test_headline_tells_gains_and_agreement(full_report):
-    """Kept: how much smaller, how much faster, how often the same class."""
+def test_headline_has_gains_and_agreement(full_report):
+    """Contract kept: gains in size and latency, and agreement."""
     assert wording.headline(full_report) == (
         "int8 is 560× smaller and 34.5× faster than the teacher. "
         "It names the teacher's class for 90.0 % of 150 test series."
     )
 
 
-def test_headline_does_not_hide_a_loss(full_report):
-    """A variant that is slower is called slower."""
+def test_headline_has_losses_too(full_report):
+    """A slower variant is called slower."""
     model = full_report.judged_candidate()
     slow = replace(model, latency_ms=Latency(p50=2.62, p95=3, p99=4))
 
@@ -80,8 +80,8 @@ def test_headline_does_not_hide_a_loss(full_report):
     assert "2.00× slower than the teacher" in text
 
 
-def test_what_was_emulated_is_named(full_report):
-    """A model for TensorRT has no latency where it cannot run; on a board it has one."""
+def test_emulated_models_are_listed(full_report):
+    """A model for TensorRT without latency was emulated; on a board it has one."""
     model = full_report.candidates[0]
     emulated = replace(model, name="trt-fp16", runtime="tensorrt", latency_ms=None)
     on_a_board = replace(emulated, latency_ms=model.latency_ms)
@@ -94,7 +94,7 @@ def test_what_was_emulated_is_named(full_report):
 
 
 def test_headline_without_a_teacher(full_report):
-    """A board knows no teacher: only agreement is told, or that the contract holds."""
+    """Agreement alone, or that the contract holds."""
     alone = replace(full_report, teacher=None, data=None)
     bare = replace(alone.judged_candidate(), metrics=Metrics())
 
@@ -104,7 +104,7 @@ def test_headline_without_a_teacher(full_report):
 
 
 def test_headline_of_a_broken_contract(board_report):
-    """Broken: how many clauses of one model, or that none of several keeps it."""
+    """The number of broken clauses of one model, or that no variant keeps it."""
     other = replace(board_report.candidates[0], name="fp16")
 
     several = replace(board_report, candidates=(*board_report.candidates, other))

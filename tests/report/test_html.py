@@ -1,4 +1,4 @@
-"""The page holds the facts, fetches nothing, and trusts no text."""
+"""The page has all facts, needs no network, and escapes all text."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def page(html) -> Page:
     return Page(html)
 
 
-def test_page_is_whole(page):
-    """Every tag is closed, no id stands twice, sections have their headings."""
+def test_page_is_well_formed(page):
+    """Every tag is closed, ids are unique, sections have their headings."""
     headings = [tag for tag, _ in page.tags if tag in {"h1", "h2", "h3"}]
 
     assert page.open == []
@@ -77,12 +77,12 @@ Calibration · 150 time steps · x86_64, 2 cores · 5f5f5f"""
 
 
 @pytest.mark.parametrize("fact", re.split(" · |\n", FACTS))
-def test_page_tells(fact, page):
-    """Each part of the report reaches the page."""
+def test_page_has_each_fact(fact, page):
+    """Each part of the report is on the page."""
     assert fact in " ".join(page.text.split())
 
 
-def test_page_shows_every_count(full_report, page):
+def test_page_has_every_count(full_report, page):
     """The confusion matrices are tables, cell by cell."""
     cells = [a["style"] for tag, a in page.tags if tag == "td" and "style" in a]
 
@@ -90,14 +90,14 @@ def test_page_shows_every_count(full_report, page):
     assert all(re.fullmatch(r"--strength: \d+%", style) for style in cells)
 
 
-def test_agreement_stands_once_on_top(page):
-    """Agreement under the unseen plan is a row of the table, not a second headline."""
+def test_agreement_is_one_tile(page):
+    """Agreement under the unseen plan is a row of the table, not a second tile."""
     assert page.text.count("Saliency Pearson") == 1
     assert "Unseen plan" in page.text
 
 
-def test_drawings_are_described(page):
-    """A screen reader gets a sentence for every figure."""
+def test_drawings_have_descriptions(page):
+    """For screen readers."""
     labels = [a.get("aria-label", "") for _, a in page.tags if a.get("role") == "img"]
 
     assert len(labels) == 10
@@ -119,12 +119,12 @@ def test_page_fetches_nothing(html, page):
         "<script>1</script>",
     ],
 )
-def test_fetch_check_can_fail(planted):
-    """The check above sees each way to leave the page."""
+def test_check_of_references_can_fail(planted):
+    """The check above finds each way to leave the page."""
     assert _fetches(Page(planted), planted)
 
 
-def test_figures_take_their_colors_from_the_page(html):
+def test_figures_have_the_colors_of_the_page(html):
     """No drawing has a color of its own, so light and dark are both right."""
     drawings = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
 
@@ -135,7 +135,7 @@ def test_figures_take_their_colors_from_the_page(html):
 
 
 def test_texts_are_escaped(full_report):
-    """No name can become markup, in the page or in a drawing."""
+    """On the page and in drawings."""
     example = replace(full_report.examples[0], label=EVIL, title=EVIL)
     chosen = replace(full_report.judged_candidate(), name=EVIL, runtime=EVIL)
     report = replace(
@@ -159,7 +159,7 @@ def test_texts_are_escaped(full_report):
 
 
 @pytest.mark.parametrize("name", ["$x$ \\frac", "日本語", "v1.23456 #010203", 'a id="b'])
-def test_names_are_drawn_as_they_are(name, full_report):
+def test_names_are_drawn_unchanged(name, full_report):
     """No formula, no missing glyph, no rounding, no recoloring inside a name."""
     chosen = replace(full_report.judged_candidate(), name=name)
 
@@ -170,7 +170,7 @@ def test_names_are_drawn_as_they_are(name, full_report):
 
 
 def test_equal_reports_give_equal_pages(full_report, html):
-    """Nothing depends on the clock, on chance or on the process."""
+    """Independent of clock, randomness and process."""
     again = subprocess.run(
         [sys.executable, "-c", _RENDER], input=repr(to_json(full_report)), capture_output=True,
         text=True, encoding="utf-8", check=True,
@@ -179,8 +179,8 @@ def test_equal_reports_give_equal_pages(full_report, html):
     assert again.stdout == html
 
 
-def test_a_users_style_does_not_show(full_report, html):
-    """Matplotlib settings of this process are neither used nor changed."""
+def test_matplotlib_settings_of_the_user_have_no_effect(full_report, html):
+    """They are neither used nor changed."""
     import matplotlib
 
     with matplotlib.rc_context({"lines.linewidth": 9.0, "svg.fonttype": "path"}):
@@ -190,8 +190,8 @@ def test_a_users_style_does_not_show(full_report, html):
     assert again == html
 
 
-def test_broken_page_tells_why(board_report):
-    """The verdict, the reasons and the failed clause; parts that are absent leave no hole."""
+def test_page_of_a_broken_contract_has_reasons(board_report):
+    """Verdict, reasons and failed clause; absent parts have no section."""
     page = Page(render(to_json(board_report)))
 
     assert "Saliency agreement (Pearson) is 0.610, 0.140 below" in page.text
@@ -208,13 +208,13 @@ The machine slowed down while it was measured. In 2 of 2 readings: cpufreq-cpu0"
 
 
 @pytest.mark.parametrize("fact", re.split(" · |\n", JOINED))
-def test_joined_page_tells(fact, joined_html):
-    """What each board measured, how it was meanwhile, and what it broke."""
+def test_joined_page_has_each_fact(fact, joined_html):
+    """Measurements, telemetry and verdict of each board."""
     assert fact in " ".join(Page(joined_html).text.split())
 
 
-def test_joined_page_is_whole(joined_html):
-    """Closed tags, ids of its own for every drawing, nothing fetched; the outcome stands on top."""
+def test_joined_page_is_well_formed(joined_html):
+    """Closed tags, unique ids of drawings, no references; the outcome is on top."""
     page = Page(joined_html)
 
     assert page.open == []
@@ -224,8 +224,8 @@ def test_joined_page_is_whole(joined_html):
     assert "On the boards" in page.text
 
 
-def test_a_boards_own_page(orin_report):
-    """Its sensors are drawn there too, under no label."""
+def test_page_of_a_boards_own_report(orin_report):
+    """It has figures of its sensors, without a label."""
     page = Page(render(to_json(orin_report)))
 
     assert [a["id"] for tag, a in page.tags if tag == "h2"] == [
@@ -236,7 +236,7 @@ def test_a_boards_own_page(orin_report):
 
 
 def test_labels_and_sensors_are_escaped(joined_report):
-    """No host name and no sensor can become markup, in the page or in a drawing."""
+    """On the page and in drawings."""
     board = joined_report.boards[0]
     sensors = replace(
         board.report.telemetry,
@@ -252,8 +252,8 @@ def test_labels_and_sensors_are_escaped(joined_report):
     assert page.text.count(EVIL) >= 7
 
 
-def test_smallest_page(board_report):
-    """A report of nothing but a verdict is a page too."""
+def test_page_of_the_smallest_report(board_report):
+    """A report with a verdict alone."""
     least = replace(board_report, contract=(), candidates=(), environment={}, reasons=())
 
     page = Page(render(to_json(least)))
@@ -261,8 +261,8 @@ def test_smallest_page(board_report):
     assert "No variant keeps the contract." in page.text
 
 
-def test_flat_and_empty_facts_are_drawn(full_report):
-    """Constant maps, empty rows, models that were brought, values without an interval."""
+def test_degenerate_facts_are_drawn(full_report):
+    """Constant maps, empty rows, external models, values without an interval."""
     example = full_report.examples[0]
     flat = replace(example, teacher_map=[0.0] * len(example.teacher_map))
     report = replace(
@@ -279,7 +279,7 @@ def test_flat_and_empty_facts_are_drawn(full_report):
 
 
 def test_many_channels_and_classes(full_report, rng):
-    """Fifteen classes and six channels still make a page."""
+    """Fifteen classes and six channels."""
     labels = tuple(f"class {i}" for i in range(15))
     matrix = rng.integers(0, 9, (15, 15)).tolist()
     example = full_report.examples[0]
@@ -296,7 +296,7 @@ def test_many_channels_and_classes(full_report, rng):
 
 
 def test_malformed_report_is_refused(full_report):
-    """The page is made from checked facts only."""
+    """Facts are checked before the page is drawn."""
     with pytest.raises(DataError, match="report has a key 'extra'"):
         render({**to_json(full_report), "extra": 1})
 

@@ -1,4 +1,4 @@
-"""The Markdown holds the verdict, the tables, and no markup but its own."""
+"""The Markdown has the verdict and the tables, and escapes all text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edgedistill.report import to_json
 from edgedistill.report.markdown import render
 
 
-def test_markdown_holds_the_facts(full_report):
+def test_markdown_has_the_facts(full_report):
     """Verdict, clauses, models and environment, each with its numbers."""
     text = render(to_json(full_report))
 
@@ -23,7 +23,7 @@ def test_markdown_holds_the_facts(full_report):
 
 
 def test_emulated_models_are_noted(full_report):
-    """Below the table, whose dashes say that nothing was timed."""
+    """Below the table, which has dashes for their latency."""
     *others, model = full_report.candidates
     model = replace(model, runtime="tensorrt", latency_ms=None)
 
@@ -32,22 +32,22 @@ def test_emulated_models_are_noted(full_report):
     assert f"|\n\nEmulated on a CPU: {model.name}. " in text
 
 
-def test_tables_are_whole(full_report):
+def test_tables_have_equal_rows(full_report):
     """Every line of a table has as many cells as its head."""
     for part in render(to_json(full_report)).split("\n\n"):
         widths = {line.count(" |") for line in part.splitlines() if line.startswith("|")}
         assert len(widths) <= 1
 
 
-def test_broken_report_tells_why(board_report):
-    """The reasons stand above the tables."""
+def test_broken_report_has_reasons(board_report):
+    """They are above the tables."""
     text = render(to_json(board_report))
 
     assert text.index("- Saliency agreement (Pearson) is 0.610") < text.index("## Contract")
     assert "| Saliency agreement, Pearson | ≥ 0.750 | 0.610 (0.520 to 0.700) | broken |" in text
 
 
-def test_text_stays_text(board_report):
+def test_text_is_escaped(board_report):
     """A name cannot open a cell, a tag or a new line."""
     report = replace(board_report, name="a|b <b>\nc*", contract=(), environment={})
 
@@ -69,7 +69,7 @@ def test_boards_follow_the_models(joined_report):
     assert "| throttling | In 2 of 2 readings: cpufreq-cpu0 slows the machine down. |" in boards
 
 
-def test_a_boards_own_sensors(orin_report):
+def test_sensors_of_a_boards_own_report(orin_report):
     """A report of one machine has them in a section of its own."""
     text = render(to_json(orin_report))
 

@@ -1,4 +1,4 @@
-"""Sensors and costs in words."""
+"""Sensors and costs as text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgedistill.report.boards import warning
 from edgedistill.report.telemetry import cost_rows, largest_sensors, telemetry_rows, throttling
 
 
-def test_telemetry_in_words(telemetry):
+def test_telemetry_rows(telemetry):
     """Settings, the hottest zone, every clock with the CPU's limit, rails in watts."""
     assert telemetry_rows(telemetry) == [
         ("power mode", "15W (0)"),
@@ -34,7 +34,7 @@ def test_telemetry_in_words(telemetry):
     ],
 )
 def test_throttling(telemetry, signs, text, warned):
-    """Not known, not seen and seen are three things; only what was seen is warned of."""
+    """Unknown, none and some differ; only throttling is warned of."""
     found = replace(telemetry, throttling=signs)
 
     assert throttling(found) == text
@@ -42,16 +42,16 @@ def test_throttling(telemetry, signs, text, warned):
     assert warning(None) == ""
 
 
-def test_foremost_are_few():
-    """The highest first; None is no value, a sensor of Nones no sensor."""
+def test_largest_sensors_are_few():
+    """The highest first; None is no reading, and a sensor of Nones is left out."""
     sensors = {str(i): [None, float(i)] for i in range(9)} | {"mute": [None, None]}
 
     assert [name for name, _ in largest_sensors(sensors)] == ["8", "7", "6", "5"]
     assert largest_sensors(sensors)[0][1] == [8.0]
 
 
-def test_costs_in_words(orin_report):
-    """What was not measured has no line."""
+def test_cost_rows(orin_report):
+    """Costs that were not measured have no row."""
     least = Costs(series_per_s=10.0, best_batch=4, best_series_per_s=30.0)
 
     assert cost_rows(orin_report.candidates[0].costs) == [
@@ -62,7 +62,7 @@ def test_costs_in_words(orin_report):
     assert [name for name, _ in cost_rows(least)] == ["throughput, batches"]
 
 
-def test_telemetry_must_be_whole(telemetry):
-    """A sensor has one value for each time."""
+def test_sensor_needs_a_value_for_each_time(telemetry):
+    """A shorter list is refused."""
     with pytest.raises(ShapeError, match="The sensor 'fan' has 1 values for 4 times"):
         replace(telemetry, clock_mhz={"fan": [1.0]})

@@ -66,7 +66,7 @@ def read_data_recipe(
 
     Raises:
         UsageError: options for reading data, without data.
-        ConfigError: the recipe or a setting makes no sense.
+        ConfigError: the recipe or a setting is invalid.
     """
     from edgedistill.errors import UsageError
 
@@ -92,7 +92,7 @@ def read_recipe(
 
     Raises:
         UsageError: neither a recipe nor data is named.
-        ConfigError: the recipe or a setting makes no sense.
+        ConfigError: the recipe or a setting is invalid.
     """
     from edgedistill.errors import UsageError
     from edgedistill.recipe.recipe import default_settings, load, parse

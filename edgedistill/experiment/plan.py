@@ -269,16 +269,16 @@ def _combined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, A
 
 def _messages(error: ValidationError, source: _PlanText) -> Iterator[str]:
     """Yield an error message for each invalid key of the plan."""
-    known, reported = list(_PlanSection.model_fields), set()
+    keys, reported = list(_PlanSection.model_fields), set()
     for fault in error.errors(include_url=False):
         path = tuple(str(part) for part in fault["loc"])
         if path[0] in reported:
             continue  # the other arm of a union has the same error
         reported.add(path[0])
         if fault["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(path[0], known, n=1)
+            near = difflib.get_close_matches(path[0], keys, n=1)
             hint = f"Did you mean {near[0]}? " if near else ""
-            sentence = f"there is no key {path[0]}. {hint}Allowed here: {', '.join(known)}."
+            sentence = f"there is no key {path[0]}. {hint}Allowed here: {', '.join(keys)}."
         elif fault["type"] == "missing":
             sentence = f"{path[0]} is missing. A plan has data and methods."
         elif path[0] == "data":

@@ -74,10 +74,10 @@ def _path(loc: tuple[int | str, ...]) -> tuple[str, ...]:
 
 def _nearest(path: tuple[str, ...], root: type[Section]) -> str:
     """Hint at the nearest valid key, and list all of this section."""
-    known = _keys(path[:-1], root)
-    near = difflib.get_close_matches(path[-1], known, n=1)
+    keys = _keys(path[:-1], root)
+    near = difflib.get_close_matches(path[-1], keys, n=1)
     hint = f"Did you mean {near[0]}? " if near else ""
-    return f"{hint}Allowed here: {', '.join(known)}."
+    return f"{hint}Allowed here: {', '.join(keys)}."
 
 
 def _keys(path: tuple[str, ...], root: type[Section]) -> list[str]:

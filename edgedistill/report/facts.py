@@ -77,7 +77,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """The series that were used, as the models see them."""
+    """The series, in the form of the models' inputs."""
 
     name: str
     classes: int  # K

@@ -246,13 +246,13 @@ def _trade_off(
 def _telemetry_figure(
     name: str, at_s: Sequence[float], sensors: Mapping[str, Sequence[float | None]], unit: str
 ) -> str:
-    shown = {sensor for sensor, _ in largest_sensors(sensors)}
-    if not shown:
+    largest = {sensor for sensor, _ in largest_sensors(sensors)}
+    if not largest:
         return ""
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        drawn = [sensor for sensor in sensors if sensor in shown]
+        drawn = [sensor for sensor in sensors if sensor in largest]
         for sensor, (color, style) in zip(drawn, _SENSOR_STYLES, strict=False):
             values = np.array(sensors[sensor], dtype=np.float64)  # None becomes NaN: a gap
             marker = "o" if len(at_s) <= _FEW_POINTS else ""

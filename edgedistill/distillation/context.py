@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgedistill.data import Prepared
 from edgedistill.errors import ConfigError
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.io.progress import ProgressCallback
@@ -18,6 +19,7 @@ from edgedistill.models import ModelSpec
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers import Classifier, TorchClassifier
+from edgedistill.teachers.outputs import TeacherOutputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,30 @@ class TrainingData:
     def donors(self) -> tuple[Floats, Ints]:
         """Return training series and labels, (m, C, T) and (m,), to cut windows from."""
         return self.series[self.train].numpy(), self.labels[self.train].numpy()
+
+
+def training_data(data: Prepared) -> TrainingData:
+    """Return training and validation series as one table of rows; test series stay out."""
+    series = np.concatenate([data.train.x, data.validation.x])
+    labels = np.concatenate([data.train.y, data.validation.y])
+    rows = torch.arange(len(series))
+    border = len(data.train.x)
+    return TrainingData(
+        series=torch.from_numpy(series),
+        labels=torch.from_numpy(labels),
+        train=rows[:border],
+        validation=rows[border:],
+    )
+
+
+def training_explanation(teacher_outputs: TeacherOutputs) -> Explanation:
+    """Return the teacher's logits and maps in the order of the rows of `training_data`."""
+    splits = [teacher_outputs.splits[name] for name in ("train", "validation")]
+    return Explanation(
+        np.concatenate([split.logits for split in splits]),
+        np.concatenate([split.kl for split in splits]),
+        np.concatenate([split.signed for split in splits]),
+    )
 
 
 class CacheFolder(Protocol):

@@ -5,11 +5,14 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from torch import nn
 
 from edgedistill.data import Prepared
-from edgedistill.distillation.context import ObjectiveContext
+from edgedistill.distillation.context import (
+    ObjectiveContext,
+    training_data,
+    training_explanation,
+)
 from edgedistill.errors import ModelError
 from edgedistill.io.files import sha256
 from edgedistill.io.progress import ProgressCallback, ignore_progress
@@ -20,11 +23,9 @@ from edgedistill.pipeline.stages.teacher import (
     load_external_teacher,
     open_teacher,
     perturbation_plan,
-    training_data,
 )
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.schema import TeacherSection
-from edgedistill.saliency.occlusion import Explanation
 from edgedistill.teachers import Classifier, TorchClassifier
 from edgedistill.teachers.outputs import TeacherOutputs
 
@@ -49,15 +50,10 @@ def objective_context(
         cache_folder: folder of the teacher outputs that students share.
         on_progress: reports how far teachers are.
     """
-    splits = [teacher_outputs.splits[name] for name in ("train", "validation")]
     return ObjectiveContext(
         student=student,
         data=training_data(data),
-        explanation=Explanation(
-            np.concatenate([split.logits for split in splits]),
-            np.concatenate([split.kl for split in splits]),
-            np.concatenate([split.signed for split in splits]),
-        ),
+        explanation=training_explanation(teacher_outputs),
         has_maps=teacher_outputs.maps,
         plan=perturbation_plan(recipe, data.length),
         teacher_key=sha256(teacher / TEACHER_OUTPUTS),

@@ -9,10 +9,20 @@ epoch in which the last objective has joined, because no weights are kept before
 
 from __future__ import annotations
 
+import itertools
 import math
+import shutil
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edgedistill.distillation.objectives.config import Range, Weight
+from edgedistill.errors import DataError
+from edgedistill.io.files import read_json, write_json
+
+CANDIDATE = "candidate.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,3 +170,125 @@ def run_successive_halving(
         order = rank([scores[candidate][-1] for candidate in alive], samples)
         alive = [alive[place] for place in order]
     return scores, alive[0]
+
+
+def weight_candidates(
+    weights: Sequence[Weight], *, points: int, seed: int
+) -> list[tuple[float, ...]]:
+    """Return every combination of weights to try.
+
+    All combinations of the lists; where weights are ranges, for each of the points that are
+    drawn from all ranges together.
+
+    Args:
+        weights: weight of each objective: a value, several, or a range.
+        points: number of points drawn from the ranges.
+        seed: seed of the draw.
+    """
+    bounds = [(weight.low, weight.high) for weight in weights if isinstance(weight, Range)]
+    drawn = draw(bounds, points, seed=seed) if bounds else [[]]
+    candidates: list[tuple[float, ...]] = []
+    for point in drawn:
+        samples = iter(point)
+        candidates += itertools.product(*[_options(weight, samples) for weight in weights])
+    return candidates
+
+
+def search_weights(
+    stages: Sequence[HalvingStage],
+    train: Callable[[int, int], Trial],
+    *,
+    keys: Sequence[str],
+    folders: Sequence[Path],
+    samples: int,
+) -> tuple[list[list[Trial]], int]:
+    """Train the candidates stage by stage, each resumed from the trials in its folder.
+
+    Args:
+        stages: stages of `halving_schedule`.
+        train: trains a candidate to the end of a stage, both by number, and returns its trial.
+        keys: key of all that each candidate depends on.
+        folders: folder of each candidate.
+        samples: number of validation series behind each accuracy.
+
+    Returns:
+        As `run_successive_halving`.
+    """
+
+    def resume(candidate: int, number: int) -> Trial:
+        folder, key = folders[candidate], keys[candidate]
+        trials = load_candidate(folder, key)
+        if number == len(trials):
+            trials.append(train(candidate, number))
+            save_candidate(folder, key, trials)
+        return trials[number]
+
+    return run_successive_halving(stages, resume, samples)
+
+
+def load_candidate(folder: Path, key: str) -> list[Trial]:
+    """Return the trials of a candidate before a kill, one a stage.
+
+    A folder of another search is emptied: its checkpoint may lie behind the stage to come.
+    """
+    try:
+        saved = read_json(folder / CANDIDATE)
+    except DataError:
+        saved = {}
+    if saved.get("key") == key:
+        return [Trial(**trial) for trial in saved["judged"]]
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    save_candidate(folder, key, [])
+    return []
+
+
+def save_candidate(folder: Path, key: str, trials: Sequence[Trial]) -> None:
+    """Write the trials of a candidate, whole or not at all."""
+    write_json(folder / CANDIDATE, {"key": key, "judged": [asdict(trial) for trial in trials]})
+
+
+def search_summary(
+    stages: Sequence[HalvingStage], trials: Sequence[Sequence[Trial]], chosen: int
+) -> dict[str, Any]:
+    """Return every candidate, the chosen one, and the cost of a search, as plain values.
+
+    Args:
+        stages: stages of the search.
+        trials: trials of each candidate, one a stage that it reached.
+        chosen: index of the chosen candidate.
+    """
+    return {
+        "trials": [
+            {
+                **asdict(of_candidate[-1]),
+                "ended": _ended(of_candidate, stages),
+                "rungs": [_without_weights(trial) for trial in of_candidate],
+            }
+            for of_candidate in trials
+        ],
+        "chosen": chosen,
+        "rungs": [asdict(stage) for stage in stages],
+        "epochs": {
+            "trained": sum(of_candidate[-1].epochs for of_candidate in trials),
+            "of_all_in_full": len(trials) * stages[-1].epoch,
+        },
+    }
+
+
+def _options(weight: Weight, samples: Iterator[float]) -> tuple[float, ...]:
+    if isinstance(weight, Range):
+        return (next(samples),)
+    return weight if isinstance(weight, tuple) else (weight,)
+
+
+def _ended(trials: Sequence[Trial], stages: Sequence[HalvingStage]) -> str:
+    if len(trials) < len(stages):
+        return f"left behind at rung {len(trials)} of {len(stages)}"
+    if trials[-1].epochs < stages[-1].epoch:
+        return "no improvement within patience"
+    return "trained to the end"
+
+
+def _without_weights(trial: Trial) -> dict[str, Any]:
+    return {name: value for name, value in asdict(trial).items() if name != "weights"}

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
+
+from torch import nn
 
 from edgedistill.data import Prepared
 from edgedistill.distillation.objectives import WeightedObjective, build_objective
-from edgedistill.evaluation import metrics
-from edgedistill.evaluation.evaluate import evaluate
+from edgedistill.errors import ConfigError
 from edgedistill.io.files import fingerprint, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.keys import student_key
 from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.run_folder import TRIALS
-from edgedistill.pipeline.stages import weight_search as search
-from edgedistill.pipeline.stages.pruning import finalize_student, initial_student
-from edgedistill.pipeline.stages.teacher import (
-    open_teacher_outputs,
-    perturbation_plan,
-    training_data,
-)
+from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.teachers import TorchClassifier
 from edgedistill.teachers.outputs import TeacherOutputs
-from edgedistill.training.config import RunOutputs, epoch_callback
-from edgedistill.training.fit import fit
-from edgedistill.training.weight_search import HalvingStage, Trial, run_successive_halving
+from edgedistill.training import weight_search as search
+from edgedistill.training.config import Epoch, RunOutputs, epoch_callback
+from edgedistill.training.distill import Pruning, distill
+from edgedistill.training.pruning import Pruner
+from edgedistill.training.weight_search import HalvingStage, Trial
 
 
 def make_student(
@@ -51,46 +47,80 @@ def make_student(
         on_progress: progress.
     """
     teacher_outputs, _ = open_teacher_outputs(teacher)
-    weights = search.candidates(recipe)
-    rungs = search.halving_stages(recipe, len(weights))
+    section = recipe.student
+    candidates = search.weight_candidates(
+        [objective.weight for objective in section.objectives],
+        points=section.search.points,
+        seed=recipe.seed,
+    )
+    stages = halving_stages(recipe, len(candidates))
     key = student_key(recipe, data, teacher)
+    folders = [work / f"student-{index}" for index in range(len(candidates))]
 
-    def train(candidate: int, number: int) -> Trial:
-        folder = work / f"student-{candidate}"
-        own = fingerprint([key, weights[candidate]])
-        judged = search.load_candidate(folder, own)
-        if number == len(judged):
-            epoch, what = rungs[number].epoch, _progress(candidate, number, rungs)
-            judged.append(
-                _distill(
-                    recipe,
-                    data,
-                    teacher,
-                    teacher_outputs,
-                    weights[candidate],
-                    folder,
-                    epoch,
-                    what,
-                    on_progress,
-                )
-            )
-            search.save_candidate(folder, own, judged)
-        return judged[number]
+    def train(index: int, number: int) -> Trial:
+        name, epoch = _progress_name(index, number, stages), stages[number].epoch
+        return _train(
+            *(recipe, data, teacher, teacher_outputs, candidates[index], folders[index], epoch),
+            on_epoch=epoch_callback(on_progress, name, epoch),
+            on_progress=on_progress,
+        )
 
-    judged, chosen = run_successive_halving(rungs, train, len(data.validation.y))
+    trials, chosen = search.search_weights(
+        stages,
+        train,
+        keys=[fingerprint([key, weights]) for weights in candidates],
+        folders=folders,
+        samples=len(data.validation.y),
+    )
     for name in (networks.WEIGHTS, networks.FACTS):
-        shutil.copyfile(work / f"student-{chosen}" / name, out / name)
-    write_json(out / TRIALS, search.search_summary(rungs, judged, chosen))
+        shutil.copyfile(folders[chosen] / name, out / name)
+    write_json(out / TRIALS, search.search_summary(stages, trials, chosen))
 
 
-def _progress(candidate: int, number: int, stages: list[HalvingStage]) -> str:
-    """Return what a person reads while a candidate trains."""
-    count = stages[0].candidates
-    what = "distill" if count == 1 else f"distill {candidate + 1} of {count}"
-    return what if len(stages) == 1 else f"{what}, rung {number + 1} of {len(stages)}"
+def halving_stages(recipe: Recipe, candidates: int) -> list[HalvingStage]:
+    """Return the stages of a search; only the end of training where all train in full."""
+    section = recipe.student
+    epochs = section.training.epochs
+    if section.search.method == "full":
+        return [HalvingStage(epochs, candidates)]
+    return search.halving_schedule(
+        candidates,
+        before=_first_choice(recipe),
+        epochs=epochs,
+        eta=section.search.eta,
+        first=section.search.first,
+    )
 
 
-def _distill(
+def initial_student(
+    recipe: Recipe, data: Prepared, teacher: Path
+) -> tuple[nn.Module, Pruning | None]:
+    """Return the network that a student's training begins with, and its pruning on the way.
+
+    Args:
+        recipe: names the student, and whether it is pruned from its teacher.
+        data: decides the shape of the network.
+        teacher: folder of the teacher stage.
+
+    Raises:
+        ConfigError: it is to be pruned, and the teacher of the folder is not one of ours, or
+            not a wider version of the student.
+    """
+    student = networks.build_untrained(recipe.student, data, seed=recipe.seed)
+    section = recipe.student.prune_from_teacher
+    if section is None:
+        return student, None
+    if not (teacher / networks.FACTS).exists():
+        raise ConfigError(
+            f"prune_from_teacher starts from a teacher that was trained here, and {teacher} holds "
+            "a brought one. Leave teacher.source out, or leave prune_from_teacher out."
+        )
+    wide, _ = networks.open_network(teacher)
+    pruner = Pruner(wide, student, until=section.until, smoothing=section.smoothing)
+    return wide, Pruning(pruner=pruner, student=student)
+
+
+def _train(
     recipe: Recipe,
     data: Prepared,
     teacher: Path,
@@ -98,60 +128,55 @@ def _distill(
     weights: tuple[float, ...],
     folder: Path,
     until: int,
-    what: str,
+    *,
+    on_epoch: Callable[[Epoch], None],
     on_progress: ProgressCallback,
 ) -> Trial:
-    """Train one student up to an epoch, into `folder`, and return how it does on validation."""
-    sections = recipe.student.objectives
-    config = recipe.student.training
-    model, pruner = initial_student(recipe, data, teacher)
+    """Train one student up to an epoch, into `folder`, and return its trial."""
+    configs = recipe.student.objectives
+    network, pruning = initial_student(recipe, data, teacher)
     home = folder.parent.parent  # beside the work of students, for all of them
-    context = objective_context(recipe, data, teacher, teacher_outputs, model, home, on_progress)
-    terms = [
-        WeightedObjective(
-            objective=build_objective(section, context),
-            weight=weight,
-            start=section.start,
-            ramp=section.ramp,
-        )
-        for section, weight in zip(sections, weights, strict=True)
-    ]
-    history = fit(
-        model,
-        terms,
-        training_data(data),
-        config,
+    context = objective_context(recipe, data, teacher, teacher_outputs, network, home, on_progress)
+    student = distill(
+        network,
+        teacher_outputs,
+        data,
+        [
+            WeightedObjective(
+                objective=build_objective(config, context),
+                weight=weight,
+                start=config.start,
+                ramp=config.ramp,
+            )
+            for config, weight in zip(configs, weights, strict=True)
+        ],
+        recipe.student.training,
+        plan=context.plan,
         seed=recipe.seed,
         outputs=RunOutputs(
             checkpoint=folder / "student.ckpt",
             tensorboard=folder.parent / "tensorboard" / folder.name,
         ),
-        on_epoch=epoch_callback(on_progress, what, until),
-        pruner=pruner,
+        on_epoch=on_epoch,
+        pruning=pruning,
         until=until,
     )
-    model = finalize_student(model, recipe, data)
-    networks.save(model, recipe.student, data, history, folder)
-    names = [section.name for section in sections]
-    student = TorchClassifier(model, classes=data.classes, name="student")
-    found = _trial(dict(zip(names, weights, strict=True)), student, recipe, data, teacher_outputs)
-    return replace(found, epochs=len(history))
+    networks.save(student.network, recipe.student, data, student.history, folder)
+    names = [config.name for config in configs]
+    return student.trial(dict(zip(names, weights, strict=True)))
 
 
-def _trial(
-    weights: dict[str, float],
-    student: TorchClassifier,
-    recipe: Recipe,
-    data: Prepared,
-    teacher_outputs: TeacherOutputs,
-) -> Trial:
-    x, y, teacher = data.validation.x, data.validation.y, teacher_outputs.splits["validation"]
-    evaluation = evaluate(student, x, y, teacher, perturbation_plan(recipe, data.length))
-    estimates = evaluation.estimates
-    pearson = estimates.get("saliency_pearson")  # absent where the teacher has no maps
-    return Trial(
-        weights=weights,
-        accuracy=float(metrics.correct(evaluation.explanation.logits, y).mean()),
-        kl=estimates["kl"].value,
-        saliency_pearson=None if pearson is None else pearson.value,
-    )
+def _first_choice(recipe: Recipe) -> int:
+    """Return after how many epochs `fit` begins to choose weights."""
+    section = recipe.student
+    narrow = 0.0 if section.prune_from_teacher is None else section.prune_from_teacher.until
+    joined = max(narrow, *(min(1.0, term.start + term.ramp) for term in section.objectives))
+    epochs = section.training.epochs
+    return next((done for done in range(epochs) if done / epochs >= joined), epochs - 1)
+
+
+def _progress_name(index: int, number: int, stages: list[HalvingStage]) -> str:
+    """Return the name under which a candidate's training is reported."""
+    count = stages[0].candidates
+    name = "distill" if count == 1 else f"distill {index + 1} of {count}"
+    return name if len(stages) == 1 else f"{name}, rung {number + 1} of {len(stages)}"

@@ -6,13 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from edgedistill.data import Prepared
 from edgedistill.distillation import seeds
-from edgedistill.distillation.context import TrainingData
+from edgedistill.distillation.context import training_data
 from edgedistill.distillation.objectives import CrossEntropy, WeightedObjective
 from edgedistill.errors import ModelError
 from edgedistill.evaluation.evaluate import map_agreement
@@ -109,20 +107,6 @@ def load_external_teacher(recipe: Recipe, data: Prepared) -> Classifier:
 def open_teacher_outputs(folder: Path) -> tuple[TeacherOutputs, dict[str, Any]]:
     """Return the teacher's answers and facts of a folder that `make_teacher` filled."""
     return TeacherOutputs.open(folder / TEACHER_OUTPUTS), read_json(folder / TEACHER_FACTS)
-
-
-def training_data(data: Prepared) -> TrainingData:
-    """Return training and validation series as one table of known rows; test stays out."""
-    series = np.concatenate([data.train.x, data.validation.x])
-    labels = np.concatenate([data.train.y, data.validation.y])
-    rows = torch.arange(len(series))
-    border = len(data.train.x)
-    return TrainingData(
-        series=torch.from_numpy(series),
-        labels=torch.from_numpy(labels),
-        train=rows[:border],
-        validation=rows[border:],
-    )
 
 
 def _train(

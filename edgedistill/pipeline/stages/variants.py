@@ -6,13 +6,12 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from edgedistill import __version__
 from edgedistill.bundle.reader import Model
 from edgedistill.data import Prepared
 from edgedistill.data.splits import stratified_series
 from edgedistill.device.runtime import start
+from edgedistill.distillation.context import training_data, training_explanation
 from edgedistill.distillation.objectives.config import Range, Weight
 from edgedistill.distillation.objectives.kd import KDConfig
 from edgedistill.evaluation.metrics import Estimate
@@ -27,10 +26,8 @@ from edgedistill.pipeline.stages.evaluate import evaluate_on_validation
 from edgedistill.pipeline.stages.teacher import (
     open_teacher_outputs,
     perturbation_plan,
-    training_data,
 )
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.saliency.occlusion import Explanation
 from edgedistill.teachers.outputs import TeacherOutputs
 
 CALIBRATION = "calibration"
@@ -119,12 +116,7 @@ def _recovery(recipe: Recipe, data: Prepared, teacher_outputs: TeacherOutputs) -
         return None
     terms = {term.name: term for term in recipe.student.objectives}
     kd = terms.get("kd")
-    splits = [teacher_outputs.splits[name] for name in ("train", "validation")]
-    targets = Explanation(
-        np.concatenate([split.logits for split in splits]),
-        np.concatenate([split.kl for split in splits]),
-        np.concatenate([split.signed for split in splits]),
-    )
+    targets = training_explanation(teacher_outputs)
     return Recovery(
         data=training_data(data),
         targets=targets if section.target == "teacher" else None,

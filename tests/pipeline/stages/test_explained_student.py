@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from edgedistill.attribution import correlation
-from edgedistill.distillation.context import ObjectiveContext
+from edgedistill.distillation.context import ObjectiveContext, training_data
 from edgedistill.distillation.objectives import WeightedObjective, build_objective
 from edgedistill.distillation.objectives.baselines.xdistillation import normalized_map
 from edgedistill.errors import ConfigError
@@ -26,11 +26,7 @@ from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.run_folder import EXPORT_FACTS, ONNX, TRIALS
 from edgedistill.pipeline.stages.export import EXPLANATION, export_student
 from edgedistill.pipeline.stages.student import make_student
-from edgedistill.pipeline.stages.teacher import (
-    open_teacher_outputs,
-    perturbation_plan,
-    training_data,
-)
+from edgedistill.pipeline.stages.teacher import open_teacher_outputs, perturbation_plan
 from edgedistill.pipeline.stages.variants import make_variants
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe

@@ -10,8 +10,7 @@ from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.run_folder import TRIALS
-from edgedistill.pipeline.stages.pruning import initial_student
-from edgedistill.pipeline.stages.student import make_student
+from edgedistill.pipeline.stages.student import initial_student, make_student
 from edgedistill.pipeline.stages.teacher import make_teacher
 from edgedistill.recipe import recipe as config
 
@@ -59,7 +58,7 @@ def test_training_begins_with_the_teacher(recipe, data, stages):
     for name, value in teacher.state_dict().items():
         assert torch.equal(model.state_dict()[name], value)
     assert pruner is not None
-    assert pruner.until == 0.7
+    assert pruner.pruner.until == 0.7
     assert nothing is None
     assert plain.head.in_features == 8
 

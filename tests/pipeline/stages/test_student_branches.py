@@ -7,13 +7,14 @@ import math
 import pytest
 import torch
 
+from edgedistill.distillation.context import training_data
 from edgedistill.distillation.objectives import Batch, StudentOutputs
 from edgedistill.distillation.objectives.baselines.student_friendly import StudentFriendly
 from edgedistill.errors import ConfigError
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.student_branches import branch_terms
-from edgedistill.pipeline.stages.teacher import make_teacher, training_data
+from edgedistill.pipeline.stages.teacher import make_teacher
 from edgedistill.recipe import recipe as config
 
 FAMILIES = {"fcn": 3, "resnet": 2, "inception": 6, "lite": 2}

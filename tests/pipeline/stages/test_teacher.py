@@ -7,14 +7,14 @@ import json
 import numpy as np
 import pytest
 
+from edgedistill.distillation.context import training_data
 from edgedistill.errors import DataError
+from edgedistill.pipeline.run_folder import TEACHER_FACTS
 from edgedistill.pipeline.stages.teacher import (
-    FACTS,
     make_teacher,
     open_teacher,
     open_teacher_outputs,
     perturbation_plan,
-    training_data,
 )
 from edgedistill.recipe import recipe as config
 from edgedistill.saliency.occlusion import explain
@@ -77,8 +77,8 @@ def test_a_brought_teacher_is_asked_but_not_kept(recipe, data, stages, tmp_path)
 
     make_teacher(brought, data, tmp_path, tmp_path / "work")
 
-    assert {path.name for path in tmp_path.iterdir()} == {"knowledge.npz", FACTS}
-    facts = json.loads((tmp_path / FACTS).read_text())
+    assert {path.name for path in tmp_path.iterdir()} == {"knowledge.npz", TEACHER_FACTS}
+    facts = json.loads((tmp_path / TEACHER_FACTS).read_text())
     assert facts["source"] == str(source)
     assert "ceiling" not in facts
     teacher = open_teacher(brought, data, tmp_path)

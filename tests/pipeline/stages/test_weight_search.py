@@ -13,12 +13,12 @@ import pytest
 from edgedistill.io.files import read_json
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS, TRIALS
-from edgedistill.pipeline.stages import weight_search as search
-from edgedistill.pipeline.stages.student import make_student
+from edgedistill.pipeline.stages.student import halving_stages, make_student
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.teachers.outputs import TeacherOutputs
+from edgedistill.training import weight_search as search
 from edgedistill.training.weight_search import HalvingStage, Trial, rank
 
 LISTS = "[{name: cross_entropy, weight: [0.1, 1]}, {name: tsd_maps, weight: [1.0, 3.0]}]"
@@ -32,6 +32,16 @@ HALVING = (
 
 def with_(recipe: Recipe, *settings: str) -> Recipe:
     return config.parse(config.dump(recipe), settings)
+
+
+def candidates(recipe: Recipe) -> list[tuple[float, ...]]:
+    """Return the weights that a recipe tries."""
+    section = recipe.student
+    return search.weight_candidates(
+        [term.weight for term in section.objectives],
+        points=section.search.points,
+        seed=recipe.seed,
+    )
 
 
 def distilled(recipe: Recipe, data, teacher: Path, folder: Path, tell: Any = None) -> Any:
@@ -63,18 +73,18 @@ def test_lists_are_crossed_for_every_point_of_the_ranges(recipe):
     )
     changed = with_(recipe, f"student.objectives={terms}", "student.search.points=5")
 
-    found = search.candidates(changed)
+    found = candidates(changed)
 
     assert len(found) == len(set(found)) == 10
     assert [weights[0] for weights in found] == [0.1, 1.0] * 5
     assert all(1 <= kd <= 2 and 10 <= maps <= 20 and rkd == 3 for _, kd, maps, rkd in found)
     assert len({weights[1:] for weights in found}) == 5
-    assert search.candidates(changed) == found
-    assert search.candidates(with_(changed, "seed=1")) != found
+    assert candidates(changed) == found
+    assert candidates(with_(changed, "seed=1")) != found
 
 
 def test_by_default_every_candidate_trains_in_full(recipe):
-    assert search.halving_stages(recipe, 30) == [HalvingStage(recipe.student.training.epochs, 30)]
+    assert halving_stages(recipe, 30) == [HalvingStage(recipe.student.training.epochs, 30)]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +100,7 @@ def test_the_first_rung_lies_after_the_last_objective_has_joined(recipe, late, f
         "student.training.epochs=90",
     )
 
-    assert search.halving_stages(changed, 3)[0] == HalvingStage(first, 3)
+    assert halving_stages(changed, 3)[0] == HalvingStage(first, 3)
 
 
 def test_the_first_rung_lies_after_pruning(recipe):
@@ -102,7 +112,7 @@ def test_the_first_rung_lies_after_pruning(recipe):
         "student.training.epochs=90",
     )
 
-    assert search.halving_stages(changed, 3) == [HalvingStage(54, 3), HalvingStage(90, 1)]
+    assert halving_stages(changed, 3) == [HalvingStage(54, 3), HalvingStage(90, 1)]
 
 
 def test_the_better_ones_go_on_from_rung_to_rung(halved, data):
@@ -203,7 +213,7 @@ def test_a_search_killed_in_any_epoch_goes_on(halved, data, stages, tmp_path, pl
 
 
 @pytest.mark.parametrize("place", [1, 2, 5, 7])
-@pytest.mark.parametrize("name", ["note", "recall"])
+@pytest.mark.parametrize("name", ["save_candidate", "load_candidate"])
 def test_a_search_killed_between_epochs_goes_on(
     halved, data, stages, tmp_path, monkeypatch, place, name
 ):
@@ -261,7 +271,7 @@ def test_ranges_are_searched(recipe, data, stages, tmp_path):
     found = distilled(changed, data, stages / "teacher", tmp_path)
 
     weights = [trial["weights"]["kd"] for trial in found["trials"]]
-    assert weights == [kd for _, kd in search.candidates(changed)]
+    assert weights == [kd for _, kd in candidates(changed)]
     assert found["rungs"] == [{"epoch": 1, "candidates": 3}, {"epoch": 3, "candidates": 1}]
 
 

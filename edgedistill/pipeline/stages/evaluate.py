@@ -59,7 +59,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """All that a run found; bundle and report are made from it."""
+    """The measurements and choices of a run; bundle and report are made from it."""
 
     recipe: Recipe
     data: Prepared
@@ -69,7 +69,7 @@ class Outcome:
     student: Measurement
     models: tuple[Model, ...]
     variants: Mapping[str, Measurement]  # by the model's name
-    chosen: str | None  # what kept the contract on the validation split
+    chosen: str | None  # variant that kept the contract on the validation split
     judged_name: str  # the chosen variant; without one, the variant that came nearest
     clauses: tuple[ContractClause, ...]  # on the test split
     failures: Mapping[
@@ -80,12 +80,12 @@ class Outcome:
 
     @property
     def is_kept(self) -> bool:
-        """Return whether a variant was chosen and keeps the contract on the test split."""
+        """Whether a variant was chosen and keeps the contract on the test split."""
         return self.chosen is not None and verdict(self.clauses) == "kept"
 
     @property
     def explanation(self) -> Explanation:
-        """Return what the judged variant says of the test split."""
+        """The judged variant's explanation of the test split."""
         return self.variants[self.judged_name].evaluation.explanation
 
 
@@ -100,35 +100,63 @@ def evaluate_all(
     """Measure everything, choose on the validation split, judge on the test split.
 
     Args:
-        recipe: contract, plan, preference.
-        data: held-out series.
+        recipe: recipe with contract, plan and preference.
+        data: data set with the held-out series.
         teacher: folder of the teacher stage.
         student: folder of the student stage.
         variants: folder of the variant stage.
-        on_progress: progress.
+        on_progress: progress callback.
     """
     plan = perturbation_plan(recipe, data.length)
     teacher_outputs, teacher_facts = open_teacher_outputs(teacher)
     models = tuple(open_variants(variants))
-    runtimes = {model.name: start_on_host(model) for model in models}
+    validation, tested = _evaluate_variants(recipe, data, models, teacher_outputs, on_progress)
+    chosen = _choose(recipe, models, validation)
+    failures = {name: _broken(recipe, values) for name, values in validation.items()}
+    judged = chosen or min(failures, key=lambda name: len(failures[name]))
+    of_teacher, teacher_curve = _evaluate_teacher(recipe, data, teacher, teacher_outputs)
+    of_student, student_curve = _evaluate_student(recipe, data, student, teacher_outputs, plan)
+    references = _references(recipe, data, teacher_outputs, plan, teacher_facts)
+    on_progress("measure", 2 * len(models) + 2, 2 * len(models) + 2)
+    return Outcome(
+        recipe=recipe,
+        data=data,
+        plan=plan,
+        teacher_outputs=teacher_outputs,
+        teacher=of_teacher,
+        student=of_student,
+        models=models,
+        variants=tested,
+        chosen=chosen,
+        judged_name=judged,
+        clauses=_clauses(recipe, clause_values(tested[judged])),
+        failures=failures,
+        references=references,
+        curves={"teacher": teacher_curve, "student": student_curve},
+    )
+
+
+def _evaluate_variants(
+    recipe: Recipe,
+    data: Prepared,
+    models: Sequence[Model],
+    teacher_outputs: TeacherOutputs,
+    on_progress: ProgressCallback,
+) -> tuple[dict[str, dict[str, Estimate]], dict[str, Measurement]]:
+    """Return the estimates on validation and the measurement on test of each model, by name."""
+    plan = perturbation_plan(recipe, data.length)
+    classifiers = {model.name: start_on_host(model) for model in models}
     steps = 2 * len(models) + 2
-    validation = {}
+    validation, tested = {}, {}
     for index, model in enumerate(models):
         on_progress("measure", index, steps)
         validation[model.name] = evaluate_on_validation(
-            model, runtimes[model.name], recipe, data, teacher_outputs
+            model, classifiers[model.name], recipe, data, teacher_outputs
         )
-    chosen = _choose(recipe, models, validation)
-    failures = {
-        name: tuple(c for c in _clauses(recipe, values) if not c.passed)
-        for name, values in validation.items()
-    }
-    judged = chosen or min(failures, key=lambda name: len(failures[name]))
-    tested = {}
     for index, model in enumerate(models):
         on_progress("measure", len(models) + index, steps)
         tested[model.name] = _evaluate_on_test(
-            runtimes[model.name],
+            classifiers[model.name],
             data,
             teacher_outputs,
             plan,
@@ -137,30 +165,11 @@ def evaluate_all(
             parameters=model.parameters,
         )
     on_progress("measure", steps - 2, steps)
-    teacher_ran, teacher_curve = _teacher(recipe, data, teacher, teacher_outputs)
-    student_ran, student_curve = _student(recipe, data, student, teacher_outputs, plan)
-    outcome = Outcome(
-        recipe=recipe,
-        data=data,
-        plan=plan,
-        teacher_outputs=teacher_outputs,
-        teacher=teacher_ran,
-        student=student_ran,
-        models=models,
-        variants=tested,
-        chosen=chosen,
-        judged_name=judged,
-        clauses=_clauses(recipe, clause_values(tested[judged])),
-        failures=failures,
-        references=_references(recipe, data, teacher_outputs, plan, teacher_facts),
-        curves={"teacher": teacher_curve, "student": student_curve},
-    )
-    on_progress("measure", steps, steps)
-    return outcome
+    return validation, tested
 
 
 def start_on_host(model: Model) -> Runtime:
-    """Return what gives a model's answers on this machine: for TensorRT an emulation.
+    """Start a model on this machine: for TensorRT, an emulation.
 
     The graph of an .ort file is fixed, and on x86 without VNNI not exact: the ONNX file that it was
     made from, which gives the same logits, stands for it.
@@ -201,6 +210,10 @@ def _clauses(recipe: Recipe, values: Mapping[str, Estimate]) -> tuple[ContractCl
     return judge(without_latency(recipe.contract, values), values)
 
 
+def _broken(recipe: Recipe, values: Mapping[str, Estimate]) -> tuple[ContractClause, ...]:
+    return tuple(clause for clause in _clauses(recipe, values) if not clause.passed)
+
+
 def _latency(model: Model, series: Floats, runs: int) -> Latency | None:
     """Return the latency of a model that runs here as it runs on the board.
 
@@ -221,20 +234,22 @@ def _single_thread_latency(classifier: Classifier, series: Floats, runs: int) ->
         torch.set_num_threads(threads)
 
 
-def clause_values(ran: Measurement) -> dict[str, Estimate]:
-    """Return what clauses can name: the estimates, size and latency."""
-    return dict(ran.evaluation.estimates) | _costs(ran.size_bytes, ran.latency)
+def clause_values(measurement: Measurement) -> dict[str, Estimate]:
+    """Return the values that clauses can name: the estimates, size and latency."""
+    return dict(measurement.evaluation.estimates) | _costs(
+        measurement.size_bytes, measurement.latency
+    )
 
 
 def _costs(size_bytes: int | None, latency: Latency | None) -> dict[str, Estimate]:
-    found = {}
+    values = {}
     if size_bytes is not None:
         size = float(size_bytes)
-        found["size_bytes"] = Estimate(size, size, size)
+        values["size_bytes"] = Estimate(size, size, size)
     if latency is not None:
-        found["latency_p50_ms"] = latency.p50_ms
-        found["latency_p95_ms"] = latency.p95_ms
-    return found
+        values["latency_p50_ms"] = latency.p50_ms
+        values["latency_p95_ms"] = latency.p95_ms
+    return values
 
 
 def evaluate_on_validation(
@@ -244,7 +259,7 @@ def evaluate_on_validation(
     data: Prepared,
     teacher_outputs: TeacherOutputs,
 ) -> dict[str, Estimate]:
-    """Return what clauses can name, of a model on the validation split against the teacher."""
+    """Return the values that clauses can name, of a model on the validation split."""
     plan = perturbation_plan(recipe, data.length)
     x, y, teacher = data.validation.x, data.validation.y, teacher_outputs.splits["validation"]
     estimates = evaluate(classifier, x, y, teacher, plan).estimates
@@ -276,10 +291,10 @@ def _evaluate_on_test(
     )
 
 
-def _teacher(
+def _evaluate_teacher(
     recipe: Recipe, data: Prepared, folder: Path, teacher_outputs: TeacherOutputs
 ) -> tuple[Measurement, list[dict[str, Any]]]:
-    said = teacher_outputs.splits["test"]
+    outputs = teacher_outputs.splits["test"]
     source = recipe.teacher.weights or recipe.teacher.source
     facts: dict[str, Any] = {}
     if source is None:
@@ -287,9 +302,9 @@ def _teacher(
         file: Path | None = folder / networks.WEIGHTS
     else:
         file = Path(source) if Path(source).is_file() and teacher_outputs.maps else None
-    ran = Measurement(
+    measurement = Measurement(
         evaluation=with_report_estimates(
-            evaluate_explanation(said, data.test.y, said), data.test.y
+            evaluate_explanation(outputs, data.test.y, outputs), data.test.y
         ),
         latency=(
             _single_thread_latency(
@@ -301,10 +316,10 @@ def _teacher(
         size_bytes=None if file is None else file.stat().st_size,
         parameters=facts.get("cost", {}).get("parameters"),
     )
-    return ran, facts.get("history", [])
+    return measurement, facts.get("history", [])
 
 
-def _student(
+def _evaluate_student(
     recipe: Recipe,
     data: Prepared,
     folder: Path,
@@ -313,7 +328,7 @@ def _student(
 ) -> tuple[Measurement, list[dict[str, Any]]]:
     module, facts = networks.open_network(folder)
     classifier = TorchClassifier(module, classes=data.classes, name="torch")
-    ran = _evaluate_on_test(
+    measurement = _evaluate_on_test(
         classifier,
         data,
         teacher_outputs,
@@ -322,7 +337,7 @@ def _student(
         size_bytes=(folder / networks.WEIGHTS).stat().st_size,
         parameters=facts["cost"]["parameters"],
     )
-    return ran, facts["history"]
+    return measurement, facts["history"]
 
 
 def _references(
@@ -333,11 +348,11 @@ def _references(
     teacher_facts: dict[str, Any],
 ) -> dict[str, Estimate]:
     """Return the saliency agreement of an untrained student and of a second teacher."""
-    found: dict[str, Estimate] = {}
+    references: dict[str, Estimate] = {}
     if recipe.references.floor and teacher_outputs.maps:
-        found["floor"] = metrics.estimate_mean(
+        references["floor"] = metrics.estimate_mean(
             floor_agreement(recipe, data, teacher_outputs.splits["test"], plan)
         )
     if "ceiling" in teacher_facts:
-        found["ceiling"] = metrics.estimate_mean(np.array(teacher_facts["ceiling"]))
-    return found
+        references["ceiling"] = metrics.estimate_mean(np.array(teacher_facts["ceiling"]))
+    return references

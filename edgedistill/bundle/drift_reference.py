@@ -1,4 +1,4 @@
-"""What a bundle's model saw, said and gave as reasons where it was made; drift is the rest.
+"""Drift reference: inputs, logits and saliency of a bundle's model where it was made.
 
 A row for each series of the test split: features of the model's input, its logits, and its map.
 NumPy only, because the board uses it.
@@ -20,7 +20,7 @@ from edgedistill.io.npz import read_npz
 from edgedistill.saliency.perturbation import PerturbationPlan
 
 FEATURES: Final = ("mean", "spread", "peak", "roughness")  # of each channel of a series
-FEWEST_SERIES: Final = 20  # fewer say nothing of what is usual
+FEWEST_SERIES: Final = 20  # fewer do not show the usual spread
 MOST_SERIES: Final = 500  # more cost room in the bundle and time on the board
 
 
@@ -98,7 +98,7 @@ class Reference:
 
 
 def features(series: Floats) -> Floats:
-    """Return what is watched of the model's input.
+    """Return the drift features of the model's input.
 
     Args:
         series: (N, C, T).
@@ -125,7 +125,7 @@ def save_reference(reference: Reference, path: Path) -> None:
 
 
 def load_reference(path: Path) -> Reference:
-    """Return what `save_reference` wrote.
+    """Read the file of `save_reference`.
 
     Raises:
         IntegrityError: no NPZ of ours, or an array is missing, unknown or of another type.

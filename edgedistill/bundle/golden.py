@@ -1,7 +1,7 @@
-"""The golden set: held-out series with what teacher and student said of them, and why.
+"""The golden set: held-out series with logits and saliency of teacher and student.
 
-It travels in the bundle, so that a board can ask the model that is there about the
-same series and hold the answers against the recorded ones. NumPy only.
+It is part of the bundle, so that a board can run its model on the same series and compare the
+outputs with the recorded ones. NumPy only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MAPS = ("logits", "kl", "signed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """Preprocessed series and the recorded answers, all explained under one plan."""
+    """Preprocessed series and the recorded outputs, all explained under one plan."""
 
     series: Floats  # (N, C, T), as `Preprocessing.apply` gives them
     labels: Ints  # true classes, (N,)
@@ -76,7 +76,7 @@ def choose_golden(
     Args:
         labels: true classes, (N,).
         agreement: 1 where the student names the teacher's class, (N,).
-        pearson: of the student's and the teacher's signed maps, (N,).
+        pearson: correlation of the student's and the teacher's signed maps, (N,).
         count: series to take; all of them if there are no more.
 
     Returns:
@@ -105,7 +105,7 @@ def save_golden(golden: Golden, path: Path) -> None:
 
 
 def load_golden(path: Path) -> Golden:
-    """Return what `save_golden` wrote.
+    """Read the file of `save_golden`.
 
     Raises:
         IntegrityError: no NPZ of ours, or an array is missing, unknown or of another type.

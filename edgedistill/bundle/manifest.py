@@ -1,6 +1,6 @@
 """The bundle's manifest: reading it, and saying what is wrong with it or with the files it lists.
 
-`schema.json` says the same for other programs. The checks are written by hand,
+`schema.json` is the same for other programs. The checks are written by hand,
 because a board has no schema library and a person needs a sentence.
 """
 

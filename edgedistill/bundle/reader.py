@@ -80,7 +80,7 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """Name that was given to the bundle."""
+        """Name of the bundle."""
         return str(self.manifest["name"])
 
     @property
@@ -119,7 +119,7 @@ class Bundle:
         return found
 
     def reference(self) -> tuple[Reference, DriftLimits]:
-        """Return what drift is measured from, and what counts as drift.
+        """Return the drift reference and the limits of drift.
 
         Raises:
             UsageError: the bundle has none.

@@ -1,7 +1,7 @@
-"""Who made a bundle: an SSH signature over its manifest, which has the hashes of all its files.
+"""Signatures of bundles: SSH signatures over the manifest, which has the hashes of all files.
 
 The format is SSHSIG, that of `ssh-keygen -Y sign`, and `ssh-keygen` itself signs and verifies:
-a board that is reached over SSH has it, and so has whoever deploys. Standard library only.
+a board that is reached over SSH has it, and so has the workstation.
 
 Source: OpenSSH, PROTOCOL.sshsig.
 """
@@ -16,7 +16,10 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from edgedistill.bundle import signature
 from edgedistill.bundle.manifest import MANIFEST, SIGNATURE
+from edgedistill.bundle.reader import open_bundle
+from edgedistill.bundle.writer import rewrite
 from edgedistill.errors import IntegrityError, MachineError, UsageError
 from edgedistill.io import files
 
@@ -27,7 +30,7 @@ _MAX_BYTES = 64 * 1024  # an RSA key of 16384 bits gives 6 kilobytes
 
 
 def sign(root: Path, key: Path) -> None:
-    """Sign the manifest of an unpacked bundle; an agent is asked first if one runs.
+    """Sign the manifest of an unpacked bundle; a running agent is tried first.
 
     Args:
         root: folder of the bundle; an older signature is replaced.
@@ -52,14 +55,14 @@ def sign(root: Path, key: Path) -> None:
 
 
 def verify(root: Path, allowed: Path) -> str:
-    """Return who of the allowed signers signed the manifest of an unpacked bundle.
+    """Return the allowed signer of the manifest of an unpacked bundle.
 
     Args:
         root: folder of the bundle.
         allowed: file of the signers who are trusted, as in `man ssh-keygen`.
 
     Raises:
-        IntegrityError: it is not signed, or by somebody else, for something else, or was changed.
+        IntegrityError: it is not signed, by another key, for another purpose, or was changed.
         UsageError: there is no file of allowed signers.
         MachineError: there is no ssh-keygen.
     """
@@ -85,6 +88,35 @@ def verify(root: Path, allowed: Path) -> str:
         )
     _check(root, found, allowed, principals[0], signer)
     return principals[0]
+
+
+def sign_bundle(path: Path, key: Path, out: Path | None = None) -> None:
+    """Sign a bundle with an SSH key, in its place or as a copy.
+
+    Args:
+        path: folder or zip; it is verified first.
+        key: private key, or the public key of one that an agent holds.
+        out: the copy; None: the bundle itself.
+
+    Raises:
+        UsageError: there is no bundle or no key, or `out` is taken by something else.
+        IntegrityError: the bundle is damaged.
+        MachineError: there is no ssh-keygen, or it cannot use the key; or the disk refuses.
+    """
+    with open_bundle(path) as bundle:
+        rewrite(bundle, out or path, lambda root: signature.sign(root, key))
+
+
+def signer(path: Path, allowed: Path) -> str:
+    """Return the allowed signer of a bundle, all of which is verified.
+
+    Raises:
+        UsageError: there is no bundle, or no file of allowed signers.
+        IntegrityError: it is damaged, not signed, or not by one of them.
+        MachineError: there is no ssh-keygen.
+    """
+    with open_bundle(path) as bundle:
+        return signature.verify(bundle.root, allowed)
 
 
 def _check_manifest(root: Path) -> None:
@@ -157,7 +189,7 @@ def _ssh_keygen(
     what: str, *options: str, data: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     command = ["ssh-keygen", "-Y", what, *options]
-    if what != "find-principals":  # which knows no namespace
+    if what != "find-principals":  # which takes no namespace
         command += ["-n", NAMESPACE]
     with (data or Path(os.devnull)).open("rb") as stream:
         try:
@@ -172,6 +204,6 @@ def _ssh_keygen(
 
 
 def _words(done: subprocess.CompletedProcess[str]) -> str:
-    """Return what ssh-keygen said, as a part of a sentence."""
+    """Return the message of ssh-keygen, as a part of a sentence."""
     said = (done.stderr or done.stdout).strip().splitlines()
     return "; ".join(said).rstrip(".") or f"exit code {done.returncode}"

@@ -1,6 +1,6 @@
 """Writing bundles: whole or not at all, and never one that could not be opened again.
 
-NumPy only: a board stores the session settings that it found.
+NumPy only: a board stores its tuned session settings.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ def write(
         path: new, or a bundle that is replaced.
         name: for people, such as the name of the data.
         created: ISO 8601, UTC; the only thing that differs when equal contents are written twice.
-        class_names: in the order of the logits, (K,).
+        class_names: names of the classes, in the order of the logits, (K,).
         preprocessing: what made the model's input from recorded series.
-        plan: of the golden set's saliency.
+        plan: perturbation plan of the golden set's saliency.
         contract: what the device judges.
-        chosen: name of the model that runs unless another is asked for.
+        chosen: name of the model that runs by default.
         models: at least the chosen one.
-        golden: held-out series with the recorded answers.
+        golden: held-out series with the recorded outputs.
         provenance: where all this comes from.
         reference: what drift is measured from, and what counts as drift.
 
@@ -83,7 +83,7 @@ def write(
         "golden": GOLDEN,
         "provenance": asdict(provenance),
     }
-    if reference is not None:  # builds before it refuse a field that they do not know
+    if reference is not None:  # earlier versions refuse an unknown field
         reference[0].check(plan, preprocessing.channels, len(class_names))
         facts["reference"] = {"file": REFERENCE, "limits": asdict(reference[1])}
     _put(path, lambda root: _fill(root, facts, models, golden, reference and reference[0]))
@@ -94,8 +94,8 @@ def rewrite(bundle: Bundle, path: Path, change: Callable[[Path], None]) -> None:
 
     Args:
         bundle: stays as it is, unless `path` is its own.
-        path: as for `write`.
-        change: is given the folder of the copy.
+        path: path of the copy, as for `write`.
+        change: function of the copy's folder that edits it.
 
     Raises:
         UsageError: `path` is taken by something else.
@@ -154,7 +154,7 @@ def _entry(model: Model) -> dict[str, Any]:
         "size_bytes": model.size_bytes,
         "parameters": model.parameters,
     }
-    if model.session is not None:  # builds before tuning refuse a field that they do not know
+    if model.session is not None:  # earlier versions refuse an unknown field
         entry["session"] = model.session.to_dict()
     return entry
 

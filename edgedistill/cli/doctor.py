@@ -9,8 +9,8 @@ import click
 
 if TYPE_CHECKING:
     from edgedistill.deployment.connection import SshOptions
+    from edgedistill.deployment.doctor.checks import Facts, Finding
     from edgedistill.deployment.doctor.diagnosis import Diagnosis
-    from edgedistill.deployment.doctor.finding import Facts, Finding
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -70,15 +70,15 @@ def _facts(host: str | None, root: str | None, python: str | None, access: SshOp
 
     from edgedistill.deployment import hosts
     from edgedistill.deployment.connection import connect
-    from edgedistill.deployment.doctor import collect
+    from edgedistill.deployment.doctor import diagnosis
 
     if host is None:
-        return collect.collect_here(root or hosts.ROOT)
+        return diagnosis.collect_here(root or hosts.ROOT)
 
     async def from_board() -> Facts:
         board = hosts.parse(host, root=root or hosts.ROOT, python=python or hosts.PYTHON)
         async with connect(board, access) as connection:
-            return await collect.collect_from_board(connection)
+            return await diagnosis.collect_from_board(connection)
 
     return asyncio.run(from_board())
 

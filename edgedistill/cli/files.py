@@ -103,8 +103,8 @@ def sign(bundle: Path, key: Path, out: Path | None, as_json: bool) -> None:
     \b
     Example: edgedistill sign runs/GunPoint/result/bundle.zip --out gunpoint.zip
     """
+    from edgedistill.bundle.signature import sign_bundle
     from edgedistill.cli.output import print_json
-    from edgedistill.deployment.signing import sign_bundle
 
     sign_bundle(bundle, key.expanduser(), out)
     if as_json:
@@ -128,8 +128,8 @@ def verify(bundle: Path, allowed_signers: Path, as_json: bool) -> None:
     \b
     Example: edgedistill verify gunpoint.zip --allowed-signers allowed_signers
     """
+    from edgedistill.bundle.signature import signer
     from edgedistill.cli.output import print_json
-    from edgedistill.deployment.signing import signer
 
     principal = signer(bundle, allowed_signers)
     if as_json:

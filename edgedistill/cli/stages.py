@@ -305,7 +305,7 @@ def _print(out: Path, facts: dict[str, Any]) -> None:
 
 def _signed_copy(bundle: Path | None, key: Path | None, folder: Path) -> Path | None:
     """Write a signed copy of a bundle into a folder, if there is a bundle and a key."""
-    from edgedistill.deployment.signing import sign_bundle
+    from edgedistill.bundle.signature import sign_bundle
 
     if bundle is None or key is None:
         return None

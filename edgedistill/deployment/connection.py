@@ -1,6 +1,6 @@
-"""SSH to a board, the way `ssh` goes there: configuration, agent, known hosts, jumps.
+"""SSH connections to boards, set up as `ssh` does: configuration, agent, known hosts, jumps.
 
-Only keys log in. A password would have to be kept somewhere, and a fleet has nobody to ask.
+Only keys log in. A password would have to be stored, and a fleet cannot prompt for one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from edgedistill.errors import LostConnectionError, MachineError, UsageError
 
 TIMEOUT_S: Final = 15.0
 COMMAND_TIMEOUT_S: Final = 120.0
-_CLOSE_S = 2.0  # a board that has died does not say goodbye
+_CLOSE_S = 2.0  # a dead board does not close the connection
 _KEEPALIVE_S, _KEEPALIVES = 10, 3  # a dead line is noticed after half a minute
 _LOST = (
     asyncssh.DisconnectError,
@@ -38,7 +38,7 @@ _NETWORK: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshOptions:
-    """How boards are reached, beside what the SSH configuration says."""
+    """SSH options of the command line, beside those of the SSH configuration."""
 
     identity: Path | None = None  # private key; None: the agent's and the usual files
     known_hosts: Path | None = None  # None: as configured, else the user's and the system's
@@ -48,7 +48,7 @@ class SshOptions:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What a command on the board left."""
+    """Result of a command on the board."""
 
     code: int  # exit code; 128 and the signal's number if a signal ended it
     stdout: str
@@ -70,13 +70,13 @@ class Connection:
         timeout_s: float = COMMAND_TIMEOUT_S,
         on_line: Callable[[str], None] | None = None,
     ) -> CommandResult:
-        """Run a command on the board and return what it left, whatever its exit code.
+        """Run a command on the board and return its result, whatever its exit code.
 
         Args:
-            command: program and arguments; the shell there splits and expands nothing.
-            stdin: its whole input.
-            timeout_s: then it is given up.
-            on_line: gets each line of stderr as it comes.
+            command: program and arguments, neither split nor expanded by the shell there.
+            stdin: whole input of the command.
+            timeout_s: seconds after which the command is killed.
+            on_line: callback for each line of stderr as it comes.
 
         Raises:
             LostConnectionError: the connection broke off.
@@ -89,7 +89,7 @@ class Connection:
                     _communicate(process, stdin.encode(), on_line), timeout_s
                 )
             except asyncio.TimeoutError:
-                process.kill()  # not every server passes it on, so nobody waits for its end
+                process.kill()  # not every server forwards it, so do not wait for the end
                 raise MachineError(
                     f"{self.host}: {shlex.join(command[:4])} did not end within {timeout_s:g} s. "
                     "Look at what the board is doing, then try again."
@@ -133,7 +133,7 @@ async def connect(host: Host, access: SshOptions) -> AsyncIterator[Connection]:
     Raises:
         LostConnectionError: the connection broke off while logging in.
         MachineError: it cannot be reached, its key is not known, or it refuses the login.
-        IntegrityError: its key is not the one that is known.
+        IntegrityError: its key differs from the known one.
         UsageError: the SSH configuration or the private key cannot be used.
     """
     opened: list[asyncssh.SSHClientConnection] = []
@@ -151,7 +151,7 @@ async def connect(host: Host, access: SshOptions) -> AsyncIterator[Connection]:
 
 @contextmanager
 def translate_ssh_errors(host: Host) -> Iterator[None]:
-    """Turn what SSH raises on an open connection into errors of ours.
+    """Turn errors of SSH on an open connection into errors of ours.
 
     Raises:
         LostConnectionError: the connection broke off.
@@ -183,7 +183,7 @@ async def _communicate(
     stdin: bytes,
     on_line: Callable[[str], None] | None,
 ) -> CommandResult | None:
-    """Return what a command left, None if the connection ended before the command did."""
+    """Return a command's result, None if the connection ended before the command did."""
     process.stdin.write(stdin)
     process.stdin.write_eof()
     stdout, stderr = await asyncio.gather(process.stdout.read(), _lines(process.stderr, on_line))
@@ -195,7 +195,7 @@ async def _communicate(
 
 
 async def _lines(stream: asyncssh.SSHReader[bytes], on_line: Callable[[str], None] | None) -> str:
-    """Return all of a stream, and tell each line as it comes."""
+    """Return all of a stream, and report each line as it comes."""
     lines = []
     while line := await stream.readline():
         lines.append(line.decode(errors="replace"))
@@ -234,7 +234,7 @@ def _jumps(host: Host, access: SshOptions) -> list[Host]:
 
 
 def _options(host: Host, access: SshOptions) -> asyncssh.SSHClientConnectionOptions:
-    """Return what the configuration makes of a host."""
+    """Return the SSH options of a host under the configuration."""
     try:
         return asyncssh.SSHClientConnectionOptions(**_settings(host, access))
     except (ValueError, OSError, asyncssh.ConfigParseError, asyncssh.KeyImportError) as error:

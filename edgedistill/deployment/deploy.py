@@ -1,8 +1,8 @@
-"""A bundle to one board, over as many connections as it takes.
+"""Deployment of a bundle to one board, over as many connections as it takes.
 
 The board has a runnable release at every moment: only the switch changes which one runs, and
-the board itself takes it back if the new one is not healthy. So a deployment that was killed
-is simply begun again; what has arrived and what is installed is found there.
+the board itself takes it back if the new one is not healthy. A killed deployment is
+started again; files and releases that are there already are used.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ async def deploy(
     """Bring a bundle to a board, validate it there, and make it the one that runs.
 
     Args:
-        payload: the bundle.
-        host: the board.
-        access: how it is reached.
-        request: how the bundle is deployed.
-        on_event: gets every event.
+        payload: bundle and device program, ready to upload.
+        host: board to deploy to.
+        access: SSH options of the board.
+        request: settings of the deployment.
+        on_event: callback for every event.
 
     Returns:
-        How it ended; an error of ours stands in it with its exit code, and is not raised.
+        The outcome; an error of ours is recorded with its exit code, and is not raised.
     """
     journey = _DeploymentRun(payload, host, access, request, on_event)
     try:
@@ -73,7 +73,7 @@ class _DeploymentRun:
         self._most = 0  # bytes that were ever there of the upload under way
 
     def report_event(self, state: State, text: str = "", done: int = 0, total: int = 0) -> None:
-        """Tell what happens; whoever gains bytes is not stuck."""
+        """Report an event; new bytes reset the setbacks."""
         if done > self._most:
             self._most, self._setbacks = done, 0
         step = self.outcome.step

@@ -1,4 +1,4 @@
-"""The device program on a board: called over SSH, its JSON and its errors taken over."""
+"""Calls of the device program on a board over SSH, with its JSON and its errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SIGNALS: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The device program as it lies on a board."""
+    """The device program on a board."""
 
     connection: Connection
     python: str
@@ -41,38 +41,38 @@ class Program:
         on_line: Callable[[str], None] | None = None,
         also: Sequence[int] = (),
     ) -> dict[str, Any]:
-        """Run a command there with --json and return what it prints.
+        """Run a command there with --json and return its JSON.
 
         Args:
-            arguments: the command and its options.
-            timeout_s: then it is given up.
-            on_line: gets each line of stderr as it comes.
-            also: exit codes beside 0 with which JSON comes too.
+            arguments: command and options.
+            timeout_s: seconds after which the command is killed.
+            on_line: callback for each line of stderr as it comes.
+            also: exit codes beside 0 with which the program prints JSON too.
 
         Raises:
             LostConnectionError: the connection broke off.
             EdgeDistillError: what the program raised there, as the same kind of error.
         """
         command = [self.python, self.path, *arguments, "--json"]
-        answer = await self.connection.run(command, timeout_s=timeout_s, on_line=on_line)
-        found = _json(answer.stdout)
-        if found is not None and answer.code in (0, *also):
+        result = await self.connection.run(command, timeout_s=timeout_s, on_line=on_line)
+        found = _json(result.stdout)
+        if found is not None and result.code in (0, *also):
             return found
-        raise self._error(arguments[0], answer)
+        raise self._error(arguments[0], result)
 
     def _error(self, command: str, result: CommandResult) -> EdgeDistillError:
         host = self.connection.host
         if result.code in _ERRORS:
             return _ERRORS[result.code](f"{host}: {_message(result.stderr)}")
-        said = _message(result.stderr) or "it printed nothing"
+        reason = _message(result.stderr) or "it printed nothing"
         if result.code > _SIGNALS:
-            said = (
+            reason = (
                 f"signal {result.code - _SIGNALS} ended it; after signal 9 look with `dmesg` there "
-                f"whether the memory ran out. {said}"
+                f"whether the memory ran out. {reason}"
             )
         return MachineError(
-            f"{host}: `{command}` ended with exit code {result.code}: {said.rstrip('.')}. Run the "
-            "command again; what was whole there stays."
+            f"{host}: `{command}` ended with exit code {result.code}: {reason.rstrip('.')}. Run "
+            "the command again; what was whole there stays."
         )
 
 
@@ -86,5 +86,5 @@ def _json(text: str) -> dict[str, Any] | None:
 
 def _message(stderr: str) -> str:
     """Return the program's last message, or else the last lines: runtimes write there too."""
-    _, mark, said = stderr.rpartition(_MARK)
-    return said.strip() if mark else "\n".join(stderr.strip().splitlines()[-_SHOWN_LINES:])
+    _, mark, message = stderr.rpartition(_MARK)
+    return message.strip() if mark else "\n".join(stderr.strip().splitlines()[-_SHOWN_LINES:])

@@ -1,4 +1,4 @@
-"""Many boards: some at a time, canaries first, and what happened to each."""
+"""Deployment to a fleet: some boards at a time, canaries first, an outcome for each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgedistill.errors import UsageError
 JOBS: Final = 8
 _NOT_TRIED: Final = 1  # exit code
 
-_Found = TypeVar("_Found")
+_Result = TypeVar("_Result")
 
 
 async def deploy_to_all(
@@ -33,13 +33,13 @@ async def deploy_to_all(
     """Bring a bundle to boards; one that fails stops no other, but for canaries.
 
     Args:
-        payload: the bundle.
-        hosts: the boards; the first ones are the canaries.
-        access: how they are reached.
-        request: how the bundle is deployed.
-        on_event: gets every event.
-        jobs: boards at a time.
-        canaries: so many boards go first; if one of them fails, the others are not tried.
+        payload: bundle and device program, ready to upload.
+        hosts: boards of the fleet; the first ones are the canaries.
+        access: SSH options of the boards.
+        request: settings of the deployment.
+        on_event: callback for every event.
+        jobs: number of boards at a time.
+        canaries: number of boards that go first; if one of them fails, the others are not tried.
 
     Returns:
         An outcome for each board, in the order of the boards.
@@ -66,9 +66,9 @@ async def deploy_to_all(
 
 
 async def run_on_all(
-    hosts: Sequence[Host], work: Callable[[Host], Awaitable[_Found]], *, jobs: int = JOBS
-) -> list[_Found]:
-    """Do something with every board, some at a time, and return what comes in their order.
+    hosts: Sequence[Host], work: Callable[[Host], Awaitable[_Result]], *, jobs: int = JOBS
+) -> list[_Result]:
+    """Run a function on every board, some at a time; return the results in their order.
 
     Raises:
         UsageError: jobs is below 1, or a board stands twice.
@@ -81,7 +81,7 @@ async def run_on_all(
         raise UsageError(f"{twice} is named twice. Name each board once.")
     free = asyncio.Semaphore(jobs)
 
-    async def one(host: Host) -> _Found:
+    async def one(host: Host) -> _Result:
         async with free:
             return await work(host)
 

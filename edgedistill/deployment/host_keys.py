@@ -1,7 +1,7 @@
-"""Is the machine that answers the board? Its key must be known, and nobody is asked.
+"""Host keys of boards: only known keys are accepted, without a prompt.
 
-A key that is not known is shown with its fingerprint and refused: whoever deploys
-compares it once. A key that has changed is refused loudly.
+An unknown key is refused with its fingerprint, which the user compares once. A changed key is
+refused with a warning.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _USUAL: Final = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
 
 
 class HostKeyRecorder(asyncssh.SSHClient):
-    """Remember the key that a server offered, and trust none of itself."""
+    """Recorder of the key that a server offered; it accepts none."""
 
     def __init__(self) -> None:
         self.key: asyncssh.SSHKey | None = None
@@ -31,7 +31,7 @@ class HostKeyRecorder(asyncssh.SSHClient):
     def validate_host_public_key(
         self, host: str, addr: str, port: int, key: asyncssh.SSHKey
     ) -> bool:
-        """Note a key that no file knows; SSH calls this."""
+        """Record a key that no file lists; SSH calls this."""
         self.key, self.name, self.address, self.port = key, host, addr, port
         return False
 
@@ -40,9 +40,9 @@ def known_files(named: Path | None, configured: object) -> list[str]:
     """Return the files of known host keys that exist.
 
     Args:
-        named: the only one, if a person named it.
-        configured: what the SSH configuration says: a list of files, empty if nothing, and None
-            for `UserKnownHostsFile none`, which would have asyncssh trust every key.
+        named: file of the command line, used alone.
+        configured: files of the SSH configuration: a list, empty if not set, and None for
+            `UserKnownHostsFile none`, with which asyncssh would trust every key.
 
     Raises:
         MachineError: the named file is missing.
@@ -61,13 +61,13 @@ def known_files(named: Path | None, configured: object) -> list[str]:
 def untrusted(
     host: Host, recorder: HostKeyRecorder, files: Sequence[str], alias: str | None
 ) -> EdgeDistillError:
-    """Return why a server's key is refused, and what to do.
+    """Return the error for a refused host key, with the next step.
 
     Args:
-        host: as a person named it.
-        recorder: has seen the key.
-        files: of known host keys.
-        alias: under which the configuration looks its key up, if so.
+        host: board of the connection.
+        recorder: recorder of the refused key.
+        files: files of known host keys.
+        alias: `HostKeyAlias` of the configuration, if any.
     """
     if recorder.key is None:
         return MachineError(
@@ -99,7 +99,7 @@ def _is_known(
 ) -> Sequence[asyncssh.SSHKey]:
     port = None if recorder.port == _SSH_PORT else recorder.port
     found = asyncssh.match_known_hosts(list(files) or b"", name, recorder.address, port)[0]
-    return list(dict.fromkeys(found))  # one that is known by name and by address stands twice
+    return list(dict.fromkeys(found))  # listed by name and by address, it comes twice
 
 
 def _kind(key: asyncssh.SSHKey) -> str:

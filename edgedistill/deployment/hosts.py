@@ -1,4 +1,4 @@
-"""A board by its address, and where on it everything lies."""
+"""Addresses of boards, and the places of root and Python on them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _LAST_PORT = 65_535
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """A board as a person names it; None leaves a choice to the SSH configuration."""
+    """A board of the command line or inventory; None leaves it to the SSH configuration."""
 
-    name: str  # what people call it: unique in a fleet
+    name: str  # unique in a fleet
     address: str  # a host name, an IP address, or an alias of the SSH configuration
     user: str | None = None
     port: int | None = None
@@ -43,10 +43,10 @@ class Host:
 
 
 def parse(text: str, *, root: str = ROOT, python: str = PYTHON, target: str | None = None) -> Host:
-    """Return the board that `user@host:port` names; user and port may be left out.
+    """Parse `user@host:port`; user and port may be left out.
 
     Args:
-        text: an IPv6 address with a port stands in brackets.
+        text: address of the board; an IPv6 address with a port needs brackets.
         root: folder on the board.
         python: interpreter on the board.
         target: name of a target.

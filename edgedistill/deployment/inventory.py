@@ -1,8 +1,8 @@
-"""A fleet as a person writes it down: boards.toml.
+"""Inventory of a fleet: boards.toml.
 
 ::
 
-    [defaults]                # of every board that does not say otherwise
+    [defaults]                # of every board without a value of its own
     user = "pi"
 
     [boards.kitchen]
@@ -24,7 +24,7 @@ from edgedistill.errors import ConfigError
 
 
 class _Settings(BaseModel):
-    """What a board, or all of them, can have."""
+    """Settings of one board, or of all."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -53,9 +53,9 @@ def read_inventory(
     """Return the boards of an inventory, in its order.
 
     Args:
-        path: of a TOML file.
-        names: only these boards, if there are any.
-        group: only the boards in it.
+        path: path of the TOML file.
+        names: names of the boards to return; empty: all.
+        group: group of the boards to return; None: all.
 
     Raises:
         ConfigError: the file cannot be read or makes no sense, or there is no such group or board.
@@ -101,15 +101,17 @@ def _check_known(path: Path, what: str, name: str, available: Sequence[str]) -> 
 
 
 def _messages(error: ValidationError) -> str:
-    """Return what is wrong, a sentence each, by the keys as they stand in the file."""
-    told = []
+    """Return the validation errors, a sentence each, by the keys of the file."""
+    messages = []
     for each in error.errors():
         place = ".".join(map(str, each["loc"]))
         if each["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(each["loc"][-1]), _Entry.model_fields, n=1)
-            told.append(f"{place} is not known." + (f" Did you mean {near[0]}?" if near else ""))
+            messages.append(
+                f"{place} is not known." + (f" Did you mean {near[0]}?" if near else "")
+            )
         elif each["type"] == "missing":
-            told.append(f"{place} is missing.")
+            messages.append(f"{place} is missing.")
         else:
-            told.append(f"{place} is {each['input']!r}: {each['msg'].lower()}.")
-    return " ".join(told)
+            messages.append(f"{place} is {each['input']!r}: {each['msg'].lower()}.")
+    return " ".join(messages)

@@ -24,8 +24,8 @@ _BEAT_S, _SILENCE_S = 4, 20
 _CLOSE_S: Final = 3.0
 _HELD: Final = b"held\n"
 _TAKEN: Final = 5
-# Whoever held it may only just have died, so it is tried for some seconds. A board without flock
-# is deployed to all the same.
+# The last holder may only just have died, so it is tried for some seconds. A board without flock
+# is deployed to without a lock.
 _HOLD: Final = (
     'mkdir -p -- "$1" && cd -- "$1" && exec 9>>deploying || exit 1; '
     "tries=0; while command -v flock >/dev/null && ! flock -n 9; do "
@@ -38,11 +38,11 @@ _HOLD: Final = (
 
 @asynccontextmanager
 async def board_lock(connection: Connection, root: str) -> AsyncIterator[None]:
-    """Keep other deployments from a board.
+    """Hold a board's lock against other deployments.
 
     Args:
-        connection: open; the reservation ends with it.
-        root: on the board, absolute; is made if it is missing.
+        connection: open connection; the lock ends with it.
+        root: root on the board, absolute; created if missing.
 
     Raises:
         LostConnectionError: the connection broke off.
@@ -50,9 +50,9 @@ async def board_lock(connection: Connection, root: str) -> AsyncIterator[None]:
     """
     with translate_ssh_errors(connection.host):
         process = await connection.start(["sh", "-c", _HOLD, "sh", root, str(_SILENCE_S)])
-        said = await process.stdout.readline()
-        if said != _HELD:
-            await _refuse(connection, process, said, root)
+        line = await process.stdout.readline()
+        if line != _HELD:
+            await _refuse(connection, process, line, root)
     beating = asyncio.ensure_future(_beat(process))
     try:
         yield
@@ -69,7 +69,7 @@ async def _beat(process: Process) -> None:
 
 
 async def _release(process: Process) -> None:
-    """End the input, and wait a little until the lock is free for whoever comes next."""
+    """End the input, and wait a little until the lock is free again."""
     with suppress(OSError, asyncio.TimeoutError):
         process.stdin.write_eof()
         await asyncio.wait_for(process.wait_closed(), _CLOSE_S)

@@ -1,4 +1,4 @@
-"""What is told while boards are deployed to, and how it ended on each."""
+"""Events of a deployment, its outcome on each board, and the exit code."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Step = Literal[
     "prune",
 ]
 State = Literal["begun", "progress", "note", "skipped", "done", "failed"]
-# The most telling first: what cannot be trusted, what broke its promise, what cannot be used.
+# The most important first: untrusted, contract broken, unusable.
 _PRECEDENCE: Final = (6, 4, 3, 2, 5, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened on the way to a board."""
+    """An event of a deployment to one board."""
 
     host: str
     step: Step
@@ -37,7 +37,7 @@ class Event:
 
 @dataclass(slots=True, kw_only=True)
 class Outcome:
-    """How a deployment to one board ended, or where it stands."""
+    """Outcome or state of a deployment to one board."""
 
     host: str
     step: Step = "connect"  # the last that was begun
@@ -72,7 +72,7 @@ class _HasCode(Protocol):
 
 
 def exit_code(outcomes: Sequence[_HasCode]) -> int:
-    """Return 0 if all boards are well, else the most telling of their codes.
+    """Return 0 if all boards are well, else the most important of their codes.
 
     >>> exit_code([Outcome(host="a"), Outcome(host="b", code=5), Outcome(host="c", code=4)])
     4

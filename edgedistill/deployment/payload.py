@@ -1,4 +1,4 @@
-"""What goes to the boards, made ready once for all of them."""
+"""Payload of a deployment: bundle and device program, prepared once for all boards."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class DeploymentPayload:
 def prepare_payload(
     bundle: Path, *, model: str | None = None, unsigned: bool = False
 ) -> Iterator[DeploymentPayload]:
-    """Verify a bundle and yield it ready to be sent.
+    """Verify a bundle and yield the payload to upload.
 
     Args:
-        bundle: a folder or a zip; a zip travels as it is.
-        model: the one that will run, instead of the chosen one.
-        unsigned: whether it may go without a signature.
+        bundle: path of a folder or a zip; a zip is uploaded as it is.
+        model: name of the model to run, instead of the chosen one.
+        unsigned: whether an unsigned bundle is accepted.
 
     Raises:
         UsageError: there is no bundle, or no such model in it.

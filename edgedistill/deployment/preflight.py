@@ -1,4 +1,4 @@
-"""What can be known of a board before anything is written on it: with `sh` alone."""
+"""Facts of a board before anything is written on it, probed with `sh` alone."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ echo "disk=$(df -Pk -- "$place" | tail -n 1)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoardFacts:
-    """What a board is before anything of ours is on it."""
+    """Facts of a board, from the probe."""
 
-    machine: str  # as `uname -m` says
+    machine: str  # output of `uname -m`
     root: str  # absolute
     python: str  # absolute, or a name to look up there
     version: str  # of Python
@@ -49,7 +49,7 @@ class BoardFacts:
 
 
 async def probe(connection: Connection) -> BoardFacts:
-    """Return what a board is.
+    """Probe a board.
 
     Raises:
         LostConnectionError: the connection broke off.

@@ -1,4 +1,4 @@
-"""What runs on a board, and going back to what ran before."""
+"""Status of a board, rollback to the previous release, and its allowed signers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from edgedistill.deployment.trust import read_trust, trust
 from edgedistill.device.releases.layout import PROGRAM
 from edgedistill.errors import EdgeDistillError, UsageError
 
-_ROLLBACK_S: Final = 1800.0  # the release before is asked for an answer, which may build an engine
-# The program of the release that runs, or else of any: all of them know the same root.
+_ROLLBACK_S: Final = 1800.0  # the previous release is checked, which may build an engine
+# The program of the current release, or else of any: all of them work on the same root.
 _FIND: Final = (
     f'for p in "$1/current/{PROGRAM}" "$1"/releases/*/{PROGRAM}; do '
     'if [ -f "$p" ]; then echo "$p"; exit 0; fi; done'
@@ -23,7 +23,7 @@ _FIND: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoardStatus:
-    """How a board stands; None is not known, because `message` happened."""
+    """Status of a board; None is unknown, for the reason in `message`."""
 
     host: str
     code: int = 0  # exit code: 0, or that of the error
@@ -31,7 +31,7 @@ class BoardStatus:
     current: str | None = None  # release that runs
     previous: str | None = None  # what a rollback returns to
     verdict: str | None = None  # of the current release, from its validation there
-    signer: str | None = None  # who signed the current release; None: was not asked for
+    signer: str | None = None  # who signed the current release; None: not verified
     program: str | None = None  # version of the device program that it came with
     switching: bool = False  # a switch was interrupted, and the next command there settles it
     releases: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class BoardStatus:
 
 
 async def status(host: Host, access: SshOptions) -> BoardStatus:
-    """Return how a board stands; an error of ours stands in it and is not raised."""
+    """Return the status of a board; an error of ours is recorded in it, not raised."""
     try:
         async with connect(host, access) as connection:
             return await _status(connection, await probe(connection))
@@ -53,9 +53,9 @@ async def status(host: Host, access: SshOptions) -> BoardStatus:
 
 
 async def rollback(host: Host, access: SshOptions) -> BoardStatus:
-    """Return a board to its previous release, and how it stands then.
+    """Roll a board back to its previous release, and return its status.
 
-    An error of ours stands in it and is not raised: there is no previous release, or it is not
+    An error of ours is recorded in it, not raised: there is no previous release, or it is not
     healthy any more and nothing was changed.
     """
     try:
@@ -72,7 +72,7 @@ async def rollback(host: Host, access: SshOptions) -> BoardStatus:
 
 
 async def set_trust(host: Host, access: SshOptions, signers: str) -> BoardStatus:
-    """Tell a board whose signatures it trusts, in the place of whom it trusted before."""
+    """Replace the allowed signers of a board, and return its status."""
     try:
         async with connect(host, access) as connection:
             ground = await probe(connection)

@@ -1,4 +1,4 @@
-"""The steps of a deployment to one board, each of which can be cut off and done again."""
+"""Steps of a deployment to one board, each of which can be interrupted and repeated."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from edgedistill.deployment.connection import Connection
 from edgedistill.deployment.device_program import Program
+from edgedistill.deployment.doctor.checks import Finding
 from edgedistill.deployment.doctor.diagnosis import diagnose
-from edgedistill.deployment.doctor.finding import Finding
 from edgedistill.deployment.hosts import Host
 from edgedistill.deployment.outcome import Outcome, Step
 from edgedistill.deployment.payload import DeploymentPayload
@@ -33,14 +33,14 @@ Work = Callable[[Connection], Awaitable[str | None]]  # returns why there was no
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """How a bundle is to be deployed, on every board alike."""
+    """Settings of a deployment, the same for every board."""
 
     model: str | None = None  # instead of the chosen one
     threads: int | None = None
     provider: str | None = None
-    runs: int | None = None  # timed calls of the validation; None: until they are enough
+    runs: int | None = None  # timed calls of the validation; None: as many as needed
     unsigned: bool = False
-    signers: str | None = None  # for boards that trust nobody yet
+    signers: str | None = None  # for boards without allowed signers
     keep: int = KEEP  # releases that stay
     dry_run: bool = False  # look, and write nothing
     out: Path | None = None  # folder on this machine for the boards' reports
@@ -59,7 +59,7 @@ class Request:
 
 
 class DeploymentSteps:
-    """What is to be done on one board, and what is known of it so far."""
+    """Steps of a deployment to one board, with their state."""
 
     def __init__(
         self, payload: DeploymentPayload, host: Host, request: Request, report_event: ReportFn
@@ -71,7 +71,7 @@ class DeploymentSteps:
             request,
             report_event,
         )
-        self.root = ""  # there, absolute; not known before the preflight
+        self.root = ""  # there, absolute; empty before the preflight
         self._python = self._program = self._archive = self._release = ""  # there
 
     def plan(self) -> list[tuple[Step, Work]]:
@@ -93,11 +93,11 @@ class DeploymentSteps:
         ]
 
     async def _preflight(self, connection: Connection) -> None:
-        ground = await probe(connection)
-        check_disk(self._host, ground, self._payload)
-        self.root, self._python = ground.root, ground.python
+        facts = await probe(connection)
+        check_disk(self._host, facts, self._payload)
+        self.root, self._python = facts.root, facts.python
         if not (self._request.unsigned or self._request.dry_run):
-            await require_trust(connection, ground.root, self._request.signers)
+            await require_trust(connection, facts.root, self._request.signers)
 
     async def _carry_program(self, connection: Connection) -> None:
         found = await upload(connection, self._payload.program, self._incoming, self._progress)
@@ -107,7 +107,7 @@ class DeploymentSteps:
         self.outcome.current = listed["current"]
 
     def _judge(self, facts: Mapping[str, Any]) -> None:
-        """Refuse a board on which the model cannot run, and note what may matter."""
+        """Refuse a board on which the model cannot run, and report warnings."""
         try:
             found = diagnose(
                 facts,
@@ -117,13 +117,13 @@ class DeploymentSteps:
             )
         except UsageError as error:
             raise MachineError(f"{self._host}: {error}") from error
-        told: dict[str, list[str]] = {"missing": [], "warn": [], "ok": []}
+        messages: dict[str, list[str]] = {"missing": [], "warn": [], "ok": []}
         for finding in found.findings:
-            told[finding.outcome].append(_message(finding))
-        if told["missing"]:
-            raise MachineError(f"{self._host} is not ready. {' '.join(told['missing'])}")
-        self.outcome.warnings = told["warn"]
-        for warning in told["warn"]:
+            messages[finding.outcome].append(_message(finding))
+        if messages["missing"]:
+            raise MachineError(f"{self._host} is not ready. {' '.join(messages['missing'])}")
+        self.outcome.warnings = messages["warn"]
+        for warning in messages["warn"]:
             self._report_event("note", warning)
 
     async def _upload(self, connection: Connection) -> str | None:
@@ -209,7 +209,7 @@ class DeploymentSteps:
 
 
 def folder_name(host: str) -> str:
-    """Return a board's name as a folder's.
+    """Return the folder name of a board.
 
     >>> folder_name("pi@board.local:2222")
     'pi@board.local-2222'

@@ -1,7 +1,7 @@
-"""Whom a board trusts: the file of allowed signers in its root.
+"""Allowed signers of a board: the file in its root that its trust rests on.
 
-It is set up once, by a person. A deployment never changes it: else whoever deploys would
-also choose whose signature counts.
+A person sets it up once. A deployment never changes it: else the deploying side would also choose
+whose signature counts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def read_signers(path: Path) -> str:
     """Return the text of a file of allowed signers.
 
     Raises:
-        UsageError: it cannot be read, or lists nobody.
+        UsageError: it cannot be read, or lists no signer.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -61,7 +61,7 @@ async def read_trust(connection: Connection, root: str) -> str | None:
 
 
 async def trust(connection: Connection, root: str, signers: str) -> None:
-    """Put a file of allowed signers in the place of the board's, whole or not at all.
+    """Replace the board's file of allowed signers, whole or not at all.
 
     Raises:
         LostConnectionError: the connection broke off.
@@ -78,15 +78,15 @@ async def trust(connection: Connection, root: str, signers: str) -> None:
 
 
 async def require_trust(connection: Connection, root: str, signers: str | None) -> None:
-    """See that the board trusts somebody; a board that trusts nobody yet is given `signers`.
+    """Check the allowed signers of a board; one without any gets `signers`.
 
     Args:
-        connection: open.
-        root: on the board, absolute.
-        signers: that a person named for boards without any, or None.
+        connection: open connection.
+        root: root on the board, absolute.
+        signers: allowed signers for boards without any, or None.
 
     Raises:
-        IntegrityError: it trusts nobody and none are named, or it trusts others than are named.
+        IntegrityError: it has no signers and none are given, or it has others.
         MachineError: the file there cannot be read or written.
     """
     found = await read_trust(connection, root)

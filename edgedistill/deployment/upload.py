@@ -1,7 +1,7 @@
-"""A file to a board: resumed where a cut left it, verified by its hash, whole or absent.
+"""Upload of a file to a board: resumed after a cut, verified by its hash, whole or absent.
 
-It grows as `SHA256.part` and takes the name `SHA256` once the board itself has read those
-bytes back. What a cut left is kept only as far as its own hash agrees.
+It grows as `SHA256.part` and takes the name `SHA256` once the board has read those bytes back. A
+part is resumed only if its own hash agrees.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ esac
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadResult:
-    """What an upload did."""
+    """Result of an upload."""
 
     path: str  # on the board
     sent_bytes: int  # 0 if it was there already
@@ -46,13 +46,13 @@ class UploadResult:
 async def upload(
     connection: Connection, file: UploadFile, folder: str, on_bytes: Callable[[int, int], None]
 ) -> UploadResult:
-    """Bring a file to a folder of the board, under the name of its hash.
+    """Upload a file to a folder of the board, under the name of its hash.
 
     Args:
-        connection: open.
-        file: the file.
-        folder: absolute; is made if it is missing.
-        on_bytes: gets the bytes that are there after each step.
+        connection: open connection.
+        file: file to upload.
+        folder: folder on the board, absolute; created if missing.
+        on_bytes: callback for bytes done and bytes in all.
 
     Raises:
         LostConnectionError: the connection broke off; what has arrived stays for the next time.
@@ -84,7 +84,7 @@ async def upload(
 
 
 async def _uploaded_bytes(connection: Connection, file: UploadFile, folder: str) -> int | None:
-    """Return how many bytes of a file are there in its part, None if it is there whole."""
+    """Return the size of a file's part on the board, None if the file is there whole."""
     found = await connection.run(
         ["sh", "-s", "--", folder, file.sha256], stdin=_LOOK, timeout_s=_HASHING_S
     )
@@ -112,7 +112,7 @@ async def _send(
     start: int,
     on_bytes: Callable[[int, int], None],
 ) -> None:
-    """Write the rest of a file from a byte on; what lies behind that byte there is dropped."""
+    """Write a file from byte `start` on; the board's bytes beyond it are dropped."""
     async with connection.sftp() as client:
         with file.path.open("rb") as source:
             flags = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT
@@ -129,10 +129,10 @@ async def _send(
 async def _write_error(
     connection: Connection, file: UploadFile, folder: str, error: MachineError
 ) -> MachineError:
-    """Return why a file could not be written; what there is of it goes if the disk is full."""
+    """Return the error of a failed write, and remove the part if the disk is full."""
     script = 'df -Pk -- "$1" | tail -n 1; rm -f -- "$1/$2.part"'
-    asked = await connection.run(["sh", "-s", "--", folder, file.sha256], stdin=script)
-    free = asked.stdout.split()[3:4]
+    result = await connection.run(["sh", "-s", "--", folder, file.sha256], stdin=script)
+    free = result.stdout.split()[3:4]
     if free and free[0].isdecimal() and int(free[0]) * 1024 < file.size_bytes:
         return MachineError(
             f"The disk of {connection.host} is full: {file.size_bytes} bytes do not fit into "

@@ -1,7 +1,7 @@
-"""The device side as one file, `edgedistill-device.pyz`, that a board's own Python runs.
+"""The device program: one file, `edgedistill-device.pyz`, that a board's own Python runs.
 
-A zipapp of the modules that the device side imports. They are found by following the imports
-in the sources, so a new module travels without being listed anywhere.
+A zipapp of the modules that the device side imports. The imports in the sources are followed, so a
+new module is included without being listed anywhere.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _device_modules() -> Iterator[str]:
 
 
 def _imported(source: Path) -> Iterator[str]:
-    """Yield what a file imports of ours, at its top or later, and the packages above it."""
+    """Yield the modules of ours that a file imports, at its top or later, and their packages."""
     for node in ast.walk(ast.parse(source.read_bytes())):
         names: list[str] = []
         if isinstance(node, ast.Import):

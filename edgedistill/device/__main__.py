@@ -1,8 +1,8 @@
 """The command line of the device side: `python -m edgedistill.device`.
 
 argparse, not click: a board has NumPy and a runtime, nothing else. Everything but the
-parsers is imported after parsing, so that help is instant and Ctrl-C is always caught. The
-parser of a command that was not asked for is not made: a board's first prediction waits for it.
+parsers is imported after parsing, so that help is instant and Ctrl-C is always caught. Only the
+parser of the chosen command is made: the first prediction on a board waits for it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from edgedistill.device.cli.options import resolve_release
 from edgedistill.device.cli.output import EXIT_INTERRUPTED
 from edgedistill.errors import EdgeDistillError, MachineError
 
-_COMMANDS = {  # each with its module in `cli`
+_COMMANDS = {  # each with its module in `cli`, whose `add_COMMAND` adds the parser
     "predict": "predict",
-    "validate": "validate",
-    "benchmark": "benchmark",
-    "build": "build",
-    "tune": "tune",
+    "validate": "models",
+    "benchmark": "models",
+    "build": "models",
+    "tune": "models",
     "releases": "releases",
-    "environment": "environment",
-    "doctor": "doctor",
+    "environment": "machine",
+    "doctor": "machine",
     "drift": "drift",
 }
 _PROG = "python -m edgedistill.device"
@@ -47,8 +47,8 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = _PROG) -> int:
     """Run one command and return its exit code; messages go to stderr.
 
     Args:
-        arguments: by default those of the command line.
-        prog: how it was started, for help.
+        arguments: arguments of the command, by default those of the process.
+        prog: name of the program in help texts.
     """
     set_library_defaults()
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = _PROG) -> int:
     except (EdgeDistillError, ImportError, OSError) as error:
         if _is_interrupt(error):
             return _stop(_INTERRUPTED, EXIT_INTERRUPTED)
-        return _stop(*_explained(error))
+        return _stop(*_error_message(error))
     return code
 
 
@@ -72,13 +72,13 @@ def _stop(message: str, code: int) -> int:
 
 
 def _is_interrupt(error: BaseException | None) -> bool:
-    """Say whether Ctrl-C is behind it: hit in an extension's import, it becomes an ImportError."""
+    """Return whether Ctrl-C caused it: during an extension's import it becomes an ImportError."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
 
 
-def _explained(error: Exception) -> tuple[str, int]:
+def _error_message(error: Exception) -> tuple[str, int]:
     if isinstance(error, EdgeDistillError):
         return f"error: {error}", error.exit_code
     if isinstance(error, ImportError):
@@ -100,9 +100,10 @@ def _parser(prog: str, arguments: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edgedistill {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    asked = arguments[0] if arguments else ""
-    for module in [_COMMANDS[asked]] if asked in _COMMANDS else _COMMANDS.values():
-        import_module(f"edgedistill.device.cli.{module}").add(commands)
+    first = arguments[0] if arguments else ""
+    for name in [first] if first in _COMMANDS else _COMMANDS:
+        module = import_module(f"edgedistill.device.cli.{_COMMANDS[name]}")
+        getattr(module, f"add_{name}")(commands)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""How long one series takes, and how many a second are answered."""
+"""Latency of one series, and throughput in series a second."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _Z95 = 1.959964  # standard normal quantile of a two-sided 95 % interval
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoRuns:
-    """Time calls until the p95 is known well enough, or the time is up."""
+    """Time calls until the p95's interval is narrow enough, or the time is up."""
 
     width: float = 0.05  # of the p95's 95 % interval, over the p95
     budget_s: float = 10.0  # of warm-up and timed calls
@@ -55,7 +55,7 @@ class Latency:
     p99_ms: Estimate
     runs: int
     series_per_s: float  # one after the other, from the mean
-    ended: StopReason = "runs"  # as asked for; the interval was narrow enough; the time was up
+    ended: StopReason = "runs"  # fixed number; narrow interval; time was up
 
     @property
     def p95_width(self) -> float:
@@ -94,7 +94,7 @@ def measure(
 
 
 def throughput(classifier: Classifier, sample: Floats) -> dict[int, float]:
-    """Return how many series a second are answered, by the number of series in one call.
+    """Return the throughput in series a second, by the number of series in one call.
 
     Args:
         classifier: the loaded model.

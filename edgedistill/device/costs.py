@@ -33,18 +33,18 @@ _KIB: Final = 1024
 # The path comes along, so that it works from a folder, an installed package and a zipapp.
 _PROBE: Final = """
 import json, sys
-asked = json.loads(sys.argv[1])
-sys.path[:] = asked["path"]
+request = json.loads(sys.argv[1])
+sys.path[:] = request["path"]
 from edgedistill.device.costs import cold_start_probe
-print(json.dumps(cold_start_probe(asked)))
+print(json.dumps(cold_start_probe(request)))
 """
 _BARE: Final = """
 import importlib, json, sys
-asked = json.loads(sys.argv[1])
-sys.path[:] = asked["path"]
+request = json.loads(sys.argv[1])
+sys.path[:] = request["path"]
 import numpy
-importlib.import_module(asked["runtime"])
-with open(asked["status"]) as status:
+importlib.import_module(request["runtime"])
+with open(request["status"]) as status:
     peak = [int(line.split()[1]) for line in status if line.startswith("VmHWM:")]
 print(json.dumps({"peak_kib": peak[0] if peak else None}))
 """
@@ -60,19 +60,19 @@ def measure_costs(
     engines: Engines | None = None,
     starts: int = STARTS,
 ) -> Costs:
-    """Measure what a model takes, as `start` starts it.
+    """Measure throughput, memory and cold start of a model, as `start` starts it.
 
     Args:
-        model: of a bundle.
-        runtime: the same, loaded.
+        model: model of a bundle.
+        runtime: the same model, loaded.
         sample: one preprocessed series, (1, C, T).
-        threads: as for `start`; so are provider and engines.
-        provider: see threads.
-        engines: see threads; an engine that is not in their cache is built in the first process.
-        starts: fresh processes with the model.
+        threads: CPU threads, as for `start`.
+        provider: provider of ONNX Runtime, as for `start`.
+        engines: engine settings, as for `start`; a missing engine is built in the first process.
+        starts: number of cold starts.
 
     Raises:
-        MachineError: a fresh process fails, or has no answer within minutes.
+        MachineError: a fresh process fails or times out.
         ShapeError: sample is not one series.
     """
     rates = throughput(runtime, sample)
@@ -92,7 +92,7 @@ def measure_costs(
 
 
 def cold_start_probe(request: dict[str, Any]) -> dict[str, Any]:
-    """Load a model, ask it once, and say when that was done: what a fresh process does."""
+    """Load a model, call it once, and return the time: the body of a fresh process."""
     engine, session = request["engines"], request["session"]
     model = Model(
         name="model",
@@ -113,9 +113,9 @@ def cold_start_probe(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def peak_kib() -> int | None:
-    """Return this process's peak resident memory; None where the system does not tell.
+    """Return this process's peak resident memory; None where the system does not report it.
 
-    Not `getrusage`: what it says starts at the peak of the process that started this one.
+    Not `getrusage`: its value starts at the peak of the parent process.
     """
     try:
         lines = _STATUS.read_text("ascii", errors="replace").splitlines()
@@ -127,7 +127,7 @@ def peak_kib() -> int | None:
 def _request(
     model: Model, sample: Floats, threads: int | None, provider: str | None, engines: Engines
 ) -> dict[str, Any]:
-    """Return what a fresh process must know, as JSON values."""
+    """Return the request to a fresh process, as JSON values."""
     return {
         "path": sys.path,
         "status": str(_STATUS),
@@ -143,7 +143,7 @@ def _request(
 
 
 def _cold_start(request: dict[str, Any]) -> tuple[float, int | None]:
-    """Return the milliseconds from a process's start to its answer, and its peak in KiB."""
+    """Return the milliseconds from a process's start to its logits, and its peak in KiB."""
     begin = time.monotonic_ns()  # one clock for all processes
     said = _run_fresh(_PROBE, request)
     return (said["at_ns"] - begin) / 1e6, said["peak_kib"]

@@ -1,48 +1,110 @@
-"""What this machine is and has, as far as deployment depends on it: facts, and no judgement.
+"""Facts of this machine that deployment depends on: hardware, system, packages.
 
-The workstation compares them with what a board of the family needs. Standard library only, so that
-a board without NumPy can say so. Unlike a report, the facts are for the person who deploys:
-they hold paths.
+The workstation compares them with the needs of the target. Each package is probed in a process of
+its own: a wheel for another processor ends the process that imports it, and some import well and
+end it at the first session, so a version in a list proves nothing. Standard library only, so that
+a board without NumPy can report that. Unlike a report, the facts hold paths.
 """
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
+import json
 import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
 from edgedistill import __version__
-from edgedistill.device import probes
 from edgedistill.device.sensors import Sensors
 
 FORMAT: Final = "edgedistill.facts/1"
 _MIB: Final = 1 << 20
-_NO_LIMIT: Final = 1 << 60  # what cgroup v1 says instead of nothing, or more
+_NO_LIMIT: Final = 1 << 60  # at or above it, cgroup v1 means no limit
 _CLOCK_ERROR: Final = 5  # TIME_ERROR of adjtimex: the clock is not synchronized
 _SYSTEM_PACKAGES: Final = (
     *("nvidia-jetpack", "nvidia-l4t-core", "tensorrt", "libnvinfer10", "python3-libnvinfer"),
     *("python3-numpy", "python3-pip", "python3-venv", "openssh-client"),
 )
+TIMEOUT_S: Final = 60.0
+# ONNX's Identity of one number, opset 13, IR 8: the least that a session can run.
+IDENTITY: Final = (
+    "CAg6NwoQCgF4EgF5IghJZGVudGl0eRIBZ1oPCgF4EgoKCAgBEgQKAggBYg8KAXkSCgoICAESBAoCCAFCBAoAEA0="
+)
+_ONNXRUNTIME = f"""
+import base64, numpy, onnxruntime
+session = onnxruntime.InferenceSession(
+    base64.b64decode("{IDENTITY}"), providers=["CPUExecutionProvider"]
+)
+session.run(None, {{"x": numpy.ones(1, numpy.float32)}})
+found = {{
+    "version": onnxruntime.__version__, "providers": onnxruntime.get_available_providers()
+}}
+"""
+_TENSORRT = """
+import tensorrt
+found = {"version": tensorrt.__version__}
+"""
+_CUDA_BINDINGS = """
+from importlib import metadata
+from cuda.bindings import runtime
+error, version = runtime.cudaRuntimeGetVersion()
+found = {"version": metadata.version("cuda-bindings")}
+"""
+_NUMPY = """
+import numpy
+found = {"version": numpy.__version__}
+"""
+# The driver's own library: it is there wherever a GPU can be used, Jetson or not.
+_GPU = """
+import ctypes
+cuda = ctypes.CDLL("libcuda.so.1")
+def ask(name, *arguments):
+    code = getattr(cuda, name)(*arguments)
+    if code:
+        raise OSError(f"{name} answers {code}")
+ask("cuInit", 0)
+device, driver, major, minor = (ctypes.c_int() for _ in range(4))
+memory, name = ctypes.c_size_t(), ctypes.create_string_buffer(256)
+ask("cuDeviceGet", ctypes.byref(device), 0)
+ask("cuDeviceGetName", name, 256, device)
+ask("cuDeviceTotalMem_v2", ctypes.byref(memory), device)
+ask("cuDeviceGetAttribute", ctypes.byref(major), 75, device)
+ask("cuDeviceGetAttribute", ctypes.byref(minor), 76, device)
+ask("cuDriverGetVersion", ctypes.byref(driver))
+found = {
+    "name": name.value.decode(errors="replace"),
+    "compute_capability": f"{major.value}.{minor.value}",
+    "memory_mib": memory.value >> 20,
+    "cuda": f"{driver.value // 1000}.{driver.value % 1000 // 10}",
+}
+"""
+_PROBES: Final = {
+    "numpy": (_NUMPY, ("numpy",)),
+    "onnxruntime": (_ONNXRUNTIME, ("onnxruntime", "onnxruntime-gpu")),
+    "tensorrt": (_TENSORRT, ("tensorrt",)),
+    "cuda-bindings": (_CUDA_BINDINGS, ("cuda-bindings",)),
+}
 
 
 def facts(folder: Path, *, root: Path = Path("/")) -> dict[str, Any]:
-    """Return what this machine is and has.
+    """Return the facts of this machine.
 
     Args:
-        folder: where releases are, or will be.
-        root: where /proc, /sys and /etc are; another one than / in tests only.
+        folder: folder of the releases, present or future.
+        root: folder of /proc, /sys and /etc; another one than / in tests only.
 
     Returns:
-        JSON-able; what cannot be found out is None or "". Memory and disk are in MiB.
+        JSON-able; an unavailable value is None or "". Memory and disk are in MiB.
     """
     return {
         "format": FORMAT,
@@ -55,11 +117,9 @@ def facts(folder: Path, *, root: Path = Path("/")) -> dict[str, Any]:
         **_board(root),
         "system_packages": _system_packages(),
         "python": _python(),
-        "packages": probes.packages(),
-        "gpu": probes.gpu(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "packages": packages(),
+        "gpu": gpu(),
+        "cores": _cores(),
         "memory_mib": _memory(root),
         "cgroup": _cgroup(root),
         "disk": _disk(folder),
@@ -76,6 +136,22 @@ def jetson_linux(release: str) -> str:
     """
     found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", release)
     return f"{found[1]}.{found[2]}" if found else ""
+
+
+def packages() -> dict[str, dict[str, Any]]:
+    """Return version and state of each package that the device program can use.
+
+    Returns:
+        By name: `version`, or None if it is not installed; `works`, whether it could be used;
+        `error`, why not, or ""; for ONNX Runtime also its `providers`.
+    """
+    return {name: _probe_package(*probe) for name, probe in _PROBES.items()}
+
+
+def gpu() -> dict[str, Any] | None:
+    """Return the name, abilities and memory of the first GPU that CUDA has; None: it has none."""
+    found, _ = _run_script(_GPU)
+    return found
 
 
 def _board(root: Path) -> dict[str, Any]:
@@ -107,7 +183,7 @@ def _glibc() -> str:
 
 
 def _emulated(root: Path) -> bool:
-    """Say whether another processor runs this program: an Arm one has no vendor_id."""
+    """Return whether the processor is emulated: a real Arm one has no vendor_id."""
     return platform.machine() == "aarch64" and "vendor_id" in _text(root / "proc/cpuinfo")
 
 
@@ -150,7 +226,7 @@ def _memory(root: Path) -> dict[str, int | None]:
 
 
 def _cgroup(root: Path) -> dict[str, float | None]:
-    """Return what a container may use of memory and CPUs; None: there is no limit."""
+    """Return the container's limits of memory and CPUs; None: no limit."""
     base = root / "sys/fs/cgroup"
     own = re.search(r"^0::/(.*)$", _text(root / "proc/self/cgroup"), re.MULTILINE)
     here = base / own[1] if own else base
@@ -167,7 +243,7 @@ def _cgroup(root: Path) -> dict[str, float | None]:
 
 
 def _disk(folder: Path) -> dict[str, Any]:
-    """Return the place below which `folder` lies or will be made."""
+    """Return free space and permission at `folder`, or at its nearest existing parent."""
     place = folder.expanduser().absolute()
     while not place.exists():
         place = place.parent
@@ -180,9 +256,9 @@ def _disk(folder: Path) -> dict[str, Any]:
 
 
 def _synchronized() -> bool | None:
-    """Say whether something keeps the clock right, as the kernel knows; None: it does not tell."""
+    """Return whether the clock is synchronized, from the kernel; None: not available."""
     try:
-        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))  # zeros: only asks
+        state = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(512))  # zeros: read only
     except (OSError, AttributeError):
         return None
     return None if state < 0 else state != _CLOCK_ERROR
@@ -194,3 +270,42 @@ def _text(path: Path) -> str:
         return path.read_text("utf-8", errors="replace").strip("\0 \t\n").replace("\0", " ")
     except OSError:
         return ""
+
+
+def _probe_package(script: str, distributions: tuple[str, ...]) -> dict[str, Any]:
+    found, error = _run_script(script)
+    if found is not None:
+        return {**found, "works": True, "error": ""}
+    return {"version": _installed(distributions), "works": False, "error": error}
+
+
+def _installed(distributions: tuple[str, ...]) -> str | None:
+    found = {each.metadata["Name"]: each.version for each in metadata.distributions()}
+    return next((found[name] for name in distributions if name in found), None)
+
+
+def _run_script(script: str) -> tuple[dict[str, Any] | None, str]:
+    """Run a script in a process of its own; return its result, or the reason for none."""
+    code = f"{script}\nimport json\nprint(json.dumps(found))"
+    try:
+        done = subprocess.run(  # noqa: S603  # this interpreter, and a script of ours
+            [sys.executable, "-c", code], capture_output=True, timeout=TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return None, f"it did not answer within {TIMEOUT_S:g} s"
+    told = (done.stderr if done.returncode else done.stdout).decode(errors="replace")
+    last = told.strip().rpartition("\n")[2]
+    if done.returncode < 0:
+        why = f"it ended the process ({_signal(-done.returncode)})"
+        return None, f"{why}: {last}" if last else why
+    if done.returncode:
+        return None, last
+    found: dict[str, Any] = json.loads(last)
+    return found, ""
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

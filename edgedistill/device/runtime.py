@@ -38,10 +38,10 @@ def start(
     """Load a bundle's model into the runtime that it was made for.
 
     Args:
-        model: its session settings apply, on no more threads than this machine has cores.
+        model: model with its session settings; threads are limited to this machine's cores.
         threads: CPU threads of one call, instead of those of the settings.
-        provider: of ONNX Runtime, as `OrtRuntime` takes it; None is the CPU.
-        engines: how TensorRT's engines are built and where they are kept, unless as usual.
+        provider: provider of ONNX Runtime, as for `OrtRuntime`; None is the CPU.
+        engines: build options and cache of TensorRT's engines; None for the defaults.
         exact_int8: compute INT8 in ONNX Runtime exactly; False only to time it on a workstation.
 
     Raises:

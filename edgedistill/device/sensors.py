@@ -1,7 +1,7 @@
-"""What the board's own sensors say: clocks, temperatures, power, and signs of throttling.
+"""Sensors of the board: clocks, temperatures, power, and signs of throttling.
 
-Everything is a small file below /sys that any user may read, but for two vendors' tools. What
-is not there, or does not answer, is left out: nothing here fails for want of a sensor.
+Each is a small file below /sys that any user may read, or one of two vendors' tools. A sensor that
+is missing or cannot be read is left out: nothing here fails for want of one.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _PI_FLAGS: Final = (
     "throttled by the firmware",
     "soft temperature limit",
 )
-_PI_SINCE_BOOT: Final = 16  # the bits from here on say the same of the time since the boot
+_PI_SINCE_BOOT: Final = 16  # the bits from here on mean the same for the time since the boot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """All sensors at one time; one that did not answer is None."""
+    """All sensors at one time; an unreadable one is None."""
 
     temperature_c: dict[str, float | None]
     clock_mhz: dict[str, float | None]
@@ -45,10 +45,10 @@ class Reading:
 
 
 class Sensors:
-    """The sensors of this machine: looked for once, read as often as asked.
+    """The sensors of this machine: detected once, read any number of times.
 
     Args:
-        root: where /sys, /etc and /usr are; another one than / in tests only.
+        root: folder of /sys, /etc and /usr; another one than / in tests only.
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
@@ -62,17 +62,17 @@ class Sensors:
 
     @property
     def holds_clock(self) -> bool:
-        """Say whether the CPU under load runs at its limit unless something slows it down."""
+        """Whether the CPU under load runs at its limit unless something slows it down."""
         drivers = {_text(policy / "scaling_driver") for policy in self._policies}
         return bool(self._policies) and not drivers & _FREE_DRIVERS
 
     @property
     def shows_throttling(self) -> bool:
-        """Say whether anything here would show that the machine slows down."""
+        """Whether any sensor here would show that the machine slows down."""
         return bool(self._slowing or self._counters or self.holds_clock or self._flags())
 
     def read(self) -> Reading:
-        """Return what all of them say now."""
+        """Read all sensors."""
         return Reading(
             temperature_c=_read_all(self._temperatures),
             clock_mhz=_read_all(self._clocks),
@@ -88,11 +88,11 @@ class Sensors:
         return {**{name: int(n) for name, n in said.items() if n is not None}, **seen}
 
     def flags(self) -> set[str]:
-        """Return what a Raspberry Pi's firmware says slows it down now."""
+        """Return the present throttling flags of a Raspberry Pi's firmware."""
         return {name for name, (now, _) in self._flags().items() if now}
 
     def settings(self) -> dict[str, str]:
-        """Return what a person can set and what changes the speed, name to text."""
+        """Return the user's settings that change the speed, name to text."""
         governors = {_text(policy / "scaling_governor") for policy in self._policies}
         found = {
             "power mode": self._power_mode(),
@@ -147,7 +147,7 @@ def _clocks(root: Path, policies: Sequence[Path]) -> Iterator[tuple[str, SensorR
 
 
 def _cpu_mhz(policy: Path) -> float | None:
-    """Return a clock as it is, which often root alone may read, or as it was asked for."""
+    """Return the measured clock, which often root alone may read, or else the set one."""
     measured = _scaled(policy / "cpuinfo_cur_freq", 1e-3)
     return measured if measured is not None else _scaled(policy / "scaling_cur_freq", 1e-3)
 
@@ -186,7 +186,7 @@ def _counters(root: Path) -> Iterator[tuple[str, SensorReader]]:
 
 
 def _distinct(gauges: Iterable[tuple[str, SensorReader]]) -> dict[str, SensorReader]:
-    """Return those that answer now; a name that comes again gets a number."""
+    """Return the readable sensors by name; a repeated name gets a number."""
     found: dict[str, SensorReader] = {}
     for name, gauge in gauges:
         if not name or gauge() is None:
@@ -206,7 +206,7 @@ def _chips(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _numbered(root: Path, pattern: str) -> list[Path]:
-    """Return what fits a pattern, by the number at the end: 10 comes after 9."""
+    """Return the paths of a pattern, sorted by the number at the end: 10 comes after 9."""
     return sorted(root.glob(pattern), key=lambda p: int("".join(re.findall(r"\d", p.name)) or 0))
 
 
@@ -243,7 +243,7 @@ def _text(path: Path) -> str:
 
 
 def _tool_output(tool: Path, *arguments: str) -> str:
-    """Return what a vendor's tool prints; "" where it is not there or does not work."""
+    """Return the output of a vendor's tool; "" where it is missing or fails."""
     if not tool.exists():
         return ""
     try:

@@ -1,4 +1,4 @@
-"""What machine this is, as far as it explains a measurement.
+"""Versions and hardware of this machine, as far as they explain a measurement.
 
 No host name, user, address or serial number: reports are meant to be shown around.
 """
@@ -20,7 +20,7 @@ _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "cuda
 
 
 def environment() -> dict[str, str]:
-    """Return versions and hardware, name to text; what cannot be found out is left out."""
+    """Return versions and hardware, name to text; unavailable ones are left out."""
     found = {
         "edgedistill": __version__,
         "python": platform.python_version(),
@@ -44,7 +44,7 @@ def cores() -> int:
 
 
 def _installed(name: str) -> str:
-    from importlib import metadata  # slow, and who only asks for the cores needs none of it
+    from importlib import metadata  # slow, and not needed for the cores
 
     try:
         return metadata.version(name)

@@ -1,4 +1,4 @@
-"""The machine while it is measured: its sensors read before, during and after.
+"""Telemetry during a measurement: the sensors read before, during and after.
 
 A machine that slows down while it is measured gives figures of its cooling, not of the model.
 """
@@ -22,8 +22,8 @@ class TelemetrySampler:
     """Read the sensors on entry, from time to time, and on exit.
 
     Args:
-        sensors: of this machine, unless others.
-        period_s: between readings.
+        sensors: sensors to read; by default those of this machine.
+        period_s: seconds between readings.
     """
 
     def __init__(self, sensors: Sensors | None = None, *, period_s: float = PERIOD_S) -> None:
@@ -62,7 +62,7 @@ class TelemetrySampler:
             )
 
     def telemetry(self) -> Telemetry | None:
-        """Return what was read, after the exit; None where there is nothing to read."""
+        """Return the readings, after the exit; None where there is no sensor."""
         settings = self._sensors.settings()
         first = self._readings[0]
         sensors = (first.temperature_c, first.clock_mhz, first.power_mw)
@@ -97,13 +97,13 @@ def throttling_signs(
     *,
     holds_clock: bool,
 ) -> tuple[str, ...]:
-    """Return what shows that a machine slowed down, a sentence each; none is a good sign.
+    """Return the signs that a machine slowed down, a sentence each.
 
     Args:
-        readings: the first before the load, the last after it.
-        counter_delta: how often something slowed it down during the load.
-        flags: what its firmware says slows it down.
-        holds_clock: under load its CPU runs at its limit unless something slows it down.
+        readings: readings, the first before the load, the last after it.
+        counter_delta: increments of the throttling counters during the load.
+        flags: throttling flags of the firmware.
+        holds_clock: whether the CPU under load runs at its limit unless it is throttled.
     """
     found = [f"The firmware reports: {name}." for name in sorted(flags)]
     for name in readings[0].slowing:

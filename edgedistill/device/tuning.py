@@ -1,7 +1,7 @@
-"""A short run that finds the session settings under which a model is fastest on this machine.
+"""Tuning of ONNX Runtime's session settings for a model on this machine.
 
-Two steps: threads first, then the rest around what won. A setting is taken only if its
-interval lies below that of what there was before, and never if the answers change.
+Two steps: threads first, then the other settings around the winner. A setting is taken only if its
+interval lies below that of the setting before, and never if the logits change.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _THREADS = (1, 2, 4)  # networks of this size have no work for more
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One candidate, as it was found."""
+    """Logit error and time of one candidate."""
 
     settings: SessionSettings
     logit_error: float  # largest, against the defaults, over the largest |logit| or 1
-    p50_ms: Estimate | None  # None: it changes the answers, so it was not timed
+    p50_ms: Estimate | None  # None: it changes the logits, so it was not timed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """What a run found."""
+    """Trials and result of a run."""
 
     model: str
     trials: tuple[Trial, ...]  # the defaults first
@@ -50,9 +50,9 @@ def tune(model: Model, series: Floats, *, rounds: int = ROUNDS) -> Tuning:
     """Find the session settings of a model on this machine.
 
     Args:
-        model: one that ONNX Runtime runs.
-        series: preprocessed, (N, C, T); the first is timed, all must get the same answers.
-        rounds: blocks of timed calls of each candidate.
+        model: model for ONNX Runtime.
+        series: preprocessed series, (N, C, T); the first is timed, all must keep their logits.
+        rounds: number of blocks of timed calls of each candidate.
 
     Raises:
         UsageError: another runtime runs the model.
@@ -79,9 +79,9 @@ def write_tuned(bundle: Bundle, path: Path, sessions: Mapping[str, SessionSettin
     """Write a copy of an open bundle in which models have other session settings.
 
     Args:
-        bundle: stays as it is, unless `path` is its own.
-        path: as for `edgedistill.bundle.writer.write`.
-        sessions: settings by the name of a model; the others keep theirs.
+        bundle: open bundle, unchanged unless `path` is its own.
+        path: path of the copy, as for `edgedistill.bundle.writer.write`.
+        sessions: settings by model name; other models keep theirs.
 
     Raises:
         UsageError: `path` is taken by something else, or there is no such model.
@@ -132,7 +132,7 @@ def _measure_trials(
     expected: Floats,
     rounds: int,
 ) -> list[Trial]:
-    """Return what was found of each candidate; the first is what there is, and stays sound."""
+    """Return a trial of each candidate; the first, the present setting, is always timed."""
     runtimes = [OrtRuntime(model.path, settings=settings) for settings in candidates]
     errors = [_error(expected, runtime.logits(series)) for runtime in runtimes]
     sound = [0, *(index for index, error in enumerate(errors) if index and error <= TOLERANCE)]

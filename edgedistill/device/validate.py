@@ -1,9 +1,8 @@
-"""Does the model that is here still match its teacher, and is it still the student?
+"""Validation of a bundle's model on this machine, against its teacher and its student.
 
-The model is a black box: logits and saliency are computed through it, on the golden
-set, and held against the teacher under the contract. Beside that, a model must give
-what the student gave where it was made: a runtime that computes wrongly is broken
-even where the contract has room for it.
+The model is a black box: logits and saliency are computed through it, on the golden set, and
+compared with the teacher's under the contract. It must also reproduce the student's recorded
+outputs: a runtime that computes wrongly is broken even where the contract has room for it.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _LOGITS_A_SCORE = 4  # a signed score is a sum of four logits (two centered), so
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
-    """How close a model is to the FP32 student that the bundle recorded."""
+    """Fidelity of a model to the recorded outputs of the FP32 student."""
 
     agreement: float  # share of series with the student's class
     saliency_pearson: float  # mean over series, signed maps
@@ -49,7 +48,7 @@ class Fidelity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """What was found on this machine."""
+    """Result of a validation on this machine."""
 
     bundle: str
     model: Model
@@ -60,7 +59,7 @@ class Validation:
     clauses: tuple[ContractClause, ...]
     environment: dict[str, str]
     created: str  # ISO 8601, UTC
-    costs: Costs | None = None  # None: not asked for
+    costs: Costs | None = None  # None: not measured
     telemetry: Telemetry | None = None  # None: this machine has no sensors
 
     @property
@@ -69,7 +68,7 @@ class Validation:
         return contract.verdict(self.clauses)
 
     def report(self) -> Report:
-        """Return the facts as a report; what only the workstation knows is left out."""
+        """Return the facts as a report; those of the workstation alone are left out."""
         return Report(
             created=self.created,
             name=self.bundle,
@@ -117,16 +116,16 @@ def validate(
     runs: int | AutoRuns = RUNS,
     costs: bool = False,
 ) -> Validation:
-    """Run a bundle's model on this machine and judge it.
+    """Run a bundle's model on this machine and judge it under the contract.
 
     Args:
-        bundle: opened.
-        model: its name; by default the chosen one.
+        bundle: open bundle.
+        model: name of the model; by default the chosen one.
         threads: CPU threads, instead of those of the model's session settings.
-        provider: of ONNX Runtime, as `start` takes it.
-        engines: how TensorRT's engines are built and where they are kept, unless as usual.
-        runs: timed calls, or what is enough.
-        costs: also measure throughput, and in fresh processes memory and cold start.
+        provider: provider of ONNX Runtime, as for `start`.
+        engines: build options and cache of TensorRT's engines; None for the defaults.
+        runs: number of timed calls, or the rule that stops them.
+        costs: whether to measure throughput, memory and cold start too.
 
     Raises:
         UsageError: no such model, or threads or runs are below 1.
@@ -174,7 +173,7 @@ def validate(
 
 
 def compare_with_student(student: Explanation, candidate: Explanation) -> Fidelity:
-    """Return how close a model is to the student, on the same series under the same plan."""
+    """Return the fidelity of a model to the student, on the same series and plan."""
     scale = max(float(np.abs(student.logits).max()), float(np.finfo(np.float32).tiny))
     return Fidelity(
         agreement=float(metrics.agrees(student.logits, candidate.logits).mean()),

@@ -96,7 +96,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def translate_os_errors(path: Path) -> Iterator[None]:
-    """Turn what a disk can refuse while `path` is written into a MachineError."""
+    """Turn errors of the disk while `path` is written into a MachineError."""
     try:
         yield
     except OSError as error:
@@ -143,7 +143,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
+    """Read a JSON file.
 
     Raises:
         DataError: the file is missing, unreadable, or not JSON.
@@ -162,6 +162,6 @@ def _sync(path: Path) -> None:
 
 
 def _reason(error: OSError) -> str:
-    """Return what the system said, and of which file."""
+    """Return the system's reason, and its file."""
     place = error.filename2 or error.filename
     return f"{place}: {error.strerror}" if place else str(error.strerror)

@@ -1,7 +1,7 @@
-"""From series as they are recorded to the array a model takes.
+"""Preprocessing: from recorded series to the array that a model takes.
 
 The same code runs where the model is trained and on the board, so NumPy is all it may need.
-What it must know travels with the model as JSON: `Preprocessing.to_dict`.
+Its settings are stored with the model as JSON: `Preprocessing.to_dict`.
 The order is fixed: fill in missing values, extract features, bring to one length, normalize.
 Every series is treated alone: a batch gives what its series give one by one.
 """
@@ -33,7 +33,7 @@ _FLOAT32 = np.finfo(np.float32)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """What turns series (C, T_i) into one float32 array (N, C, T).
+    """Settings that turn series (C, T_i) into one float32 array (N, C, T).
 
     Raises:
         ConfigError: a value is not allowed, or two of them do not fit together.
@@ -66,7 +66,7 @@ class Preprocessing:
         """Return the model's input.
 
         Args:
-            series: each (C, T_i), lengths may differ, NaN is a missing value.
+            series: series, (C, T_i) each; lengths may differ, NaN is a missing value.
 
         Returns:
             float32 (N, C, T).
@@ -87,7 +87,7 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, value: object) -> Preprocessing:
-        """Return what `to_dict` wrote down.
+        """Return the preprocessing of `to_dict`.
 
         Raises:
             IntegrityError: a key is missing or unknown, or a value is not allowed.
@@ -151,14 +151,14 @@ def fit(
     """Return the preprocessing for a training set; give it training series only.
 
     Args:
-        series: each (C, T_i).
+        series: training series, (C, T_i) each.
         length: time steps of the result; None takes the longest series, the only length at
             which neither way of sizing loses anything, but at most `max_length`.
         sizing: "resample" or "pad".
         normalization: "none", "series", or "train" (mean and deviation a channel, kept).
         features: "log_mel" turns a waveform into frames of log energies, for sounds;
             "peak_log_mel" first brings its loudest sample to 1.
-        sample_rate_hz: of the waveforms, for both.
+        sample_rate_hz: sample rate of the waveforms, for both features.
 
     Raises:
         ConfigError: a setting is not allowed, or they do not fit together.
@@ -242,7 +242,7 @@ def _sized(one: npt.NDArray[np.float64], length: int, sizing: Sizing) -> npt.NDA
 
 
 def _is_flat(rows: AnyFloats, spread: AnyFloats) -> npt.NDArray[np.bool_]:
-    """Say which rows vary by no more than float32 resolves: dividing would amplify rounding."""
+    """Return which rows vary by less than float32 resolves: dividing would amplify rounding."""
     flat: npt.NDArray[np.bool_] = spread <= _FLOAT32.eps * np.abs(rows).max(axis=1, keepdims=True)
     return flat
 

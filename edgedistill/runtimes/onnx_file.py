@@ -63,7 +63,7 @@ def check_alone(path: Path) -> None:
 
 
 def _alone(data: mmap, at: int, end: int, message: str, depth: int) -> bool:
-    """Say whether a message between two places refers to nothing outside; ValueError if damaged."""
+    """Return whether a message between two places refers to no file; ValueError if damaged."""
     if depth > _DEEPEST:
         raise ValueError("its messages lie too deep in each other")
     inner = MESSAGES[message]

@@ -47,7 +47,7 @@ class SessionSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SessionSettings:
-        """Return what `to_dict` gave.
+        """Return the settings of `to_dict`.
 
         Raises:
             UsageError: a setting is unknown, missing or makes no sense.

@@ -1,7 +1,7 @@
-"""How a model that only answers is asked about more copies than memory holds.
+"""Batches of perturbed copies for a black-box model, within a bound on memory.
 
-It decides what goes into one call: never more than a bound on memory, as many copies as
-pay, and fewer after the model ran out of memory. NumPy only.
+A call takes at most a bound on memory, as many copies as pay, and fewer after the model ran out
+of memory. NumPy only.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from edgedistill.errors import ConfigError, MachineError, ModelError
 from edgedistill.io.arrays import Floats
 
 MEMORY_BYTES = 512 * 1024**2  # of copies at any time
-FIRST_BATCH = 32  # copies of the first call, where the size is to be found
+FIRST_BATCH = 32  # copies of the first call, where the size is tuned
 LEAST_GAIN = 1.1  # in copies a second, for which a call is made twice as large
-_OUT_OF_MEMORY = (  # how torch, ONNX Runtime and C++ say it
+_OUT_OF_MEMORY = (  # messages of torch, ONNX Runtime and C++
     "out of memory",
     "allocate memory",
     "bad_alloc",
@@ -28,7 +28,7 @@ _OUT_OF_MEMORY = (  # how torch, ONNX Runtime and C++ say it
 
 
 class Session(Protocol):
-    """What we use of an ONNX Runtime session."""
+    """The used interface of an ONNX Runtime session."""
 
     def get_inputs(self) -> Sequence[Any]:
         """Return its inputs; the first one takes the series."""
@@ -39,20 +39,20 @@ class Session(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WindowBatch:
-    """Some windows of some series: what is asked about in one call."""
+    """Some windows of some series: the copies of one call."""
 
     rows: slice  # of the series
     windows: slice
 
     @property
     def count(self) -> int:
-        """Copies of the piece."""
+        """Number of copies in the batch."""
         rows, windows = self.rows, self.windows
         return int((rows.stop - rows.start) * (windows.stop - windows.start))
 
 
 class BatchSizer:
-    """How many copies go into one call.
+    """Number of copies in one call.
 
     A given number; or, with None, one that is doubled on the real work for as long as
     that gives at least a tenth more copies a second. Copies that do not fit into memory
@@ -63,9 +63,9 @@ class BatchSizer:
         """Start with a size, at most what the bound on memory allows.
 
         Args:
-            size: copies a call, or None.
-            copy_bytes: what one copy takes.
-            memory_bytes: what the copies of a call may take.
+            size: number of copies in one call; None tunes it.
+            copy_bytes: bytes of one copy.
+            memory_bytes: bound on the bytes of the copies in one call.
 
         Raises:
             ConfigError: not one copy fits into memory, or the size is below 1.
@@ -83,7 +83,7 @@ class BatchSizer:
         self.size = min(FIRST_BATCH if size is None else size, self._limit)
 
     def record_call(self, count: int, seconds: float) -> None:
-        """Learn from a call; one of what was left over does not tell."""
+        """Adapt the size to the speed of a call; short calls do not count."""
         if not self._growing or 2 * count <= self.size:
             return
         rate = count / max(seconds, 1e-9)
@@ -95,7 +95,7 @@ class BatchSizer:
         self._growing = self.size > self._best
 
     def shrink(self, count: int) -> None:
-        """Ask about half as many from now on, because memory did not hold `count`."""
+        """Halve the size, because memory did not hold `count` copies."""
         self.size, self._growing = max(1, count // 2), False
 
 
@@ -106,14 +106,14 @@ def batched_logits(
     batch: BatchSizer,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Floats:
-    """Ask about every window of every series, piece by piece.
+    """Return the logits of every window of every series, batch by batch.
 
     Args:
-        compute: answers for a piece of n series and m windows, (n, m, K).
-        samples: N.
-        windows: W.
-        batch: how many copies go into one call; it goes on learning here.
-        on_progress: hears after each call how many copies are done.
+        compute: function from a batch of n series and m windows to logits (n, m, K).
+        samples: number of series, N.
+        windows: number of windows, W.
+        batch: number of copies in one call; it adapts here.
+        on_progress: callback after each call, with copies done and copies in all.
 
     Returns:
         (N, W, K).
@@ -161,7 +161,7 @@ def session_logits(session: Session) -> Callable[[Floats], Floats]:
 
 
 def _next_batch(done: int, samples: int, windows: int, size: int) -> WindowBatch:
-    """Return what follows: whole series where they fit, else windows of one."""
+    """Return the next batch: whole series where they fit, else windows of one."""
     row, window = divmod(done, windows)
     if window == 0 and size >= windows:
         return WindowBatch(slice(row, min(row + size // windows, samples)), slice(0, windows))
@@ -169,7 +169,7 @@ def _next_batch(done: int, samples: int, windows: int, size: int) -> WindowBatch
 
 
 def _try_compute(compute: Callable[[WindowBatch], Floats], batch: WindowBatch) -> Floats | None:
-    """Return the answer; None if memory did not hold the piece, and a smaller one may fit."""
+    """Return the logits; None if memory did not hold the batch, and a smaller one may fit."""
     try:
         return compute(batch)
     except (MemoryError, RuntimeError, ModelError) as error:
@@ -184,5 +184,5 @@ def _try_compute(compute: Callable[[WindowBatch], Floats], batch: WindowBatch) -
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in said for words in _OUT_OF_MEMORY)
+    message = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in message for words in _OUT_OF_MEMORY)

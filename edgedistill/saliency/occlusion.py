@@ -1,4 +1,4 @@
-"""Saliency of any black box by occlusion: ask it about perturbed copies, note what changes.
+"""Saliency of any black box by occlusion: the changes of the logits of perturbed copies.
 
 It needs logits and nothing else, so the same code explains a torch module, an
 ONNX session and an engine on a board. NumPy only.
@@ -25,7 +25,7 @@ BATCH_COPIES = 512  # series or copies a call; fills a small CPU's cores
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a model says of some series, and why.
+    """Logits and saliency maps of some series.
 
     Two maps are kept a window: `kl`, Temporal Saliency Distillation's own (how far
     the class distribution moves, never negative), and `signed`, how much the
@@ -58,13 +58,13 @@ def explain(
         plan: which windows are covered by what.
         targets: class whose logit is explained, (N,); by default the predicted one.
             Hand the teacher's predictions over to compare a student with it.
-        changes: a model's own, faster way to say what windows change; by default it is
-            asked about every perturbed copy.
+        changes: a faster function of the model for the changes; by default every perturbed
+            copy is predicted.
         batch: series or copies a call; None finds out while it works what is fast here, and
             the last digits may then differ from run to run.
         memory_bytes: bound on the perturbed copies, or the patches for `changes`, that are held
             at any time; what the model itself needs comes on top.
-        on_progress: hears how many of the N x W windows are done.
+        on_progress: callback for the number of windows done and their number, N x W.
 
     Raises:
         ConfigError: `batch` is below 1, or `memory_bytes` does not hold one copy.
@@ -173,7 +173,7 @@ class _WindowSubset(PerturbationPlan):
 def _copy_logits(
     predict: LogitsFn, series: Floats, plan: PerturbationPlan, batch: WindowBatch
 ) -> Floats:
-    """Return the logits of a piece's copies, (n, m, K), asked for in one call."""
+    """Return the logits of a batch's copies, (n, m, K), from one call."""
     part, starts, patches = _cut(series, plan, batch)
     everywhere = np.broadcast_to(starts, (len(part), len(starts)))
     copies = kernels.perturb(part, everywhere, patches)  # (n, m, C, T)
@@ -184,12 +184,12 @@ def _copy_logits(
 def _change_logits(
     changes: ChangesFn, series: Floats, plan: PerturbationPlan, batch: WindowBatch
 ) -> Floats:
-    """Return what a model says that a piece's windows change, (n, m, K)."""
+    """Return the model's own changes of the logits by a batch's windows, (n, m, K)."""
     return changes(*_cut(series, plan, batch))
 
 
 def _cut(series: Floats, plan: PerturbationPlan, batch: WindowBatch) -> tuple[Floats, Ints, Floats]:
-    """Return a piece's series (n, C, T), starts (m,) and patches (n, m, C, w)."""
+    """Return a batch's series (n, C, T), starts (m,) and patches (n, m, C, w)."""
     part = series[batch.rows]
     some = _WindowSubset(**asdict(plan), selected=batch.windows)
     return part, some.starts, fill(some, part)

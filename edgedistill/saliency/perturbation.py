@@ -112,7 +112,7 @@ def unseen_plan(plan: PerturbationPlan) -> PerturbationPlan:
 
 
 def fill(plan: PerturbationPlan, series: Floats) -> Floats:
-    """Return what replaces each window of each series.
+    """Return the replacement of each window of each series.
 
     Args:
         series: (N, C, T).

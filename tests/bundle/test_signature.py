@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from edgedistill.bundle import signature
+from edgedistill.bundle.reader import open_bundle
+from edgedistill.bundle.signature import sign_bundle
 from edgedistill.errors import IntegrityError, MachineError, UsageError
+from edgedistill.io import files
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +40,6 @@ def root(tmp_path):
 def allowed(tmp_path, alice):
     """A file that trusts alice alone."""
     return _allow(tmp_path / "allowed_signers", f"alice@example.com {_public(alice)}")
-
-
-def _public(key: Path) -> str:
-    return key.with_suffix(".pub").read_text().strip()
-
-
-def _allow(path: Path, *lines: str) -> Path:
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 def test_signed_bundle_names_its_signer(root, alice, allowed):
@@ -262,3 +256,65 @@ def test_machine_without_ssh_keygen(root, alice, allowed, tmp_path, monkeypatch)
     for call in (lambda: signature.sign(root, alice), lambda: signature.verify(root, allowed)):
         with pytest.raises(MachineError, match=r"no ssh-keygen.*apt-get install openssh-client"):
             call()
+
+
+@pytest.mark.parametrize("name", ["b", "b.zip"])
+@pytest.mark.parametrize("out", [None, "signed", "signed.zip"])
+def test_signed_bundle_is_the_bundle_and_a_signature(world, signer, tmp_path, name, out):
+    """Nothing else in it changes, and nothing stays beside it."""
+    path = world.write(tmp_path / name)
+    with open_bundle(path) as bundle:
+        before = dict(bundle.manifest)
+
+    sign_bundle(path, signer, None if out is None else tmp_path / out)
+
+    signed = path if out is None else tmp_path / out
+    assert signature.signer(signed, signer.with_name("allowed_signers")) == "me@example.org"
+    with open_bundle(signed) as bundle:
+        assert bundle.manifest == before
+        assert (bundle.root / "manifest.json.sig").is_file()
+    assert {entry.name for entry in tmp_path.iterdir()} == {name, signed.name}
+
+
+def test_bundle_that_is_changed_loses_its_signer(world, signer, tmp_path):
+    """With hashes that fit: what a forger does."""
+    path = world.write(tmp_path / "b")
+    sign_bundle(path, signer)
+    manifest = path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("ItalyPowerDemand", "ItalyPowerDemanD"))
+
+    with open_bundle(path):
+        pass
+    with pytest.raises(IntegrityError, match=r"was changed after me@example\.org signed it"):
+        signature.signer(path, signer.with_name("allowed_signers"))
+
+
+def test_signature_that_is_a_folder_is_none(world, signer, tmp_path):
+    """Opening refuses it, or verifying does."""
+    path = world.write(tmp_path / "b")
+    (path / "manifest.json.sig").mkdir()
+    (path / "manifest.json.sig" / "f").write_text("x")
+
+    with pytest.raises(IntegrityError):
+        signature.signer(path, signer.with_name("allowed_signers"))
+
+
+def test_failed_signing_leaves_the_bundle(world, tmp_path):
+    """Nothing is half written."""
+    path = world.write(tmp_path / "b.zip")
+    before = files.sha256(path)
+
+    with pytest.raises(UsageError, match="There is no SSH key"):
+        sign_bundle(path, tmp_path / "absent")
+
+    assert files.sha256(path) == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["b.zip"]
+
+
+def _public(key: Path) -> str:
+    return key.with_suffix(".pub").read_text().strip()
+
+
+def _allow(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path

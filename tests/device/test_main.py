@@ -18,14 +18,14 @@ from edgedistill import __version__, report
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.device import telemetry_sampler as watch
 from edgedistill.device.__main__ import main
-from edgedistill.device.cli.tune import _tuning_table
+from edgedistill.device.cli.models import _tuning_table
 from edgedistill.device.sensors import Sensors
 from edgedistill.device.tuning import Trial, Tuning
 from edgedistill.errors import MachineError
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.runtimes import onnxruntime as ort
+from edgedistill.runtimes.onnxruntime import PROVIDERS
 from edgedistill.runtimes.session_settings import DEFAULT, SessionSettings
-from edgedistill.runtimes.sessions import PROVIDERS
 
 QUICK = ["--runs", "10"]
 

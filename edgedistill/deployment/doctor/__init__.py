@@ -1,1 +1,1 @@
-"""What a board is, what it has, and what it still needs."""
+"""Diagnosis of a board: its facts, compared with the needs of its target."""

@@ -1,29 +1,39 @@
-"""What a board still needs: the facts that it tells, held against its family.
+"""Diagnosis of a board: its facts are collected and compared with its target.
 
-A finding names what was seen and what is needed, and gives the commands that mend it on that
-board. Nothing is installed: the board belongs to the person who reads this.
+A finding has the actual and the needed state, and the commands that fix it on that board. Nothing
+is installed: that is left to the person who owns the board.
 """
 
 from __future__ import annotations
 
+import json
+import tempfile
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from packaging.version import Version
 
 from edgedistill import targets
-from edgedistill.deployment.doctor import hardware, software
-from edgedistill.deployment.doctor.finding import Facts, Finding, Outcome, version
+from edgedistill.deployment.connection import CommandResult, Connection
+from edgedistill.deployment.doctor import checks
+from edgedistill.deployment.doctor.checks import Facts, Finding, Outcome, version
+from edgedistill.deployment.hosts import ROOT
+from edgedistill.deployment.zipapp import NAME, write_program
+from edgedistill.device import doctor
 from edgedistill.errors import MachineError, UsageError
 from edgedistill.targets import SystemRelease, Target
 
 _FORMAT: Final = "edgedistill.facts/1"
+_NOT_FOUND = 127  # a shell's exit code for a missing program
+_PATIENCE_S = 300.0  # five probes of a minute at most: a slow board imports for long
+_PREPARE = 'mktemp -d && echo "$HOME"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """A board, its family, and what was found."""
+    """A board's target, facts and findings."""
 
     target: Target
     facts: Facts
@@ -55,14 +65,14 @@ def diagnose(
     signed: bool = True,
     now_s: float | None = None,
 ) -> Diagnosis:
-    """Hold what a board tells against what its family needs.
+    """Compare the facts of a board with the needs of its target.
 
     Args:
-        facts: what `doctor --json` of the device side printed.
-        target: name of its family; None: as recognized.
-        runtime: the one that a bundle's model needs; None: one of the family's is enough.
-        signed: whether bundles come signed, and are to be verified there.
-        now_s: the time, in seconds since 1970; None: this machine's.
+        facts: output of `doctor --json` of the device side.
+        target: name of the target; None: recognized from the facts.
+        runtime: runtime of the bundle's model; None: one of the target's is enough.
+        signed: whether bundles are signed, and verified there.
+        now_s: present time, in seconds since 1970; None: this machine's clock.
 
     Raises:
         ConfigError: there is no such target.
@@ -78,10 +88,41 @@ def diagnose(
     release = _release(facts, family)
     now = time.time() if now_s is None else now_s
     findings = (
-        *hardware.findings(facts, family),
-        *software.findings(facts, family, release, runtime=runtime, signed=signed, now_s=now),
+        *checks.hardware_findings(facts, family),
+        *checks.software_findings(
+            facts, family, release, runtime=runtime, signed=signed, now_s=now
+        ),
     )
     return Diagnosis(target=family, facts=facts, findings=findings)
+
+
+def collect_here(root: str = ROOT) -> Facts:
+    """Return the facts of this machine, for the Python that runs this."""
+    return doctor.facts(Path(root))
+
+
+async def collect_from_board(connection: Connection) -> Facts:
+    """Return the facts of a board; nothing of it stays there.
+
+    Raises:
+        MachineError: the board has no Python that is new enough, or fails.
+    """
+    host = connection.host
+    made = await connection.run(["sh", "-c", _PREPARE])
+    if made.code:
+        raise MachineError(
+            f"{host}: {_last(made)}. Make room below /tmp there, or say in TMPDIR where there is."
+        )
+    folder, home = made.stdout.splitlines()[-2:]
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgedistill-") as scratch:
+            program = Path(scratch) / NAME
+            write_program(program)
+            async with connection.sftp() as sftp:
+                await sftp.put(str(program), f"{folder}/{NAME}")
+        return await _run_probe(connection, f"{folder}/{NAME}", home)
+    finally:
+        await connection.run(["rm", "-r", folder])
 
 
 def _family(facts: Facts, name: str | None) -> Target:
@@ -97,7 +138,7 @@ def _family(facts: Facts, name: str | None) -> Target:
 
 
 def _release(facts: Facts, target: Target) -> SystemRelease | None:
-    """Return the newest known release of the board's system that is not newer than it."""
+    """Return the newest listed release of the system that is not newer than the board's."""
     seen = version(facts["jetson_linux"])
     if seen is None:
         return None
@@ -107,3 +148,24 @@ def _release(facts: Facts, target: Target) -> SystemRelease | None:
         key=lambda pair: pair[1],
         default=(None, None),
     )[0]
+
+
+async def _run_probe(connection: Connection, program: str, home: str) -> Facts:
+    host = connection.host
+    python = f"{home}{host.python[1:]}" if host.python.startswith("~/") else host.python
+    result = await connection.run(
+        [python, program, "doctor", "--root", host.root, "--json"], timeout_s=_PATIENCE_S
+    )
+    if result.code == _NOT_FOUND:
+        raise MachineError(
+            f"{host} has no {host.python}. Install it there with: sudo apt-get install --yes "
+            "python3, or name another one with --python."
+        )
+    if result.code:
+        raise MachineError(f"{host} cannot tell what it has: {_last(result)}")
+    facts: Facts = json.loads(result.stdout)
+    return facts
+
+
+def _last(result: CommandResult) -> str:
+    return result.stderr.strip().rpartition("\n")[2] or f"exit code {result.code}"

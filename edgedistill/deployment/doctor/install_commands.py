@@ -1,4 +1,4 @@
-"""The commands that install something on a board, as that board wants them."""
+"""Commands that install packages on a board, for its system and its Python."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _DEBIAN: Final = {"tensorrt": ("tensorrt", "python3-libnvinfer")}  # of JetPack'
 
 
 def system(*packages: str) -> tuple[str, ...]:
-    """Return what installs packages of the distribution, Debian's or Ubuntu's."""
+    """Return the commands that install packages of the distribution, Debian or Ubuntu."""
     return (f"sudo apt-get update && sudo apt-get install --yes {' '.join(packages)}",)
 
 
 def package(facts: Mapping[str, Any], target: Target, name: str, bounds: str) -> tuple[str, ...]:
-    """Return what installs a package for the board's Python.
+    """Return the commands that install a package for the board's Python.
 
     Args:
-        facts: what the board tells.
-        target: its family, which knows where the newest release is not the one to take.
-        name: as PyPI, or JetPack, calls it.
-        bounds: of its version.
+        facts: facts of the board.
+        target: target of the board, with pinned versions where the newest one does not fit.
+        name: name of the package at PyPI, or in JetPack.
+        bounds: bounds of its version.
     """
     if name in _DEBIAN and target.releases:
         return system(*_DEBIAN[name])
@@ -36,7 +36,7 @@ def package(facts: Mapping[str, Any], target: Target, name: str, bounds: str) ->
 
 
 def advice(facts: Mapping[str, Any], name: str, release: SystemRelease | None) -> str:
-    """Return what is to say in words about a package that is missing."""
+    """Return advice in words about a missing package."""
     if name == "tensorrt" and release is not None:
         return (
             f"JetPack {release.version} brings its bindings for Python {release.python} alone: "
@@ -54,7 +54,7 @@ def _pinned(facts: Mapping[str, Any], target: Target, name: str) -> str | None:
 
 
 def _pip(facts: Mapping[str, Any], requirement: str) -> tuple[str, ...]:
-    """Return what installs a requirement; a Python that the system manages gets an environment."""
+    """Return the commands for a requirement; a Python of the system gets an environment."""
     python = facts["python"]
     wanted = shlex.quote(requirement)
     if python["managed"]:

@@ -1,1 +1,1 @@
-"""The commands of the device side, one file each: its parser, and what it prints."""
+"""The commands of the device side: their parsers, and their output."""

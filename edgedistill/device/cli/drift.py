@@ -1,4 +1,4 @@
-"""`drift`: whether inputs, predictions or reasons are still those of the bundle's reference."""
+"""`drift`: inputs, predictions and saliency compared with the bundle's reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgedistill.device.drift.comparison import DriftReport
 
 
-def add(commands: Commands) -> None:
+def add_drift(commands: Commands) -> None:
     """Add the command."""
     command = commands.add_parser("drift", help="hold what came in against what was expected")
     command.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder or .zip, or a release")

@@ -1,28 +1,32 @@
-"""The options that several commands have."""
+"""Options that several commands share.
+
+The options of a TensorRT engine are defined once, so that `validate` finds the engine of `build`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from edgedistill.device.cli.engine_options import add_engine_options
-
 if TYPE_CHECKING:
     from edgedistill.device.benchmark import AutoRuns
+    from edgedistill.runtimes.tensorrt.engines import Engines
+
 
 AUTO: Final = "auto"
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_bundle(command: argparse.ArgumentParser) -> None:
-    """Add the bundle, and which of its models."""
+    """Add the options that select a bundle and one of its models."""
     command.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder or .zip, or a release")
     command.add_argument("--model", metavar="NAME", help="instead of the chosen one")
 
 
 def add_session_options(command: argparse.ArgumentParser) -> None:
-    """Add how ONNX Runtime runs the model."""
+    """Add the options of an ONNX Runtime session."""
     command.add_argument(
         "--threads", type=int, help="CPU threads of one call (default: as tuned, else 1)"
     )
@@ -35,7 +39,7 @@ def add_session_options(command: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(command: argparse.ArgumentParser) -> None:
-    """Add the bundle, and how its model is run and timed."""
+    """Add the options of a bundle's model, its session and its timing."""
     add_bundle(command)
     add_session_options(command)
     command.add_argument(
@@ -53,10 +57,10 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
 
 
 def runs_from_options(options: argparse.Namespace) -> int | AutoRuns:
-    """Return the number of timed calls, or what is enough.
+    """Return the number of timed calls, or the rule that stops them.
 
     Raises:
-        UsageError: the budget is no time.
+        UsageError: the budget is not above 0.
     """
     from edgedistill.device.benchmark import AutoRuns
 
@@ -65,7 +69,7 @@ def runs_from_options(options: argparse.Namespace) -> int | AutoRuns:
 
 
 def resolve_release(options: argparse.Namespace) -> None:
-    """Let a release, or a link to one, stand for its bundle and for how its model is run.
+    """Replace a release, or a link to one, by its bundle and its run settings.
 
     Raises:
         IntegrityError: the release's record is damaged.
@@ -75,7 +79,7 @@ def resolve_release(options: argparse.Namespace) -> None:
     from edgedistill.device.releases.layout import resolve
 
     found = resolve(options.bundle)
-    options.named = options.bundle  # as it was given: a link can come to lead elsewhere
+    options.named = options.bundle  # the path of the command line: a link may change
     options.bundle, options.release = found.bundle, found.release
     for name in ("model", "threads", "provider"):
         if getattr(options, name, None) is None:
@@ -85,7 +89,7 @@ def resolve_release(options: argparse.Namespace) -> None:
 
 
 def add_costs(command: argparse.ArgumentParser, *, default: bool) -> None:
-    """Add whether throughput, memory and cold start are measured, which takes fresh processes."""
+    """Add --costs: measure throughput, memory and cold start, in fresh processes."""
     command.add_argument(
         "--costs",
         action=argparse.BooleanOptionalAction,
@@ -99,6 +103,52 @@ def add_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print JSON, not a table")
 
 
+def add_engine_options(command: argparse.ArgumentParser) -> None:
+    """Add the options to a command."""
+    engine = command.add_argument_group("TensorRT engine")
+    engine.add_argument("--cache", type=Path, metavar="DIR", help="where engines are kept")
+    engine.add_argument("--dla", type=int, metavar="N", help="run on DLA core N, one series a call")
+    engine.add_argument(
+        "--level",
+        type=int,
+        default=3,
+        metavar="N",
+        help="of the builder's search, 0 to 5 (default: %(default)s)",
+    )
+    engine.add_argument("--workspace-mib", type=int, metavar="N", help="limit of scratch memory")
+    engine.add_argument(
+        "--max-batch",
+        type=int,
+        default=64,
+        metavar="N",
+        help="series in one call (default: %(default)s)",
+    )
+    engine.add_argument(
+        "--version-compatible", action="store_true", help="later TensorRT may run it"
+    )
+    engine.add_argument("--refit", action="store_true", help="weights may be replaced")
+
+
+def engines_from_options(options: argparse.Namespace) -> Engines:
+    """Return the engine settings of the options; NumPy is needed from here on.
+
+    Raises:
+        UsageError: a value that TensorRT does not support.
+    """
+    from edgedistill.runtimes.tensorrt.builder import BuildOptions
+    from edgedistill.runtimes.tensorrt.engines import Engines, default_cache
+
+    build = BuildOptions(
+        max_batch=options.max_batch,
+        level=options.level,
+        workspace_mib=options.workspace_mib,
+        dla_core=options.dla,
+        version_compatible=options.version_compatible,
+        refit=options.refit,
+    )
+    return Engines(options=build, cache=options.cache or default_cache(), log=_log)
+
+
 def _runs(text: str) -> int | str:
     """Return a number or "auto"."""
     if text == AUTO:
@@ -107,3 +157,7 @@ def _runs(text: str) -> int | str:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no number; give one, or {AUTO}") from None
+
+
+def _log(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

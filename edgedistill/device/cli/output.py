@@ -1,4 +1,4 @@
-"""What the commands share in printing: exit codes and tables."""
+"""Output that the commands share: exit codes and tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def table(rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def latency_rows(latency: Latency) -> list[tuple[str, str]]:
-    """Return the quantiles with their intervals, why calls ended, and the throughput."""
+    """Return quantiles with intervals, the reason to stop, and the throughput as rows."""
     quantiles = {"p50": latency.p50_ms, "p95": latency.p95_ms, "p99": latency.p99_ms}
     rows = [
         (f"latency {name}", f"{q.value:.4f} ms ({q.low:.4f} to {q.high:.4f})")
@@ -42,7 +42,7 @@ def latency_rows(latency: Latency) -> list[tuple[str, str]]:
 
 
 def machine_rows(costs: Costs | None, telemetry: Telemetry | None) -> list[tuple[str, str]]:
-    """Return what the model takes from the machine, and how the machine was."""
+    """Return the model's costs and the machine's telemetry as rows."""
     from edgedistill.report.telemetry import cost_rows, telemetry_rows
 
     taken = cost_rows(costs) if costs else []

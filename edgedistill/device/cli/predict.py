@@ -1,4 +1,4 @@
-"""`predict`: classes, probabilities and reasons for series that come in."""
+"""`predict`: classes, probabilities and saliency of incoming series."""
 
 from __future__ import annotations
 
@@ -11,25 +11,31 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgedistill.device.cli.engine_options import add_engine_options, engines_from_options
-from edgedistill.device.cli.options import Commands, add_bundle, add_json, add_session_options
+from edgedistill.device.cli.options import (
+    Commands,
+    add_bundle,
+    add_engine_options,
+    add_json,
+    add_session_options,
+    engines_from_options,
+)
 from edgedistill.device.cli.output import EXIT_KEPT
 from edgedistill.errors import DataError, MachineError, UsageError
 
 if TYPE_CHECKING:
     from edgedistill.bundle.reader import Bundle
-    from edgedistill.device.drift.profiler import Profiler
+    from edgedistill.device.drift.profile import Profiler
     from edgedistill.device.predict.inputs import Item
     from edgedistill.device.predict.mqtt import Broker
     from edgedistill.device.predict.output import Write
     from edgedistill.device.predict.predictor import PredictionResult, Predictor
     from edgedistill.device.predict.service import Service
 
-_PATIENCE_S = 60.0  # of a file, until the broker has room; a service does not wait
+_PATIENCE_S = 60.0  # for room at the broker, with files; a service does not wait
 _LOOPBACK = ("127.", "[::1]", "localhost")
 
 
-def add(commands: Commands) -> None:
+def add_predict(commands: Commands) -> None:
     """Add the command."""
     command = commands.add_parser("predict", help="classify series, and say why")
     add_bundle(command)
@@ -162,7 +168,7 @@ def _work(options: argparse.Namespace, service: Service) -> int:
 def _run_source(
     options: argparse.Namespace, predictor: Predictor, service: Service, broker: Broker | None
 ) -> int:
-    """Answer what comes from where it comes."""
+    """Predict the series of the chosen source."""
     publish = _publisher(broker, predictor)
     if options.subscribe and broker is not None:
         from edgedistill.device.predict.mqtt import serve_messages
@@ -182,7 +188,7 @@ def _run_source(
     else:
         try:
             return _print_all(options, predictor, publish)
-        except BrokenPipeError:  # who read, such as `head`, has seen enough
+        except BrokenPipeError:  # the reader, such as `head`, has closed
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return EXIT_KEPT
 
@@ -190,7 +196,7 @@ def _run_source(
 def _print_all(
     options: argparse.Namespace, predictor: Predictor, publish: Callable[[PredictionResult], None]
 ) -> int:
-    """Predict all that comes; 3 if anything could not be used."""
+    """Predict all items; exit code 3 if one could not be used."""
     write = _writer(options, predictor)
     failed = predicted = 0
     with _open_input(options.file) as stream:
@@ -211,7 +217,7 @@ def _print_all(
 def _items(
     options: argparse.Namespace, predictor: Predictor, stream: BufferedReader
 ) -> tuple[Iterator[Item], Callable[[], str]]:
-    """Return what comes, and what is to be said of it in the end."""
+    """Return the items of a stream, and a function for the last words of the summary."""
     from edgedistill.device.predict.readers import series_items, window_items
 
     if not options.stream:
@@ -233,7 +239,7 @@ def _writer(options: argparse.Namespace, predictor: Predictor) -> Write:
 
 
 def _profiler(options: argparse.Namespace, bundle: Bundle) -> Profiler:
-    from edgedistill.device.drift.profiler import Profiler
+    from edgedistill.device.drift.profile import Profiler
 
     reference, _ = bundle.reference()
     return Profiler(options.profile, reference, log=_log)

@@ -21,7 +21,7 @@ _Run = Callable[[argparse.Namespace], int]
 _ROOT = Path("~/edgedistill")
 
 
-def add(commands: Commands) -> None:
+def add_releases(commands: Commands) -> None:
     """Add the command, which has commands of its own."""
     command = commands.add_parser("releases", help="install bundles, switch between them, go back")
     _add_root(command, default=_ROOT)
@@ -73,7 +73,7 @@ def _add_install(inner: Commands) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from edgedistill.device.releases.listing import listing
+    from edgedistill.device.releases.switch import listing
 
     found = listing(_root(options))
     if options.json:
@@ -154,7 +154,7 @@ def _check(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _locked_root(options: argparse.Namespace) -> Iterator[tuple[Root, SwitchRecovery]]:
-    """Hold the lock, and tell of a switch that was left open and had to be taken back."""
+    """Hold the lock, and report a switch that was interrupted and taken back."""
     from edgedistill.device.releases.switch import root_lock
 
     root = _root(options)
@@ -168,7 +168,7 @@ def _locked_root(options: argparse.Namespace) -> Iterator[tuple[Root, SwitchReco
 
 
 def _print_current(recovery: SwitchRecovery, options: argparse.Namespace) -> int:
-    """Print what is current now."""
+    """Print the current release."""
     from dataclasses import asdict
 
     if options.json:

@@ -1,1 +1,1 @@
-"""Whether inputs, predictions and reasons drift from what they were."""
+"""Drift of inputs, predictions and saliency from the bundle's reference."""

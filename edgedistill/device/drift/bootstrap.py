@@ -1,4 +1,4 @@
-"""What chance alone shows: histograms of series drawn anew from those that are there."""
+"""Bootstrap resamples of histograms: the differences that chance alone shows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESAMPLES: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class ResampleCounts:
-    """How often each of M series stands in resamples of the reference and of the profile."""
+    """Counts of each of M series in resamples of the reference and of the profile."""
 
     reference: Doubles  # (R, M)
     profile: Doubles  # (R, M)
@@ -56,8 +56,8 @@ def resampled_means(maps: Doubles, counts: ResampleCounts) -> tuple[Doubles, Dou
     they share is shrunk to the size that the true mean has in expectation (James and Stein 1961).
 
     Args:
-        maps: of the reference, (M, W), M above 1.
-        counts: how often each stands in a resample.
+        maps: maps of the reference, (M, W), M above 1.
+        counts: counts of each series in the resamples.
     """
     count = len(maps)
     level = maps - maps.mean(axis=1, keepdims=True)  # what a correlation looks at

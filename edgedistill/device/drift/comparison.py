@@ -1,7 +1,7 @@
-"""Has what comes in, what is said, or why it is said, changed since the bundle was made?
+"""Drift tests of a profile: inputs, predictions and saliency against the reference.
 
-Three questions, each with several tests. Drift is a difference that chance alone would show in few
-reports (`false_alarms`, for all tests of a question together) and that is large enough to matter.
+Three aspects, each with several tests. Drift is a difference that chance alone would show in few
+reports (`false_alarms`, for all tests of an aspect together) and that is large enough to matter.
 What chance would show is drawn from the reference itself: its series are resampled to the size of
 the profile, as a whole, so that tests of the same series stay as dependent as they are.
 
@@ -55,7 +55,7 @@ class DriftTest:
 
     @property
     def drifted(self) -> bool:
-        """Say whether it is drift."""
+        """Whether the distance is drift."""
         return self.distance > self.limit
 
 
@@ -67,16 +67,16 @@ class DriftReport:
     explained: int  # of them, with a map
     reference: int  # series in the reference
     tests: tuple[DriftTest, ...]
-    unjudged: tuple[str, ...]  # what too few series speak of, and how many are needed
+    unjudged: tuple[str, ...]  # tests with too few series, and how many are needed
 
     def drifted_in(self, aspect: DriftAspect) -> bool | None:
-        """Say whether it drifted; None if nothing of it could be judged."""
+        """Return whether an aspect drifted; None if no test of it was possible."""
         found = [test.drifted for test in self.tests if test.question == aspect]
         return any(found) if found else None
 
     @property
     def drifted(self) -> bool:
-        """Say whether anything did."""
+        """Whether any test drifted."""
         return any(test.drifted for test in self.tests)
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,17 +100,17 @@ class DriftReport:
 def compare(
     profile: Profile, reference: Reference, limits: DriftLimits, class_names: Sequence[str]
 ) -> DriftReport:
-    """Hold a profile against the reference of its bundle; equal input gives equal output.
+    """Compare a profile with the reference of its bundle; equal input gives equal output.
 
     Args:
-        profile: kept with the bins of `reference`.
-        reference: of the bundle.
-        limits: of the bundle.
-        class_names: in the order of the logits, (K,).
+        profile: profile with the bins of `reference`.
+        reference: reference of the bundle.
+        limits: limits of the bundle.
+        class_names: names of the classes, in the order of the logits, (K,).
     """
     rng = np.random.default_rng(0)
-    known = np.bincount(reference.logits.argmax(axis=1), minlength=len(class_names))
-    judged = np.flatnonzero(np.minimum(profile.explained, known) >= limits.min_maps)
+    expected = np.bincount(reference.logits.argmax(axis=1), minlength=len(class_names))
+    judged = np.flatnonzero(np.minimum(profile.explained, expected) >= limits.min_maps)
     tests: list[DriftTest] = []
     if profile.series >= limits.min_series:
         drawn = draw_resamples(rng, len(reference.logits), profile.series)
@@ -124,14 +124,14 @@ def compare(
         explained=int(profile.explained.sum()),
         reference=len(reference.logits),
         tests=tuple(tests),
-        unjudged=tuple(_unjudged(profile, known, limits, class_names)),
+        unjudged=tuple(_unjudged(profile, expected, limits, class_names)),
     )
 
 
 def _unjudged(
     profile: Profile, reference_counts: Ints, limits: DriftLimits, class_names: Sequence[str]
 ) -> Iterator[str]:
-    """Yield what too few series speak of; a class that nobody knows needs no word."""
+    """Yield the tests without enough series; a class without any series needs none."""
     if profile.series < limits.min_series:
         yield f"inputs and predictions: {profile.series} series, {limits.min_series} are needed"
     for name, seen, there, maps in zip(
@@ -240,16 +240,16 @@ def _tests_of(
     floors: Doubles,
     details: Sequence[str],
 ) -> Iterator[DriftTest]:
-    """Yield the tests of a question.
+    """Yield the tests of an aspect.
 
     Args:
         aspect: the family that `limits.false_alarms` is shared by.
-        names: of the tests, (V,).
-        observed: what was observed, (V,).
-        null: what chance gives, (R, V), a row a resample.
-        limits: share of false alarms.
-        floors: what is too small to matter, (V,).
-        details: in words, (V,).
+        names: names of the tests, (V,).
+        observed: observed distances, (V,).
+        null: distances of the resamples, (R, V).
+        limits: limits, with the share of false alarms.
+        floors: distances below which a difference does not matter, (V,).
+        details: descriptions of the tests, (V,).
     """
     center, scale = null.mean(axis=0), np.maximum(null.std(axis=0), _TINY)
     largest = ((null - center) / scale).max(axis=1)
@@ -271,20 +271,20 @@ def _apart(pearson: Doubles) -> Doubles:
 
 
 def _tails(counts: Ints) -> str:
-    """Say what share lies in the outer bins, of which each has a tenth in the reference."""
+    """Return the shares of the outer bins, of which each has a tenth in the reference."""
     share = counts / max(1, counts.sum())
     return f"{share[0]:.0%} low, {share[-1]:.0%} high"
 
 
 def _rates(counts: Ints, reference_counts: Doubles, names: Sequence[str]) -> str:
-    """Say which class's rate changed most."""
+    """Return the class whose rate changed most, as text."""
     now, before = counts / max(1, counts.sum()), reference_counts / reference_counts.sum()
     index = int(np.abs(now - before).argmax())
     return f"{names[index]}: {now[index]:.0%}, was {before[index]:.0%}"
 
 
 def _spread(profile: Profile, index: int, maps: Doubles) -> float:
-    """Return how much more single maps vary than in the reference, of which they have some."""
+    """Return the spread of single maps over that in the reference."""
     count = profile.explained[index]
     mean = profile.map_sums[index] / count
     variance = np.maximum(profile.map_squares[index] / count - mean**2, 0).mean()

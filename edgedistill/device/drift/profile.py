@@ -1,4 +1,4 @@
-"""What a model sees, says and gives as reasons while it runs, as counts that never grow.
+"""Profiles: counts of a model's inputs, predictions and saliency, of fixed size.
 
 A profile belongs to the reference of one bundle: its bins are that reference's. Two profiles of
 the same one add up, whichever board they come from. It keeps no series.
@@ -7,16 +7,18 @@ the same one add up, whichever board they come from. It keeps no series.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.bundle.drift_reference import FEATURES, Reference, features
-from edgedistill.errors import DataError, UsageError
+from edgedistill.errors import DataError, MachineError, UsageError
 from edgedistill.io import files
 from edgedistill.io.arrays import Doubles, Floats, Ints
 from edgedistill.io.npz import read_npz
@@ -24,6 +26,7 @@ from edgedistill.io.npz import read_npz
 BINS: Final = 10  # of a histogram, as many series each in the reference, which has at least 20
 _MOST: Final = 1 << 53  # of a count: sums stay exact
 _NARROW: Final = 1e-3  # of a channel's size: what varies less counts as constant
+SAVE_S: Final = 60.0  # between writes: what a power cut may lose
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class Profile:
     """The counts of everything that was predicted.
 
     Args:
-        bins: of the reference of the bundle that predicts.
+        bins: bins of the reference of the bundle that predicts.
     """
 
     def __init__(self, bins: Bins) -> None:
@@ -142,7 +145,7 @@ class Profile:
 
 
 def load(path: Path, bins: Bins) -> Profile:
-    """Return what `Profile.save` wrote.
+    """Return the profile in a file of `Profile.save`.
 
     Raises:
         DataError: it cannot be read, is no profile, or contradicts itself.
@@ -176,7 +179,7 @@ def confidence(logits: Floats) -> Doubles:
 
 
 def correlations(maps: Doubles, others: Doubles) -> Doubles:
-    """Return Pearson correlations, (..., W) -> (...); 0 for a constant map, which says nothing."""
+    """Return Pearson correlations, (..., W) -> (...); 0 for a constant map."""
     first = maps - maps.mean(axis=-1, keepdims=True)
     second = others - others.mean(axis=-1, keepdims=True)
     scale = np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1))
@@ -197,6 +200,64 @@ def digitize(edges: Doubles, values: Doubles) -> NDArray[np.intp]:
     return found
 
 
+class Profiler:
+    """Count what is predicted; write it now and then, and in the end.
+
+    An observer of a `Predictor`. A file that is there is added to. One of another bundle, such as
+    the release before, is moved aside: a service must start all the same.
+
+    Args:
+        path: path of the profile's file.
+        reference: reference of the bundle that predicts.
+        log: callback for messages to the user.
+
+    Raises:
+        DataError: the file that is there is no profile.
+    """
+
+    def __init__(
+        self, path: Path, reference: Reference, *, log: Callable[[str], None] = print
+    ) -> None:
+        self._path = path
+        self._log = log
+        self._saved_s = time.monotonic()
+        bins = Bins.from_reference(reference)
+        self.profile = Profile(bins)
+        if not path.exists():
+            return
+        try:
+            self.profile = load(path, bins)
+        except UsageError:
+            aside = _free(path)
+            path.rename(aside)
+            log(f"{path} was kept with another bundle; it is {aside} now, and a new one begins.")
+
+    def __call__(self, series: Floats, logits: Floats, signed: Floats | None) -> None:
+        """Count one prediction: the model's input (C, T), its logits (K,), its map (W,)."""
+        self.profile.add(series, logits, signed)
+        if time.monotonic() - self._saved_s < SAVE_S:
+            return
+        self._saved_s = time.monotonic()
+        try:
+            self.profile.save(self._path)
+        except MachineError as error:  # predictions matter more; the exit raises it
+            self._log(f"The profile was not written: {error}")
+
+    def __enter__(self) -> Profiler:
+        """Refuse a place that cannot be written before anything is predicted."""
+        self.profile.save(self._path)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Write what was counted."""
+        self.profile.save(self._path)
+
+
 def _count(counts: Ints, edges: Doubles, values: Doubles | Floats) -> None:
     counts[np.arange(len(edges)), digitize(edges, np.asarray(values, np.float64))] += 1
 
@@ -205,7 +266,7 @@ def _edges(values: Doubles, scale: Doubles | Floats) -> Doubles:
     """Return the quantiles of each column, (N, V) -> (V, BINS - 1).
 
     What is constant in the reference, such as the mean of normalized series, gets a bin that
-    rounding does not leave; `scale`, (V,), says what is small.
+    rounding does not leave; `scale`, (V,), is the size of the values.
     """
     quantiles: Doubles = np.quantile(values, np.arange(1, BINS) / BINS, axis=0).T
     margin, middle = _NARROW * scale, values.mean(axis=0)
@@ -217,7 +278,7 @@ def _edges(values: Doubles, scale: Doubles | Floats) -> Doubles:
 
 
 def _fit(arrays: Mapping[str, NDArray[Any]], kinds: Mapping[str, NDArray[Any]]) -> bool:
-    """Say whether arrays are those of a profile: names, types, shapes, and nothing below zero."""
+    """Return whether arrays are those of a profile: names, types, shapes, no negatives."""
     return arrays.keys() == kinds.keys() and all(
         array.dtype == kinds[name].dtype
         and array.shape == kinds[name].shape
@@ -228,7 +289,7 @@ def _fit(arrays: Mapping[str, NDArray[Any]], kinds: Mapping[str, NDArray[Any]]) 
 
 
 def _agree(profile: Profile) -> bool:
-    """Say whether every count is of the same series."""
+    """Return whether all counts are of the same number of series."""
     return bool(
         (profile.classes < _MOST).all()
         and (profile.inputs.sum(axis=1) == profile.series).all()
@@ -236,3 +297,11 @@ def _agree(profile: Profile) -> bool:
         and (profile.closeness.sum(axis=1) == profile.explained).all()
         and (profile.explained <= profile.classes).all()
     )
+
+
+def _free(path: Path) -> Path:
+    """Return a name beside a file that nothing has."""
+    number = 1
+    while (aside := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+        number += 1
+    return aside

@@ -39,14 +39,14 @@ def watch(
     log: Callable[[str], None],
     observe: Callable[[PredictionResult], None] = lambda _: None,
 ) -> None:
-    """Predict what comes into a folder until the service stops; a file that was begun is ended.
+    """Predict the files moved into a folder until the service stops; a begun file is finished.
 
     Args:
-        folder: is made if it is not there; names that begin with a dot are left alone.
-        predictor: answers.
-        service: says when to stop.
-        log: hears what was done, a line a file.
-        observe: hears every answer.
+        folder: folder to watch, created if missing; names with a leading dot are ignored.
+        predictor: predictor of the series.
+        service: service that ends the loop.
+        log: callback for a line a file.
+        observe: callback for every result.
 
     Raises:
         MachineError: results cannot be written.
@@ -85,7 +85,7 @@ def _predict_file(
             observe(answer)
             predicted += answer.prediction is not None
             failed += answer.prediction is None
-    with suppress(FileNotFoundError):  # somebody took it back
+    with suppress(FileNotFoundError):  # it was taken back
         (folder / name).replace(folder / DONE / name)
     return f"{name}: predicted {predicted}, could not use {failed}."
 

@@ -35,7 +35,7 @@ class Item:
 
 
 class LineSplitter:
-    """Cuts bytes into lines; of a line beyond the bound nothing is kept but that it was there."""
+    """Splitter of bytes into lines; of a line beyond the bound only its presence is kept."""
 
     def __init__(self, max_bytes: int = MAX_LINE_BYTES) -> None:
         """Start before the first byte."""
@@ -71,13 +71,13 @@ class LineSplitter:
 
 
 class SeriesLines:
-    """Reads one series a line: JSON, or numbers between tabs, commas, semicolons or blanks.
+    """Parser of one series a line: JSON, or numbers between tabs, commas, semicolons or blanks.
 
     A first line that names its columns is a header; `id`, `label` and `time` are no values.
 
     Args:
-        channels: that a series has; in text they are separated by colons.
-        header: the first line may be one; where each line is answered it is none.
+        channels: number of channels of a series; in text they are separated by colons.
+        header: whether the first line may be a header; not where each line gets a reply.
     """
 
     def __init__(self, channels: int, *, header: bool = True) -> None:
@@ -85,7 +85,7 @@ class SeriesLines:
         self._lines = _Lines(header)
 
     def item(self, line: bytes | None) -> Item | None:
-        """Return what a line holds; None for an empty line and for the header."""
+        """Return the item of a line; None for an empty line and for the header."""
         try:
             text = self._lines.text(line)
             if not text:
@@ -107,10 +107,10 @@ class SeriesLines:
 
 
 class StepLines:
-    """Reads one time step a line: a number a channel, as text or as a JSON array.
+    """Parser of one time step a line: a number a channel, as text or as a JSON array.
 
     Args:
-        channels: that a step has.
+        channels: number of channels of a step.
     """
 
     def __init__(self, channels: int) -> None:
@@ -138,7 +138,7 @@ class StepLines:
 
 
 class _Lines:
-    """What one line says about those after it: how many there were, and which columns are what."""
+    """State between lines: how many there were, and the columns of the header."""
 
     def __init__(self, header: bool) -> None:
         self._count = 0
@@ -191,7 +191,7 @@ def _decoded(line: bytes | None, *, first: bool) -> str:
 
 
 def _is_header(text: str) -> bool:
-    """Say whether a line names columns: one is `id`, `label` or `time`, or none is a number."""
+    """Return whether a line is a header: a cell is `id`, `label` or `time`, or none a number."""
     cells = [cell.lower() for cell in cells_of(text.partition(":")[0])]
     return any(cell in _NO_VALUES for cell in cells) or not any(map(_is_number, cells))
 

@@ -23,15 +23,15 @@ from edgedistill.errors import MachineError, UsageError
 
 PASSWORD: Final = "EDGEDISTILL_MQTT_PASSWORD"  # noqa: S105 - the variable's name
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
-_QOS = 1  # at least once: the broker says that it has it
+_QOS = 1  # at least once: the broker acknowledges
 _QUEUED = 1_000  # messages that wait, either way
-_REPLY_S = 10.0  # for the broker to answer
+_REPLY_S = 10.0  # until the broker replies
 _KEEPALIVE_S = 60
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
-    """Where a broker listens, and as whom to come."""
+    """Address of a broker, and the user to log in as."""
 
     host: str
     port: int = _PORTS["mqtt"]
@@ -43,7 +43,7 @@ class BrokerAddress:
 
 
 def to_broker(text: str) -> BrokerAddress:
-    """Return what `[mqtts://][USER@]HOST[:PORT]` names.
+    """Parse `[mqtts://][USER@]HOST[:PORT]`.
 
     Raises:
         UsageError: it is no such address.
@@ -66,15 +66,15 @@ def to_broker(text: str) -> BrokerAddress:
 
 
 class Broker:
-    """A connection that mends itself; what was not yet taken is sent again.
+    """A connection that reconnects; unacknowledged messages are sent again.
 
     Args:
-        address: of the broker; a user's password stands in EDGEDISTILL_MQTT_PASSWORD.
-        topic: that answers go to.
-        source: topic that series come from, if they do.
-        patience_s: how long an answer waits for room when the broker takes none, before it is
-            dropped and counted.
-        log: hears when the broker goes away, and when it is back.
+        address: address of the broker; the password is in EDGEDISTILL_MQTT_PASSWORD.
+        topic: topic of the predictions.
+        source: topic of incoming series, if any.
+        patience_s: time that a prediction waits for room at the broker before it is dropped and
+            counted.
+        log: callback for losses of the connection and their ends.
 
     Raises:
         MachineError: paho-mqtt is missing, or the broker cannot be reached or refuses.
@@ -101,8 +101,8 @@ class Broker:
         self._waiting = 0
         self._count = threading.Lock()
         self.messages: queue.Queue[bytes] = queue.Queue(_QUEUED)
-        self.dropped = 0  # answers that the broker did not take
-        self.missed = 0  # messages that came faster than they could be answered
+        self.dropped = 0  # predictions that the broker did not take
+        self.missed = 0  # messages that came faster than predictions
         if not topic or set("+#\0") & set(topic):
             raise UsageError(f"{topic!r} is no topic to publish to. Give one without + and #.")
         self._client = self._connected()
@@ -122,9 +122,9 @@ class Broker:
         """Hand a message over; it is sent in the background.
 
         Args:
-            payload: what is said.
-            subtopic: below the topic, such as "/plan".
-            keep: the broker keeps it for those who come later.
+            payload: text of the message.
+            subtopic: suffix of the topic, such as "/plan".
+            keep: retain the message at the broker for later subscribers.
         """
         if not self._room.acquire(timeout=self._patience_s or None, blocking=self._patience_s > 0):
             self.dropped += 1
@@ -153,7 +153,7 @@ class Broker:
         if self._address.user is not None:
             client.username_pw_set(self._address.user, os.environ.get(PASSWORD))
         if self._address.tls:
-            client.tls_set()  # whom the system trusts, or SSL_CERT_FILE
+            client.tls_set()  # the system's certificates, or SSL_CERT_FILE
         try:
             client.connect(self._address.host, self._address.port, keepalive=_KEEPALIVE_S)
         except (OSError, ValueError) as error:
@@ -212,14 +212,14 @@ def serve_messages(
     log: Callable[[str], None],
     observe: Callable[[PredictionResult], None] = lambda _: None,
 ) -> None:
-    """Answer each message of the broker's source, a series as on a line, until the service stops.
+    """Predict each message of the broker's source, a series as on a line, until the service stops.
 
     Args:
-        broker: with a source.
-        predictor: answers.
-        service: says when to stop.
-        log: hears when the work begins.
-        observe: hears every answer.
+        broker: broker with a source.
+        predictor: predictor of the series.
+        service: service that ends the loop.
+        log: callback for the start of the work.
+        observe: callback for every result.
     """
     lines = SeriesLines(predictor.channels, header=False)
     with service.signals():

@@ -1,4 +1,4 @@
-"""How predictions leave: JSON lines and CSV for machines, a table for people."""
+"""Output of predictions: JSON lines and CSV for machines, a table for people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ID_WIDTH, _CLASS_WIDTH = 12, 24  # of the table, in characters
 
 
 def to_record(result: PredictionResult, predictor: Predictor) -> dict[str, Any]:
-    """Return an answer as JSON-able values."""
+    """Return a result as JSON-able values."""
     item, found = result.item, result.prediction
     facts: dict[str, Any] = dict(item.place)
     if item.id is not None:
@@ -36,7 +36,7 @@ def to_record(result: PredictionResult, predictor: Predictor) -> dict[str, Any]:
 
 
 def plan_record(predictor: Predictor) -> dict[str, Any]:
-    """Return which windows the numbers of `saliency` belong to; it is said once, before them."""
+    """Return the windows of the `saliency` values; written once, before the predictions."""
     return {"plan": {**predictor.plan.to_dict(), "starts": predictor.plan.starts.tolist()}}
 
 
@@ -46,7 +46,7 @@ def to_line(facts: dict[str, Any]) -> str:
 
 
 class JsonLines:
-    """Writes an object a line, also for what could not be predicted: that has an `error`."""
+    """Writer of an object a line; one without a prediction has an `error`."""
 
     def __init__(self, predictor: Predictor, out: TextIO) -> None:
         """Write the plan if maps will follow."""
@@ -56,22 +56,22 @@ class JsonLines:
             print(to_line(plan_record(predictor)), file=out, flush=True)
 
     def __call__(self, result: PredictionResult) -> None:
-        """Write one line at once: who reads may be waiting for it."""
+        """Write one line at once: a reader may wait for it."""
         print(to_line(to_record(result, self._predictor)), file=self._out, flush=True)
 
 
 class CsvRows:
-    """Writes a row a prediction under a header; errors go to another stream."""
+    """Writer of a row a prediction under a header; errors go to another stream."""
 
     def __init__(self, predictor: Predictor, out: TextIO, errors: TextIO) -> None:
-        """Write nothing yet: the first answer says whether lines or windows are counted."""
+        """Write nothing yet: the first result defines the columns."""
         self._predictor = predictor
         self._out = out
         self._errors = errors
         self._headed = False
 
     def __call__(self, result: PredictionResult) -> None:
-        """Write one row, or complain."""
+        """Write one row, or its error."""
         if result.prediction is None:
             print_error(result, self._errors)
             return
@@ -93,10 +93,10 @@ class CsvRows:
 
 
 class Table:
-    """Writes aligned rows for people; errors go to another stream."""
+    """Writer of aligned rows for people; errors go to another stream."""
 
     def __init__(self, predictor: Predictor, out: TextIO, errors: TextIO) -> None:
-        """Write nothing yet: the first answer says whether lines or windows are counted."""
+        """Write nothing yet: the first result defines the columns."""
         self._predictor = predictor
         self._out = out
         self._errors = errors
@@ -104,7 +104,7 @@ class Table:
         self._width = min(_CLASS_WIDTH, max(map(len, (*predictor.class_names, "class"))))
 
     def __call__(self, result: PredictionResult) -> None:
-        """Write one row, or complain."""
+        """Write one row, or its error."""
         found, item = result.prediction, result.item
         if found is None:
             print_error(result, self._errors)
@@ -125,7 +125,7 @@ class Table:
 
 
 def print_error(result: PredictionResult, errors: TextIO) -> None:
-    """Say what is wrong with an answer that has no prediction."""
+    """Print the error of a result without a prediction."""
     place = " ".join(f"{kind} {number}" for kind, number in result.item.place.items())
     print(printable(f"{place}: {result.error}"), file=errors, flush=True)
 

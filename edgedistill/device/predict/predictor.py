@@ -1,11 +1,12 @@
-"""From a recorded series to a class, and on request to the reasons for it.
+"""Prediction of recorded series: class, probabilities and, on request, saliency.
 
-NumPy and the runtime only. What nobody asked for is not even imported: neither the golden set
-nor what computes saliency is needed for a class.
+NumPy and the runtime only. A class needs neither the golden set nor saliency, so neither is
+imported for it.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,20 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.bundle.reader import Bundle
-from edgedistill.device.predict.inputs import Item
-from edgedistill.device.predict.windows import SlidingWindows
+from edgedistill.device.predict.inputs import MAX_VALUES, Item
 from edgedistill.device.runtime import Runtime
 from edgedistill.errors import DataError, ModelError, ShapeError, UsageError
-from edgedistill.io.arrays import Floats
+from edgedistill.io.arrays import Doubles, Floats
 
-# What hears of every prediction: the model's input (C, T), its logits (K,), and the signed map
+# Callback for every prediction: the model's input (C, T), its logits (K,), and the signed map
 # (W,) where one was computed.
 Observer = Callable[[Floats, Floats, "Floats | None"], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What the model says of one series."""
+    """Class, probabilities and saliency of one series."""
 
     index: int  # of the class, in the order of the logits
     probabilities: NDArray[np.float64]  # (K,)
@@ -43,16 +43,16 @@ class PredictionResult:
 
 
 class Predictor:
-    """A bundle's model that takes recorded series.
+    """A bundle's model for recorded series.
 
     Args:
-        bundle: opened.
-        runtime: of one of its models.
-        preprocessed: series come as the model takes them, float32 (C, T).
-        saliency: every prediction comes with the signed map of its class.
-        observer: hears of every prediction.
-        observe_every: N, where every Nth prediction comes to the observer with a map; 0 for maps
-            that are computed anyway alone.
+        bundle: open bundle.
+        runtime: runtime of one of its models.
+        preprocessed: whether series are model inputs already, float32 (C, T).
+        saliency: whether every prediction has the signed map of its class.
+        observer: callback for every prediction.
+        observe_every: N, where the observer gets a map of every Nth prediction; 0: only maps that
+            are computed anyway.
     """
 
     def __init__(
@@ -82,12 +82,12 @@ class Predictor:
         return made if self.preprocessed else recorded
 
     def warm_up(self) -> None:
-        """Ask once about a series of zeros, so that the first real one does not wait."""
+        """Predict a series of zeros once, so that the first real one does not wait."""
         shape = 1, self.preprocessing.channels, self.preprocessing.length
         self._run_model(np.zeros(shape, dtype=np.float32), explain=self._wants_map(0))
 
     def predict(self, series: NDArray[np.floating]) -> Prediction:
-        """Return what the model says of one series, (C, T_i).
+        """Predict one series, (C, T_i).
 
         Raises:
             DataError: the series has no values, or infinite ones.
@@ -106,7 +106,7 @@ class Predictor:
         )
 
     def predict_item(self, item: Item) -> PredictionResult:
-        """Return the prediction for what was read, or why there is none."""
+        """Predict an item; the result holds the reason where there is no prediction."""
         if item.series is None:
             return PredictionResult(item=item, prediction=None, error=item.error)
         try:
@@ -115,15 +115,15 @@ class Predictor:
             return PredictionResult(item=item, prediction=None, error=str(error))
 
     def windows(self, length: int | None, stride: int | None) -> SlidingWindows:
-        """Return what cuts a stream into what the model takes.
+        """Return the sliding windows of a stream for the model.
 
         Args:
-            length: steps of a window; None for the model's own.
+            length: steps of a window; None for the length of the model's input.
             stride: steps from window to window; None for a window.
 
         Raises:
-            UsageError: the model takes features of a sound, whose length in steps nobody knows
-                but the user; or a number is out of bounds.
+            UsageError: the model takes features of a sound, whose length in steps only the user
+                can give; or a number is out of bounds.
         """
         if length is None:
             if self.preprocessing.sample_rate_hz is not None and not self.preprocessed:
@@ -171,6 +171,56 @@ class Predictor:
                 f"{classes} finite ones are needed. Validate the bundle on this machine."
             )
         return logits[0], signed
+
+
+class SlidingWindows:
+    """Sliding windows over a stream of time steps, in memory of one window.
+
+    Args:
+        channels: number of channels of a step.
+        length: number of steps of a window.
+        stride: steps from the start of a window to that of the next; beyond `length` some steps
+            are in no window.
+
+    Raises:
+        UsageError: length or stride is below 1, or a window is larger than a series can be.
+    """
+
+    def __init__(self, channels: int, length: int, stride: int) -> None:
+        if length < 1 or stride < 1:
+            raise UsageError(f"The window is {length} steps and the hop {stride}; give at least 1.")
+        if channels * length > MAX_VALUES:
+            raise UsageError(
+                f"A window of {length} steps of {channels} channels is too large; at most "
+                f"{MAX_VALUES} values are held."
+            )
+        self._steps: deque[Doubles] = deque(maxlen=length)
+        self._length = length
+        self._stride = stride
+        self._gap = np.full(channels, np.nan)
+        self.count = 0  # steps so far
+
+    def push(self, step: Doubles | None) -> tuple[int, Doubles] | None:
+        """Take a step (C,), or None for one that is missing.
+
+        Returns:
+            First step and values (C, length) of the window that ends here, if one does.
+        """
+        self._steps.append(self._gap if step is None else step)
+        self.count += 1
+        start = self.count - self._length
+        if start < 0 or start % self._stride:
+            return None
+        return start, np.stack(self._steps, axis=1)
+
+    @property
+    def left_over(self) -> int:
+        """Steps after the last window, which were in none."""
+        whole = self.count - self._length
+        if whole < 0:
+            return self.count
+        last = whole - whole % self._stride
+        return max(0, self.count - (last + self._length))
 
 
 def _softmax(logits: Floats) -> NDArray[np.float64]:

@@ -1,7 +1,6 @@
-"""What a process that runs for months needs: to be asked to stop, to be watched, to be renewed.
+"""A long-running process: signals, systemd's watchdog, restart after a switch of releases.
 
-systemd is told in its own protocol that the service is ready, alive, or stopping. Where
-nothing listens for that, nothing is told.
+States go to systemd in its own protocol: ready, alive, stopping. Without systemd nothing is sent.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from typing import Final
 
 ALIVE: Final = "WATCHDOG=1"
 TICK_S: Final = 0.5  # between two looks at the link, and at most between two signs of life
-_JOURNAL = "switching.json"  # beside the link while it is not known whether a switch holds
+_JOURNAL = "switching.json"  # beside the link during a switch
 
 
 def notify(state: str) -> None:
-    """Tell systemd, such as "READY=1".
+    """Send a state to systemd, such as "READY=1".
 
     Source: sd_notify(3): a datagram to the socket in NOTIFY_SOCKET; "@" stands for an
     abstract one.
@@ -34,7 +33,7 @@ def notify(state: str) -> None:
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         sock.settimeout(1.0)
-        with suppress(OSError):  # whoever watches notices that nothing came
+        with suppress(OSError):  # the watchdog notices a missing sign of life
             sock.sendto(state.encode(), address)
 
 
@@ -42,8 +41,8 @@ class Link:
     """The path that a release was opened by, if that is a link such as `ROOT/current`.
 
     Args:
-        path: as it was given.
-        target: folder that it led to when it was opened; by default the one it leads to now.
+        path: path of the command line.
+        target: folder that the path led to when it was opened; by default the present one.
     """
 
     def __init__(self, path: Path, target: Path | None = None) -> None:
@@ -51,7 +50,7 @@ class Link:
         self._opened = target or path.resolve()
 
     def has_moved(self) -> bool:
-        """Say whether it leads elsewhere now, for good: a switch under way may still go back."""
+        """Return whether the link has a new target; not during a switch, which may go back."""
         if not self._path.is_symlink() or self._path.with_name(_JOURNAL).exists():
             return False
         now = self._path.resolve()
@@ -72,7 +71,7 @@ class Service:
         self.renewed = False  # it stopped because its release is another one
 
     def tick(self) -> bool:
-        """Give a sign of life, look at the release, and say whether to go on."""
+        """Send a sign of life, check the release, and return whether to go on."""
         notify(ALIVE)
         if not self.stopped and self._link.has_moved():
             self.renewed = True
@@ -80,7 +79,7 @@ class Service:
         return not self.stopped
 
     def stop(self) -> None:
-        """Have the work end."""
+        """Request the end of the work."""
         if not self.stopped:
             self.stopped = True
             notify("STOPPING=1" if not self.renewed else "STATUS=Starting the new release")

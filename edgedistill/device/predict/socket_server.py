@@ -1,7 +1,7 @@
 """Predictions over a socket: a line in, a line out, for several clients at a time.
 
-One thread computes, and clients take turns by the line. A client that does not read its
-answers makes only itself wait; nothing grows while it waits. asyncio, from the standard library.
+One thread computes, and clients take turns by the line. A client that does not read its replies
+delays only itself; no buffer grows meanwhile. asyncio, from the standard library.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from edgedistill.errors import EdgeDistillError, MachineError, UsageError
 
 MAX_CLIENTS: Final = 32
 _CHUNK_BYTES = 1 << 16
-_GRACE_S = 5.0  # for clients to take their last answers when the service stops
+_GRACE_S = 5.0  # for clients to read their last replies when the service stops
 _SOCKET_MODE = 0o660
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen: a path, or a host and a port."""
+    """Address to listen at: a path, or a host and a port."""
 
     path: Path | None = None
     host: str = ""
@@ -43,7 +43,7 @@ class Address:
 
 
 def to_address(text: str) -> Address:
-    """Return what `unix:PATH` or `HOST:PORT` names.
+    """Parse `unix:PATH` or `HOST:PORT`.
 
     Raises:
         UsageError: it is neither.
@@ -72,15 +72,15 @@ def serve(
     observe: Callable[[PredictionResult], None] = lambda _: None,
     max_clients: int = MAX_CLIENTS,
 ) -> None:
-    """Answer clients until the service stops; what they sent by then is answered.
+    """Serve clients until the service stops; lines sent by then get their replies.
 
     Args:
-        address: where to listen; port 0 takes a free one.
-        predictor: answers.
-        service: says when to stop.
-        log: hears where it listens once clients can connect.
-        observe: hears every answer, after the client.
-        max_clients: at a time; one more is told to come back later.
+        address: address to listen at; port 0 takes a free one.
+        predictor: predictor of the series.
+        service: service that ends the loop.
+        log: callback for the address once clients can connect.
+        observe: callback for every result, after the client's reply.
+        max_clients: number of clients at a time; others are refused.
 
     Raises:
         MachineError: the address is taken, or cannot be listened at.
@@ -129,7 +129,7 @@ class _Server:
             await self._finish_clients()
 
     async def _finish_clients(self) -> None:
-        """Let clients have the answers to what they sent, then hang up."""
+        """Send the replies to the lines received so far, then close."""
         for writer in self._clients.values():
             with contextlib.suppress(OSError):  # gone already
                 writer.get_extra_info("socket").shutdown(socket.SHUT_RD)
@@ -149,7 +149,7 @@ class _Server:
             self._clients[task] = writer
             await self._serve_client(reader, writer)
         except OSError:
-            pass  # the client left; its answers are nobody's
+            pass  # the client left
         except EdgeDistillError as error:  # of the machine, such as no memory: others may fare well
             with contextlib.suppress(OSError):
                 await _send(writer, {"error": str(error)})

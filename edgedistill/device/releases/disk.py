@@ -1,4 +1,4 @@
-"""What a board's disk must keep when the power goes: links that are turned in one step."""
+"""Durable changes on a board's disk: links that are replaced in one step, and flushes."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from edgedistill.io import files
 
 
 def point(link: Path, target: str) -> None:
-    """Make a symbolic link or turn the one that is there: the old or the new one always stands.
+    """Create or replace a symbolic link: the old or the new one always exists.
 
     Args:
-        link: whose folder exists.
-        target: relative to the link's folder.
+        link: path of the link, in an existing folder.
+        target: target relative to the link's folder.
 
     Raises:
         MachineError: the disk is full or read-only, or `link` is a folder.
     """
     with files.translate_os_errors(link):
         beside = link.with_name(f".{link.name}.new")
-        beside.unlink(missing_ok=True)  # of one who was killed here
+        beside.unlink(missing_ok=True)  # left by a killed process
         beside.symlink_to(target)
         beside.replace(link)
         flush(link.parent)
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a link, for good; one that is not there is no error.
+    """Remove a file or a link durably; a missing one is no error.
 
     Raises:
         MachineError: the disk is read-only.
@@ -38,7 +38,7 @@ def remove(path: Path) -> None:
 
 
 def flush(path: Path) -> None:
-    """Have a file's content, or which names a folder holds, outlast a power cut."""
+    """Make a file's content, or a folder's list of names, survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

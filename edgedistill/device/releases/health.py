@@ -1,6 +1,6 @@
-"""Is a release alive: does it load, and does its model answer as the student did?
+"""Health of a release: it loads, and its model reproduces the student's recorded logits.
 
-A minute's work after a switch, not a judgment: that was the validation's.
+A short check after a switch; the validation judged the contract before.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ TIMEOUT_S: Final = 600  # an engine may have to be built
 
 
 def check(target: Target) -> None:
-    """Load the model of a release, and hold its first answer against the recorded one.
+    """Load the model of a release, and compare its first logits with the recorded ones.
 
     Raises:
-        VerificationError: it answers otherwise. INT8 has no tolerance of its own: there any finite
+        VerificationError: the logits differ. INT8 has no tolerance of its own: there any finite
             logits will do.
         IntegrityError: the bundle is damaged.
         MachineError: the runtime is missing.
@@ -38,18 +38,18 @@ def check(target: Target) -> None:
         golden = bundle.golden()
         engines = Engines() if target.engines is None else Engines(cache=target.engines)
         runtime = start(model, threads=target.threads, provider=target.provider, engines=engines)
-        said = runtime.logits(golden.series[:1])
-        _compare(said, golden.student.logits[:1], FIDELITY_TOLERANCE.get(model.precision), bundle)
+        logits = runtime.logits(golden.series[:1])
+        _compare(logits, golden.student.logits[:1], FIDELITY_TOLERANCE.get(model.precision), bundle)
 
 
 def failure(release: Path) -> str | None:
-    """Check a release by its own program, in a process of its own; return what is wrong.
+    """Check a release by its own program, in a process of its own; return the error, if any.
 
     Args:
-        release: its folder, or a link to it.
+        release: folder of the release, or a link to it.
 
     Returns:
-        A sentence without its full stop; None if it is alive.
+        A sentence without its full stop; None if the release is healthy.
     """
     program = release / PROGRAM
     ours = [str(program)] if program.exists() else ["-m", "edgedistill.device"]

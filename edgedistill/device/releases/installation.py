@@ -1,17 +1,25 @@
-"""Installing a bundle as a release beside those that are there, and removing old ones.
+"""Installation of bundles as releases beside the present ones, and removal of old ones.
 
-Nothing that is installed is written into, so what runs goes on running.
+An installed release is never written into, so a running one is not disturbed. The device program of
+a release is stored with the bytecode of its modules, compiled for the Python that is here: Python
+keeps no bytecode of a zipapp, and compiling takes longer than loading NumPy. Another version of
+Python passes over it and takes the sources. Nothing is compressed: the disk has room, and every
+start would unpack it again.
 """
 
 from __future__ import annotations
 
+import marshal
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from importlib import util
 from pathlib import Path
+from typing import Final
 
 import edgedistill
 from edgedistill.bundle import signature
@@ -19,7 +27,6 @@ from edgedistill.bundle.manifest import MANIFEST
 from edgedistill.bundle.manifest import read as read_manifest
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.device.releases import disk
-from edgedistill.device.releases.bytecode import compile_program, is_whole
 from edgedistill.device.releases.layout import (
     BUNDLE,
     PROGRAM,
@@ -33,12 +40,14 @@ from edgedistill.device.releases.layout import (
 from edgedistill.errors import EdgeDistillError, IntegrityError, UsageError
 from edgedistill.io import archives, files
 
-_NEW, _OLD = ".new.", ".old."  # how the folders begin that whoever was killed here leaves
+_NEW, _OLD = ".new.", ".old."  # prefixes of folders that a killed process leaves
+_SHEBANG: Final = b"#!/usr/bin/env python3\n"
+_UNCHECKED: Final = (1).to_bytes(4, "little")  # by a hash, and not to be compared with the source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is to be installed, but for the bundle."""
+    """Settings of an installation, without the bundle."""
 
     name: str | None = None  # of the release; None: made from the bundle
     program: Path | None = None  # that comes with it
@@ -58,9 +67,9 @@ def install(root: Root, archive: Path, request: Request) -> tuple[Release, bool]
     """Verify a bundle and install it; the caller holds the lock.
 
     Args:
-        root: where to.
-        archive: the bundle as a zip.
-        request: how.
+        root: root of the releases.
+        archive: path of the bundle's zip.
+        request: settings of the installation.
 
     Returns:
         The release, and whether it is new; the same bundle, installed again in the same way, is
@@ -98,13 +107,13 @@ def install(root: Root, archive: Path, request: Request) -> tuple[Release, bool]
 
 
 def prune(root: Root, keep: int) -> list[str]:
-    """Remove all but the newest releases, and what killed commands left; the caller holds the lock.
+    """Remove all but the newest releases, and leftovers of killed commands; the caller locks.
 
     Engines of TensorRT go with the last release that has their model.
 
     Args:
-        root: where.
-        keep: how many stay; `current` and `previous` always do, and count.
+        root: root of the releases.
+        keep: number of releases to keep; `current` and `previous` always stay, and count.
 
     Returns:
         The names of the removed ones.
@@ -129,9 +138,47 @@ def prune(root: Root, keep: int) -> list[str]:
 
 
 def running_program() -> Path | None:
-    """Return the file of the program that this is run from; None if it is an installed package."""
+    """Return the path of the running program; None if it is an installed package."""
     archive = getattr(getattr(edgedistill, "__loader__", None), "archive", None)
     return None if archive is None else Path(archive)
+
+
+def compile_program(program: Path, out: Path) -> None:
+    """Write a copy of a zipapp that holds the bytecode of its modules too.
+
+    Raises:
+        IntegrityError: it is no zipapp, or damaged.
+
+    Source: PEP 552, the format of bytecode that goes by hashes.
+    """
+    try:
+        with (
+            zipfile.ZipFile(program) as source,
+            out.open("wb") as stream,
+        ):
+            stream.write(_SHEBANG)
+            with zipfile.ZipFile(stream, "w") as compiled:
+                for member in source.infolist():
+                    content = source.read(member)
+                    compiled.writestr(member, content, zipfile.ZIP_STORED)
+                    if member.filename.endswith(".py"):
+                        # Of 1980, not of now: a board's clock may stand before zip's first date.
+                        bytecode = zipfile.ZipInfo(f"{member.filename}c")
+                        compiled.writestr(bytecode, _bytecode(content, member))
+    except (zipfile.BadZipFile, SyntaxError, ValueError) as error:
+        raise IntegrityError(
+            f"{program} is no device program: {error}. Make one with `edgedistill program`."
+        ) from error
+    out.chmod(0o755)
+
+
+def is_whole(program: Path) -> bool:
+    """Return whether a zipapp can be read to its last byte."""
+    try:
+        with zipfile.ZipFile(program) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 @contextmanager
@@ -148,13 +195,13 @@ def _scratch(root: Root) -> Iterator[Path]:
 
 
 def _clean_up(root: Root) -> None:
-    """Remove what is no release: nobody else works there while the lock is held."""
+    """Remove leftovers: no other command works there while the lock is held."""
     for path in root.releases.glob(".*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _forget_engines(root: Root) -> None:
-    """Remove the engines of models that no release has; none, if one does not say what it has."""
+    """Remove the engines of models that no release has; none, if a manifest is damaged."""
     _sweep_old(root.engines)
     manifests = [root.folder(name) / BUNDLE / MANIFEST for name in root.names()]
     try:
@@ -175,7 +222,7 @@ def _sweep_old(folder: Path) -> None:
 
 
 def _verified(bundle: Path, request: Request) -> Release:
-    """Return the release that an unpacked bundle makes, under the bundle's own name."""
+    """Verify an unpacked bundle; return its release record, without a name."""
     allowed = request.allowed_signers
     signer = None if allowed is None else signature.verify(bundle, allowed)
     with open_bundle(bundle) as opened:
@@ -195,20 +242,20 @@ def _verified(bundle: Path, request: Request) -> Release:
 
 
 def _names(release: Release, request: Request) -> list[str]:
-    """Return the names to try: the bundle's alone, then one that also says how it is run."""
+    """Return the names to try: the bundle's alone, then one with a hash of the settings."""
     if request.name is not None:
         return [request.name]
     name = name_of(release.bundle, release.sha256)
-    return [name, f"{name}-{files.fingerprint(_manner(release))[:6]}"]
+    return [name, f"{name}-{files.fingerprint(_settings(release))[:6]}"]
 
 
-def _manner(release: Release) -> list[str | int | None]:
-    """Return what makes another release of the same bundle."""
+def _settings(release: Release) -> list[str | int | None]:
+    """Return the settings that distinguish releases of the same bundle."""
     return [release.model, release.threads, release.provider, release.program, release.signer]
 
 
 def _is_same(there: Release, release: Release) -> bool:
-    return there.sha256 == release.sha256 and _manner(there) == _manner(release)
+    return there.sha256 == release.sha256 and _settings(there) == _settings(release)
 
 
 def _installed_release(folder: Path) -> Release | None:
@@ -228,3 +275,8 @@ def _installed(root: Root, name: str) -> str:
         return root.release(name).installed
     except IntegrityError:
         return ""
+
+
+def _bytecode(source: bytes, member: zipfile.ZipInfo) -> bytes:
+    code = compile(source, member.filename, "exec", dont_inherit=True)
+    return util.MAGIC_NUMBER + _UNCHECKED + util.source_hash(source) + marshal.dumps(code)

@@ -10,8 +10,8 @@
         report.json             its validation here, absent before
       current -> releases/NAME
       previous -> releases/NAME
-      switching.json            only while it is not known whether a switch holds
-      lock                      held by whoever changes any of this
+      switching.json            only during a switch
+      lock                      of the one command that changes any of this
       engines/                  of TensorRT, shared
 """
 
@@ -49,7 +49,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """What `release.json` says."""
+    """The record in `release.json`."""
 
     name: str
     bundle: str  # name that the bundle has for people
@@ -58,7 +58,7 @@ class Release:
     provider: str | None  # of ONNX Runtime; None is the CPU
     installed: str  # ISO 8601, UTC
     sha256: str  # of the bundle's manifest, which has the hashes of all its files
-    signer: str | None  # principal of the allowed-signers file; None: was not asked for
+    signer: str | None  # principal of the allowed-signers file; None: not verified
     program: str | None  # SHA-256 of the program it came with
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Root:
 
     @property
     def journal(self) -> Path:
-        """File that says between which releases a switch is going on."""
+        """File of the switch under way: from which release to which."""
         return self.path / "switching.json"
 
     @property
@@ -103,7 +103,7 @@ class Root:
         return self.path / "lock"
 
     def folder(self, name: str) -> Path:
-        """Return where a release lies.
+        """Return the folder of a release.
 
         Raises:
             UsageError: no release can have that name.
@@ -116,18 +116,18 @@ class Root:
         return self.releases / name
 
     def target(self, name: str) -> str:
-        """Return what a link to a release holds."""
+        """Return the target of a link to a release."""
         return f"{_RELEASES}/{name}"
 
     def names(self) -> list[str]:
-        """Return the names of all releases that are there, whole or damaged, sorted."""
+        """Return the names of all releases, whole or damaged, sorted."""
         if not self.releases.is_dir():
             return []
         folders = (path.name for path in self.releases.iterdir() if path.is_dir())
         return sorted(name for name in folders if _NAME.fullmatch(name))
 
     def release(self, name: str) -> Release:
-        """Return what is known of a release.
+        """Return the record of a release.
 
         Raises:
             UsageError: there is no such release.
@@ -144,7 +144,7 @@ class Root:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What a command works on: a bundle, and how its model is to run."""
+    """Target of a command: a bundle, and the settings of its model."""
 
     bundle: Path
     model: str | None = None
@@ -204,8 +204,8 @@ def name_of(bundle: str, sha256: str) -> str:
     """Return the name of a bundle's release: the same bundle is the same release.
 
     Args:
-        bundle: its name for people.
-        sha256: of its manifest.
+        bundle: name of the bundle.
+        sha256: SHA-256 of its manifest.
 
     >>> name_of("Gun Point!", "0123456789abcdef" * 4)
     'gun-point-0123456789ab'
@@ -215,7 +215,7 @@ def name_of(bundle: str, sha256: str) -> str:
 
 
 def read(folder: Path) -> Release:
-    """Return what the record of a release says.
+    """Read the record of a release.
 
     Raises:
         IntegrityError: it is missing, damaged, or of another version.

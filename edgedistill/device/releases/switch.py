@@ -1,21 +1,22 @@
-"""Switching between releases so that a board always has one that runs.
+"""Current and previous release: switch, roll back, recover, list; a board always has one that runs.
 
-A journal stands from before the links are turned until the new release has answered. Whoever
-finds it later, since the machine died in between, asks the release again and goes on or back.
+A journal exists from before the links change until the new release is healthy. The next command
+that finds it, because the machine died in between, checks the release again and goes on or back.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from edgedistill.device.releases import disk, health
 from edgedistill.device.releases.layout import REPORT, Root, linked_release
-from edgedistill.device.releases.lock import file_lock
-from edgedistill.errors import ContractError, DataError, IntegrityError, UsageError
+from edgedistill.errors import ContractError, DataError, IntegrityError, MachineError, UsageError
 from edgedistill.io import files
 from edgedistill.report import from_json
 
@@ -25,7 +26,7 @@ Outcome = Literal["unchanged", "confirmed", "returned"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SwitchRecovery:
-    """How a switch ended that somebody had begun."""
+    """Outcome of a switch, or of recovering an interrupted one."""
 
     outcome: Outcome
     current: str | None  # the release that runs now
@@ -35,7 +36,7 @@ class SwitchRecovery:
 
 @contextmanager
 def root_lock(root: Root) -> Iterator[SwitchRecovery]:
-    """Hold the lock of a root in which no switch is left open; yield how the last one ended.
+    """Hold the lock of a root and settle an open switch; yield its outcome.
 
     Raises:
         MachineError: another command holds the lock, or the disk is read-only.
@@ -46,7 +47,7 @@ def root_lock(root: Root) -> Iterator[SwitchRecovery]:
 
 
 def settle(root: Root) -> SwitchRecovery:
-    """Confirm or take back a switch that was not finished; the caller holds the lock.
+    """Confirm or take back an unfinished switch; the caller holds the lock.
 
     Raises:
         IntegrityError: the journal, or a link, is damaged.
@@ -63,12 +64,12 @@ def settle(root: Root) -> SwitchRecovery:
 
 
 def switch(root: Root, name: str, *, force: bool = False) -> SwitchRecovery:
-    """Make a release the current one if it is healthy; the caller is `root_lock` the root.
+    """Make a release the current one if it is healthy; the caller holds `root_lock`.
 
     Args:
-        root: where.
-        name: of the release.
-        force: also one that was not validated here, or broke its contract.
+        root: root of the releases.
+        name: name of the release.
+        force: accept a release that was not validated here, or broke its contract.
 
     Raises:
         UsageError: there is no such release, or it was not validated here.
@@ -95,7 +96,7 @@ def switch(root: Root, name: str, *, force: bool = False) -> SwitchRecovery:
 
 
 def rollback(root: Root) -> SwitchRecovery:
-    """Make the previous release the current one again; the caller is `root_lock` the root.
+    """Make the previous release the current one again; the caller holds `root_lock`.
 
     Raises:
         UsageError: there is no previous release.
@@ -109,8 +110,52 @@ def rollback(root: Root) -> SwitchRecovery:
     return switch(root, name, force=True)  # it was current, so it had kept its contract
 
 
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold the lock in a file; the system releases it when the process ends, however it does.
+
+    Raises:
+        MachineError: another process holds it, or the file cannot be written.
+    """
+    with files.translate_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("ab", buffering=0)
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MachineError(
+                f"Another command is changing {path.parent} ({_holder(path)}). Wait until it is "
+                "done, and run again."
+            ) from None
+        with suppress(OSError):  # the name is a courtesy: a full disk must not stop a rollback
+            stream.truncate(0)
+            stream.write(f"{os.getpid()}\n".encode())
+        yield
+
+
+def listing(root: Root) -> dict[str, Any]:
+    """Return the releases of a root, as JSON values.
+
+    Returns:
+        `root`; `current` and `previous`, names or None; `switching`, whether a switch was
+        interrupted; `releases`, each with its record, `path`, and `verdict`, which is
+        None before a validation; a damaged one has `damage` instead of its record.
+
+    Raises:
+        IntegrityError: `current` or `previous` leads to no release.
+    """
+    return {
+        "root": str(root.path),
+        "current": linked_release(root.current),
+        "previous": linked_release(root.previous),
+        "switching": root.journal.exists(),
+        "releases": [_entry(root, name) for name in root.names()],
+    }
+
+
 def _confirm(root: Root, before: str | None, to: str) -> SwitchRecovery:
-    """Keep the release that the links lead to if it is healthy, else go back."""
+    """Keep the current release if it is healthy, else go back."""
     try:
         reason = health.failure(root.current)
     except BaseException:
@@ -153,7 +198,7 @@ def _check_validated(folder: Path) -> None:
 
 
 def _journal(root: Root) -> tuple[str | None, str]:
-    """Return from which release to which a switch was begun."""
+    """Return the two releases of an interrupted switch: from, to."""
     try:
         found = files.read_json(root.journal)
         before, to = found["from"], found["to"]
@@ -165,3 +210,29 @@ def _journal(root: Root) -> tuple[str | None, str]:
             "list`, remove the file, and switch to that release."
         ) from error
     return before, to
+
+
+def _holder(path: Path) -> str:
+    """Return the holder of a lock, as text; its number may not be written yet."""
+    text = path.read_text(encoding="utf-8", errors="replace").strip()
+    return f"process {text}" if text.isdecimal() else "process unknown"
+
+
+def _entry(root: Root, name: str) -> dict[str, Any]:
+    folder = root.folder(name)
+    try:
+        facts = root.release(name).to_dict()
+    except IntegrityError as error:
+        facts = {"name": name, "damage": str(error)}
+    return {**facts, "path": str(folder), "verdict": _verdict(root, name)}
+
+
+def _verdict(root: Root, name: str) -> str | None:
+    """Return the verdict of a release's validation here, "unusable" if its report is."""
+    path = root.folder(name) / REPORT
+    if not path.exists():
+        return None
+    try:
+        return from_json(files.read_json(path)).verdict
+    except (DataError, IntegrityError):
+        return "unusable"

@@ -1,6 +1,6 @@
 """From an ONNX file to a serialized TensorRT engine, on the machine that runs it.
 
-Networks are strongly typed: precision is what the file says, as TensorRT 11 demands and
+Networks are strongly typed: the file fixes the precision, as TensorRT 11 demands and
 TensorRT 10 allows, so one code path serves both.
 """
 
@@ -26,7 +26,7 @@ class BuildOptions:
     """How an engine is built.
 
     Raises:
-        UsageError: a value that TensorRT does not know.
+        UsageError: a value that TensorRT does not support.
     """
 
     max_batch: int = 64  # series in one call; of a file whose batch is free
@@ -54,7 +54,7 @@ class BuildOptions:
 
 @dataclass(frozen=True, slots=True)
 class EngineBuild:
-    """What the builder gave."""
+    """Result of the builder."""
 
     plan: bytes
     gpu_fallback: tuple[str, ...]  # layers that the DLA core leaves to the GPU
@@ -71,16 +71,16 @@ def serialize(
     """Build an engine for the GPU that is here.
 
     Args:
-        library: TensorRT.
-        model: an ONNX file from float32 (N, C, T) to float32 (N, K); N fixed or free.
-        options: of the builder.
-        timing: file of kernel timings, read and written; TensorRT-RTX takes none.
-        compute_capability: of a GPU that need not be here, such as "8.6"; TensorRT-RTX only.
+        library: loaded TensorRT.
+        model: path of an ONNX file from float32 (N, C, T) to float32 (N, K); N fixed or free.
+        options: options of the builder.
+        timing: path of the kernel timings, read and written; TensorRT-RTX takes none.
+        compute_capability: compute capability of a GPU elsewhere, such as "8.6"; TensorRT-RTX only.
 
     Raises:
         ModelError: the parser or the builder refuses the file; every message is passed on.
         MachineError: no such DLA core.
-        UsageError: TensorRT-RTX does not know the compute capability.
+        UsageError: TensorRT-RTX does not support the compute capability.
     """
     trt = library.trt
     library.drain_messages()
@@ -145,7 +145,7 @@ def _problem(error: tensorrt.ParserError) -> str:
 def _configure(trt: Any, config: tensorrt.IBuilderConfig, options: BuildOptions) -> None:
     # On by default, and it would round the factors of a float32 model to 10 bits.
     config.clear_flag(trt.BuilderFlag.TF32)
-    # Without it the inspector knows names only, neither formats nor ONNX nodes.
+    # Without it the inspector has names only, neither formats nor ONNX nodes.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.builder_optimization_level = options.level
     if options.workspace_mib is not None:
@@ -163,7 +163,7 @@ def _add_profile(
     config: tensorrt.IBuilderConfig,
     options: BuildOptions,
 ) -> None:
-    """Say what batches a file with a free batch will see; one with a fixed batch needs nothing."""
+    """Set the batch sizes of a file with a free batch; a fixed batch needs none."""
     series = network.get_input(0)
     batch, *rest = tuple(series.shape)
     if batch == FREE:

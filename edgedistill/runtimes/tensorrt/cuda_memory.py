@@ -1,6 +1,6 @@
 """The GPU that is here, and memory on it: a stream and the buffers of one model.
 
-cuda-python's runtime bindings do the work; they are imported when a GPU is asked for.
+cuda-python's runtime bindings do the work; they are imported when a GPU is used.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _cuda_runtime() -> Any:
 
 
 def _done(cudart: Any, result: tuple[Any, ...]) -> Any:
-    """Return what a call gave if it succeeded; every call returns its status first."""
+    """Return the value of a call if it succeeded; every call returns its status first."""
     status, *values = result
     if status != cudart.cudaError_t.cudaSuccess:
         _, text = cudart.cudaGetErrorString(status)

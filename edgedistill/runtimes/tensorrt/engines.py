@@ -46,7 +46,7 @@ class EngineTarget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """A serialized engine and what is known of it."""
+    """A serialized engine and its facts."""
 
     plan: Path
     sha256: str  # of the plan
@@ -86,7 +86,7 @@ class Engines:
 
     options: BuildOptions = field(default_factory=BuildOptions)
     cache: Path = field(default_factory=default_cache)
-    log: Callable[[str], None] | None = None  # is told before one is built, which takes minutes
+    log: Callable[[str], None] | None = None  # called before a build, which takes minutes
 
     def find(self, model: Path, here: EngineTarget) -> Engine | None:
         """Return the engine of a model for this place if it was built before.
@@ -108,7 +108,7 @@ class Engines:
         Raises:
             ModelError: TensorRT refuses the file.
             MachineError: no such DLA core, or the cache cannot be written.
-            UsageError: TensorRT-RTX does not know the compute capability.
+            UsageError: TensorRT-RTX does not support the compute capability.
         """
         if self.log is not None:
             self.log(
@@ -151,11 +151,11 @@ class Engines:
 
 
 def engine_target(library: Library, *, compute_capability: str | None = None) -> EngineTarget:
-    """Return what an engine that is built here will be valid for.
+    """Return the target of an engine that is built here.
 
     Args:
         library: TensorRT.
-        compute_capability: of a GPU that need not be here; TensorRT-RTX only.
+        compute_capability: compute capability of a GPU elsewhere; TensorRT-RTX only.
 
     Raises:
         MachineError: there is no GPU, or no driver.

@@ -1,6 +1,6 @@
 """The layers that an engine really has, what precision each got, and how long it takes.
 
-This answers why INT8 can be slower than FP16: a layer that TensorRT left in a higher precision,
+They show why INT8 can be slower than FP16: a layer that TensorRT left in a higher precision,
 or the reformatting layers that it put in between.
 """
 
@@ -50,7 +50,7 @@ class Layer:
 
     @property
     def precision(self) -> str:
-        """Return what it computes in, which is what it reads; "reformat" if it only copies."""
+        """Return the precision, that of its input; "reformat" if it only copies."""
         if "reformat" in f"{self.kind} {self.name}".lower():
             return REFORMAT
         return "+".join(self.reads) or "+".join(self.writes) or "none"
@@ -66,10 +66,10 @@ class Share:
 
 
 def read_layers(information: str) -> tuple[Layer, ...]:
-    """Return the layers from what the engine inspector says as JSON.
+    """Return the layers from the JSON of the engine inspector.
 
     Raises:
-        ModelError: it is not what an inspector of TensorRT 10 or 11 says.
+        ModelError: it is not the output of an inspector of TensorRT 10 or 11.
     """
     try:
         return tuple(_layer(entry) for entry in json.loads(information)["Layers"])
@@ -98,7 +98,7 @@ def by_precision(layers: Sequence[Layer]) -> tuple[Share, ...]:
 def profiler(trt: Any, sums_ms: dict[str, float]) -> tensorrt.IProfiler:
     """Return a profiler that adds each layer's time to `sums_ms`."""
 
-    class LayerTimes(trt.IProfiler):  # type: ignore[misc]  # the base is known only when loaded
+    class LayerTimes(trt.IProfiler):  # type: ignore[misc]  # the base is loaded at run time
         def __init__(self) -> None:
             trt.IProfiler.__init__(self)  # the binding insists
 

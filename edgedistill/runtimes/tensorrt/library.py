@@ -24,13 +24,13 @@ _MODULES: Final = ("tensorrt", "tensorrt_rtx")  # best first
 class Library:
     """A loaded module and the one log that it may have.
 
-    TensorRT keeps the first log that it is given and ignores all later ones, so a process
+    TensorRT keeps the first log and ignores all later ones, so a process
     has one `Library`.
     """
 
     name: str  # "tensorrt" or "tensorrt_rtx"
     trt: Any  # the module
-    log: Any  # what each builder, parser and runtime is given
+    log: Any  # logger of each builder, parser and runtime
     _messages: list[str]
 
     @property
@@ -40,7 +40,7 @@ class Library:
 
     @property
     def is_rtx(self) -> bool:
-        """Say whether it is TensorRT-RTX, which has no timing cache and no DLA."""
+        """Whether it is TensorRT-RTX, which has no timing cache and no DLA."""
         return self.name == "tensorrt_rtx"
 
     def drain_messages(self) -> str:
@@ -87,7 +87,7 @@ def _logger(trt: Any, keep: Callable[[str], None]) -> tensorrt.ILogger:
     severities = trt.ILogger.Severity
     kept = {severities.INTERNAL_ERROR, severities.ERROR, severities.WARNING}
 
-    class Log(trt.ILogger):  # type: ignore[misc]  # the base is known only when it is loaded
+    class Log(trt.ILogger):  # type: ignore[misc]  # the base is loaded at run time
         def log(self, severity: tensorrt.ILogger.Severity, msg: str) -> None:
             if severity in kept:
                 keep(msg.strip())

@@ -1,4 +1,4 @@
-"""What `build` tells about an engine: where it is, how it came there, what its layers are."""
+"""Report of `build`: an engine's place, its origin, its layers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class EngineReport:
         }
 
     def facts(self) -> list[tuple[str, str]]:
-        """Return what a person wants to know first, name and text."""
+        """Return the main facts for people, name and text."""
         engine = self.prepared.engine
         found = [
             ("model", engine.model),
@@ -75,7 +75,7 @@ def report(
         model: the ONNX file.
         series: what a call is timed on, (N, C, T).
         engines: how engines are built and where they are kept.
-        compute_capability: of a GPU that need not be here, whose layers then stay unknown.
+        compute_capability: compute capability of a GPU elsewhere, whose layers stay unknown.
 
     Raises:
         MachineError: TensorRT, cuda-python, a GPU or a DLA core is missing.

@@ -1,6 +1,6 @@
 """TensorRT: the runtime of boards with an NVIDIA GPU.
 
-The engine comes from the cache of `engines`, or is built when it is first asked for.
+The engine comes from the cache of `engines`, or is built when it is first needed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def prepare(
     Args:
         model: the ONNX file.
         engines: how and where.
-        compute_capability: of a GPU that need not be here; TensorRT-RTX only.
+        compute_capability: compute capability of a GPU elsewhere; TensorRT-RTX only.
 
     Raises:
         MachineError: TensorRT, cuda-python, a GPU or a DLA core is missing.

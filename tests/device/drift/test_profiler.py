@@ -11,9 +11,8 @@ from aeon.datasets import load_italy_power_demand
 from edgedistill.bundle.drift_reference import DriftLimits, Reference, features
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.device.__main__ import main
-from edgedistill.device.drift import profiler as profiling
-from edgedistill.device.drift.profile import Bins, Profile, load
-from edgedistill.device.drift.profiler import Profiler
+from edgedistill.device.drift import profile as profiling
+from edgedistill.device.drift.profile import Bins, Profile, Profiler, load
 from edgedistill.errors import DataError, MachineError
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.saliency.occlusion import explain

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 
 from edgedistill.deployment.zipapp import write_program
-from edgedistill.device.releases.bytecode import compile_program, is_whole
+from edgedistill.device.releases.installation import compile_program, is_whole
 from edgedistill.errors import IntegrityError
 
 

@@ -9,7 +9,7 @@ import pytest
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.device.releases.installation import Request, install
 from edgedistill.device.releases.layout import Root
-from edgedistill.device.releases.listing import listing
+from edgedistill.device.releases.switch import listing
 from edgedistill.device.validate import validate
 from edgedistill.io import files
 from edgedistill.report import to_json

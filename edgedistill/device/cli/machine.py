@@ -1,4 +1,4 @@
-"""`doctor`: what this machine is and has; the workstation says what is missing."""
+"""Commands that describe this machine: `doctor` and `environment`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgedistill.device.cli.options import Commands, add_json
 from edgedistill.device.cli.output import EXIT_KEPT, table
 
 
-def add(commands: Commands) -> None:
+def add_doctor(commands: Commands) -> None:
     """Add the command."""
     command = commands.add_parser("doctor", help="say what this machine has for deployment")
     command.add_argument(
@@ -23,6 +23,13 @@ def add(commands: Commands) -> None:
     )
     add_json(command)
     command.set_defaults(command=_doctor)
+
+
+def add_environment(commands: Commands) -> None:
+    """Add the command."""
+    command = commands.add_parser("environment", help="say what machine this is")
+    add_json(command)
+    command.set_defaults(command=_environment)
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -42,3 +49,11 @@ def _rows(facts: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
             yield label, ", ".join(map(str, value))
         elif value is not None:
             yield label, str(value)
+
+
+def _environment(options: argparse.Namespace) -> int:
+    from edgedistill.device.telemetry import environment
+
+    found = environment()
+    print(json.dumps(found, indent=2) if options.json else table(found.items()))
+    return EXIT_KEPT

@@ -56,12 +56,7 @@ async def deploy_to_all(
     first = await run_on_all(hosts[:canaries], one, jobs=jobs)
     failed = [outcome.host for outcome in first if outcome.code]
     if failed:
-        reason = f"was not tried, because the canary failed: {', '.join(failed)}."
-        rest = hosts[canaries:]
-        return [
-            *first,
-            *(Outcome(host=h.name, code=_NOT_TRIED, message=f"{h} {reason}") for h in rest),
-        ]
+        return [*first, *_not_tried(hosts[canaries:], failed)]
     return [*first, *await run_on_all(hosts[canaries:], one, jobs=jobs)]
 
 
@@ -86,3 +81,9 @@ async def run_on_all(
             return await work(host)
 
     return list(await asyncio.gather(*map(one, hosts)))
+
+
+def _not_tried(hosts: Sequence[Host], failed: Sequence[str]) -> list[Outcome]:
+    """Return the outcomes of boards that were spared because canaries failed."""
+    reason = f"was not tried, because the canary failed: {', '.join(failed)}."
+    return [Outcome(host=h.name, code=_NOT_TRIED, message=f"{h} {reason}") for h in hosts]

@@ -9,7 +9,7 @@ from edgedistill.bundle.reader import Model
 from edgedistill.device.telemetry import cores
 from edgedistill.errors import MachineError, UsageError
 from edgedistill.runtimes.onnxruntime import OrtRuntime
-from edgedistill.runtimes.session_settings import DEFAULT
+from edgedistill.runtimes.session_settings import DEFAULT, SessionSettings
 from edgedistill.saliency.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -62,12 +62,15 @@ def start(
             f"Model {model.name!r} is made for {model.runtime!r}, which this build cannot run. "
             f"Choose a model for {OrtRuntime.name!r} with --model, or install a newer edgedistill."
         )
-    settings = model.session or DEFAULT
-    wanted = min(settings.threads, cores()) if threads is None else threads
-    settings = replace(settings, threads=wanted)
-    who = "cpu" if provider is None else provider
     exact = exact_int8 and model.precision in _INTEGER
-    return OrtRuntime(model.path, settings=settings, provider=who, exact_int8=exact)
+    settings = _session_settings(model, threads)
+    return OrtRuntime(model.path, settings=settings, provider=provider or "cpu", exact_int8=exact)
+
+
+def _session_settings(model: Model, threads: int | None) -> SessionSettings:
+    """Return a model's session settings, on `threads` or on the cores of this machine."""
+    settings = model.session or DEFAULT
+    return replace(settings, threads=min(settings.threads, cores()) if threads is None else threads)
 
 
 def _tensorrt(model: Model, engines: Engines | None) -> Runtime:

@@ -7,7 +7,7 @@ outputs: a runtime that computes wrongly is broken even where the contract has r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 import numpy as np
@@ -138,38 +138,14 @@ def validate(
     golden = bundle.golden()
     runtime = start(entry, threads=threads, provider=provider, engines=engines)
     _check_classes(runtime, golden, bundle)
-    with TelemetrySampler() as watch:
-        evaluation = evaluate(runtime, golden.series, golden.labels, golden.teacher, bundle.plan)
-        latency = measure(runtime, golden.series[:1], runs=runs)
-    taken = (
-        measure_costs(
-            entry, runtime, golden.series[:1], threads=threads, provider=provider, engines=engines
+    validation = _judge(bundle, entry, golden, runtime, runs)
+    if costs:
+        sample = golden.series[:1]
+        taken = measure_costs(
+            entry, runtime, sample, threads=threads, provider=provider, engines=engines
         )
-        if costs
-        else None
-    )
-    logits = evaluation.explanation.logits
-    measured = {
-        **evaluation.estimates,
-        "accuracy": metrics.estimate_mean(metrics.correct(logits, golden.labels)),
-        "size_bytes": _exact(entry.size_bytes),
-        "latency_p95_ms": latency.p95_ms,
-    }
-    fidelity = compare_with_student(golden.student, evaluation.explanation)
-    clauses = contract.judge(bundle.contract, measured) + judge_fidelity(fidelity, entry.precision)
-    return Validation(
-        bundle=bundle.name,
-        model=entry,
-        size_bytes=entry.size_bytes,
-        measured=measured,
-        fidelity=fidelity,
-        latency=latency,
-        clauses=clauses,
-        environment={**environment(), **runtime.describe()},
-        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        costs=taken,
-        telemetry=watch.telemetry(),
-    )
+        validation = replace(validation, costs=taken)
+    return validation
 
 
 def compare_with_student(student: Explanation, candidate: Explanation) -> Fidelity:
@@ -191,6 +167,36 @@ def judge_fidelity(fidelity: Fidelity, precision: str) -> tuple[ContractClause, 
     return (
         _at_most("fidelity_logit_error", fidelity.logit_error, tolerance),
         _at_most("fidelity_saliency_error", fidelity.saliency_error, _LOGITS_A_SCORE * tolerance),
+    )
+
+
+def _judge(
+    bundle: Bundle, model: Model, golden: Golden, runtime: Runtime, runs: int | AutoRuns
+) -> Validation:
+    """Measure a loaded model on the golden set, and judge it."""
+    with TelemetrySampler() as sampler:
+        evaluation = evaluate(runtime, golden.series, golden.labels, golden.teacher, bundle.plan)
+        latency = measure(runtime, golden.series[:1], runs=runs)
+    logits = evaluation.explanation.logits
+    measured = {
+        **evaluation.estimates,
+        "accuracy": metrics.estimate_mean(metrics.correct(logits, golden.labels)),
+        "size_bytes": _exact(model.size_bytes),
+        "latency_p95_ms": latency.p95_ms,
+    }
+    fidelity = compare_with_student(golden.student, evaluation.explanation)
+    clauses = contract.judge(bundle.contract, measured) + judge_fidelity(fidelity, model.precision)
+    return Validation(
+        bundle=bundle.name,
+        model=model,
+        size_bytes=model.size_bytes,
+        measured=measured,
+        fidelity=fidelity,
+        latency=latency,
+        clauses=clauses,
+        environment={**environment(), **runtime.describe()},
+        created=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        telemetry=sampler.telemetry(),
     )
 
 

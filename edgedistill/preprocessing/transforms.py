@@ -156,8 +156,7 @@ def fit(
             which neither way of sizing loses anything, but at most `max_length`.
         sizing: "resample" or "pad".
         normalization: "none", "series", or "train" (mean and deviation a channel, kept).
-        features: "log_mel" turns a waveform into frames of log energies, for sounds;
-            "peak_log_mel" first brings its loudest sample to 1.
+        features: "none", "log_mel" (frames of log energies), or "peak_log_mel" (peak at 1 first).
         sample_rate_hz: sample rate of the waveforms, for both features.
 
     Raises:
@@ -175,18 +174,10 @@ def fit(
     )
     bare._check_channels(channels)
     if length is None:
-        longest = bare._extracted(max(series, key=lambda one: one.shape[1])).shape[1]
-        if max_length is not None:
-            _check_whole("max_length", max_length, SHORTEST)
-            longest = min(longest, max_length)
-        bare = replace(bare, length=max(SHORTEST, longest))
-    if normalization != "train":
-        return replace(bare, normalization=normalization)
-    x = bare.apply(series).astype(np.float64)
-    mean, std = x.mean(axis=(0, 2)), x.std(axis=(0, 2))  # (N, C, T) -> (C,)
-    flat = _is_flat(x.transpose(1, 0, 2).reshape(bare.channels, -1), std[:, None])[:, 0]
-    std = np.where(flat, 1.0, std)
-    return replace(bare, normalization="train", mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+        bare = replace(bare, length=_longest(bare, series, max_length))
+    if normalization == "train":
+        return _with_statistics(bare, bare.apply(series).astype(np.float64))
+    return replace(bare, normalization=normalization)
 
 
 def check_series(series: Sequence[AnyFloats] | AnyFloats, what: str = "The input") -> int:
@@ -228,6 +219,27 @@ def fill_missing(one: AnyFloats) -> npt.NDArray[np.float64]:
         if missing.any():
             channel[missing] = np.interp(steps[missing], steps[~missing], channel[~missing])
     return filled
+
+
+def _longest(
+    preprocessing: Preprocessing, series: Sequence[AnyFloats], max_length: int | None
+) -> int:
+    """Return the length of the longest series after feature extraction, within the bounds."""
+    longest: int = preprocessing._extracted(max(series, key=lambda one: one.shape[1])).shape[1]
+    if max_length is not None:
+        _check_whole("max_length", max_length, SHORTEST)
+        longest = min(longest, max_length)
+    return max(SHORTEST, longest)
+
+
+def _with_statistics(preprocessing: Preprocessing, x: npt.NDArray[np.float64]) -> Preprocessing:
+    """Return a preprocessing that normalizes by mean and deviation of x, (N, C, T)."""
+    mean, std = x.mean(axis=(0, 2)), x.std(axis=(0, 2))  # (N, C, T) -> (C,)
+    flat = _is_flat(x.transpose(1, 0, 2).reshape(x.shape[1], -1), std[:, None])[:, 0]
+    std = np.where(flat, 1.0, std)
+    return replace(
+        preprocessing, normalization="train", mean=tuple(mean.tolist()), std=tuple(std.tolist())
+    )
 
 
 def _sized(one: npt.NDArray[np.float64], length: int, sizing: Sizing) -> npt.NDArray[np.float64]:

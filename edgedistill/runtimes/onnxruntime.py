@@ -136,13 +136,7 @@ def open_session(
             other files.
     """
     name = PROVIDERS.get(provider, provider)
-    available = ort.get_available_providers()
-    if name not in available:
-        raise MachineError(
-            f"ONNX Runtime {ort.__version__} on this machine has no {name}; it has "
-            f"{', '.join(available)}. Install the build of ONNX Runtime for this board, for a "
-            "CUDA device: python -m pip install onnxruntime-gpu"
-        )
+    _check_provider(ort, name)
     if path.suffix != _ORT_FORMAT:  # which has no tensors elsewhere
         check_alone(path)
     options = session_options(ort, settings)
@@ -150,15 +144,7 @@ def open_session(
         use_exact_int8(options)
     if name == CPU:
         return _open(ort, path, options, CPU)
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    try:
-        session = _open(ort, path, options, name)
-    except ModelError as error:
-        _open(ort, path, session_options(ort, settings), CPU)  # or it is the model's fault
-        raise _refusal(name, _reason(ort, path, settings, name)) from error
-    if name not in session.get_providers():  # a model without nodes leaves nothing to fall back
-        raise _refusal(name, _NOT_STARTED)
-    return session
+    return _open_without_fallback(ort, path, settings, options, name)
 
 
 def session_options(ort: ModuleType, settings: SessionSettings) -> Any:
@@ -239,6 +225,31 @@ def _open(ort: ModuleType, path: Path, options: Any, name: str) -> Any:
             providers=[(name, _OPTIONS.get(name, {}))],
             enable_fallback=0,  # else a provider that raises is replaced, with a line on stdout
         )
+
+
+def _check_provider(ort: ModuleType, name: str) -> None:
+    available = ort.get_available_providers()
+    if name not in available:
+        raise MachineError(
+            f"ONNX Runtime {ort.__version__} on this machine has no {name}; it has "
+            f"{', '.join(available)}. Install the build of ONNX Runtime for this board, for a "
+            "CUDA device: python -m pip install onnxruntime-gpu"
+        )
+
+
+def _open_without_fallback(
+    ort: ModuleType, path: Path, settings: SessionSettings, options: Any, name: str
+) -> Any:
+    """Return a session of another provider than the CPU, which must run the whole model."""
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        session = _open(ort, path, options, name)
+    except ModelError as error:
+        _open(ort, path, session_options(ort, settings), CPU)  # or it is the model's fault
+        raise _refusal(name, _reason(ort, path, settings, name)) from error
+    if name not in session.get_providers():  # a model without nodes leaves nothing to fall back
+        raise _refusal(name, _NOT_STARTED)
+    return session
 
 
 def _reason(ort: ModuleType, path: Path, settings: SessionSettings, name: str) -> str:

@@ -106,7 +106,7 @@ def batched_logits(
     batch: BatchSizer,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Floats:
-    """Return the logits of every window of every series, batch by batch.
+    """Return the logits of every window of every series, (N, W, K), batch by batch.
 
     Args:
         compute: function from a batch of n series and m windows to logits (n, m, K).
@@ -114,9 +114,6 @@ def batched_logits(
         windows: number of windows, W.
         batch: number of copies in one call; it adapts here.
         on_progress: callback after each call, with copies done and copies in all.
-
-    Returns:
-        (N, W, K).
 
     Raises:
         MachineError: memory does not hold what the model needs for a single copy.
@@ -134,11 +131,7 @@ def batched_logits(
         batch.record_call(piece.count, time.perf_counter() - began)
         if found is None:
             found = np.empty((samples, windows, logits.shape[-1]), dtype=np.float32)
-        if logits.shape[-1] != found.shape[-1]:
-            raise ModelError(
-                f"The model gave {found.shape[-1]} logits a series, then {logits.shape[-1]}. "
-                "Bring one that always answers for the same classes."
-            )
+        _check_class_count(found, logits)
         found[piece.rows, piece.windows] = logits
         done += piece.count
         if on_progress is not None:
@@ -181,6 +174,14 @@ def _try_compute(compute: Callable[[WindowBatch], Floats], batch: WindowBatch) -
                 "or take a smaller model or shorter series."
             ) from error
         return None
+
+
+def _check_class_count(expected: Floats, logits: Floats) -> None:
+    if logits.shape[-1] != expected.shape[-1]:
+        raise ModelError(
+            f"The model gave {expected.shape[-1]} logits a series, then {logits.shape[-1]}. "
+            "Bring one that always answers for the same classes."
+        )
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -37,6 +37,15 @@ class Explanation:
     signed: Floats  # (N, W), in centered logits
 
 
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """Bounds and progress of the calls of a model."""
+
+    batch: int | None
+    memory_bytes: int
+    on_progress: Callable[[int, int], None] | None
+
+
 def explain(
     predict: LogitsFn,
     series: Floats,
@@ -56,12 +65,9 @@ def explain(
         predict: logits of a batch, (N, C, T) -> (N, K).
         series: (N, C, T).
         plan: which windows are covered by what.
-        targets: class whose logit is explained, (N,); by default the predicted one.
-            Hand the teacher's predictions over to compare a student with it.
-        changes: a faster function of the model for the changes; by default every perturbed
-            copy is predicted.
-        batch: series or copies a call; None finds out while it works what is fast here, and
-            the last digits may then differ from run to run.
+        targets: class to explain, (N,), such as the teacher's; by default the predicted one.
+        changes: faster function for the changes of the logits; by default copies are predicted.
+        batch: series or copies a call; None tunes it, and last digits may differ between runs.
         memory_bytes: bound on the perturbed copies, or the patches for `changes`, that are held
             at any time; what the model itself needs comes on top.
         on_progress: callback for the number of windows done and their number, N x W.
@@ -72,35 +78,14 @@ def explain(
         ModelError: the logits have a wrong shape or are not finite.
         ShapeError: series, plan, targets and the model's classes do not fit together.
     """
-    if not len(series):
-        raise ShapeError("Got no series to explain. Bring at least one.")
-    usual = BATCH_COPIES if batch is None else batch
-    logits = _clean_logits(predict, series, usual)
-    targets = logits.argmax(axis=1) if targets is None else targets
-    _check_targets(targets, logits)
-    shape = len(series), len(plan.starts)
-    step_bytes = series.itemsize * math.prod(series.shape[1:-1])
+    logits = _clean_logits(predict, series, BATCH_COPIES if batch is None else batch)
+    targets = _checked_targets(targets, logits)
+    calls = _Calls(batch, memory_bytes, on_progress)
     if changes is None:
-        calls = BatchSizer(batch, step_bytes * (plan.length + plan.width), memory_bytes)
-        perturbed = batched_logits(
-            partial(_copy_logits, predict, series, plan), *shape, calls, on_progress
-        )
+        perturbed = _perturbed_logits(predict, series, plan, calls)
     else:
-        # Whole series, if memory allows: a model runs each of them once, unperturbed, a call.
-        calls = BatchSizer(max(usual, shape[1]), step_bytes * plan.width, memory_bytes)
-        changed = batched_logits(
-            partial(_change_logits, changes, series, plan), *shape, calls, on_progress
-        )
-        perturbed = logits[:, None] + changed
-    # float64: at a high temperature the terms of a small KL cancel below float32's rounding.
-    kl = kernels.window_saliency(
-        logits.astype(np.float64), perturbed.astype(np.float64), temperature=plan.temperature
-    )
-    return Explanation(
-        logits=logits,
-        kl=np.maximum(kl, 0).astype(np.float32),  # a KL of 0 may round to -1e-17
-        signed=signed_change(logits, perturbed, targets),
-    )
+        perturbed = logits[:, None] + _logit_changes(changes, series, plan, calls)
+    return _maps(logits, perturbed, targets, plan)
 
 
 def explain_classifier(
@@ -151,6 +136,8 @@ def time_map(scores: Floats, plan: PerturbationPlan) -> Floats:
 
 def _clean_logits(predict: LogitsFn, series: Floats, batch: int) -> Floats:
     """Return the logits of the series themselves, (N, K)."""
+    if not len(series):
+        raise ShapeError("Got no series to explain. Bring at least one.")
     calls = BatchSizer(
         batch, 1, batch
     )  # they are held already, so a call takes no memory for copies
@@ -168,6 +155,44 @@ class _WindowSubset(PerturbationPlan):
     @property
     def starts(self) -> Ints:
         return super().starts[self.selected]
+
+
+def _perturbed_logits(
+    predict: LogitsFn, series: Floats, plan: PerturbationPlan, calls: _Calls
+) -> Floats:
+    """Return the logits of every perturbed copy, (N, W, K)."""
+    copy_bytes = _step_bytes(series) * (plan.length + plan.width)
+    sizer = BatchSizer(calls.batch, copy_bytes, calls.memory_bytes)
+    compute = partial(_copy_logits, predict, series, plan)
+    return batched_logits(compute, len(series), len(plan.starts), sizer, calls.on_progress)
+
+
+def _logit_changes(
+    changes: ChangesFn, series: Floats, plan: PerturbationPlan, calls: _Calls
+) -> Floats:
+    """Return the changes of the logits by every window, (N, W, K)."""
+    windows = len(plan.starts)
+    # Whole series, if memory allows: a model runs each of them once, unperturbed, a call.
+    size = max(BATCH_COPIES if calls.batch is None else calls.batch, windows)
+    sizer = BatchSizer(size, _step_bytes(series) * plan.width, calls.memory_bytes)
+    compute = partial(_change_logits, changes, series, plan)
+    return batched_logits(compute, len(series), windows, sizer, calls.on_progress)
+
+
+def _step_bytes(series: Floats) -> int:
+    return series.itemsize * math.prod(series.shape[1:-1])
+
+
+def _maps(logits: Floats, perturbed: Floats, targets: Ints, plan: PerturbationPlan) -> Explanation:
+    # float64: at a high temperature the terms of a small KL cancel below float32's rounding.
+    kl = kernels.window_saliency(
+        logits.astype(np.float64), perturbed.astype(np.float64), temperature=plan.temperature
+    )
+    return Explanation(
+        logits=logits,
+        kl=np.maximum(kl, 0).astype(np.float32),  # a KL of 0 may round to -1e-17
+        signed=signed_change(logits, perturbed, targets),
+    )
 
 
 def _copy_logits(
@@ -209,7 +234,11 @@ def _checked_logits(predict: LogitsFn, series: Floats) -> Floats:
     return logits
 
 
-def _check_targets(targets: Ints, logits: Floats) -> None:
+def _checked_targets(targets: Ints | None, logits: Floats) -> Ints:
+    """Return the classes to explain, by default the predicted ones."""
+    if targets is None:
+        predicted: Ints = logits.argmax(axis=1)
+        return predicted
     if len(targets) != len(logits):
         raise ShapeError(
             f"Got {len(targets)} targets for {len(logits)} series. Give one class a series."
@@ -219,3 +248,4 @@ def _check_targets(targets: Ints, logits: Floats) -> None:
             f"The targets run from {targets.min()} to {targets.max()}, the model knows "
             f"{logits.shape[1]} classes. Compare models that were trained for the same classes."
         )
+    return targets

@@ -85,16 +85,13 @@ def install(root: Root, archive: Path, request: Request) -> tuple[Release, bool]
         archives.unpack(archive, scratch / BUNDLE)
         release = _verified(scratch / BUNDLE, request)
         for name in _names(release, request):
-            there = _installed_release(root.folder(name))
-            if there is None:
+            present = _installed_release(root.folder(name))
+            if present is None:
                 break
-            if _is_same(there, release):
-                return there, False
+            if _is_same(present, release):
+                return present, False
         else:
-            raise UsageError(
-                f"There is a release {name!r} of other contents in {root.path}. Choose another "
-                "--name, or leave it out."
-            )
+            raise _name_taken(root, name)
         release = replace(release, name=name)
         if request.program is not None:
             compile_program(request.program, scratch / PROGRAM)
@@ -254,8 +251,15 @@ def _settings(release: Release) -> list[str | int | None]:
     return [release.model, release.threads, release.provider, release.program, release.signer]
 
 
-def _is_same(there: Release, release: Release) -> bool:
-    return there.sha256 == release.sha256 and _settings(there) == _settings(release)
+def _is_same(present: Release, release: Release) -> bool:
+    return present.sha256 == release.sha256 and _settings(present) == _settings(release)
+
+
+def _name_taken(root: Root, name: str) -> UsageError:
+    return UsageError(
+        f"There is a release {name!r} of other contents in {root.path}. Choose another "
+        "--name, or leave it out."
+    )
 
 
 def _installed_release(folder: Path) -> Release | None:

@@ -85,10 +85,7 @@ def serialize(
     trt = library.trt
     library.drain_messages()
     builder = trt.Builder(library.log)
-    typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    network = builder.create_network(typed)
-    _parse(library, network, model)
-    _check_interface(trt, network, model)
+    network = _network(library, builder, model)
     config = builder.create_builder_config()
     _configure(trt, config, options)
     _add_profile(builder, network, config, options)
@@ -99,14 +96,30 @@ def serialize(
         _read_timings(config, timing)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise ModelError(
-            f"{library.name} {library.version} cannot build {model.name}: "
-            f"{library.drain_messages() or 'no reason given'}. If memory is short, limit the "
-            "workspace or the batch; else export the model again."
-        )
+        raise _build_error(library, model)
     if not library.is_rtx:
         _write_timings(config, timing)
     return EngineBuild(bytes(plan), fallback)
+
+
+def _network(
+    library: Library, builder: tensorrt.Builder, model: Path
+) -> tensorrt.INetworkDefinition:
+    """Return the strongly typed network of an ONNX file."""
+    trt = library.trt
+    typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(typed)
+    _parse(library, network, model)
+    _check_interface(trt, network, model)
+    return network
+
+
+def _build_error(library: Library, model: Path) -> ModelError:
+    return ModelError(
+        f"{library.name} {library.version} cannot build {model.name}: "
+        f"{library.drain_messages() or 'no reason given'}. If memory is short, limit the "
+        "workspace or the batch; else export the model again."
+    )
 
 
 def _parse(library: Library, network: tensorrt.INetworkDefinition, model: Path) -> None:

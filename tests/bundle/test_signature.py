@@ -27,6 +27,13 @@ def mallory(tmp_path_factory, ssh_key):
     return ssh_key(tmp_path_factory.mktemp("mallory") / "id")
 
 
+@pytest.fixture(scope="module")
+def signer(alice):
+    """A private key; beside it the file of allowed signers that lists it."""
+    _allow(alice.with_name("allowed_signers"), f"me@example.org {_public(alice)}")
+    return alice
+
+
 @pytest.fixture
 def root(tmp_path):
     """The part of an unpacked bundle that is signed."""

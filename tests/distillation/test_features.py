@@ -1,4 +1,4 @@
-"""What layers give: named, recorded once, and by frozen teachers."""
+"""Features: layers by name, recorded once, and of frozen teachers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_every_family_has_layers_and_an_embedding(family):
     assert model.training  # left as it was
 
 
-def test_recorded_are_the_outputs_themselves():
+def test_recorded_features_are_the_outputs_themselves():
     model, series = network("fcn").eval(), torch.randn(2, 2, LENGTH)
 
     with record_features(model, ["blocks.1", EMBEDDING]) as found:
@@ -50,7 +50,7 @@ def test_recorded_are_the_outputs_themselves():
     torch.testing.assert_close(model.head(found[EMBEDDING]), logits)
 
 
-def test_the_first_run_counts_and_then_nobody_listens():
+def test_first_forward_counts_and_hooks_are_removed():
     """Perturbed copies may follow the series through the same layers."""
     model = network("fcn").eval()
     series, other = torch.randn(2, 2, LENGTH), torch.randn(5, 2, LENGTH)
@@ -66,7 +66,7 @@ def test_the_first_run_counts_and_then_nobody_listens():
 
 
 @pytest.mark.parametrize("family", ["fcn", "lstm"])
-def test_a_student_tells_its_layers_beside_its_answers(family):
+def test_student_returns_its_layers_beside_its_logits(family):
     """Followed or run whole: layers give what they give for the series themselves."""
     model, series = network(family), torch.randn(3, 2, LENGTH)
     model.eval()
@@ -84,7 +84,7 @@ def test_a_student_tells_its_layers_beside_its_answers(family):
     assert found[last].requires_grad
 
 
-def test_a_teacher_is_frozen():
+def test_teacher_is_frozen():
     model = network("fcn").train()
 
     found = TeacherFeatures(model, ["blocks.1"])(torch.randn(2, 2, LENGTH))
@@ -94,7 +94,7 @@ def test_a_teacher_is_frozen():
     assert not any(p.requires_grad for p in model.parameters())
 
 
-def test_a_name_that_is_no_layer():
+def test_unknown_layer_is_refused():
     with (
         pytest.raises(ConfigError, match=r"no layer 'blocks.99'.*blocks.1"),
         record_features(network("fcn"), ["blocks.99"]),
@@ -102,7 +102,7 @@ def test_a_name_that_is_no_layer():
         pass
 
 
-def test_a_network_without_a_linear_layer_or_layers_over_time():
+def test_network_without_a_linear_layer_or_layers_over_time_is_refused():
     bare = nn.Sequential(nn.AdaptiveAvgPool1d(1), nn.Flatten())
 
     with (

@@ -57,8 +57,8 @@ def test_a_head_is_a_logistic_regression_on_the_mean_over_time(motions, classes)
     np.testing.assert_allclose(logits[1].softmax(dim=1), expected, atol=1e-3)
 
 
-def test_heads_learn(motions):
-    """On a network that never did: its random features tell motions apart."""
+def test_heads_fit_the_training_series(motions):
+    """On an untrained network: its random features separate the motions."""
     layers = list(layer_channels(network(4), motions.series[:2]))
 
     logits = head_logits(TeacherFeatures(network(4), layers), layers, motions)
@@ -67,7 +67,7 @@ def test_heads_learn(motions):
     assert right[:, motions.train].mean() > 0.8
 
 
-def test_validation_labels_are_not_looked_at(motions):
+def test_validation_labels_are_not_used(motions):
     layers = ["blocks.1"]
     labels = motions.labels.clone()
     labels[motions.validation] = 0
@@ -85,7 +85,7 @@ def test_validation_labels_are_not_looked_at(motions):
     [(9, 2, [2, 5]), (6, 2, [1, 3]), (1, 2, [0]), (2, 5, [0, 1]), (4, 1, [1])],
     ids=str,
 )
-def test_layers_part_the_network_evenly(number, count, expected):
+def test_layers_are_evenly_spaced(number, count, expected):
     """The third of nine, the sixth; never one twice."""
     names = [f"layer{index}" for index in range(number)]
 

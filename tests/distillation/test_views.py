@@ -15,8 +15,8 @@ def series(rng) -> np.ndarray:
 
 
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)
-def test_every_series_is_changed_in_its_own_way(view, series):
-    """As the generator says; type and shape stay, and what was given too."""
+def test_every_series_is_changed_differently(view, series):
+    """By the generator; type and shape stay, and the argument too."""
     same = np.repeat(series[:1], 6, axis=0)
     kept = same.copy()
 
@@ -58,7 +58,7 @@ def test_scaling_keeps_the_shape(series, rng):
     assert ((factors > 0.5) & (factors < 1.5)).all()
 
 
-def test_time_warp_tells_the_same_story(rng):
+def test_time_warp_keeps_values_and_their_order(rng):
     """Of a series that is time itself: the clock goes forward, from end to end, unevenly."""
     clock = np.arange(40, dtype=np.float32)[None, None].repeat(5, axis=0)
 

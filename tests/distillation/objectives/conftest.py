@@ -32,8 +32,8 @@ class World:
     teacher: nn.Module
     student: nn.Module
 
-    def ask(self, series: np.ndarray) -> np.ndarray:
-        """Return the teacher's logits as a black box gives them."""
+    def logits(self, series: np.ndarray) -> np.ndarray:
+        """Return the teacher's logits as a classifier returns them."""
         with torch.no_grad():
             return self.teacher(torch.from_numpy(series)).numpy()
 
@@ -74,12 +74,12 @@ def copies() -> Callable[[Batch, Windows], Tensor]:
 
 
 @pytest.fixture
-def answer(
+def network_outputs(
     copies: Callable[[Batch, Windows], Tensor],
 ) -> Callable[[nn.Module, Objective, Batch], StudentOutputs]:
-    """What a network says when an objective asks, as the training loop asks it."""
+    """A network's outputs for an objective's windows, each copy run by itself."""
 
-    def asked(network: nn.Module, objective: Objective, batch: Batch) -> StudentOutputs:
+    def compute(network: nn.Module, objective: Objective, batch: Batch) -> StudentOutputs:
         windows = objective.windows(batch)
         logits = network(batch.series)
         if windows is None:
@@ -89,12 +89,12 @@ def answer(
             logits, windows, perturbed.reshape(len(logits), -1, 4) - logits[:, None]
         )
 
-    return asked
+    return compute
 
 
 @pytest.fixture
 def pair(world: World) -> Pair:
-    """What both networks give over 16 steps: 4 channels of the student, 16 of the teacher."""
+    """Layers of 16 steps: 4 channels of the student, 16 of the teacher."""
     return Pair(
         student="1",
         student_channels=4,
@@ -105,10 +105,10 @@ def pair(world: World) -> Pair:
 
 
 @pytest.fixture
-def told() -> Callable[[nn.Module, Objective, Batch], StudentOutputs]:
-    """What a network says when an objective asks for layers and views, by the loop's own way."""
+def loop_outputs() -> Callable[[nn.Module, Objective, Batch], StudentOutputs]:
+    """A network's outputs for an objective's layers and views, computed as the loop does."""
 
-    def asked(network: nn.Module, objective: Objective, batch: Batch) -> StudentOutputs:
+    def compute(network: nn.Module, objective: Objective, batch: Batch) -> StudentOutputs:
         views = objective.views(batch)
         logits, _, features, (other,) = MultiOutputStudent(network)(
             batch.series, [None], objective.layers, [views]
@@ -116,7 +116,7 @@ def told() -> Callable[[nn.Module, Objective, Batch], StudentOutputs]:
         seen = None if views is None else ViewOutputs(views, *other)
         return StudentOutputs(logits, features=features, views=seen)
 
-    return asked
+    return compute
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ WIDTHS, NUMBERS = (5, 12, 2), (4, 3, 3)
 ROWS = (0, 4, 9, 13, 2)
 
 
-@pytest.fixture(params=["asked", "bank"])
+@pytest.fixture(params=["teacher", "cache"])
 def parts(request, world, tmp_path) -> list[TSD]:
-    """The published objective at three widths, of a teacher who is asked or of its banks."""
+    """The published objective at three widths, with and without caches."""
     made = []
     for width, number in zip(WIDTHS, NUMBERS, strict=True):
-        teacher = world.ask
-        if request.param == "bank":
+        teacher = world.logits
+        if request.param == "cache":
             known = {"series": world.series, "labels": world.labels, "donor_count": 16}
             folder = tmp_path / str(width)
             folder.mkdir()
@@ -36,7 +36,7 @@ def parts(request, world, tmp_path) -> list[TSD]:
 
 
 def _said(network, objective, batch):
-    """What a network says of the windows, by the loop's own way."""
+    """A network's outputs for the windows, computed as the training loop does."""
     windows = objective.windows(batch)
     logits, (changes,), _, _ = MultiOutputStudent(network)(batch.series, [windows])
     return StudentOutputs(logits, windows, changes)
@@ -45,14 +45,14 @@ def _said(network, objective, batch):
 def test_changes_are_those_of_written_out_copies_width_by_width(world, parts):
     batch = world.batch(*ROWS, step=3)
 
-    said = _said(world.student, MultiWidthObjective(parts, NUMBERS), batch)
+    outputs = _said(world.student, MultiWidthObjective(parts, NUMBERS), batch)
 
     copies = []
     for part in parts:
         windows = part.windows(batch)
         copies.append(perturb(batch.series, windows.starts, windows.patches))
     perturbed = world.student(torch.cat(copies, dim=1).flatten(0, 1)).reshape(5, 10, 4)
-    torch.testing.assert_close(said.changes, perturbed - said.logits[:, None])
+    torch.testing.assert_close(outputs.changes, perturbed - outputs.logits[:, None])
 
 
 def test_the_loss_is_the_mean_over_widths_by_their_windows(world, parts):
@@ -69,7 +69,7 @@ def test_the_loss_is_the_mean_over_widths_by_their_windows(world, parts):
     assert world.student[0].weight.grad.abs().sum() > 0
 
 
-def test_the_teacher_has_no_loss(world, parts):
+def test_loss_of_the_teacher_is_zero(world, parts):
     batch, scales = world.batch(*ROWS), MultiWidthObjective(parts, NUMBERS)
 
     assert scales(batch, _said(world.teacher, scales, batch)).item() < 1e-6

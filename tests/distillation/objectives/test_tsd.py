@@ -22,7 +22,7 @@ WINDOWS, WIDTH, TEMPERATURE = 6, 5, 8.0
 
 def _tsd(world, **changes):
     settings = {"windows": WINDOWS, "width": WIDTH, "temperature": TEMPERATURE, **changes}
-    return TSD(world.ask, world.series, world.labels, **settings)
+    return TSD(world.logits, world.series, world.labels, **settings)
 
 
 def _slow_saliency(ask, series, copies, form):
@@ -53,32 +53,32 @@ def _slow_loss(world, batch, starts, donors, form):
         return world.student(torch.from_numpy(x)).detach().numpy()
 
     gap = _slow_saliency(student, series, copies, form) - _slow_saliency(
-        world.ask, series, copies, form
+        world.logits, series, copies, form
     )
     size = np.abs(gap)
     return copies, np.where(size < 1, 0.5 * size**2, size - 0.5).mean()
 
 
 @pytest.mark.parametrize("form", ["summed", "elementwise"])
-def test_tsd_agrees_with_a_slow_definition(world, answer, copies, form):
+def test_tsd_agrees_with_a_slow_definition(world, network_outputs, copies, form):
     """The copies are exactly the same, the loss is the same up to float32."""
     objective = _tsd(world, form=form)
     batch = world.batch(0, 4, 9, 13, 2, step=3)
-    said = answer(world.student, objective, batch)
+    outputs = network_outputs(world.student, objective, batch)
 
-    loss = objective(batch, said)
+    loss = objective(batch, outputs)
 
     slow, expected = _slow_loss(world, batch, *objective._draw(batch), form)
-    np.testing.assert_array_equal(copies(batch, said.windows).numpy(), slow)
+    np.testing.assert_array_equal(copies(batch, outputs.windows).numpy(), slow)
     assert loss.item() == pytest.approx(expected, rel=1e-2)
 
 
-def test_forms_are_different_losses(world, answer):
+def test_forms_are_different_losses(world, network_outputs):
     """The switch does something."""
     batch = world.batch(0, 4, 9)
 
     losses = {
-        _tsd(world, form=form)(batch, answer(world.student, _tsd(world), batch)).item()
+        _tsd(world, form=form)(batch, network_outputs(world.student, _tsd(world), batch)).item()
         for form in ("summed", "elementwise")
     }
 
@@ -110,47 +110,47 @@ def _slow_ranking(student, teacher):
         ("ranking", "summed", _slow_ranking),
     ],
 )
-def test_other_losses_agree_with_slow_definitions(world, answer, copies, loss, form, slow):
+def test_other_losses_agree_with_slow_definitions(world, network_outputs, copies, loss, form, slow):
     """Of the same normalized scores as the published one."""
     objective, batch = _tsd(world, form=form, loss=loss), world.batch(0, 4, 9, 13, 2, step=3)
-    said = answer(world.student, objective, batch)
+    outputs = network_outputs(world.student, objective, batch)
 
-    found = objective(batch, said)
+    found = objective(batch, outputs)
     found.backward()
 
-    asked = batch.series.numpy(), copies(batch, said.windows).numpy()
+    pair = batch.series.numpy(), copies(batch, outputs.windows).numpy()
     student, teacher = (
-        _slow_saliency(ask, *asked, form).reshape(5, WINDOWS, -1)
-        for ask in (lambda x: world.student(torch.from_numpy(x)).detach().numpy(), world.ask)
+        _slow_saliency(logits, *pair, form).reshape(5, WINDOWS, -1)
+        for logits in (lambda x: world.student(torch.from_numpy(x)).detach().numpy(), world.logits)
     )
     assert found.item() == pytest.approx(slow(student, teacher), rel=1e-2)
     assert world.student[0].weight.grad.abs().sum() > 0
 
 
-def test_losses_are_different(world, answer):
+def test_losses_are_different(world, network_outputs):
     batch = world.batch(0, 4, 9)
 
     losses = {
-        _tsd(world, loss=loss)(batch, answer(world.student, _tsd(world), batch)).item()
+        _tsd(world, loss=loss)(batch, network_outputs(world.student, _tsd(world), batch)).item()
         for loss in ("smooth_l1", "cosine", "ranking")
     }
 
     assert len(losses) == 3
 
 
-def test_a_loss_of_no_reasons_has_gradients_that_are_numbers(world, answer):
+def test_constant_saliency_has_finite_gradients(world, network_outputs):
     """A student that reacts to nothing has no direction yet."""
     for loss in ("cosine", "ranking"):
         objective, batch = _tsd(world, loss=loss), world.batch(0, 4)
-        said = answer(world.teacher, objective, batch)
-        deaf = torch.zeros_like(said.changes).requires_grad_()
+        outputs = network_outputs(world.teacher, objective, batch)
+        deaf = torch.zeros_like(outputs.changes).requires_grad_()
 
-        objective(batch, StudentOutputs(said.logits.detach(), said.windows, deaf)).backward()
+        objective(batch, StudentOutputs(outputs.logits.detach(), outputs.windows, deaf)).backward()
 
         assert torch.isfinite(deaf.grad).all()
 
 
-def test_starts_are_drawn_by_the_chances_of_their_series(world):
+def test_starts_are_drawn_by_the_weights_of_their_series(world):
     """The rows are those of the batch; where a chance is 0 no window begins."""
     chances = np.zeros((16, 20 - WIDTH + 1))
     chances[np.arange(16), np.arange(16)] = 1
@@ -187,7 +187,7 @@ def test_windows_come_from_series_of_other_classes(world, copies):
 
 
 def test_draws_depend_on_seed_step_and_batch(world):
-    """The same step asks the same; another step, seed or batch of the epoch does not."""
+    """The same step draws the same; another step, seed or batch of the epoch does not."""
     batch = world.batch(0, 1, 2, step=7)
     first = _tsd(world, seed=1).windows(batch)
 
@@ -203,44 +203,46 @@ def test_draws_depend_on_seed_step_and_batch(world):
     assert (draws[0] != draws[1]).any()
 
 
-def test_teacher_itself_has_no_loss(world, answer):
-    """It is asked about the same copies as the student."""
+def test_loss_of_the_teacher_is_zero(world, network_outputs):
+    """It runs on the same copies as the student."""
     objective, batch = _tsd(world), world.batch(0, 5, 10)
 
-    assert objective(batch, answer(world.teacher, objective, batch)).item() < 1e-6
-    assert objective(batch, answer(world.student, objective, batch)).item() > 1e-2
+    assert objective(batch, network_outputs(world.teacher, objective, batch)).item() < 1e-6
+    assert objective(batch, network_outputs(world.student, objective, batch)).item() > 1e-2
 
 
-def test_certainty_alone_costs_little(world, answer):
+def test_scale_of_the_logits_alone_has_a_small_loss(world, network_outputs):
     """Scores are normalized a batch, so a student that is surer of the same reasons is close."""
     objective, batch = _tsd(world), world.batch(0, 5, 10)
-    said = answer(world.teacher, objective, batch)
+    outputs = network_outputs(world.teacher, objective, batch)
 
-    surer = objective(batch, StudentOutputs(said.logits * 3, said.windows, said.changes * 3))
+    surer = objective(
+        batch, StudentOutputs(outputs.logits * 3, outputs.windows, outputs.changes * 3)
+    )
 
-    assert surer < 0.1 * objective(batch, answer(world.student, objective, batch))
+    assert surer < 0.1 * objective(batch, network_outputs(world.student, objective, batch))
 
 
-def test_gradient_reaches_the_student_alone(world, answer):
+def test_gradient_reaches_the_student_alone(world, network_outputs):
     """Through the clean and through the perturbed pass; never into the teacher."""
     objective, batch = _tsd(world), world.batch(0, 5, 10)
-    said = answer(world.student, objective, batch)
-    said.logits.retain_grad()
-    said.changes.retain_grad()
+    outputs = network_outputs(world.student, objective, batch)
+    outputs.logits.retain_grad()
+    outputs.changes.retain_grad()
 
-    objective(batch, said).backward()
+    objective(batch, outputs).backward()
 
-    assert said.logits.grad.abs().sum() > 0
-    assert said.changes.grad.abs().sum() > 0
+    assert outputs.logits.grad.abs().sum() > 0
+    assert outputs.changes.grad.abs().sum() > 0
     assert world.student[0].weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in world.teacher.parameters())
     assert list(objective.parameters()) == []
 
 
-def test_bank_of_one_class_is_refused(world):
+def test_donors_of_one_class_are_refused(world):
     """There is nothing to oppose."""
     objective = TSD(
-        world.ask, world.series, np.zeros(16, np.int64), windows=2, width=5, temperature=8.0
+        world.logits, world.series, np.zeros(16, np.int64), windows=2, width=5, temperature=8.0
     )
 
     with pytest.raises(DataError, match="so none opposes it"):
@@ -254,7 +256,7 @@ def test_window_longer_than_the_series_is_refused(world):
 
 
 @pytest.fixture
-def bank(world, tmp_path) -> WindowCache:
+def cache(world, tmp_path) -> WindowCache:
     """Twenty windows of each of 12 training and 4 validation series."""
     order = np.r_[0:3, 4:7, 8:11, 12:15, 3:16:4]
     world.series[:], world.labels[:] = world.series[order], world.labels[order]
@@ -265,37 +267,39 @@ def bank(world, tmp_path) -> WindowCache:
     return open_window_cache(tmp_path)
 
 
-def _banked(world, bank, **changes):
+def _cached_tsd(world, cache, **changes):
     settings = {"windows": WINDOWS, "width": WIDTH, "temperature": TEMPERATURE, **changes}
-    return TSD(bank, world.series[:12], world.labels[:12], **settings)
+    return TSD(cache, world.series[:12], world.labels[:12], **settings)
 
 
 @pytest.mark.parametrize("form", ["summed", "elementwise"])
-def test_a_bank_gives_the_loss_of_a_teacher_who_is_asked(world, bank, answer, form):
+def test_loss_from_a_cache_is_that_of_the_teacher_at_every_step(
+    world, cache, network_outputs, form
+):
     """About the very same windows, of training and of validation series."""
     for rows in ((0, 4, 9, 11, 2), (12, 13, 14, 15)):
         batch = world.batch(*rows, step=3)
-        objective = _banked(world, bank, form=form)
-        said = answer(world.student, objective, batch)
+        objective = _cached_tsd(world, cache, form=form)
+        outputs = network_outputs(world.student, objective, batch)
 
-        loss = objective(batch, said)
+        loss = objective(batch, outputs)
 
         slow = _slow_loss(world, batch, *objective._draw(batch), form)[1]
-        asked = _tsd(world, form=form)(batch, said)
-        assert loss.item() == pytest.approx(asked.item(), abs=1e-4)
+        without_cache = _tsd(world, form=form)(batch, outputs)
+        assert loss.item() == pytest.approx(without_cache.item(), abs=1e-4)
         assert loss.item() == pytest.approx(slow, rel=1e-2)
 
 
-def test_windows_from_a_bank_are_those_it_knows(world, bank):
+def test_windows_from_a_cache_are_its_own(world, cache):
     """W different ones of the series' own, with what a training series has there."""
     batch = world.batch(7, 2, 14)
-    objective = _banked(world, bank)
+    objective = _cached_tsd(world, cache)
 
     starts, donors = objective._draw(batch)
     windows = objective.windows(batch)
 
     for n, row in enumerate(batch.rows.tolist()):
-        known = sorted(zip(bank.starts[row].tolist(), bank.donors[row].tolist(), strict=True))
+        known = sorted(zip(cache.starts[row].tolist(), cache.donors[row].tolist(), strict=True))
         drawn = sorted(zip(starts[n].tolist(), donors[n].tolist(), strict=True))
         assert all(drawn.count(pair) <= known.count(pair) for pair in drawn)
         assert (world.labels[donors[n]] != world.labels[row]).all()
@@ -306,33 +310,33 @@ def test_windows_from_a_bank_are_those_it_knows(world, bank):
     np.testing.assert_array_equal(windows.starts.numpy(), starts)
 
 
-def test_draws_from_a_bank_depend_on_seed_and_step(world, bank):
-    """Asked twice, as the loop does, a step draws the same; over some steps everything comes up."""
+def test_draws_from_a_cache_depend_on_seed_and_step(world, cache):
+    """Called twice, as in the loop, a step draws the same; in time all windows come up."""
     batch = world.batch(0, 1, 2, step=7)
-    first = _banked(world, bank, seed=1)._draw(batch)
+    first = _cached_tsd(world, cache, seed=1)._draw(batch)
 
-    again = _banked(world, bank, seed=1)._draw(batch)
-    step = _banked(world, bank, seed=1)._draw(world.batch(0, 1, 2, step=8))
-    seed = _banked(world, bank, seed=2)._draw(batch)
+    again = _cached_tsd(world, cache, seed=1)._draw(batch)
+    step = _cached_tsd(world, cache, seed=1)._draw(world.batch(0, 1, 2, step=8))
+    seed = _cached_tsd(world, cache, seed=2)._draw(batch)
 
     np.testing.assert_array_equal(first, again)
     assert (np.array(first) != np.array(step)).any()
     assert (np.array(first) != np.array(seed)).any()
-    many = [_banked(world, bank)._draw(world.batch(5, step=s))[0] for s in range(60)]
-    assert set(np.concatenate(many).ravel()) == set(bank.starts[5])
+    many = [_cached_tsd(world, cache)._draw(world.batch(5, step=s))[0] for s in range(60)]
+    assert set(np.concatenate(many).ravel()) == set(cache.starts[5])
 
 
-def test_the_teacher_of_a_bank_has_no_loss(world, bank, answer):
-    """So every answer is the answer to the window it is drawn with."""
-    objective, batch = _banked(world, bank), world.batch(0, 5, 10)
+def test_loss_of_the_teacher_of_a_cache_is_zero(world, cache, network_outputs):
+    """So all logits are those of the window they are drawn with."""
+    objective, batch = _cached_tsd(world, cache), world.batch(0, 5, 10)
 
-    assert objective(batch, answer(world.teacher, objective, batch)).item() < 1e-6
-    assert objective(batch, answer(world.student, objective, batch)).item() > 1e-2
+    assert objective(batch, network_outputs(world.teacher, objective, batch)).item() < 1e-6
+    assert objective(batch, network_outputs(world.student, objective, batch)).item() > 1e-2
 
 
-@pytest.mark.parametrize("asked", [{"windows": 21}, {"width": 6}], ids=str)
-def test_a_bank_for_something_else_is_refused(world, bank, asked):
+@pytest.mark.parametrize("other", [{"windows": 21}, {"width": 6}], ids=str)
+def test_cache_of_other_windows_is_refused(world, cache, other):
     """It cannot give more windows than it has, nor windows of another width."""
     with pytest.raises(ShapeError, match="The bank holds 20 windows of 5 steps a series"):
-        _banked(world, bank, **asked)
-    assert _banked(world, bank, windows=20)._draw(world.batch(0))[0].shape == (1, 20)
+        _cached_tsd(world, cache, **other)
+    assert _cached_tsd(world, cache, windows=20)._draw(world.batch(0))[0].shape == (1, 20)

@@ -29,7 +29,7 @@ def test_every_map_goes_to_another_series_of_its_group(rng):
     np.testing.assert_array_equal(mixed.kl, known.kl)
 
 
-def test_the_seed_decides_the_order(rng):
+def test_seed_decides_the_shuffling(rng):
     known = _explanation(rng)
     groups = [np.arange(20)]
 
@@ -39,7 +39,7 @@ def test_the_seed_decides_the_order(rng):
     assert (first != other).any()
 
 
-def test_a_series_alone_keeps_its_map(rng):
+def test_series_alone_in_its_group_keeps_its_map(rng):
     known = _explanation(rng)
 
     mixed = shuffled_maps(known, [np.array([4]), np.array([], dtype=np.int64)], seed=0)
@@ -51,7 +51,7 @@ def _around_means(logits: np.ndarray) -> np.ndarray:
     return np.array([row - row.mean() for row in logits])
 
 
-def test_stretched_logits_are_as_far_apart_as_the_teachers(rng):
+def test_scaled_logits_have_the_spread_of_the_teachers(rng):
     """Without a favorite class, and otherwise the same but for their scale."""
     random = (0.01 * rng.normal(size=(20, 3)) + [1, 2, 5]).astype(np.float32)
     teacher = (7 * rng.normal(size=(20, 3)) + 4).astype(np.float32)
@@ -66,7 +66,7 @@ def test_stretched_logits_are_as_far_apart_as_the_teachers(rng):
         assert np.corrcoef(found[:, k], random[:, k])[0, 1] > 0.9999
 
 
-def test_a_network_that_always_says_the_same_stays_silent():
+def test_constant_logits_stay_zero():
     assert (
         match_logit_scale(np.full((4, 2), 3, np.float32), np.eye(4, 2, dtype=np.float32)) == 0
     ).all()

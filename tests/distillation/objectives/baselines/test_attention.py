@@ -17,14 +17,14 @@ def slow_attention(output: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rows", [(3,), (0, 9, 4)], ids=str)
-def test_it_is_the_mean_squared_difference_of_attention(world, pair, told, rows):
+def test_loss_is_the_mean_squared_difference_of_attention(world, pair, loop_outputs, rows):
     objective = AttentionTransfer(pair)
     batch = world.batch(*rows)
-    said = told(world.student, objective, batch)
+    outputs = loop_outputs(world.student, objective, batch)
 
-    loss = objective(batch, said)
+    loss = objective(batch, outputs)
 
-    student = said.features["1"].detach().numpy().astype(np.float64)
+    student = outputs.features["1"].detach().numpy().astype(np.float64)
     teacher = world.teacher[:2](batch.series).detach().numpy().astype(np.float64)
     gaps = [
         (slow_attention(a) - slow_attention(b)) ** 2 for a, b in zip(student, teacher, strict=True)
@@ -32,28 +32,28 @@ def test_it_is_the_mean_squared_difference_of_attention(world, pair, told, rows)
     assert loss.item() == pytest.approx(np.mean(gaps), rel=1e-4)
 
 
-def test_the_teacher_itself_has_no_loss(world, pair, told):
+def test_loss_of_the_teacher_is_zero(world, pair, loop_outputs):
     objective, batch = AttentionTransfer(pair), world.batch(0, 5)
 
-    assert objective(batch, told(world.teacher, objective, batch)).item() < 1e-12
-    assert objective(batch, told(world.student, objective, batch)).item() > 1e-5
+    assert objective(batch, loop_outputs(world.teacher, objective, batch)).item() < 1e-12
+    assert objective(batch, loop_outputs(world.student, objective, batch)).item() > 1e-5
 
 
-def test_a_layer_that_is_quiet_has_a_finite_gradient(world, pair, told):
+def test_layer_of_zeros_has_a_finite_gradient(world, pair, loop_outputs):
     """After a ReLU a whole layer can be zero."""
     objective, batch = AttentionTransfer(pair), world.batch(0, 5)
-    said = told(world.student, objective, batch)
-    quiet = (said.features["1"] * 0).detach().requires_grad_()
+    outputs = loop_outputs(world.student, objective, batch)
+    quiet = (outputs.features["1"] * 0).detach().requires_grad_()
 
-    objective(batch, StudentOutputs(said.logits, features={"1": quiet})).backward()
+    objective(batch, StudentOutputs(outputs.logits, features={"1": quiet})).backward()
 
     assert np.isfinite(quiet.grad.numpy()).all()
 
 
-def test_gradient_reaches_the_student_alone(world, pair, told):
+def test_gradient_reaches_the_student_alone(world, pair, loop_outputs):
     objective, batch = AttentionTransfer(pair), world.batch(0, 1, 2)
 
-    objective(batch, told(world.student, objective, batch)).backward()
+    objective(batch, loop_outputs(world.student, objective, batch)).backward()
 
     assert world.student[0].weight.grad.abs().sum() > 0
     assert list(objective.parameters()) == []

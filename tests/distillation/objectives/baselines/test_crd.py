@@ -65,31 +65,31 @@ def _slow(world, objective: CRD, batch, settings) -> float:
 
 
 @pytest.mark.parametrize("changes", [{}, {"negatives": 1}, {"temperature": 1.0}], ids=str)
-def test_loss_is_that_of_telling_pairs_apart(world, make, told, changes):
+def test_loss_is_that_of_discriminating_pairs(world, make, loop_outputs, changes):
     """Pair by pair in float64: at the first step, at a later one, and in validation."""
     objective = make(**changes)
 
     for step, rows in enumerate((ROWS, (4,), (12, 15))):
         batch = world.batch(*rows, step=step)
-        said = told(world.student, objective, batch)
+        outputs = loop_outputs(world.student, objective, batch)
         expected = _slow(world, objective, batch, {**SETTINGS, **changes})
 
         with torch.set_grad_enabled(max(rows) < TRAINED):
-            loss = objective(batch, said)
+            loss = objective(batch, outputs)
 
         assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_an_indifferent_network_is_wrong_as_often_as_chance(world, make, told):
+def test_constant_embeddings_have_the_loss_of_chance(world, make, loop_outputs):
     """At the first step the level makes up for all similarities, whatever the temperature."""
     objective, batch = make(negatives=200), world.batch(*ROWS)
     objective.of_student[:] = objective.of_teacher[:] = torch.eye(6)[0]
-    said = told(world.student, objective, batch)
+    outputs = loop_outputs(world.student, objective, batch)
     for layer in (objective.student, objective.teacher):
         layer.weight.data.zero_()
         layer.bias.data = torch.eye(6)[0].clone()
 
-    loss = objective(batch, said).item()
+    loss = objective(batch, outputs).item()
 
     assert loss == pytest.approx(2 * (math.log(201) + 200 * math.log(201 / 200)), rel=1e-4)
 
@@ -113,12 +113,12 @@ def test_draws_depend_on_seed_and_step(world, make):
     assert not torch.equal(first, make(seed=1)._draw(world.batch(*ROWS, step=8)))
 
 
-def test_the_memory_moves_half_way_to_what_training_sees(world, make, told):
+def test_memory_moves_half_way_to_the_embeddings_of_training(world, make, loop_outputs):
     """Each row to its own embedding; rows that were not seen stay."""
     objective, batch = make(), world.batch(*ROWS)
     before = objective.of_student.clone()
 
-    objective(batch, told(world.student, objective, batch))
+    objective(batch, loop_outputs(world.student, objective, batch))
 
     seen = _projected(objective.student, world.student, batch.series)
     for vector, row in zip(seen, ROWS, strict=True):
@@ -129,14 +129,14 @@ def test_the_memory_moves_half_way_to_what_training_sees(world, make, told):
     assert torch.equal(objective.of_student[others], before[others])
 
 
-def test_validation_leaves_no_trace(world, make, told):
+def test_validation_does_not_update_the_memory(world, make, loop_outputs):
     """Neither in the memory nor in the level, even before the first step."""
     objective, batch = make(), world.batch(12, 13, 14)
     before = {name: value.clone() for name, value in objective.state_dict().items()}
 
     with torch.no_grad():
-        first = objective(batch, told(world.student, objective, batch))
-        again = objective(batch, told(world.student, objective, batch))
+        first = objective(batch, loop_outputs(world.student, objective, batch))
+        again = objective(batch, loop_outputs(world.student, objective, batch))
 
     assert first == again
     assert torch.isfinite(first)
@@ -144,10 +144,10 @@ def test_validation_leaves_no_trace(world, make, told):
         torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
 
 
-def test_gradient_reaches_the_student_and_the_projections(world, make, told):
+def test_gradient_reaches_the_student_and_the_projections(world, make, loop_outputs):
     objective, batch = make(), world.batch(*ROWS)
 
-    objective(batch, told(world.student, objective, batch)).backward()
+    objective(batch, loop_outputs(world.student, objective, batch)).backward()
 
     assert world.student[0].weight.grad.abs().sum() > 0
     assert all(p.grad.abs().sum() > 0 for p in objective.parameters())
@@ -156,22 +156,22 @@ def test_gradient_reaches_the_student_and_the_projections(world, make, told):
     assert set(BUFFERS) < set(objective.state_dict())
 
 
-def test_what_it_remembers_goes_on_elsewhere(world, make, told):
+def test_state_dict_restores_memory_and_levels(world, make, loop_outputs):
     """An objective that takes up the state of another gives the same losses from then on."""
     objective, other = make(), make()
     for step in range(3):
         batch = world.batch(*ROWS, step=step)
-        objective(batch, told(world.student, objective, batch))
+        objective(batch, loop_outputs(world.student, objective, batch))
     batch = world.batch(*ROWS, step=3)
-    without = other(batch, told(world.student, other, batch)).item()
+    without = other(batch, loop_outputs(world.student, other, batch)).item()
 
     other.load_state_dict(objective.state_dict())
 
-    losses = [o(batch, told(world.student, o, batch)).item() for o in (objective, other)]
+    losses = [o(batch, loop_outputs(world.student, o, batch)).item() for o in (objective, other)]
     assert losses[0] == losses[1] != without
 
 
-def test_descent_tells_series_apart(world, make, told):
+def test_gradient_descent_discriminates_series(world, make, loop_outputs):
     """Thirty steps: a student's embeddings come to fit the teacher's."""
     objective, batch = make(), world.batch(*range(TRAINED))
     learned = [*world.student.parameters(), *objective.parameters()]
@@ -180,7 +180,7 @@ def test_descent_tells_series_apart(world, make, told):
 
     for _ in range(30):
         optimizer.zero_grad()
-        loss = objective(batch, told(world.student, objective, batch))
+        loss = objective(batch, loop_outputs(world.student, objective, batch))
         loss.backward()
         optimizer.step()
         losses.append(loss.item())

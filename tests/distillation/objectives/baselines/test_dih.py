@@ -14,12 +14,12 @@ from edgedistill.distillation.objectives.baselines.dih import DIH
 
 @pytest.mark.parametrize("rows", [(3,), (0, 9, 4)], ids=str)
 @pytest.mark.parametrize("classes", [2, 4])
-def test_it_is_the_mean_divergence_from_all_heads(world, answer, rng, rows, classes):
+def test_it_is_the_mean_divergence_from_all_heads(world, network_outputs, rng, rows, classes):
     cohort = rng.normal(0, 3, (3, 16, classes)).astype(np.float32)
     objective = DIH(torch.from_numpy(cohort), temperature=5.0)
     batch = world.batch(*rows)
-    said = answer(world.student, objective, batch)
-    logits = said.logits[:, :classes]
+    outputs = network_outputs(world.student, objective, batch)
+    logits = outputs.logits[:, :classes]
 
     loss = objective(batch, StudentOutputs(logits))
 
@@ -29,21 +29,21 @@ def test_it_is_the_mean_divergence_from_all_heads(world, answer, rng, rows, clas
     assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_cohort_of_one_is_plain_distillation(world, answer):
-    logits = torch.from_numpy(world.ask(world.series))
+def test_a_cohort_of_one_is_plain_distillation(world, network_outputs):
+    logits = torch.from_numpy(world.logits(world.series))
     cohort, alone = DIH(logits[None], temperature=4.0), KD(logits, temperature=4.0)
     batch = world.batch(0, 5, 11)
-    said = answer(world.student, alone, batch)
+    outputs = network_outputs(world.student, alone, batch)
 
-    assert cohort(batch, said).item() == pytest.approx(alone(batch, said).item(), rel=1e-6)
-    assert cohort(batch, answer(world.teacher, alone, batch)).item() < 1e-6
+    assert cohort(batch, outputs).item() == pytest.approx(alone(batch, outputs).item(), rel=1e-6)
+    assert cohort(batch, network_outputs(world.teacher, alone, batch)).item() < 1e-6
 
 
-def test_gradient_reaches_the_student_alone(world, answer):
-    objective = DIH(torch.from_numpy(world.ask(world.series))[None], temperature=5.0)
+def test_gradient_reaches_the_student_alone(world, network_outputs):
+    objective = DIH(torch.from_numpy(world.logits(world.series))[None], temperature=5.0)
     batch = world.batch(0, 1, 2)
 
-    objective(batch, answer(world.student, objective, batch)).backward()
+    objective(batch, network_outputs(world.student, objective, batch)).backward()
 
     assert all(p.grad.abs().sum() > 0 for p in world.student.parameters())
     assert objective.state_dict() == {}

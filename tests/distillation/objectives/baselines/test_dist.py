@@ -22,17 +22,17 @@ def _dist(logits, **changes) -> DIST:
 @pytest.mark.parametrize(
     ("beta", "gamma", "temperature"), [(1.0, 1.0, 1.0), (2.0, 0.5, 4.0), (0.0, 1.0, 2.0)]
 )
-def test_loss_is_one_less_the_correlations(world, answer, beta, gamma, temperature):
+def test_loss_is_one_less_the_correlations(world, network_outputs, beta, gamma, temperature):
     """Of each series' classes, and of each class's series, by SciPy in float64."""
-    logits = world.ask(world.series) * 5
+    logits = world.logits(world.series) * 5
     objective = _dist(logits, beta=beta, gamma=gamma, temperature=temperature)
     batch = world.batch(*ROWS)
-    said = answer(world.student, objective, batch)
+    outputs = network_outputs(world.student, objective, batch)
 
-    loss = objective(batch, said)
+    loss = objective(batch, outputs)
 
     p = softmax(logits[list(ROWS)].astype(np.float64) / temperature, axis=1)
-    q = softmax(said.logits.detach().numpy().astype(np.float64) / temperature, axis=1)
+    q = softmax(outputs.logits.detach().numpy().astype(np.float64) / temperature, axis=1)
     classes = 1 - np.mean([pearsonr(p[n], q[n]).statistic for n in range(len(ROWS))])
     series = 1 - np.mean([pearsonr(p[:, k], q[:, k]).statistic for k in range(4)])
     expected = (beta * classes + gamma * series) * temperature**2
@@ -40,14 +40,14 @@ def test_loss_is_one_less_the_correlations(world, answer, beta, gamma, temperatu
     assert objective.windows(batch) is None
 
 
-def test_the_teacher_itself_has_no_loss_and_the_student_a_gradient(world, answer):
-    objective = _dist(world.ask(world.series))
+def test_loss_of_the_teacher_is_zero_and_the_student_has_a_gradient(world, network_outputs):
+    objective = _dist(world.logits(world.series))
     batch = world.batch(*ROWS)
 
-    loss = objective(batch, answer(world.student, objective, batch))
+    loss = objective(batch, network_outputs(world.student, objective, batch))
     loss.backward()
 
-    assert objective(batch, answer(world.teacher, objective, batch)).item() < 1e-3
+    assert objective(batch, network_outputs(world.teacher, objective, batch)).item() < 1e-3
     assert loss.item() > 1e-2
     assert all(p.grad.abs().sum() > 0 for p in world.student.parameters())
     assert objective.state_dict() == {}
@@ -59,7 +59,7 @@ def _gradient(objective: DIST, world, *rows: int) -> float:
     return logits.grad.abs().max().item()
 
 
-def test_two_classes_teach_by_their_series_alone(rng, world):
+def test_two_classes_have_a_gradient_from_series_alone(rng, world):
     """A row of two correlates with 1 or -1, however sure it is."""
     logits = rng.normal(size=(16, 2)).astype(np.float32)
 
@@ -68,7 +68,7 @@ def test_two_classes_teach_by_their_series_alone(rng, world):
 
 
 def test_one_series_has_no_relations_to_others(rng, world):
-    """It costs the same whatever it says, and teaches nothing."""
+    """Its loss is the same for all logits, and has no gradient."""
     objective = _dist(rng.normal(size=(16, 2)).astype(np.float32), beta=0.0)
 
     loss = objective(world.batch(4), StudentOutputs(torch.tensor([[0.3, -0.2]])))

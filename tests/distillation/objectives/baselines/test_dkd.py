@@ -43,61 +43,61 @@ def _slow(teacher, student, labels, *, alpha, beta, temperature) -> float:
     ],
     ids=str,
 )
-def test_loss_is_the_published_one(world, answer, settings):
-    logits = world.ask(world.series) * 5
+def test_loss_is_the_published_one(world, network_outputs, settings):
+    logits = world.logits(world.series) * 5
     batch = world.batch(*ROWS)
     objective = _dkd(logits, **settings)
-    said = answer(world.student, objective, batch)
+    outputs = network_outputs(world.student, objective, batch)
 
-    loss = objective(batch, said)
+    loss = objective(batch, outputs)
 
-    student = said.logits.detach().numpy().astype(np.float64)
+    student = outputs.logits.detach().numpy().astype(np.float64)
     teacher = logits[list(ROWS)].astype(np.float64)
     expected = _slow(teacher, student, batch.labels.tolist(), **settings)
     assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_both_parts_alike_in_weight_are_not_hinton(world, answer):
+def test_equal_weights_are_not_plain_distillation(world, network_outputs):
     """KD weighs the rest by 1 - p(target), so with a sure teacher it hardly counts."""
-    logits = world.ask(world.series) * 5
+    logits = world.logits(world.series) * 5
     batch = world.batch(*ROWS)
     objective = _dkd(logits, beta=1.0)
-    said = answer(world.student, objective, batch)
+    outputs = network_outputs(world.student, objective, batch)
 
-    hinton = KD(torch.from_numpy(logits), temperature=4.0)(batch, said)
+    hinton = KD(torch.from_numpy(logits), temperature=4.0)(batch, outputs)
 
-    assert objective(batch, said).item() > 1.01 * hinton.item()
+    assert objective(batch, outputs).item() > 1.01 * hinton.item()
 
 
-def test_two_classes_leave_the_target_alone(rng, world):
+def test_two_classes_have_the_target_term_alone(rng, world):
     """The rest is one class: beta changes nothing, and the loss is Hinton's."""
     logits = rng.normal(size=(16, 2)).astype(np.float32)
     batch = world.batch(0, 1, 2)
     batch.labels.clamp_(max=1)
-    said = StudentOutputs(torch.from_numpy(rng.normal(size=(3, 2)).astype(np.float32)))
+    outputs = StudentOutputs(torch.from_numpy(rng.normal(size=(3, 2)).astype(np.float32)))
 
-    losses = [_dkd(logits, beta=beta)(batch, said).item() for beta in (0.0, 1.0, 8.0)]
+    losses = [_dkd(logits, beta=beta)(batch, outputs).item() for beta in (0.0, 1.0, 8.0)]
 
-    hinton = KD(torch.from_numpy(logits), temperature=4.0)(batch, said).item()
+    hinton = KD(torch.from_numpy(logits), temperature=4.0)(batch, outputs).item()
     assert losses == [losses[0]] * 3
     assert losses[0] == pytest.approx(hinton, rel=1e-4)
 
 
 @pytest.mark.parametrize("rows", [ROWS, (5,)], ids=str)
-def test_the_teacher_itself_has_no_loss_and_the_student_a_gradient(world, answer, rows):
-    objective = _dkd(world.ask(world.series))
+def test_loss_of_the_teacher_is_zero_and_the_student_has_a_gradient(world, network_outputs, rows):
+    objective = _dkd(world.logits(world.series))
     batch = world.batch(*rows)
 
-    loss = objective(batch, answer(world.student, objective, batch))
+    loss = objective(batch, network_outputs(world.student, objective, batch))
     loss.backward()
 
-    assert objective(batch, answer(world.teacher, objective, batch)).item() < 1e-5
+    assert objective(batch, network_outputs(world.teacher, objective, batch)).item() < 1e-5
     assert loss.item() > 1e-3
     assert all(p.grad.abs().sum() > 0 for p in world.student.parameters())
     assert objective.state_dict() == {}
 
 
-def test_a_sure_network_has_a_finite_loss(world):
+def test_saturated_logits_have_a_finite_loss(world):
     """Where p(target) rounds to 1, the rest is still a distribution."""
     logits = torch.tensor([[300.0, 0.0, -100.0, -200.0]]).requires_grad_()
     batch = world.batch(0)
@@ -112,14 +112,14 @@ def test_a_sure_network_has_a_finite_loss(world):
     assert torch.isfinite(logits.grad).all()
 
 
-def test_the_loss_warms_up(world, answer):
+def test_the_loss_warms_up(world, network_outputs):
     """Linearly with the optimizer's steps; validation, at a step of its own, sees all of it."""
-    logits = world.ask(world.series)
-    said = answer(world.student, _dkd(logits), world.batch(*ROWS))
-    full = _dkd(logits)(world.batch(*ROWS), said).item()
+    logits = world.logits(world.series)
+    outputs = network_outputs(world.student, _dkd(logits), world.batch(*ROWS))
+    full = _dkd(logits)(world.batch(*ROWS), outputs).item()
 
     shares = [
-        _dkd(logits, warmup=4)(world.batch(*ROWS, step=step), said).item() / full
+        _dkd(logits, warmup=4)(world.batch(*ROWS, step=step), outputs).item() / full
         for step in (0, 1, 2, 3, 4, 2**31)
     ]
 

@@ -36,18 +36,18 @@ def slow_soft_dtw(first: np.ndarray, second: np.ndarray) -> float:
 
 @pytest.mark.parametrize("rows", [(3,), (0, 9, 4)], ids=str)
 @pytest.mark.parametrize("steps", [1, 8, 64])
-def test_it_agrees_with_a_slow_definition(world, pair, told, rows, steps):
+def test_it_agrees_with_a_slow_definition(world, pair, loop_outputs, rows, steps):
     """Averaged down to 8 steps and to 1; 64 leave the 16 as they are."""
     objective = DT2W(pair, gamma=GAMMA, steps=steps)
     batch = world.batch(*rows)
-    said = told(world.student, objective, batch)
+    outputs = loop_outputs(world.student, objective, batch)
 
-    loss = objective(batch, said)
+    loss = objective(batch, outputs)
 
     kept = min(steps, 16)
     student, teacher = (
         output.detach().numpy().astype(np.float64).reshape(len(rows), -1, kept, 16 // kept).mean(3)
-        for output in (said.features["1"], world.teacher[:2](batch.series))
+        for output in (outputs.features["1"], world.teacher[:2](batch.series))
     )
     weight, bias = (p.detach().numpy() for p in objective.projection.parameters())
     student = np.einsum("dc,nct->ndt", weight[:, :, 0], student) + bias[:, None]
@@ -62,27 +62,27 @@ def test_equal_widths_need_no_projection(world, pair):
     assert list(objective.parameters()) == []
 
 
-def test_the_same_a_little_later_costs_little(world, pair, told):
+def test_shifted_output_has_a_small_loss(world, pair, loop_outputs):
     """Less than what is as far away and does not follow the same course."""
     objective = DT2W(replace(pair, student_channels=16), gamma=0.05, steps=64)
     batch = world.batch(*range(16))
-    said = told(world.teacher, objective, batch)
-    output = said.features["1"]
-    reverse = StudentOutputs(said.logits, features={"1": output.flip(2)})
+    outputs = loop_outputs(world.teacher, objective, batch)
+    output = outputs.features["1"]
+    reverse = StudentOutputs(outputs.logits, features={"1": output.flip(2)})
     later = StudentOutputs(
-        said.logits, features={"1": torch.cat([output[..., :1], output[..., :-1]], 2)}
+        outputs.logits, features={"1": torch.cat([output[..., :1], output[..., :-1]], 2)}
     )
 
-    itself, shifted, flipped = (objective(batch, a).item() for a in (said, later, reverse))
+    itself, shifted, flipped = (objective(batch, a).item() for a in (outputs, later, reverse))
 
     assert itself < shifted < flipped
     assert shifted - itself < 0.2 * (flipped - itself)
 
 
-def test_gradient_reaches_student_and_projection(world, pair, told):
+def test_gradient_reaches_student_and_projection(world, pair, loop_outputs):
     objective, batch = DT2W(pair, gamma=GAMMA, steps=64), world.batch(0, 1, 2)
 
-    objective(batch, told(world.student, objective, batch)).backward()
+    objective(batch, loop_outputs(world.student, objective, batch)).backward()
 
     assert world.student[0].weight.grad.abs().sum() > 0
     assert all(p.grad.abs().sum() > 0 for p in objective.parameters())
@@ -95,14 +95,14 @@ def drawn(rng, *shape, kind=torch.float64):
 
 @pytest.mark.parametrize("lengths", [(1, 1), (5, 5), (3, 7)], ids=str)
 @pytest.mark.parametrize("gamma", [0.1, 1.2])
-def test_the_gradient_is_that_of_the_value(rng, lengths, gamma):
+def test_soft_dtw_has_the_gradient_of_finite_differences(rng, lengths, gamma):
     """By finite differences, for both sequences."""
     first, second = (drawn(rng, 2, 3, length) for length in lengths)
 
     assert torch.autograd.gradcheck(lambda a, b: soft_dtw(a, b, gamma=gamma), (first, second))
 
 
-def test_a_cost_is_the_squared_distance_of_two_steps(rng):
+def test_soft_dtw_costs_are_squared_distances_of_steps(rng):
     first, second = drawn(rng, 2, 3, 4), drawn(rng, 2, 3, 6)
 
     values = soft_dtw(first, second, gamma=1.2)
@@ -114,8 +114,8 @@ def test_a_cost_is_the_squared_distance_of_two_steps(rng):
     np.testing.assert_allclose(values.detach(), kernel.soft_dtw(costs, gamma=1.2)[0], rtol=1e-9)
 
 
-def test_float32_and_no_gradient(rng):
-    """As training and validation ask; enough steps for the compiled loop."""
+def test_soft_dtw_of_float32_and_without_gradient(rng):
+    """As in training and validation; enough steps for the compiled loop."""
     first, second = (drawn(rng, 4, 8, 40, kind=torch.float32) for _ in range(2))
 
     value = soft_dtw(first, second, gamma=1.2)
@@ -130,6 +130,6 @@ def test_float32_and_no_gradient(rng):
     torch.testing.assert_close(value.double(), precise, rtol=1e-5, atol=1e-5)
 
 
-def test_other_channels_are_refused(rng):
+def test_soft_dtw_refuses_other_channels(rng):
     with pytest.raises(ShapeError, match=r"\(2, 3, 4\) and \(2, 5, 4\). Project them to the same"):
         soft_dtw(drawn(rng, 2, 3, 4), drawn(rng, 2, 5, 4), gamma=1.0)

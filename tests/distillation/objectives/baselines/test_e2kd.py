@@ -17,17 +17,17 @@ ROWS = (0, 4, 9, 13)
 
 @pytest.fixture
 def objective(world):
-    return E2KD(occlusion.explain(world.ask, world.series, PLAN), PLAN)
+    return E2KD(occlusion.explain(world.logits, world.series, PLAN), PLAN)
 
 
-def test_loss_is_one_less_the_cosine_of_the_maps(world, answer, objective):
+def test_loss_is_one_less_the_cosine_of_the_maps(world, network_outputs, objective):
     """Of the maps that occlusion makes of both, for the teacher's classes."""
     batch = world.batch(*ROWS)
 
-    loss = objective(batch, answer(world.student, objective, batch))
+    loss = objective(batch, network_outputs(world.student, objective, batch))
 
     series = world.series[list(ROWS)]
-    teacher = occlusion.explain(world.ask, series, PLAN)
+    teacher = occlusion.explain(world.logits, series, PLAN)
     student = occlusion.explain(
         lambda x: world.student(torch.from_numpy(x)).detach().numpy(),
         series,
@@ -41,19 +41,19 @@ def test_loss_is_one_less_the_cosine_of_the_maps(world, answer, objective):
     assert loss.item() == pytest.approx(1 - np.mean(cosines), abs=1e-3)
 
 
-def test_the_scale_of_a_map_is_free_and_its_sign_is_not(world, answer, objective):
+def test_the_scale_of_a_map_is_free_and_its_sign_is_not(world, network_outputs, objective):
     batch = world.batch(*ROWS)
-    said = answer(world.teacher, objective, batch)
+    outputs = network_outputs(world.teacher, objective, batch)
 
     for scale, expected in ((0.1, 0), (1, 0), (10, 0), (-1, 2)):
-        scaled = StudentOutputs(said.logits, said.windows, said.changes * scale)
+        scaled = StudentOutputs(outputs.logits, outputs.windows, outputs.changes * scale)
         assert objective(batch, scaled).item() == pytest.approx(expected, abs=1e-4)
 
 
-def test_gradient_reaches_the_student_alone(world, answer, objective):
+def test_gradient_reaches_the_student_alone(world, network_outputs, objective):
     batch = world.batch(5)
 
-    objective(batch, answer(world.student, objective, batch)).backward()
+    objective(batch, network_outputs(world.student, objective, batch)).backward()
 
     assert world.student[0].weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in world.teacher.parameters())

@@ -1,4 +1,4 @@
-"""Several teachers against the definition, and what their weights do."""
+"""Ensembles of teachers against the definition, and the effect of their weights."""
 
 from __future__ import annotations
 
@@ -39,48 +39,48 @@ def _slow(teachers, student, labels, temperature: float, weighting: str) -> floa
 
 @pytest.mark.parametrize("weighting", ["correctness", "agreement"])
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_loss_is_to_the_weighted_mean(world, answer, rng, weighting, temperature):
-    teachers = [world.ask(world.series) * 5, *rng.normal(size=(2, 16, 4)).astype(np.float32)]
+def test_loss_is_to_the_weighted_mean(world, network_outputs, rng, weighting, temperature):
+    teachers = [world.logits(world.series) * 5, *rng.normal(size=(2, 16, 4)).astype(np.float32)]
     settings = {"temperature": temperature, "weighting": weighting}
     objective = _ensemble(world, *teachers, **settings)
     batch = world.batch(*ROWS)
-    said = answer(world.student, objective, batch)
+    outputs = network_outputs(world.student, objective, batch)
 
-    loss = objective(batch, said)
+    loss = objective(batch, outputs)
 
     chosen = [teacher[list(ROWS)] for teacher in teachers]
-    student = said.logits.detach().numpy()
+    student = outputs.logits.detach().numpy()
     expected = _slow(chosen, student, batch.labels.tolist(), **settings)
     assert loss.item() == pytest.approx(expected, rel=1e-4)
     assert objective.windows(batch) is None
 
 
 @pytest.mark.parametrize("weighting", ["correctness", "agreement"])
-def test_one_teacher_alone_is_plain_distillation(world, answer, weighting):
-    logits = world.ask(world.series) * 5
+def test_equal_teachers_give_the_loss_of_plain_distillation(world, network_outputs, weighting):
+    logits = world.logits(world.series) * 5
     batch = world.batch(*ROWS)
     objective = _ensemble(world, logits, logits, weighting=weighting)
-    said = answer(world.student, objective, batch)
+    outputs = network_outputs(world.student, objective, batch)
 
-    plain = KD(torch.from_numpy(logits), temperature=4.0)(batch, said).item()
+    plain = KD(torch.from_numpy(logits), temperature=4.0)(batch, outputs).item()
 
-    assert objective(batch, said).item() == pytest.approx(plain, rel=1e-4)
+    assert objective(batch, outputs).item() == pytest.approx(plain, rel=1e-4)
 
 
-def test_the_teacher_who_is_right_is_heard(world):
+def test_correct_teacher_gets_the_larger_weight(world):
     """On each series it may be another one."""
     right = 20 * np.eye(4, dtype=np.float32)[world.labels]
     wrong = np.roll(right, 1, axis=1)
     first, second = right.copy(), wrong.copy()
     first[8:], second[8:] = wrong[8:], right[8:]
 
-    taught = _ensemble(world, first, second).teacher
+    mean = _ensemble(world, first, second).teacher
 
     expected = torch.softmax(torch.from_numpy(right) / 4, dim=1)
-    torch.testing.assert_close(taught, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(mean, expected, atol=1e-6, rtol=0)
 
 
-def test_who_stands_alone_weighs_less(world, rng):
+def test_outlier_teacher_gets_the_smaller_weight(world, rng):
     """Without a look at the labels: shuffled ones change nothing."""
     two = rng.normal(size=(16, 4)).astype(np.float32)
     alone = np.roll(two, 1, axis=1) * 3
@@ -96,7 +96,7 @@ def test_who_stands_alone_weighs_less(world, rng):
     assert torch.equal(objective.teacher, blind.teacher)
 
 
-def test_teachers_who_rule_classes_out(world):
+def test_probabilities_of_zero_leave_a_finite_loss(world):
     """Probabilities that round to 0 leave a loss that is a number."""
     sure = 500 * np.eye(4, dtype=np.float32)[world.labels]
     for weighting in ("correctness", "agreement"):
@@ -106,11 +106,11 @@ def test_teachers_who_rule_classes_out(world):
         assert torch.isfinite(objective(world.batch(*ROWS), StudentOutputs(torch.zeros(4, 4))))
 
 
-def test_gradient_reaches_the_student_alone(world, answer):
-    objective = _ensemble(world, world.ask(world.series), world.ask(world.series) * 2)
+def test_gradient_reaches_the_student_alone(world, network_outputs):
+    objective = _ensemble(world, world.logits(world.series), world.logits(world.series) * 2)
     batch = world.batch(5)
 
-    objective(batch, answer(world.student, objective, batch)).backward()
+    objective(batch, network_outputs(world.student, objective, batch)).backward()
 
     assert all(p.grad.abs().sum() > 0 for p in world.student.parameters())
     assert list(objective.parameters()) == []
@@ -120,4 +120,4 @@ def test_gradient_reaches_the_student_alone(world, answer):
 @pytest.mark.parametrize("other", [np.zeros((16, 3)), np.zeros((15, 4))], ids=["K", "M"])
 def test_teachers_of_other_data_are_refused(world, other):
     with pytest.raises(ShapeError, match=r"shapes \[\(16, 4\), \(1[56], [34]\)\] for 16 series"):
-        _ensemble(world, world.ask(world.series), other)
+        _ensemble(world, world.logits(world.series), other)

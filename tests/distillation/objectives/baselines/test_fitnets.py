@@ -25,14 +25,14 @@ def through(layer: nn.Conv1d, output: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rows", [(3,), (0, 9, 4)], ids=str)
-def test_it_is_the_mean_squared_error_of_the_regressor(world, pair, told, rows):
+def test_it_is_the_mean_squared_error_of_the_regressor(world, pair, loop_outputs, rows):
     objective = FitNets(pair)
     batch = world.batch(*rows)
-    said = told(world.student, objective, batch)
+    outputs = loop_outputs(world.student, objective, batch)
 
-    loss = objective(batch, said)
+    loss = objective(batch, outputs)
 
-    student = said.features["1"].detach().numpy().astype(np.float64)
+    student = outputs.features["1"].detach().numpy().astype(np.float64)
     teacher = world.teacher[:2](batch.series).numpy()
     gaps = [
         (a - b) ** 2 for a, b in zip(through(objective.regressor, student), teacher, strict=True)
@@ -40,44 +40,44 @@ def test_it_is_the_mean_squared_error_of_the_regressor(world, pair, told, rows):
     assert loss.item() == pytest.approx(np.mean(gaps), rel=1e-5)
 
 
-def test_the_teacher_through_a_plain_regressor_has_no_loss(world, pair, told):
+def test_loss_of_the_teacher_through_an_identity_regressor_is_zero(world, pair, loop_outputs):
     objective = FitNets(replace(pair, student_channels=16))
     with torch.no_grad():
         objective.regressor.weight.copy_(torch.eye(16)[:, :, None])
         objective.regressor.bias.zero_()
     batch = world.batch(0, 5)
 
-    assert objective(batch, told(world.teacher, objective, batch)).item() < 1e-12
+    assert objective(batch, loop_outputs(world.teacher, objective, batch)).item() < 1e-12
 
 
-def test_layers_of_different_lengths_meet_at_the_shorter(world, pair, told):
+def test_layers_of_different_lengths_are_averaged_to_the_shorter(world, pair, loop_outputs):
     """16 steps of the student, 8 of the teacher."""
     half = nn.Sequential(world.teacher[0], nn.AvgPool1d(2), *world.teacher[2:])
     objective = FitNets(replace(pair, features=TeacherFeatures(half, ["1"])))
     batch = world.batch(2, 7)
-    said = told(world.student, objective, batch)
+    outputs = loop_outputs(world.student, objective, batch)
 
-    loss = objective(batch, said)
+    loss = objective(batch, outputs)
 
-    student = said.features["1"].detach().numpy().astype(np.float64)
+    student = outputs.features["1"].detach().numpy().astype(np.float64)
     student = student.reshape(2, 4, 8, 2).mean(axis=3)
     teacher = world.teacher[0](batch.series).numpy().reshape(2, 16, 8, 2).mean(axis=3)
     expected = ((through(objective.regressor, student) - teacher) ** 2).mean()
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_gradient_reaches_student_and_regressor(world, pair, told):
+def test_gradient_reaches_student_and_regressor(world, pair, loop_outputs):
     objective = FitNets(pair)
     batch = world.batch(0, 1, 2)
 
-    objective(batch, told(world.student, objective, batch)).backward()
+    objective(batch, loop_outputs(world.student, objective, batch)).backward()
 
     assert world.student[0].weight.grad.abs().sum() > 0
     assert objective.regressor.weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in world.teacher.parameters())
 
 
-def test_the_teacher_is_no_part_of_what_is_saved(pair):
+def test_teacher_is_not_in_the_state_dict(pair):
     assert set(FitNets(pair).state_dict()) == {"regressor.weight", "regressor.bias"}
 
 

@@ -32,29 +32,29 @@ def slow_loss(student, teacher, first, last) -> float:
 
 
 @pytest.mark.parametrize("rows", [(3,), (0, 9, 4)], ids=str)
-def test_it_agrees_with_a_slow_definition(world, pair, told, rows):
+def test_it_agrees_with_a_slow_definition(world, pair, loop_outputs, rows):
     objective = MemKD(pair, subsequences=NUMBER, seed=3)
     batch = world.batch(*rows, step=5)
-    said = told(world.student, objective, batch)
+    outputs = loop_outputs(world.student, objective, batch)
 
-    loss = objective(batch, said)
+    loss = objective(batch, outputs)
 
-    student = said.features["1"].detach().numpy().astype(np.float64)
+    student = outputs.features["1"].detach().numpy().astype(np.float64)
     teacher = world.teacher[:2](batch.series).detach().numpy().astype(np.float64)
     first, last = (ends.numpy() for ends in objective._draw(batch, 16))
     assert loss.item() == pytest.approx(slow_loss(student, teacher, first, last), rel=1e-4)
 
 
-def test_the_teacher_itself_has_no_loss_however_loud(world, pair, told):
+def test_loss_of_the_teacher_is_zero_at_any_scale(world, pair, loop_outputs):
     """Changes are relative."""
     objective, batch = MemKD(pair, subsequences=NUMBER, seed=0), world.batch(0, 5)
-    said = told(world.teacher, objective, batch)
+    outputs = loop_outputs(world.teacher, objective, batch)
 
-    louder = StudentOutputs(said.logits, features={"1": said.features["1"] * 7})
+    louder = StudentOutputs(outputs.logits, features={"1": outputs.features["1"] * 7})
 
-    assert objective(batch, said).item() < 1e-12
+    assert objective(batch, outputs).item() < 1e-12
     assert objective(batch, louder).item() < 1e-10
-    assert objective(batch, told(world.student, objective, batch)).item() > 1e-4
+    assert objective(batch, loop_outputs(world.student, objective, batch)).item() > 1e-4
 
 
 def test_subsequences_are_everywhere_and_never_empty(world, pair):
@@ -79,29 +79,29 @@ def test_draws_depend_on_seed_step_and_series(world, pair):
     assert not torch.equal(first[0][0], first[0][1])
 
 
-def test_a_layer_that_is_quiet_has_a_finite_gradient(world, pair, told):
+def test_layer_of_zeros_has_a_finite_gradient(world, pair, loop_outputs):
     objective, batch = MemKD(pair, subsequences=NUMBER, seed=0), world.batch(0, 5)
-    said = told(world.student, objective, batch)
-    quiet = torch.zeros_like(said.features["1"]).requires_grad_()
+    outputs = loop_outputs(world.student, objective, batch)
+    quiet = torch.zeros_like(outputs.features["1"]).requires_grad_()
 
-    objective(batch, StudentOutputs(said.logits, features={"1": quiet})).backward()
+    objective(batch, StudentOutputs(outputs.logits, features={"1": quiet})).backward()
 
     assert torch.isfinite(quiet.grad).all()
 
 
-def test_gradient_reaches_the_student_alone(world, pair, told):
+def test_gradient_reaches_the_student_alone(world, pair, loop_outputs):
     objective, batch = MemKD(pair, subsequences=NUMBER, seed=0), world.batch(0, 1, 2)
 
-    objective(batch, told(world.student, objective, batch)).backward()
+    objective(batch, loop_outputs(world.student, objective, batch)).backward()
 
     assert world.student[0].weight.grad.abs().sum() > 0
     assert list(objective.parameters()) == []
 
 
-def test_a_single_step_is_refused(world, pair, told):
+def test_a_single_step_is_refused(world, pair, loop_outputs):
     short = nn.Sequential(world.teacher[0], nn.AdaptiveAvgPool1d(1), *world.teacher[3:])
     one = replace(pair, features=TeacherFeatures(short, ["1"]))
     objective, batch = MemKD(one, subsequences=NUMBER, seed=0), world.batch(0)
 
     with pytest.raises(ShapeError, match="'1' or the teacher's layer has one step alone"):
-        objective(batch, told(world.student, objective, batch))
+        objective(batch, loop_outputs(world.student, objective, batch))

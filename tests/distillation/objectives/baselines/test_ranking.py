@@ -21,7 +21,7 @@ ROWS = (0, 4, 9)
 
 @pytest.fixture
 def teacher(world):
-    return occlusion.explain(world.ask, world.series, PLAN)
+    return occlusion.explain(world.logits, world.series, PLAN)
 
 
 def _likelihood(scores, order) -> float:
@@ -37,17 +37,17 @@ def _slow(scores, first) -> float:
 
 
 @pytest.mark.parametrize("top", [0.01, 0.5, 1.0])
-def test_loss_is_the_likelihood_of_the_first_places(world, teacher, answer, top):
+def test_loss_is_the_likelihood_of_the_first_places(world, teacher, network_outputs, top):
     """Each series alone, in float64, over all orders of the rest."""
     windows = len(PLAN.starts)
     places = max(1, round(top * windows))
     objective, batch = Ranking(teacher, PLAN, top=top), world.batch(*ROWS)
-    said = answer(world.student, objective, batch)
+    outputs = network_outputs(world.student, objective, batch)
 
-    loss = objective(batch, said)
+    loss = objective(batch, outputs)
 
     targets = torch.from_numpy(teacher.logits[list(ROWS)].argmax(axis=1))
-    scores = signed_fall(said.changes, targets).detach().numpy().astype(np.float64)
+    scores = signed_fall(outputs.changes, targets).detach().numpy().astype(np.float64)
     logs = []
     for mine, theirs in zip(scores, teacher.signed[list(ROWS)], strict=True):
         first = sorted(range(windows), key=lambda i: -theirs[i])[:places]
@@ -56,12 +56,14 @@ def test_loss_is_the_likelihood_of_the_first_places(world, teacher, answer, top)
     assert loss.item() == pytest.approx(-np.mean(logs) / places, rel=1e-4)
 
 
-def test_a_clearer_order_costs_less_and_the_opposite_more(world, teacher, answer):
+def test_a_clearer_order_costs_less_and_the_opposite_more(world, teacher, network_outputs):
     objective, batch = Ranking(teacher, PLAN, top=0.5), world.batch(*ROWS)
-    said = answer(world.teacher, objective, batch)
+    outputs = network_outputs(world.teacher, objective, batch)
 
     losses = [
-        objective(batch, StudentOutputs(said.logits, said.windows, said.changes * scale)).item()
+        objective(
+            batch, StudentOutputs(outputs.logits, outputs.windows, outputs.changes * scale)
+        ).item()
         for scale in (100, 1, 0, -1)
     ]
 
@@ -69,26 +71,26 @@ def test_a_clearer_order_costs_less_and_the_opposite_more(world, teacher, answer
     assert losses[2] == pytest.approx((math.log(4) + math.log(3)) / 2)  # no order at all
 
 
-def test_the_order_of_the_rest_is_free(world, teacher, answer):
+def test_the_order_of_the_rest_is_free(world, teacher, network_outputs):
     """Two windows that are not placed may change their scores."""
     objective, batch = Ranking(teacher, PLAN, top=0.5), world.batch(0)
-    said = answer(world.teacher, objective, batch)
+    outputs = network_outputs(world.teacher, objective, batch)
     order = teacher.signed[0].argsort()
-    swapped = said.changes.clone()
-    swapped[:, [order[0], order[1]]] = said.changes[:, [order[1], order[0]]]
+    swapped = outputs.changes.clone()
+    swapped[:, [order[0], order[1]]] = outputs.changes[:, [order[1], order[0]]]
 
     losses = [
-        objective(batch, StudentOutputs(said.logits, said.windows, changes)).item()
-        for changes in (said.changes, swapped)
+        objective(batch, StudentOutputs(outputs.logits, outputs.windows, changes)).item()
+        for changes in (outputs.changes, swapped)
     ]
 
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
-def test_gradient_reaches_the_student_alone(world, teacher, answer):
+def test_gradient_reaches_the_student_alone(world, teacher, network_outputs):
     objective, batch = Ranking(teacher, PLAN, top=0.5), world.batch(*ROWS)
 
-    objective(batch, answer(world.student, objective, batch)).backward()
+    objective(batch, network_outputs(world.student, objective, batch)).backward()
 
     assert world.student[0].weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in world.teacher.parameters())

@@ -51,11 +51,11 @@ def _slow_angle(ours, theirs) -> float:
 
 
 @pytest.mark.parametrize(("distance", "angle"), [(25.0, 50.0), (1.0, 0.0), (0.0, 1.0)])
-def test_loss_is_the_published_one(world, embeddings, told, distance, angle):
+def test_loss_is_the_published_one(world, embeddings, loop_outputs, distance, angle):
     """Pair by pair and triplet by triplet, in float64."""
     objective, batch = _rkd(embeddings, distance, angle), world.batch(*ROWS)
 
-    loss = objective(batch, told(world.student, objective, batch))
+    loss = objective(batch, loop_outputs(world.student, objective, batch))
 
     ours, theirs = (_embedded(batch.series, net) for net in (world.student, world.teacher))
     expected = distance * _slow_distance(ours, theirs) + angle * _slow_angle(ours, theirs)
@@ -67,15 +67,17 @@ def test_only_relations_count(world, embeddings, rng):
     objective, batch = _rkd(embeddings), world.batch(*ROWS)
     turn, _ = np.linalg.qr(rng.normal(size=(20, 16)))
     turned = 3 * _embedded(batch.series, world.teacher) @ turn.T + rng.normal(size=20)
-    said = StudentOutputs(torch.zeros(5, 4), features={EMBEDDING: torch.from_numpy(turned).float()})
+    outputs = StudentOutputs(
+        torch.zeros(5, 4), features={EMBEDDING: torch.from_numpy(turned).float()}
+    )
 
-    assert objective(batch, said).item() < 1e-5
+    assert objective(batch, outputs).item() < 1e-5
 
 
-def test_gradient_reaches_the_student_alone(world, embeddings, told):
+def test_gradient_reaches_the_student_alone(world, embeddings, loop_outputs):
     objective, batch = _rkd(embeddings), world.batch(*ROWS)
 
-    objective(batch, told(world.student, objective, batch)).backward()
+    objective(batch, loop_outputs(world.student, objective, batch)).backward()
 
     assert world.student[0].weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in world.teacher.parameters())
@@ -83,11 +85,11 @@ def test_gradient_reaches_the_student_alone(world, embeddings, told):
     assert objective.state_dict() == {}
 
 
-def test_one_series_has_no_relations(world, embeddings, told):
+def test_one_series_has_no_relations(world, embeddings, loop_outputs):
     objective, batch = _rkd(embeddings), world.batch(4)
-    said = told(world.student, objective, batch)
+    outputs = loop_outputs(world.student, objective, batch)
 
-    loss = objective(batch, said)
+    loss = objective(batch, outputs)
     loss.backward()
 
     assert loss.item() == 0
@@ -95,7 +97,7 @@ def test_one_series_has_no_relations(world, embeddings, told):
 
 
 def test_equal_embeddings_have_an_ordinary_gradient(world, embeddings):
-    """A student whose units are all dead, or series that it cannot tell apart."""
+    """A student whose units are all dead, or series of equal embeddings."""
     objective, batch = _rkd(embeddings), world.batch(*ROWS)
     for dead in (torch.zeros(5, 4), torch.tensor([0.0, 0, 1, 1, 2])[:, None].repeat(1, 4)):
         embedding = dead.clone().requires_grad_()

@@ -19,11 +19,11 @@ def _similar(layer: np.ndarray) -> np.ndarray:
     return np.array([row / np.sqrt(np.sum(row**2)) for row in gram])
 
 
-def test_loss_is_the_published_one(world, pair, told):
+def test_loss_is_the_published_one(world, pair, loop_outputs):
     """Pair by pair, in float64."""
     objective, batch = SP(pair), world.batch(*ROWS)
 
-    loss = objective(batch, told(world.student, objective, batch))
+    loss = objective(batch, loop_outputs(world.student, objective, batch))
 
     with torch.no_grad():
         student, teacher = (
@@ -43,10 +43,10 @@ def test_a_layer_at_another_scale_costs_nothing(world, pair):
     assert loss.item() < 1e-10
 
 
-def test_gradient_reaches_the_student_alone(world, pair, told):
+def test_gradient_reaches_the_student_alone(world, pair, loop_outputs):
     objective, batch = SP(pair), world.batch(*ROWS)
 
-    objective(batch, told(world.student, objective, batch)).backward()
+    objective(batch, loop_outputs(world.student, objective, batch)).backward()
 
     assert world.student[0].weight.grad.abs().sum() > 0
     assert all(p.grad is None for p in world.teacher.parameters())
@@ -54,9 +54,9 @@ def test_gradient_reaches_the_student_alone(world, pair, told):
     assert objective.state_dict() == {}
 
 
-def test_one_series_is_like_itself(world, pair, told):
+def test_one_series_is_similar_to_itself(world, pair, loop_outputs):
     objective, batch = SP(pair), world.batch(4)
 
-    loss = objective(batch, told(world.student, objective, batch))
+    loss = objective(batch, loop_outputs(world.student, objective, batch))
 
     assert loss.item() < 1e-10

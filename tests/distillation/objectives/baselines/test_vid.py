@@ -23,17 +23,17 @@ def slow_mean(objective: VID, output: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rows", [(3,), (0, 9, 4)], ids=str)
-def test_it_is_the_negative_log_likelihood_less_a_constant(world, pair, told, rows):
+def test_it_is_the_negative_log_likelihood_less_a_constant(world, pair, loop_outputs, rows):
     """Each channel with a variance of its own."""
     objective = VID(pair)
     with torch.no_grad():
         objective.raw_variance += torch.linspace(-6, 2, 16)
     batch = world.batch(*rows)
-    said = told(world.student, objective, batch)
+    outputs = loop_outputs(world.student, objective, batch)
 
-    loss = objective(batch, said)
+    loss = objective(batch, outputs)
 
-    student = said.features["1"].detach().numpy().astype(np.float64)
+    student = outputs.features["1"].detach().numpy().astype(np.float64)
     teacher = world.teacher[:2](batch.series).detach().numpy().astype(np.float64)
     raw = objective.raw_variance.detach().numpy().astype(np.float64)
     deviation = np.sqrt(np.log1p(np.exp(raw)) + 1e-5)[:, None]
@@ -49,28 +49,28 @@ def test_the_first_variance_is_large(pair):
     torch.testing.assert_close(variance, torch.full((16,), 5.0))
 
 
-def test_gradient_reaches_student_mean_and_variance(world, pair, told):
+def test_gradient_reaches_student_mean_and_variance(world, pair, loop_outputs):
     objective, batch = VID(pair), world.batch(0, 1, 2)
 
-    objective(batch, told(world.student, objective, batch)).backward()
+    objective(batch, loop_outputs(world.student, objective, batch)).backward()
 
     assert world.student[0].weight.grad.abs().sum() > 0
     assert all(p.grad.abs().sum() > 0 for p in objective.parameters())
     assert all(p.grad is None for p in world.teacher.parameters())
 
 
-def test_learning_it_raises_the_likelihood(world, pair, told):
+def test_training_raises_the_likelihood(world, pair, loop_outputs):
     """Of the teacher's layer, by the mean and by smaller variances."""
     objective, batch = VID(pair), world.batch(*range(16))
-    said = told(world.student, objective, batch)
-    said = StudentOutputs(said.logits, features={"1": said.features["1"].detach()})
+    outputs = loop_outputs(world.student, objective, batch)
+    outputs = StudentOutputs(outputs.logits, features={"1": outputs.features["1"].detach()})
     optimizer = torch.optim.Adam(objective.parameters(), lr=0.05)
-    first = objective(batch, said).item()
+    first = objective(batch, outputs).item()
 
     for _ in range(60):
         optimizer.zero_grad()
-        objective(batch, said).backward()
+        objective(batch, outputs).backward()
         optimizer.step()
 
-    assert objective(batch, said).item() < first - 0.3
+    assert objective(batch, outputs).item() < first - 0.3
     assert (torch.nn.functional.softplus(objective.raw_variance) < 4).all()

@@ -40,12 +40,12 @@ def student() -> SelfExplainingNetwork:
 
 
 @pytest.fixture
-def taught(world) -> Explanation:
-    return occlusion.explain(world.ask, world.series, PLAN)
+def target(world) -> Explanation:
+    return occlusion.explain(world.logits, world.series, PLAN)
 
 
-def asked(network: nn.Module, objective: XDistillation, batch: Batch) -> StudentOutputs:
-    """Return what a network says when it is asked as the training loop asks."""
+def compute(network: nn.Module, objective: XDistillation, batch: Batch) -> StudentOutputs:
+    """Return the outputs of a network, computed as the training loop does."""
     logits, _, features, _ = MultiOutputStudent(network)(batch.series, [None], objective.layers)
     return StudentOutputs(logits, features=features)
 
@@ -64,22 +64,22 @@ def slow_maps(signed: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rows", [(3,), (0, 9, 4)], ids=str)
-def test_it_agrees_with_a_slow_definition(world, student, taught, rows):
-    batch, objective = world.batch(*rows), XDistillation(taught, PLAN)
+def test_it_agrees_with_a_slow_definition(world, student, target, rows):
+    batch, objective = world.batch(*rows), XDistillation(target, PLAN)
     student.eval()
 
-    loss = objective(batch, asked(student, objective, batch))
+    loss = objective(batch, compute(student, objective, batch))
 
     predicted = student.explain(batch.series)[1].detach().double().numpy()
-    expected = np.mean((predicted - slow_maps(taught.signed[list(rows)])) ** 2)
+    expected = np.mean((predicted - slow_maps(target.signed[list(rows)])) ** 2)
     assert loss.item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_perfect_prediction_costs_nothing_and_none_costs_one(world, taught):
+def test_loss_of_a_perfect_prediction_is_zero_and_of_zeros_one(world, target):
     """Whatever the scale of the teacher's logits."""
     batch, logits = world.batch(0, 5, 9), torch.zeros(3, 4)
     for scale in (1.0, 1e-4, 1e4):
-        scaled = replace(taught, signed=(taught.signed * scale).astype(np.float32))
+        scaled = replace(target, signed=(target.signed * scale).astype(np.float32))
         objective = XDistillation(scaled, PLAN)
         right = objective.teacher_map[batch.rows]
 
@@ -92,12 +92,12 @@ def test_a_perfect_prediction_costs_nothing_and_none_costs_one(world, taught):
         assert nothing.item() == pytest.approx(1, rel=1e-5)
 
 
-def test_the_sign_is_kept_and_a_map_of_zeros_stays_one(taught):
-    signed = taught.signed.copy()
+def test_the_sign_is_kept_and_a_map_of_zeros_stays_one(target):
+    signed = target.signed.copy()
     signed[0] = 0
 
-    maps = normalized_map(replace(taught, signed=signed), PLAN).numpy()
-    turned = normalized_map(replace(taught, signed=-signed), PLAN).numpy()
+    maps = normalized_map(replace(target, signed=signed), PLAN).numpy()
+    turned = normalized_map(replace(target, signed=-signed), PLAN).numpy()
 
     assert not maps[0].any()
     assert (maps > 0).any()
@@ -106,23 +106,23 @@ def test_the_sign_is_kept_and_a_map_of_zeros_stays_one(taught):
 
 
 def test_two_classes_and_no_gradient(world):
-    """As validation asks it."""
+    """As in validation."""
     torch.manual_seed(0)
     spec = ModelSpec(family="lstm", width=3, depth=1, explained=True)
     model = build(spec, channels=2, classes=2, length=20).eval()
-    told = occlusion.explain(lambda x: world.ask(x)[:, :2], world.series, PLAN)
-    objective, batch = XDistillation(told, PLAN), world.batch(7)
+    loop_outputs = occlusion.explain(lambda x: world.logits(x)[:, :2], world.series, PLAN)
+    objective, batch = XDistillation(loop_outputs, PLAN), world.batch(7)
 
     with torch.no_grad():
-        loss = objective(batch, asked(model, objective, batch))
+        loss = objective(batch, compute(model, objective, batch))
 
     assert np.isfinite(loss.item())
 
 
-def test_gradient_reaches_all_that_predicts_the_map(world, student, taught):
-    objective, batch = XDistillation(taught, PLAN), world.batch(0, 1, 2)
+def test_gradient_reaches_all_that_predicts_the_map(world, student, target):
+    objective, batch = XDistillation(target, PLAN), world.batch(0, 1, 2)
 
-    objective(batch, asked(student, objective, batch)).backward()
+    objective(batch, compute(student, objective, batch)).backward()
 
     reached = {name.split(".")[0] for name, p in student.named_parameters() if p.grad is not None}
     assert reached == {"encoder", "mixed", "refined"}
@@ -130,7 +130,7 @@ def test_gradient_reaches_all_that_predicts_the_map(world, student, taught):
     assert objective.state_dict() == {}
 
 
-def test_the_loop_hears_the_map_of_the_series_and_not_of_copies(world, student):
+def test_training_loop_records_the_map_of_clean_series_alone(world, student):
     """Where changes are followed, and where whole copies run through the network."""
     batch = world.batch(0, 4, 9)
     student.eval()
@@ -160,13 +160,13 @@ def test_other_objectives_see_the_networks_layers_alone(world, student):
     }
 
 
-def test_a_student_that_predicts_nothing_is_refused(world, taught):
-    objective, batch = XDistillation(taught, PLAN), world.batch(0)
+def test_student_without_a_predicted_map_is_refused(world, target):
+    objective, batch = XDistillation(target, PLAN), world.batch(0)
 
     with pytest.raises(ConfigError, match=r"Sequential predicts no explanation.*explained=True"):
-        asked(nn.Sequential(*world.student), objective, batch)
+        compute(nn.Sequential(*world.student), objective, batch)
 
 
-def test_maps_of_another_plan_are_refused(taught):
+def test_maps_of_another_plan_are_refused(target):
     with pytest.raises(ShapeError, match=r"maps have \d+ windows, the plan has"):
-        XDistillation(taught, default_plan(20, width=8))
+        XDistillation(target, default_plan(20, width=8))

@@ -38,7 +38,7 @@ def takes(*tensors: Tensor) -> bool:
 
 
 def perturb(series: Tensor, starts: Tensor, patches: Tensor) -> Tensor:
-    """Return perturbed copies, (N, W, C, T), without gradients. See `windows.perturb`.
+    """Return perturbed copies, (N, W, C, T), without gradients. See `functional.perturb`.
 
     Raises:
         ValueError: the shapes do not fit, or a window leaves its series.
@@ -54,7 +54,7 @@ def perturb(series: Tensor, starts: Tensor, patches: Tensor) -> Tensor:
 def window_saliency(
     clean: Tensor, perturbed: Tensor, *, temperature: float, form: Form = "summed"
 ) -> Tensor:
-    """Return window saliency, (N, W) or (N, W, K). See `windows.window_saliency`."""
+    """Return window saliency, (N, W) or (N, W, K). See `functional.window_saliency`."""
     scores: Tensor = _WindowSaliency.apply(clean, perturbed, temperature, form)  # type: ignore[no-untyped-call]
     return scores
 
@@ -68,9 +68,9 @@ def temporal_saliency(
     epsilon: float = 1e-8,
 ) -> Tensor:
     """Return normalized window saliency, (N, W) or (N, W, K), in one step."""
-    found: tuple[Tensor, Tensor]
-    found = _TemporalSaliency.apply(clean, perturbed, temperature, form, epsilon)  # type: ignore[no-untyped-call]
-    return found[0]
+    scores: tuple[Tensor, Tensor]
+    scores = _TemporalSaliency.apply(clean, perturbed, temperature, form, epsilon)  # type: ignore[no-untyped-call]
+    return scores[0]
 
 
 class _WindowSaliency(torch.autograd.Function):

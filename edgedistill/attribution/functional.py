@@ -1,6 +1,6 @@
 """Perturbation saliency on torch tensors, with gradients.
 
-Each function equals the NumPy one of the same name; tests hold them together. Where there is
+Each function equals the NumPy one of the same name, as tests check. Where there is
 enough to do, the compiled kernels do it; measured on two cores, that is faster for copies and
 window saliency (`benchmarks/kernels.py`), while `normalize` alone is quicker in plain torch.
 """
@@ -92,7 +92,7 @@ def temporal_saliency(
 
 
 def signed_change(clean: Tensor, perturbed: Tensor, targets: Tensor) -> Tensor:
-    """Return how much the target's centered logit falls when a window is covered.
+    """Return the fall of the target's centered logit when a window is covered.
 
     Args:
         clean: (N, K).
@@ -106,7 +106,7 @@ def signed_change(clean: Tensor, perturbed: Tensor, targets: Tensor) -> Tensor:
 
 
 def signed_fall(changes: Tensor, targets: Tensor) -> Tensor:
-    """Return the same from how each window changes the logits, (N, W, K) -> (N, W)."""
+    """Return `signed_change` from the changes of the logits, (N, W, K) -> (N, W)."""
     fall = -_centered(changes)
     index = targets[:, None, None].expand(-1, fall.shape[1], 1)
     return fall.gather(2, index).squeeze(2)
@@ -141,34 +141,36 @@ def correlation(first: Tensor, second: Tensor, *, epsilon: float = 1e-8) -> Tens
 
 
 def plackett_luce(student: Tensor, teacher: Tensor, places: int) -> Tensor:
-    """Return how unlikely the student's scores find the first places of the teacher's order.
+    """Return the negative log-likelihood of the teacher's first places under the student's scores.
 
     Args:
         student: scores of windows, (N, W).
         teacher: (N, W).
-        places: whose order counts.
+        places: number of first places whose order counts.
 
     Returns:
         Nats a place, a scalar.
+
+    Source: Plackett 1975, "The analysis of permutations"; Luce 1959.
     """
     order = teacher.argsort(dim=1, descending=True, stable=True)
     scores = student.gather(1, order)
-    left = scores.flip(1).logcumsumexp(dim=1).flip(1)  # of all that are not placed yet
-    return (left - scores)[:, :places].mean()
+    remaining = scores.flip(1).logcumsumexp(dim=1).flip(1)  # of all that are not placed yet
+    return (remaining - scores)[:, :places].mean()
 
 
 def _is_for_kernel(series: Tensor, starts: Tensor, patches: Tensor) -> bool:
     """Return whether there is enough to copy, and no gradient to pass on."""
-    learns = torch.is_grad_enabled() and (series.requires_grad or patches.requires_grad)
+    needs_gradient = torch.is_grad_enabled() and (series.requires_grad or patches.requires_grad)
     enough = starts.numel() * series[0].numel() >= _COPIES_PAY if len(series) else False
     same = starts.device == series.device
-    return enough and same and not learns and bridge.takes(series, patches)
+    return enough and same and not needs_gradient and bridge.takes(series, patches)
 
 
 def _precise(logits: Tensor) -> Tensor:
     """Return logits in float64: the terms of a small KL cancel below float32's rounding.
 
-    A fresh student at temperature 8 is there: its scores would be mostly noise.
+    The scores of a fresh student at temperature 8 would be mostly noise.
     """
     return logits if logits.device.type == "mps" else logits.double()  # Apple's GPUs have none
 

@@ -1,8 +1,8 @@
 """Gradient attributions of torch modules: cheap, fine-grained, and not occlusion.
 
-Occlusion says what happens to the logit when a window is really covered. A gradient
-says how the logit would move under an infinitely small change, and integrated
-gradients add that up on the straight way to a baseline, on which all steps change at
+Occlusion measures the change of the logit when a window is really covered. A gradient
+is the rate at which the logit moves under an infinitely small change, and integrated
+gradients add that up on the straight path to a baseline, on which all steps change at
 once. How alike the two are depends on the model: for two trained FCNs, integrated
 gradients correlated with exact occlusion at 0.06 and 0.84 for windows of one step, at
 0.23 and 0.94 for windows of eight. So neither stands in for the maps that a contract
@@ -23,10 +23,10 @@ from edgedistill.errors import ConfigError, ModelError, ShapeError
 
 
 def gradient_input(model: nn.Module, series: Tensor, targets: Tensor) -> Tensor:
-    """Return gradient times input: a linear guess of what each value adds. This is not occlusion.
+    """Return gradient times input: a linear estimate of each value's effect. This is not occlusion.
 
     Args:
-        model: maps (N, C, T) to logits (N, K); asked in evaluation mode.
+        model: maps (N, C, T) to logits (N, K); run in evaluation mode.
         series: (N, C, T).
         targets: class to explain, (N,).
 
@@ -48,17 +48,17 @@ def gradient_input(model: nn.Module, series: Tensor, targets: Tensor) -> Tensor:
 def integrated_gradients(
     model: nn.Module, series: Tensor, targets: Tensor, baseline: Tensor, steps: int = 50
 ) -> Tensor:
-    """Return the mean gradient on the way from a baseline, times the way. This is not occlusion.
+    """Return the mean gradient on the path from a baseline, times the path. This is not occlusion.
 
     They add up to the difference of the target's logit between series and baseline;
-    `completeness_gap` says how well that holds with so many steps.
+    `completeness_gap` measures how well that holds with this number of steps.
 
     Args:
-        model: maps (N, C, T) to logits (N, K); asked in evaluation mode.
+        model: maps (N, C, T) to logits (N, K); run in evaluation mode.
         series: (N, C, T).
         targets: class to explain, (N,).
-        baseline: where the way begins, of a shape that broadcasts to (N, C, T).
-        steps: points on the way, in the middles of equal parts.
+        baseline: start of the path, of a shape that broadcasts to (N, C, T).
+        steps: number of points on the path, in the middles of equal parts.
 
     Returns:
         (N, C, T), in centered logits.
@@ -85,13 +85,13 @@ def integrated_gradients(
 def completeness_gap(
     model: nn.Module, series: Tensor, targets: Tensor, baseline: Tensor, attributions: Tensor
 ) -> Tensor:
-    """Return how far attributions miss what they must add up to.
+    """Return the distance of attributions from the sum that completeness demands.
 
     Args:
-        model: maps (N, C, T) to logits (N, K); asked in evaluation mode.
+        model: maps (N, C, T) to logits (N, K); run in evaluation mode.
         series: (N, C, T).
         targets: class that is explained, (N,).
-        baseline: of a shape that broadcasts to (N, C, T).
+        baseline: baseline of a shape that broadcasts to (N, C, T).
         attributions: (N, C, T).
 
     Returns:
@@ -104,9 +104,9 @@ def completeness_gap(
     """
     _check(series, targets)
     with _evaluated(model), torch.no_grad():
-        there = _target_logit(model, series, targets)
-        back = _target_logit(model, _whole(baseline, series), targets)
-    return (attributions.sum(dim=(1, 2)) - (there - back)).abs()
+        f_x = _target_logit(model, series, targets)
+        f_base = _target_logit(model, _whole(baseline, series), targets)
+    return (attributions.sum(dim=(1, 2)) - (f_x - f_base)).abs()
 
 
 def _gradient(model: nn.Module, point: Tensor, targets: Tensor) -> Tensor:
@@ -158,12 +158,12 @@ def _whole(baseline: Tensor, series: Tensor) -> Tensor:
 @contextmanager
 def _evaluated(model: nn.Module) -> Iterator[None]:
     """Put a model into evaluation mode: in training mode, series of a batch would mix."""
-    were = [module for module in model.modules() if module.training]
+    in_training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         # cuDNN's recurrent networks have no gradient in evaluation mode.
         with torch.backends.cudnn.flags(enabled=False):
             yield
     finally:
-        for module in were:
+        for module in in_training:
             module.training = True

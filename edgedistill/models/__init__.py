@@ -42,7 +42,7 @@ class _Maker(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """A kind of network, its published size, and what width and depth mean for it."""
+    """A kind of network, its published size, and the meaning of its width and depth."""
 
     make: _Maker
     width: int
@@ -88,7 +88,7 @@ FAMILIES: dict[str, Family] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """Which network: a family, and its width and depth where not the published ones.
+    """The choice of a network: a family, and its width and depth if not the published ones.
 
     Raises:
         ConfigError: no such family, or a width or depth below 1.

@@ -1,8 +1,8 @@
-"""What a network costs: parameters, multiply-accumulates, bytes.
+"""The cost of a network: parameters, multiply-accumulates, bytes.
 
 Counted by forward hooks over the layers that multiply: convolutions, linear layers, LSTMs.
-Everything else (batch norm, activations, pooling, and layers of a brought network that are none of
-these) counts 0.
+Everything else (batch norm, activations, pooling, and other layers of an external network) counts
+0.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _Hook = Callable[[nn.Module, tuple[Tensor, ...], object], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one series costs on a network."""
+    """The cost of one series on a network."""
 
     parameters: int  # numbers that training may change, frozen or not
     macs: int  # multiply-accumulates for one series
-    size_bytes: int  # of parameters and floating-point buffers as they are held
+    size_bytes: int  # of parameters and floating-point buffers in their types
 
 
 def cost(model: nn.Module, *, channels: int, length: int) -> Cost:
-    """Return what one series of shape (1, channels, length) costs.
+    """Count the cost of one series of shape (1, channels, length).
 
     Padding counts as if it were data, and biases count nothing, as is usual. The model's mode, its
     batch-norm statistics and its gradients stay as they are.
@@ -45,11 +45,11 @@ def cost(model: nn.Module, *, channels: int, length: int) -> Cost:
     device = parameters[0].device if parameters else torch.device("cpu")
     with _hooked(model, add), _evaluating(model), torch.no_grad():
         model(torch.zeros(1, channels, length, device=device))
-    held = parameters + [b for b in model.buffers() if b.is_floating_point()]
+    stored = parameters + [b for b in model.buffers() if b.is_floating_point()]
     return Cost(
         parameters=sum(p.numel() for p in parameters),
         macs=macs,
-        size_bytes=sum(t.numel() * t.element_size() for t in held),
+        size_bytes=sum(t.numel() * t.element_size() for t in stored),
     )
 
 

@@ -1,8 +1,8 @@
 """A network that also predicts its teacher's saliency map: XDistillation.
 
 Source: "Learning Interpretation with Explainable Knowledge Distillation", arXiv:2111.06945, IEEE
-BigData 2021. From the paper: a small convolutional autoencoder learns to give what a teacher's
-explanations are, its features are fused with the student's, and it stays when the student is
+BigData 2021. From the paper: a small convolutional autoencoder learns to predict a teacher's
+explanations, its features are fused with the student's, and it stays when the student is
 deployed. Our choices: series in place of images; the encoder reads the series; three convolutions
 down, three up, 8 filters, a quarter of the time steps between; the decoder also sees the mean of
 the encoder's features over time, because why a class was chosen depends on the whole series; and
@@ -22,7 +22,7 @@ _SHORTEST = 8  # steps; of a shorter one, alone in a batch, batch norm would see
 
 
 class SelfExplainingNetwork(nn.Module):
-    """Map series (N, C, T) to logits (N, K), and what was seen on the way to a map (N, T)."""
+    """Map series (N, C, T) to logits (N, K), and its features to a saliency map (N, T)."""
 
     def __init__(self, network: nn.Module, *, channels: int, classes: int, length: int) -> None:
         """Take over a network.
@@ -31,7 +31,7 @@ class SelfExplainingNetwork(nn.Module):
             network: one of ours; its last layer, the linear `head`, is replaced.
             channels: C.
             classes: K.
-            length: T, of every series that it will see.
+            length: T, of all series.
         """
         super().__init__()
         features = cast("nn.Linear", network.get_submodule("head")).in_features
@@ -60,7 +60,7 @@ class SelfExplainingNetwork(nn.Module):
         return logits, self.explanation(code)
 
     def explanation(self, code: Tensor) -> Tensor:
-        """Return the predicted map, (N, T), from what the encoder gave, (N, C', T')."""
+        """Return the predicted map, (N, T), from the code of the encoder, (N, C', T')."""
         whole = code.mean(dim=2, keepdim=True).expand_as(code)
         coarse = self.mixed(torch.cat([code, whole], dim=1))
         # Repeated, not interpolated: that has no reproducible gradient on a GPU.
@@ -87,7 +87,7 @@ class WithExplanation(nn.Module):
 
 
 def _convolution(channels: int, kernel: int, stride: int = 1) -> list[nn.Module]:
-    """Return what divides the time steps by `stride`, rounded up."""
+    """Return the layers of a convolution that divides the time steps by `stride`, rounded up."""
     convolution = nn.Conv1d(
         channels, _FILTERS, kernel, stride=stride, padding=kernel // 2, bias=False
     )

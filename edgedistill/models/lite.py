@@ -56,7 +56,7 @@ class LITE(nn.Module):
 
 
 class HandCraftedFilters(nn.Module):
-    """Filters nobody trains: six for an increase, six for a decrease, five for a peak.
+    """Constant filters: six for an increase, six for a decrease, five for a peak.
 
     Each is applied to the sum of the channels, (N, C, T) to (N, 17, T). The weights are a buffer
     that is rebuilt, not stored: they are no parameters, and no checkpoint can change them.
@@ -75,9 +75,9 @@ class HandCraftedFilters(nn.Module):
         total = x.sum(dim=1, keepdim=True)
         before = (_LONGEST - 1) // 2
         padded = functional.pad(total, (before, _LONGEST - 1 - before))
-        found = functional.conv1d(padded, self.weight)
-        trends = found[:, : len(_TREND_KERNELS)]
-        peaks = found[:, len(_TREND_KERNELS) :]
+        filtered = functional.conv1d(padded, self.weight)
+        trends = filtered[:, : len(_TREND_KERNELS)]
+        peaks = filtered[:, len(_TREND_KERNELS) :]
         return functional.relu(torch.cat([trends, -trends, peaks], dim=1))
 
 

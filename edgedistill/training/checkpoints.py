@@ -1,4 +1,4 @@
-"""What a killed training run goes on from."""
+"""Checkpoints, from which a killed training run resumes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from edgedistill.io.files import whole_file
 
 def save(path: Path, key: str, state: Mapping[str, Any]) -> None:
     """Write tensors and plain values of the run `key`, whole or not at all."""
-    buffer = io.BytesIO()  # torch hides what the disk says when it writes by itself
+    buffer = io.BytesIO()  # torch hides the disk's error when it writes by itself
     torch.save({"key": key, **state}, buffer)
     with whole_file(path) as partial:
         partial.write_bytes(buffer.getvalue())
 
 
 def load(path: Path, key: str) -> dict[str, Any] | None:
-    """Return what `save` wrote of this very run; None if there is nothing.
+    """Return the state that `save` wrote of this very run; None if there is none.
 
-    What is damaged counts as nothing: a fresh start ends with the same weights.
+    A damaged file counts as none: a fresh start ends with the same weights.
     """
     if not path.exists():
         return None
@@ -36,6 +36,6 @@ def load(path: Path, key: str) -> dict[str, Any] | None:
 
 
 def remove(path: Path) -> None:
-    """Remove what `save` wrote, and what a process left that was killed while it wrote."""
+    """Remove a checkpoint, and the partial file of a process that was killed while it wrote one."""
     for stale in (path, *path.parent.glob(f".{path.name}.*")):
         stale.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a training is: its settings, its learning curves, and where it leaves them."""
+"""The settings of a training, its learning curves, and the files that it leaves."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from edgedistill.training.devices import Precision
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitConfig:
-    """How a network is trained.
+    """The settings of a training.
 
-    `select` says which weights are kept: those with the lowest validation
+    `select` chooses the weights to keep: those with the lowest validation
     "objective" (every term at full weight, once all have joined), the lowest
     validation "cross_entropy", or the "last".
     """
@@ -68,9 +68,9 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOutputs:
-    """Where a run leaves what outlives it; `None` leaves nothing."""
+    """The files that outlive a run; `None` writes none."""
 
-    checkpoint: Path | None = None  # a killed run goes on from here; gone once it has ended
+    checkpoint: Path | None = None  # a killed run resumes from it; removed once the run has ended
     tensorboard: Path | None = None
 
 

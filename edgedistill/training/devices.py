@@ -25,13 +25,13 @@ def fabric(
     precision: Precision,
     tensorboard: Path | None,
 ) -> Fabric:
-    """Return what places tensors and starts processes.
+    """Set up the Fabric that places tensors and starts processes.
 
     Args:
-        accelerator: such as "auto" or "cpu".
-        number: of devices, a process each.
-        strategy: of several processes; "auto" spawns them.
-        precision: of the arithmetic.
+        accelerator: kind of device, such as "auto" or "cpu".
+        number: number of devices, a process each.
+        strategy: strategy of several processes; "auto" spawns them.
+        precision: precision of the arithmetic.
         tensorboard: folder for events; None writes none.
 
     Raises:
@@ -60,10 +60,10 @@ def fabric(
 
 
 def log(run: Fabric, step: int, values: Mapping[str, float]) -> None:
-    """Write the values of a step; what goes wrong is raised as it is."""
+    """Write the values of a step; errors are raised as they are."""
     try:
         run.log_dict(values, step=step)
-    except ValueError as error:  # which hides what happened: a full disk, say
+    except ValueError as error:  # which hides the cause, such as a full disk
         raise error.__cause__ or error from error
 
 

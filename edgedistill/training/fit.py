@@ -1,6 +1,6 @@
 """One training loop for teacher and student, on one device or several.
 
-Lightning Fabric runs several processes; this file starts them, and brings home what they found.
+Lightning Fabric runs several processes; this file starts them, and returns their results.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ def fit(
 
     Args:
         model: maps (N, C, T) to logits (N, K).
-        terms: what is minimized, each with its weight.
-        data: series, labels, and the rows to learn from and to judge on.
+        terms: objectives to minimize, each with its weight.
+        data: series, labels, and the rows for training and for validation.
         config: epochs, optimizer, selection, devices.
-        seed: of the order in which series are seen; the weights bring their own.
-        outputs: where checkpoint and TensorBoard events go.
+        seed: seed of the shuffling; the weights have their own.
+        outputs: files for checkpoint and TensorBoard events.
         on_epoch: called after every epoch; not across processes.
-        pruner: takes units from the network; only weights without them are chosen.
-        until: stop after this epoch and keep the checkpoint, from which the next call goes
-            on as if nothing had been; the weights left in `model` are the best so far.
+        pruner: removes units of the network; only weights without them are chosen.
+        until: epoch after which to stop and keep the checkpoint, from which the next call
+            resumes as if there had been no stop; the weights left in `model` are the best so far.
 
     Returns:
         The learning curves, an entry an epoch.
 
     Raises:
         ConfigError: no weights can be chosen after as few epochs as `until`.
-        MachineError: the devices asked for are not there.
+        MachineError: this machine has no such devices.
         ModelError: the loss is no longer a number.
     """
     set_library_defaults()  # torch is here already; Numba's threads and other processes are not
@@ -152,7 +152,7 @@ def _key(
     seed: int,
     pruner: Pruner | None,
 ) -> str:
-    """Return what tells a run from others, so that a checkpoint resumes its own run only."""
+    """Hash all that identifies a run, so that a checkpoint resumes its own run only."""
     objectives = [
         [type(term.objective).__name__, term.weight, term.start, term.ramp] for term in terms
     ]

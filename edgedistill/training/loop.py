@@ -1,7 +1,7 @@
-"""The epochs of a training: a step, a judgement, a checkpoint.
+"""The epochs of a training: steps, validation, a checkpoint.
 
 Lightning Fabric places tensors and mixes precision; this file decides what an epoch is, which
-weights are kept, and how a run that was killed goes on.
+weights are kept, and how a killed run resumes.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from edgedistill.training.config import Epoch, FitConfig
 from edgedistill.training.multi_output_student import MultiOutputStudent
 from edgedistill.training.pruning import Pruner
 
-VALIDATION_STEP = 2**31  # seeds what is drawn for validation: the same at every epoch
+VALIDATION_STEP = 2**31  # seeds the random draws of validation: the same at every epoch
 
 
 @dataclass(slots=True)
 class Progress:
-    """What a resumed run must know besides weights and optimizer."""
+    """The state of a run besides weights and optimizer."""
 
     history: list[Epoch] = field(default_factory=list)
     best: float = math.inf
@@ -45,7 +45,7 @@ class Progress:
 
 
 class Loop:
-    """A network in training: what its epochs share."""
+    """A network in training: the state that its epochs share."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Loop:
         self.validation = DataLoader(_rows(data, data.validation), size)
 
     def epoch(self, number: int) -> Epoch:
-        """Learn from every training series once, then judge."""
+        """Train on every training series once, then validate."""
         self.sampler.set_epoch(number)
         share = self._share(number)
         active = [term for term in self.terms if share >= term.start]
@@ -125,7 +125,7 @@ class Loop:
             }
 
     def save(self, path: Path | None, key: str, progress: Progress) -> None:
-        """Write a checkpoint from which `resume` goes on."""
+        """Write a checkpoint for `resume`."""
         if path is None or not self.fabric.is_global_zero:
             return
         state = {
@@ -141,13 +141,13 @@ class Loop:
         checkpoints.save(path, key, state)
 
     def resume(self, path: Path | None, key: str) -> Progress:
-        """Take up a checkpoint of this very run, if there is one."""
+        """Load the checkpoint of this very run, if there is one."""
         state = None if path is None else checkpoints.load(path, key)
         if state is None:
             return Progress()
         self.student.load_state_dict(state["model"])
-        for term, known in zip(self.terms, state["objectives"], strict=True):
-            term.objective.load_state_dict(known)
+        for term, objective_state in zip(self.terms, state["objectives"], strict=True):
+            term.objective.load_state_dict(objective_state)
         self.optimizer.load_state_dict(state["optimizer"])
         if self.pruner is not None:
             self.pruner.load_state_dict(state["pruner"])
@@ -176,7 +176,7 @@ class Loop:
         return loss.item()
 
     def _share_gradients(self) -> None:
-        """Average what processes found for the parameters of objectives; DDP sees the student's."""
+        """Average the gradients of the objectives' parameters; DDP does the student's."""
         if self.fabric.world_size == 1:
             return
         for parameter in self.own:
@@ -192,17 +192,19 @@ class Loop:
 
         One clean pass serves all terms.
         """
-        asked = [term.objective.windows(batch) for term in terms]
+        windows = [term.objective.windows(batch) for term in terms]
         views = [term.objective.views(batch) for term in terms]
-        logits, changes, features, told = self.model(batch.series, asked, self.layers, views)
-        seen = [
-            None if view is None else ViewOutputs(view, *said)
-            for view, said in zip(views, told, strict=True)
+        logits, changes, features, of_views = self.model(batch.series, windows, self.layers, views)
+        view_outputs = [
+            None if view is None else ViewOutputs(view, *outputs)
+            for view, outputs in zip(views, of_views, strict=True)
         ]
         losses = [
             term.weight_at(share)
-            * term.objective(batch, StudentOutputs(logits, windows, change, features, other))
-            for term, windows, change, other in zip(terms, asked, changes, seen, strict=True)
+            * term.objective(batch, StudentOutputs(logits, part, change, features, others))
+            for term, part, change, others in zip(
+                terms, windows, changes, view_outputs, strict=True
+            )
         ]
         return torch.stack(losses).sum(), logits
 
@@ -227,11 +229,11 @@ class Loop:
         )
 
     def _share(self, number: int) -> float:
-        """Return how far training is; the last epoch has every term, however late it joins."""
+        """Return the share of training done; in the last epoch every term has joined."""
         return 1.0 if number == self.config.epochs else (number - 1) / self.config.epochs
 
     def _share_at(self, step: int) -> float:
-        """Return how far training is before an optimizer step."""
+        """Return the share of training done before an optimizer step."""
         number = step // len(self.train) + 1
         return max(self._share(number), step / (self.config.epochs * len(self.train)))
 
@@ -260,7 +262,7 @@ def _rows(data: TrainingData, rows: Tensor) -> TensorDataset:
 
 
 def _freeze_norm(model: nn.Module) -> None:
-    """Keep batch-norm statistics: perturbed copies are not what the student will see."""
+    """Keep batch-norm statistics: the student will run on series, not on perturbed copies."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()

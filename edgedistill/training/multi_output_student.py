@@ -1,4 +1,4 @@
-"""A student that is asked for all that objectives need, in one forward."""
+"""A student with all outputs that objectives need, from one forward pass."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ View = tuple[Tensor, Features]  # logits and outputs of layers
 
 
 class MultiOutputStudent(nn.Module):
-    """Answers series and windows, and says what its layers gave; one forward, as DDP wants it."""
+    """Logits of series, windows and views, and outputs of layers; one forward, as DDP requires."""
 
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
@@ -30,44 +30,42 @@ class MultiOutputStudent(nn.Module):
         layers: Sequence[str] = (),
         views: Sequence[Tensor | None] = (),
     ) -> tuple[Tensor, list[Tensor | None], Features, list[View | None]]:
-        """Return logits, how windows change them, the outputs of layers, and answers to views.
+        """Return logits, their changes by windows, the outputs of layers, and those of views.
 
         Args:
             series: (N, C, T).
             windows: sets of windows.
-            layers: names.
+            layers: names of the layers.
             views: sets of other versions of the series, (V, N, C, T).
 
         Returns:
-            Logits (N, K); for each set of windows the changes (N, W, K), those of other widths
-            behind; outputs by name; for each set of views the logits (V, N, K) and outputs by
+            Logits (N, K); for each set of windows the changes (N, W, K), one width after the
+            other; outputs by name; for each set of views the logits (V, N, K) and outputs by
             name, (V, N, ...).
         """
-        logits, changes, found = self._clean(series, windows, layers)
-        return logits, changes, found, [v if v is None else self._view(v, layers) for v in views]
+        logits, changes, features = self._clean(series, windows, layers)
+        return logits, changes, features, [v if v is None else self._view(v, layers) for v in views]
 
     def _clean(
         self, series: Tensor, windows: Sequence[Windows | None], layers: Sequence[str]
     ) -> tuple[Tensor, list[Tensor | None], Features]:
-        with record_features(self.student, layers) as found:
+        with record_features(self.student, layers) as features:
             if not any(windows):
-                return self.student(series).float(), [None] * len(windows), found
-            known = IncrementalModel(self.student, series, graph=self._graph[0])
-        changes = [
-            None if windows is None else _changes(known, windows).float() for windows in windows
-        ]
-        return known.logits.float(), changes, found
+                return self.student(series).float(), [None] * len(windows), features
+            model = IncrementalModel(self.student, series, graph=self._graph[0])
+        changes = [None if part is None else _changes(model, part).float() for part in windows]
+        return model.logits.float(), changes, features
 
     def _view(self, views: Tensor, layers: Sequence[str]) -> View:
-        with record_features(self.student, layers) as found:
+        with record_features(self.student, layers) as features:
             logits = self.student(views.flatten(0, 1)).float()
         split = partial(_split, views=views)
-        return split(logits), {name: split(value) for name, value in found.items()}
+        return split(logits), {name: split(value) for name, value in features.items()}
 
 
 def _changes(model: IncrementalModel, windows: Windows) -> Tensor:
-    answers = [model.changes(part.starts, part.patches) for part in windows.widths]
-    return torch.cat([answer.changes for answer in answers], dim=1)
+    results = [model.changes(part.starts, part.patches) for part in windows.widths]
+    return torch.cat([result.changes for result in results], dim=1)
 
 
 def _split(value: Tensor, views: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ weight is |w · ∂L/∂w|, summed over what is pruned together and smoothed exp
 steps; the least important go first, layer by layer, on a cubic schedule. Our choices: filters of an
 FCN and hidden units of an LSTM in place of a transformer's neurons; the sum is over the weights
 that make a unit, not those that read it; what is pruned stays pruned; the loss is what the recipe
-names; and training goes on once the student's width is reached.
+names; and training continues once the student's width is reached.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ class Layer:
 
 
 class Pruner(nn.Module):
-    """Watches a network in training and silences its least important units, more and more.
+    """Prunes the least important units of a network in training, more and more of them.
 
-    A unit whose own weights are all zero gives 0 at every time step. Its buffers are what
-    it must remember when a killed run goes on.
+    A unit whose own weights are all zero gives 0 at every time step. The buffers are the state
+    of a killed run that resumes.
     """
 
     def __init__(
         self, network: nn.Module, student: nn.Module, *, until: float, smoothing: float
     ) -> None:
-        """Plan how a network comes to the widths of another.
+        """Plan the pruning of a network to the widths of another.
 
         Args:
-            network: will be trained.
-            student: has the widths to reach.
+            network: network that will be trained.
+            student: network of the widths to reach.
             until: share of the steps after which its widths are reached, above 0.
             smoothing: share of the importance that earlier steps make up.
 
@@ -71,28 +71,29 @@ class Pruner(nn.Module):
 
     @property
     def key(self) -> list[Any]:
-        """Return what tells a run that is pruned like this from others."""
+        """Return the settings that distinguish this pruning from others."""
         return [self.until, self._smoothing, [layer.target_units for layer in self._layers]]
 
     @torch.no_grad()
     def accumulate_importance(self, network: nn.Module) -> None:
-        """Take in the gradients of a step, before the optimizer does."""
+        """Add the gradients of a step to the importance, before the optimizer uses them."""
         parameters = dict(network.named_parameters())
         share = self._smoothing
         for index, layer in enumerate(self._layers):
             own = [parameters[name] for name in layer.own if name in parameters]
-            found = sum_of_rows(layer, [p * p.grad for p in own if p.grad is not None])
-            if found.isfinite().all():  # mixed precision overflows now and then, and says nothing
-                smoothed = share * self.get_buffer(f"importance{index}") + (1 - share) * found
+            importance = sum_of_rows(layer, [p * p.grad for p in own if p.grad is not None])
+            if importance.isfinite().all():  # mixed precision overflows silently now and then
+                before = self.get_buffer(f"importance{index}")
+                smoothed = share * before + (1 - share) * importance
                 setattr(self, f"importance{index}", smoothed)
 
     @torch.no_grad()
     def prune(self, network: nn.Module, done: float) -> None:
-        """Silence units after a step of the optimizer, which moves silent ones too.
+        """Set units to zero after a step of the optimizer, which moves pruned ones too.
 
         Args:
-            network: in training.
-            done: share of all steps that are behind it.
+            network: network in training.
+            done: share of all steps done.
         """
         parameters = dict(network.named_parameters())
         for index, layer in enumerate(self._layers):
@@ -108,7 +109,7 @@ class Pruner(nn.Module):
 
 
 def remaining_units(layer: Layer, until: float, done: float) -> int:
-    """Return how many units of a layer are left after a share of all steps.
+    """Return the number of units left in a layer after a share of all steps.
 
     >>> layer = Layer(units=64, target_units=8, own=(), read_by=())
     >>> [remaining_units(layer, 0.8, done) for done in (0.0, 0.2, 0.4, 0.8, 1.0)]
@@ -126,11 +127,11 @@ def sum_of_rows(layer: Layer, tensors: Sequence[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def extract_student(network: nn.Module, student: nn.Module) -> nn.Module:
-    """Return the student filled with the units that are left: it answers as the pruned network.
+    """Fill the student with the units that are left: its logits are the pruned network's.
 
     Args:
-        network: pruned to the student's widths.
-        student: its weights are replaced.
+        network: network pruned to the student's widths.
+        student: network whose weights are replaced.
 
     Raises:
         ModelError: the network has more units left than the student has room for.
@@ -155,7 +156,7 @@ def extract_student(network: nn.Module, student: nn.Module) -> nn.Module:
 
 
 def layers(network: nn.Module, student: nn.Module) -> list[Layer]:
-    """Return the layers of a network, with how many of their units a student keeps.
+    """Return the layers of a network with the number of units that a student keeps of each.
 
     Raises:
         ConfigError: they differ in more than their widths, or are of no family that can be

@@ -1,7 +1,7 @@
-"""The short way for compact networks: a chain of layers is handed to one compiled loop.
+"""The fast path of compact networks: a chain of layers runs in one compiled loop.
 
 Its speed comes from doing without a library call a layer. Wide layers have enough
-arithmetic to keep a library's better loops busy, so those are left to the general way.
+arithmetic to keep a library's better loops busy, so those are left to the general path.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class _Link:
 
 
 def as_chain(steps: Steps) -> Chain | None:
-    """Return a followed network as a chain; None if it is none, or the general way is better.
+    """Return a followed network as a chain; None if it is none, or the general path is faster.
 
     Args:
-        steps: the network, with what it gave for the clean series.
+        steps: the network, with its values for the clean series.
     """
     read = _read(steps)
     if read is None:
@@ -76,13 +76,13 @@ def pays(channels: Sequence[int]) -> bool:
 
 
 def changes(chain: Chain, series: Tensor, starts: Tensor, patches: Tensor) -> Tensor:
-    """Return how each window changes the logits.
+    """Return the change of the logits by each window.
 
     Args:
-        chain: of the network and these series.
+        chain: chain of the network, run on these series.
         series: (N, C, T).
         starts: first step of each window, (N, W) or (1, W) if all series share them.
-        patches: what stands in the window, (N, W, C, w).
+        patches: values that fill each window, (N, W, C, w).
 
     Returns:
         (N, W, K).

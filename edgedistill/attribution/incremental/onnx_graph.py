@@ -1,6 +1,6 @@
-"""What windows change, as a module of plain operations: a graph that a file can hold.
+"""The changes by windows as a module of plain operations: a graph that a file can hold.
 
-Two forms answer alike. `FollowedChanges` runs the series once and passes on only what windows
+Two forms compute the same. `FollowedChanges` runs the series once and passes on only what windows
 change; `PerturbedCopies` runs the whole network on every copy, and takes any network.
 """
 
@@ -33,16 +33,17 @@ class FollowedChanges(nn.Module):
     """Map series (N, C, T) and levels to logits (N, K) and their changes (N, W, K)."""
 
     def __init__(self, model: nn.Module, sample: Tensor, starts: Tensor, width: int) -> None:
-        """Record the network and work out what every window reaches.
+        """Record the network and the positions that every window reaches.
 
         Args:
-            model: in evaluation mode; becomes part of this module, and works in place no more.
+            model: model in evaluation mode; it becomes part of this module, and no operation of it
+                works in place any more.
             sample: series, (N, C, T); their values do not matter.
             starts: first step of each window, (W,).
             width: w, steps of a window.
 
         Raises:
-            UnsupportedModule: the network does something that no layer here stands for.
+            UnsupportedModule: the network has an operation without a graph layer.
         """
         super().__init__()
         graph = record(model)
@@ -57,20 +58,20 @@ class FollowedChanges(nn.Module):
         self._plan = [(step.name, step.inputs) for step in steps.steps]
         reading = {step.inputs[0] for step in steps.steps if step.rule.reads_clean}
         self._read = sorted(reading | {steps.logits})
-        self.clean = _giving(graph, self._read)
+        self.clean = _with_outputs(graph, self._read)
 
     def forward(self, series: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits, and how they change if a window is set to a level a channel.
+        """Return logits, and their changes if a window is set to a level a channel.
 
         Args:
             series: (N, C, T).
-            level: what stands in each window, of a shape that broadcasts to (N, C, W).
+            level: value that fills each window, of a shape that broadcasts to (N, C, W).
         """
         clean = dict(zip(self._read, self.clean(series), strict=True))
-        known = {self._source: level[..., None] - self.window(series)}  # (N, C, W, w)
-        for (name, inputs), passed in zip(self._plan, self.layers, strict=True):
-            known[name] = passed([known[i] for i in inputs], clean.get(inputs[0]))
-        return clean[self._logits], known[self._logits]
+        changes = {self._source: level[..., None] - self.window(series)}  # (N, C, W, w)
+        for (name, inputs), layer in zip(self._plan, self.layers, strict=True):
+            changes[name] = layer([changes[i] for i in inputs], clean.get(inputs[0]))
+        return clean[self._logits], changes[self._logits]
 
 
 class PerturbedCopies(nn.Module):
@@ -79,7 +80,7 @@ class PerturbedCopies(nn.Module):
     inside: Tensor
 
     def __init__(self, model: nn.Module, length: int, starts: Tensor, width: int) -> None:
-        """Note which steps each window covers.
+        """Compute the steps that each window covers.
 
         Args:
             model: maps (N, C, T) to logits (N, K); in evaluation mode.
@@ -94,19 +95,19 @@ class PerturbedCopies(nn.Module):
         self.register_buffer("inside", inside)  # (W, 1, T)
 
     def forward(self, series: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits, and how they change if a window is set to a level a channel.
+        """Return logits, and their changes if a window is set to a level a channel.
 
         Args:
             series: (N, C, T).
-            level: what stands in each window, of a shape that broadcasts to (N, C, W).
+            level: value that fills each window, of a shape that broadcasts to (N, C, W).
         """
         patch = level.transpose(1, 2)[..., None]  # (N, W, C, 1)
         copies = torch.where(self.inside, patch, series[:, None])  # (N, W, C, T)
         # The series go along, so that the graph holds the network once.
         rows = torch.cat([series[:, None], copies], dim=1)
-        answers = self.model(rows.reshape(-1, *series.shape[1:]))
-        answers = answers.reshape(-1, len(self.inside) + 1, answers.shape[1])  # (N, 1 + W, K)
-        return answers[:, 0], answers[:, 1:] - answers[:, :1]
+        logits = self.model(rows.reshape(-1, *series.shape[1:]))
+        logits = logits.reshape(-1, len(self.inside) + 1, logits.shape[1])  # (N, 1 + W, K)
+        return logits[:, 0], logits[:, 1:] - logits[:, :1]
 
 
 def window_scores(logits: Tensor, changes: Tensor, *, temperature: float) -> Tensor:
@@ -154,8 +155,8 @@ def _layers(steps: Steps, source: Region) -> tuple[nn.ModuleList, float]:
     return layers, full / spent if spent else 1.0
 
 
-def _giving(graph: fx.GraphModule, names: list[str]) -> fx.GraphModule:
-    """Return the graph, changed to give these nodes' values as they were when they were made."""
+def _with_outputs(graph: fx.GraphModule, names: list[str]) -> fx.GraphModule:
+    """Return the graph with these nodes' values as outputs, none of them overwritten in place."""
     for module in graph.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment] # modules declare no attributes

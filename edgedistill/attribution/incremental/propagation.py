@@ -34,7 +34,7 @@ _WIDEST = 256  # channels of an unknown model's widest layer, for each of the se
 
 @dataclass(frozen=True, slots=True)
 class IncrementalResult:
-    """What windows change."""
+    """The changes of the logits by windows."""
 
     changes: Tensor  # logits of the perturbed copy less the clean ones, (N, W, K)
     method: Literal["incremental", "full"]
@@ -43,7 +43,7 @@ class IncrementalResult:
 
 
 class IncrementalModel:
-    """A model that has seen some series, and can be asked about windows of them.
+    """A model run on some series, ready to compute the changes by windows of them.
 
     Batch norm in training mode uses the statistics of the clean batch for the copies
     too: what a window changes is then defined by the clean series, and the copies
@@ -64,10 +64,10 @@ class IncrementalModel:
         Args:
             model: maps (N, C, T) to logits (N, K).
             series: (N, C, T).
-            method: "auto" follows the changes where the model is understood and it saves
+            method: "auto" follows the changes where the model is supported and it saves
                 multiply-accumulates; "full" runs perturbed copies through the whole model.
-            memory_bytes: bound on what is held for changes or copies at any time.
-            graph: what `record` returned, for a model that is asked more than once.
+            memory_bytes: bound on the memory of changes or copies at any time.
+            graph: graph that `record` returned, for a model that is run more than once.
 
         Raises:
             UnsupportedModule: `method` is "incremental" and the model cannot be followed.
@@ -90,27 +90,27 @@ class IncrementalModel:
         self.logits = model(series) if steps is None else steps.values[steps.logits]  # (N, K)
 
     def changes(self, starts: Tensor, patches: Tensor) -> IncrementalResult:
-        """Return how each window changes the logits.
+        """Return the change of the logits by each window.
 
         Args:
             starts: first step of each window, (N, W), or (1, W) if all series share them.
-            patches: what stands in the window, (N, W, C, w).
+            patches: values that fill each window, (N, W, C, w).
         """
         if self._steps is None:
             return self._full(starts, patches, self._reason)
-        walk = _Walk(self._steps, self._series, starts, patches)
-        large = walk.macs * patches.shape[0] * patches.shape[1] > _COMPILED_MACS
-        if self._method == "auto" and walk.saving < LEAST_SAVING:
-            reason = f"following the changes saves only {walk.saving:.2f}x"
-            return self._full(starts, patches, reason, walk.saving)
-        if self._method == "auto" and walk.is_recurrent and not large:
-            return self._full(starts, patches, "there is little to compute", walk.saving)
+        propagation = _Propagation(self._steps, self._series, starts, patches)
+        large = propagation.macs * patches.shape[0] * patches.shape[1] > _COMPILED_MACS
+        if self._method == "auto" and propagation.saving < LEAST_SAVING:
+            reason = f"following the changes saves only {propagation.saving:.2f}x"
+            return self._full(starts, patches, reason, propagation.saving)
+        if self._method == "auto" and propagation.is_recurrent and not large:
+            return self._full(starts, patches, "there is little to compute", propagation.saving)
         chain = as_chain(self._steps) if large and not patches.requires_grad else None
         if chain is None:
-            changes = walk.changes(self._memory_bytes)
+            changes = propagation.changes(self._memory_bytes)
         else:
             changes = chain_changes(chain, self._series, starts, patches)
-        return IncrementalResult(changes, "incremental", saving=walk.saving)
+        return IncrementalResult(changes, "incremental", saving=propagation.saving)
 
     def _full(
         self, starts: Tensor, patches: Tensor, reason: str, saving: float = 1.0
@@ -128,26 +128,26 @@ class IncrementalModel:
         return IncrementalResult(changes, "full", reason, saving)
 
     def _windows_a_pass(self) -> int:
-        """Return for how many windows of all series whole copies go through the model at once."""
+        """Return the number of windows whose whole copies, of all series, form one pass."""
         series, values = self._series, () if self._steps is None else self._steps.values.values()
         widest = max((value.numel() for value in values), default=series.numel() * _WIDEST)
-        held = self._memory_bytes // _COPIES
+        budget = self._memory_bytes // _COPIES
         recurrent = any(isinstance(module, nn.RNNBase) for module in self._model.modules())
         if series.device.type == "cpu" and not recurrent:
-            held = min(held, _PASS_BYTES)
-        return max(1, held // (widest * series.element_size()))
+            budget = min(budget, _PASS_BYTES)
+        return max(1, budget // (widest * series.element_size()))
 
 
 def record(model: nn.Module) -> fx.GraphModule | UnsupportedModule:
-    """Return a model's graph, or why there is none; record once, ask often."""
+    """Return a model's graph, or the reason there is none; record once, use often."""
     try:
         return trace(model)
     except UnsupportedModule as error:
         return error
 
 
-class _Walk:
-    """One set of windows on its way through the layers."""
+class _Propagation:
+    """One set of windows, propagated through the layers."""
 
     def __init__(self, steps: Steps, series: Tensor, starts: Tensor, patches: Tensor) -> None:
         self._steps, self._series, self._patches = steps, series, patches
@@ -176,14 +176,14 @@ class _Walk:
 
     def _pass(self, first: int, last: int, clean: dict[str, Value]) -> Tensor:
         """Take windows [first, last) through every layer; return (W, N, K)."""
-        known = {self._steps.source: self._first_change(first, last)}
+        changes = {self._steps.source: self._first_change(first, last)}
         for step in self._steps.steps:
-            inputs = [known[name] for name in step.inputs]
-            known[step.name] = step.rule.apply(inputs, clean[step.name])
+            inputs = [changes[name] for name in step.inputs]
+            changes[step.name] = step.rule.apply(inputs, clean[step.name])
             for name in step.inputs:
                 if self._last_use[name] == step.name:
-                    known.pop(name, None)
-        return known[self._steps.logits].value
+                    changes.pop(name, None)
+        return changes[self._steps.logits].value
 
     def _first_change(self, first: int, last: int) -> Change:
         source = self._regions[self._steps.source]
@@ -199,7 +199,7 @@ class _Walk:
         return None if value is None else step.rule.clean(value, self._regions[step.inputs[0]])
 
     def _chunk(self, memory_bytes: int) -> int:
-        """Return how many windows go together: what caches hold, and never more than allowed."""
+        """Return the number of windows computed together: as many as cache and bound allow."""
         samples, itemsize = len(self._series), self._series.element_size()
         largest = 1
         for step in self._steps.steps:

@@ -66,7 +66,7 @@ class Region:
         return self.begin[..., None] + steps
 
     def mask(self) -> Tensor:
-        """Return which positions lie in the layer, (W, n, L, 1)."""
+        """Return whether each position lies in the layer, (W, n, L, 1)."""
         positions = self.positions()
         return ((positions >= 0) & (positions < self.length))[..., None]
 
@@ -127,7 +127,7 @@ def pick(change: Tensor, begin: Tensor, positions: Tensor) -> Tensor:
 
 
 class Clean:
-    """What a layer gives for the unperturbed series, ready to be read at any region."""
+    """The value of a layer for the unperturbed series, to be read at any region."""
 
     def __init__(self, value: Tensor, region: Region, *, beyond: float = 0.0) -> None:
         """Keep a value (N, C, T), with `beyond` for the parts of all windows beyond its borders."""
@@ -164,7 +164,7 @@ class Clean:
 class At(nn.Module):
     """Clean values, (N, C, T), at a region: (N, C, W, L), or (N, C, 1, T) if it is the whole.
 
-    Beyond the borders the nearest value stands in: no change is there that would ask for it.
+    Beyond the borders it is the nearest value: no change there reads it.
     """
 
     index: Tensor
@@ -209,9 +209,9 @@ class Pick(nn.Module):
         """Return the change at every window's positions."""
         if min(self.zeros) >= 0:
             return functional.pad(change, self.zeros) if any(self.zeros) else change
-        found = change.flatten(2).index_select(2, self.index)
-        found = found.reshape(-1, change.shape[1], *self.shape)
-        return found if self.is_inside else found * self.inside
+        picked = change.flatten(2).index_select(2, self.index)
+        picked = picked.reshape(-1, change.shape[1], *self.shape)
+        return picked if self.is_inside else picked * self.inside
 
 
 class Masked(nn.Module):

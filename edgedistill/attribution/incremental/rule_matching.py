@@ -1,4 +1,4 @@
-"""Which rule passes a change through a recorded operation."""
+"""The rule of each recorded operation."""
 
 from __future__ import annotations
 
@@ -82,17 +82,22 @@ LEAVES = (
 
 
 def rule_of(graph: fx.GraphModule, node: fx.Node, values: Mapping[str, Any]) -> Rule:
-    given = values[node.all_input_nodes[0].name]
-    made = values[node.name]
+    """Return the rule of a node.
+
+    Raises:
+        UnsupportedModule: there is none.
+    """
+    input_ = values[node.all_input_nodes[0].name]
+    output = values[node.name]
     rule: Rule | None = None
     if _is_turned(node) or _is_last_output(graph, node):
         return Same()
     if node.op == "call_module":
-        rule = _of_module(graph.get_submodule(str(node.target)), given, made)
+        rule = _of_module(graph.get_submodule(str(node.target)), input_, output)
     elif node.op == "call_function":
-        rule = _of_function(node, given, made, values)
+        rule = _of_function(node, input_, output, values)
     elif node.op == "call_method":
-        rule = _of_method(node, given, made)
+        rule = _of_method(node, input_, output)
     if rule is None:
         what = graph.get_submodule(str(node.target)) if node.op == "call_module" else node.target
         raise UnsupportedModule(f"there is no rule for {getattr(what, '__name__', what)}")
@@ -142,9 +147,9 @@ def _is_last_output(graph: fx.GraphModule, node: fx.Node) -> bool:
     source, index = node.args[0], node.args[1]
     if _is_recurrent(graph, source) and index == 0:
         return all(user.target is operator.getitem for user in node.users)
-    comes = source.args[0] if source.target is operator.getitem else None
+    origin = source.args[0] if source.target is operator.getitem else None
     last = index in [(slice(None), -1), (slice(None), -1, slice(None))]
-    return isinstance(comes, fx.Node) and _is_recurrent(graph, comes) and last
+    return isinstance(origin, fx.Node) and _is_recurrent(graph, origin) and last
 
 
 def _is_recurrent(graph: fx.GraphModule, node: fx.Node) -> bool:
@@ -330,7 +335,7 @@ def _flatten(input_: Tensor) -> Rule:
 
 
 def _norm_factor(norm: nn.BatchNorm1d, input_: Tensor) -> Tensor:
-    """Return what batch norm multiplies by; in training, by the statistics of the clean batch.
+    """Return the factor of a batch norm; in training, by the statistics of the clean batch.
 
     So perturbed copies are normalized as the clean series are, and leave the statistics alone.
     """
@@ -344,7 +349,7 @@ def _norm_factor(norm: nn.BatchNorm1d, input_: Tensor) -> Tensor:
 
 
 def _pure(module: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return an activation that leaves its input alone, whatever `inplace` says."""
+    """Return an activation that leaves its input alone, whatever its `inplace`."""
     if getattr(module, "inplace", False):
         return lambda x: cast(Tensor, module(x.clone()))
     return cast("Callable[[Tensor], Tensor]", module)

@@ -16,7 +16,7 @@ from edgedistill.attribution.incremental.layers import Conv, Join, Relu, Rule, S
 
 
 class UnsupportedModule(Exception):
-    """Why a module cannot be followed; the text is for people."""
+    """The reason why changes cannot be followed through a module, as text for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,46 +34,46 @@ class Steps:
 
     source: str
     steps: tuple[Step, ...]
-    values: Mapping[str, Tensor]  # what every layer gives for the clean series
+    values: Mapping[str, Tensor]  # of every layer, for the clean series
     logits: str
 
 
 def folded(steps: Sequence[Step]) -> tuple[Step, ...]:
     """Return the steps with the factors behind a convolution in its weight: a pass less."""
     users = Counter(name for step in steps for name in step.inputs)
-    found: dict[str, Step] = {}
+    result: dict[str, Step] = {}
     for step in steps:
-        before = found.get(step.inputs[0])
+        before = result.get(step.inputs[0])
         if before and users[before.name] == 1 and isinstance(step.rule, Scale):
-            scaled = _scaled(before, step.rule.factor, found, users)
+            scaled = _scaled(before, step.rule.factor, result, users)
         else:
             scaled = None
         if before is None or scaled is None:
-            found[step.name] = step
+            result[step.name] = step
         else:  # the name stays that of the factors: what comes next reads the clean value there
-            found |= {part.name: part for part in scaled[:-1]}
-            del found[before.name]
-            found[step.name] = replace(scaled[-1], name=step.name)
-    return tuple(found.values())
+            result |= {part.name: part for part in scaled[:-1]}
+            del result[before.name]
+            result[step.name] = replace(scaled[-1], name=step.name)
+    return tuple(result.values())
 
 
 def unbounded(steps: Sequence[Step]) -> tuple[Step, ...]:
     """Return the steps without masks behind convolutions that end in ReLUs: those have theirs."""
-    needy: set[str] = set()  # what must be zero beyond the borders
+    masked: set[str] = set()  # outputs that must be zero beyond the borders
     for step in reversed(steps):
-        passes_on = isinstance(step.rule, Join | Sum | Scale) and step.name not in needy
+        passes_on = isinstance(step.rule, Join | Sum | Scale) and step.name not in masked
         if not isinstance(step.rule, Relu) and not passes_on:
-            needy.update(step.inputs)
+            masked.update(step.inputs)
     return tuple(
         replace(step, rule=replace(step.rule, bounded=False))
-        if isinstance(step.rule, Conv) and step.name not in needy
+        if isinstance(step.rule, Conv) and step.name not in masked
         else step
         for step in steps
     )
 
 
 def laid_out(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Return the steps with weights that lie as convolutions read them, where none is learned."""
+    """Return the steps with constant weights in the memory layout that convolutions read."""
     return tuple(
         replace(step, rule=step.rule.laid_out())
         if isinstance(step.rule, Conv) and not step.rule.weight.requires_grad

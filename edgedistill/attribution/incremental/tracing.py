@@ -1,8 +1,8 @@
 """From a torch module to the rules that pass a change through it.
 
-torch.fx records what the module does to a batch; each recorded operation that is
-understood becomes a rule. One that is not ends the attempt with a reason, and the
-caller runs the whole network instead.
+torch.fx records the operations of a module on a batch; each supported operation becomes
+a rule. An unsupported one ends the attempt with a reason, and the caller runs the whole
+network instead.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ class _Tracer(fx.Tracer):
 
 
 def _values(graph: fx.GraphModule, series: Tensor) -> dict[str, Any]:
-    """Run a graph and return what every node gives, also where a layer would overwrite it.
+    """Run a graph and return the value of every node, also where a layer would overwrite it.
 
     torch's own interpreter takes longer for its bookkeeping than a compact network runs.
     """
-    known: dict[fx.Node, Any] = {}
+    values: dict[fx.Node, Any] = {}
     for node in graph.graph.nodes:
         if node.op == "placeholder":
-            known[node] = series
+            values[node] = series
         elif node.op != "output":
-            args = fx.map_arg(node.args, known.__getitem__)
+            args = fx.map_arg(node.args, values.__getitem__)
             if _overwrites(graph, node):
                 args = (args[0].clone(), *args[1:])
-            kwargs = fx.map_arg(node.kwargs, known.__getitem__)
-            known[node] = _call(graph, node, cast("tuple[Any, ...]", args), kwargs)
-    return {node.name: value for node, value in known.items()}
+            kwargs = fx.map_arg(node.kwargs, values.__getitem__)
+            values[node] = _call(graph, node, cast("tuple[Any, ...]", args), kwargs)
+    return {node.name: value for node, value in values.items()}
 
 
 def _call(graph: fx.GraphModule, node: fx.Node, args: tuple[Any, ...], kwargs: Any) -> Any:
@@ -75,18 +75,18 @@ def trace(model: nn.Module) -> fx.GraphModule:
     """Return the recorded graph of a module; it shares the module's parameters.
 
     Raises:
-        UnsupportedModule: what the module does depends on its input, or cannot be recorded.
+        UnsupportedModule: the operations depend on the input, or cannot be recorded.
     """
     try:
         graph = fx.GraphModule(model, _Tracer().trace(model))
     except Exception as error:
         raise UnsupportedModule(f"{type(model).__name__} cannot be traced: {error}") from error
-    gone: set[fx.Node] = set()
+    overwritten: set[fx.Node] = set()
     for node in graph.graph.nodes:
-        if gone.intersection(node.all_input_nodes):
+        if overwritten.intersection(node.all_input_nodes):
             raise UnsupportedModule(f"{node.name} reads a value that was overwritten")
         if _overwrites(graph, node):
-            gone.add(node.all_input_nodes[0])
+            overwritten.add(node.all_input_nodes[0])
     return graph
 
 

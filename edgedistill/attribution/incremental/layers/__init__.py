@@ -1,4 +1,4 @@
-"""How a change passes each kind of layer, exactly: the tensor rule beside the graph layer."""
+"""The exact rule of each kind of layer for a change, as tensors beside the layer of a graph."""
 
 from edgedistill.attribution.incremental.layers.activation import Pointwise, Relu
 from edgedistill.attribution.incremental.layers.convolution import Conv

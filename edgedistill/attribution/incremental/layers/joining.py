@@ -24,7 +24,7 @@ class Join(Rule):
     """Channels of several layers side by side; zero where one of them is."""
 
     def region(self, sources: Regions) -> Region | None:
-        """Return what holds all regions."""
+        """Return the smallest region that holds all."""
         return None if sources[0] is None else union([require_region(source) for source in sources])
 
     def graph_layer(self, sources: Regions) -> nn.Module:
@@ -52,7 +52,7 @@ class Sum(Rule):
     signs: tuple[float, ...]
 
     def region(self, sources: Regions) -> Region | None:
-        """Return what holds all regions."""
+        """Return the smallest region that holds all."""
         return None if sources[0] is None else union([require_region(source) for source in sources])
 
     def graph_layer(self, sources: Regions) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Windows through an LSTM or GRU: before a window starts, nothing has changed yet.
+"""LSTMs and GRUs: before a window starts, nothing has changed yet.
 
 Each perturbed copy takes up the state of its clean series where its window begins and
 runs from there, so that windows spread over a series cost half. All copies that have
@@ -111,7 +111,7 @@ class _Layer:
         self.cell = w_in.new_zeros(rows if self.is_lstm else 0, module.hidden_size)
 
     def begin(self, old: int, new: int, samples: Tensor) -> None:
-        """Let rows [old, new) take up what the clean series have come to."""
+        """Start rows [old, new) from the states of their clean series."""
         self.held[old:new] = self.held[samples]
         if self.is_lstm:
             self.cell[old:new] = self.cell[samples]
@@ -123,11 +123,11 @@ class _Layer:
         held = self.held[:alive]
         # A GRU's state adds nothing to the third gate, and its input nothing to the fourth.
         gates = torch.mm(held, self.weight, out=gates[:alive])
-        asked = (gates.numpy(), base.numpy(), of[:alive].numpy())
+        arguments = (gates.numpy(), base.numpy(), of[:alive].numpy())
         if self.is_lstm:
-            cells.lstm(*asked, self.cell[:alive].numpy(), held.numpy(), self.at)
+            cells.lstm(*arguments, self.cell[:alive].numpy(), held.numpy(), self.at)
         else:
-            cells.gru(*asked, held.numpy(), self.at)
+            cells.gru(*arguments, held.numpy(), self.at)
         return held[:, self.at :]
 
 
@@ -136,9 +136,9 @@ def _run_parallel(module: Recurrence, series: Tensor, rows: _Rows) -> Tensor:
     threads = torch.get_num_threads()
     with _one_thread_each(), ThreadPoolExecutor(threads, initializer=_single_thread) as pool:
         shares = [rows[first::threads] for first in range(threads)]
-        found = list(pool.map(lambda share: _run(module, series, share), shares))
+        parts = list(pool.map(lambda share: _run(module, series, share), shares))
     result = torch.empty(len(rows.begin), module.hidden_size, dtype=series.dtype)
-    for first, part in enumerate(found):
+    for first, part in enumerate(parts):
         result[first::threads] = part
     return result
 
@@ -149,7 +149,7 @@ def _single_thread() -> None:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Restore what a thread that works alone says for the whole process."""
+    """Restore the number of threads, which a worker's setting changes for the whole process."""
     threads = torch.get_num_threads()
     try:
         yield
@@ -180,17 +180,17 @@ def _run(module: Recurrence, series: Tensor, rows: _Rows) -> Tensor:
 
 
 def _inputs(layer: _Layer, series: Tensor, rows: _Rows) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield for every step how many rows have begun, and what the input adds to their gates.
+    """Yield for every step the number of rows that have begun and the input's share of their gates.
 
-    What it adds are rows of a table, (B, 4H), and for every row which of them: rows outside
-    their windows share that of their series.
+    That share is a table, (B, 4H), and for every row an index into it: rows outside their
+    windows share the entry of their series.
     """
     samples, length = series.shape[:2]
     steps = torch.arange(length)
     begun = torch.searchsorted(rows.begin, steps, right=True).tolist()
     width = rows.change.shape[1]
     ended = torch.searchsorted(rows.begin + width, steps, right=True).tolist()
-    asked = functional.linear(series, layer.w_in, layer.bias).transpose(0, 1)  # (T, N, 4H)
+    clean = functional.linear(series, layer.w_in, layer.bias).transpose(0, 1)  # (T, N, 4H)
     # The change of the input is linear in the gates; the bias is in the clean ones.
     extra = functional.linear(rows.change, layer.w_in)  # (R, w, 4H)
     of = torch.cat([torch.arange(samples), rows.sample])
@@ -199,9 +199,9 @@ def _inputs(layer: _Layer, series: Tensor, rows: _Rows) -> Iterator[tuple[int, T
         of[samples + done : samples + ended[t]] = rows.sample[done : ended[t]]
         done = ended[t]
         inside = torch.arange(done, begun[t])  # copies whose window holds this step
-        changed = asked[t, rows.sample[inside]] + extra[inside, t - rows.begin[inside]]
+        changed = clean[t, rows.sample[inside]] + extra[inside, t - rows.begin[inside]]
         of[samples + done : samples + begun[t]] = samples + torch.arange(len(inside))
-        yield samples + begun[t], torch.cat([asked[t], changed]), of
+        yield samples + begun[t], torch.cat([clean[t], changed]), of
 
 
 def _apart(weight: Tensor) -> Tensor:

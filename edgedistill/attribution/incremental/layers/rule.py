@@ -1,4 +1,4 @@
-"""The base of all kinds of layer: how a change passes one, as tensors and in a graph.
+"""The base of all rules: the change that a layer passes on, as tensors and in a graph.
 
 A linear layer maps a change as it maps a value, without its bias. Any other layer f
 gives f(z + dz) - f(z), for which it needs the clean z. Nothing is computed where
@@ -29,7 +29,7 @@ Value = CleanInput | tuple[CleanInput, CleanInput] | None  # as a rule reads it;
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How a value differs for each window: temporal (W, N, L, C) in a region, or (W, N, F)."""
+    """The change of a value for each window: temporal (W, N, L, C) in a region, or (W, N, F)."""
 
     value: Tensor
     region: Region | None = None
@@ -48,16 +48,16 @@ class Rule:
     reads_clean: ClassVar[bool] = False  # whether a graph layer needs its clean first input
 
     def region(self, sources: Regions) -> Region | None:
-        """Return what the layer can change; None for a vector."""
+        """Return the region of the output that can change; None for a vector."""
         return sources[0]
 
     def clean(self, value: Tensor, source: Region | None) -> Value:
-        """Return what `apply` reads of the clean input, (N, C, T) or (N, F), for all windows."""
+        """Prepare the clean input, (N, C, T) or (N, F), as `apply` reads it for all windows."""
         del value, source
         return None
 
     def held_numbers(self, source: Region | None) -> int:
-        """Return the numbers held a window and series, besides the change itself."""
+        """Return the count of numbers in memory a window and series, besides the change itself."""
         del source
         return 0
 
@@ -71,7 +71,7 @@ class Rule:
         return 0.0
 
     def graph_layer(self, sources: Regions) -> nn.Module | None:
-        """Return the layer that stands for this rule in a graph; None if there is none.
+        """Return the layer of a graph that computes the same; None if there is none.
 
         Args:
             sources: positions of each input that the windows reach; None for a vector.

@@ -65,7 +65,7 @@ print(json.dumps({"ms": 1e3 * elapsed, "cpu_ms": 1e3 * cpu, "mib": usage.ru_maxr
 
 
 def main() -> None:
-    """Measure, print, and write the results if asked to."""
+    """Measure, print, and write the results to a file, if one is named."""
     options = _options()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

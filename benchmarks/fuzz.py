@@ -95,7 +95,7 @@ def _facts(
 
 
 def _findings(tallies: dict[str, campaign.Tally]) -> list[str]:
-    """Return what is ours to mend: not the inputs at which ONNX Runtime itself dies or hangs."""
+    """Return the failures of ours: not the inputs at which ONNX Runtime itself dies or hangs."""
     return [
         f"{name}, {finding}"
         for name, tally in tallies.items()

@@ -97,12 +97,9 @@ def _saliency(rng: np.random.Generator, size: tuple[int, ...]):
     samples, _, classes = size
     clean = rng.normal(size=(samples, classes)).astype(np.float32)
     perturbed = rng.normal(size=size).astype(np.float32)
-    logits = [torch.from_numpy(clean), torch.from_numpy(perturbed)]
-    learned = [tensor.clone().requires_grad_() for tensor in logits]
     for form in ("summed", "elementwise"):
         grad = rng.normal(size=size if form == "elementwise" else size[:2]).astype(np.float32)
-        upstream = torch.from_numpy(grad)
-        for name, forward, backward, rival in (
+        for name, *functions in (
             (
                 "window_saliency",
                 kernels.window_saliency,
@@ -116,39 +113,38 @@ def _saliency(rng: np.random.Generator, size: tuple[int, ...]):
                 torch_temporal_saliency,
             ),
         ):
+            forward, both = _saliency_calls(clean, perturbed, grad, form, *functions)
+            yield f"{name}{'' if form == 'summed' else ', terms'}", size, forward
+            yield "  and backward", size, both
 
-            def ours(backend, forward=forward, form=form):
-                return forward(
-                    clean, perturbed, temperature=TEMPERATURE, form=form, backend=backend
-                )
 
-            def both(backend, ours=ours, backward=backward, grad=grad):
-                ours(backend)
-                backward(grad, clean, perturbed, temperature=TEMPERATURE, backend=backend)
+def _saliency_calls(clean, perturbed, grad, form, forward, backward, rival) -> tuple[Timed, Timed]:
+    """Return the calls of a forward pass, and those of both passes."""
+    logits = [torch.from_numpy(clean), torch.from_numpy(perturbed)]
+    leaves = [tensor.clone().requires_grad_() for tensor in logits]
+    upstream = torch.from_numpy(grad)
 
-            def learn(dtype, rival=rival, form=form, upstream=upstream):
-                torch.autograd.grad(rival(*learned, form, dtype), learned, upstream)
+    def ours(backend):
+        return forward(clean, perturbed, temperature=TEMPERATURE, form=form, backend=backend)
 
-            yield (
-                f"{name}{'' if form == 'summed' else ', terms'}",
-                size,
-                {
-                    "kernel": lambda ours=ours: ours("cpu"),
-                    "numpy": lambda ours=ours: ours("reference"),
-                    "torch": lambda rival=rival, form=form: rival(*logits, form, torch.float64),
-                    "float32": lambda rival=rival, form=form: rival(*logits, form, torch.float32),
-                },
-            )
-            yield (
-                "  and backward",
-                size,
-                {
-                    "kernel": lambda both=both: both("cpu"),
-                    "numpy": lambda both=both: both("reference"),
-                    "torch": lambda learn=learn: learn(torch.float64),
-                    "float32": lambda learn=learn: learn(torch.float32),
-                },
-            )
+    def both(backend):
+        ours(backend)
+        backward(grad, clean, perturbed, temperature=TEMPERATURE, backend=backend)
+
+    def both_in_torch(dtype):
+        torch.autograd.grad(rival(*leaves, form, dtype), leaves, upstream)
+
+    return {
+        "kernel": lambda: ours("cpu"),
+        "numpy": lambda: ours("reference"),
+        "torch": lambda: rival(*logits, form, torch.float64),
+        "float32": lambda: rival(*logits, form, torch.float32),
+    }, {
+        "kernel": lambda: both("cpu"),
+        "numpy": lambda: both("reference"),
+        "torch": lambda: both_in_torch(torch.float64),
+        "float32": lambda: both_in_torch(torch.float32),
+    }
 
 
 def _normalize(rng: np.random.Generator, size: tuple[int, ...]) -> Timed:

@@ -41,7 +41,7 @@ ROUNDING = {np.float32: 5e-6, np.float64: 1e-11}
 
 
 def main() -> None:
-    """Do what is asked for."""
+    """Run the benchmark of the command line."""
     options = _options()
     if reason := _missing():
         print(f"No GPU to {options.command} on: {reason}", file=sys.stderr)

@@ -188,7 +188,7 @@ def _kept(name: str, seed: int, options: argparse.Namespace) -> list[Kept]:
 
 
 def _last_word(folder: Path) -> Path:
-    """Return the smallest file that keeps what was asked on validation series, or the nearest."""
+    """Return the smallest file that keeps the contract on validation series, or the nearest."""
     found = {"ort-mixed": read_json(folder / "search.json")}
     recovery = read_json(folder / "recovery.json")
     if recovery["taken"]:

@@ -44,7 +44,7 @@ STEP_AIM = 4.0  # times a step of knowledge distillation
 
 @dataclass(frozen=True)
 class Case:
-    """A network and the lengths it is asked at, each with the ratio that is aimed at."""
+    """A network and the lengths it runs at, each with the ratio that is aimed at."""
 
     name: str
     spec: ModelSpec
@@ -150,7 +150,7 @@ class _Steps:
 
 @torch.no_grad()
 def measure(case: Case, length: int, aim: float, runs: int) -> dict[str, Any]:
-    """Return times in milliseconds and how far the two answers are apart."""
+    """Return times in milliseconds and the difference of the two results."""
     torch.manual_seed(0)
     model = build(case.spec, channels=1, classes=CLASSES, length=length).eval()
     series = torch.randn(SAMPLES, 1, length)

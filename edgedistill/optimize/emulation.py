@@ -1,9 +1,9 @@
-"""What a typed model computes on a device with 16-bit arithmetic, found on the CPU of this machine.
+"""Emulation, on the CPU of this machine, of a typed model on a device with 16-bit arithmetic.
 
-ONNX Runtime has no bfloat16 convolution on a CPU and computes FP16 in float32, so the answers that
-a file for TensorRT gives cannot be had by running it here. Instead every operator computes in
-float32, as a GPU accumulates, and its result is rounded to the type that the file gives it. What
-stays unknown: the rounding inside an operator (the states of an LSTM), and the speed.
+ONNX Runtime has no bfloat16 convolution on a CPU and computes FP16 in float32, so the logits of a
+file for TensorRT cannot be computed by running it here. Instead every operator computes in
+float32, as a GPU accumulates, and its result is rounded to the type that the file gives it. Not
+emulated: the rounding inside an operator (the states of an LSTM), and the speed.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from edgedistill.optimize.execution import class_count, runner
 from edgedistill.optimize.passes.graph import check, load, strip
 
 _HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-_EXACT = {  # give values that they got, which are rounded already
+_EXACT = {  # return values of their inputs, which are rounded already
     *("Concat", "Flatten", "Gather", "Identity", "MaxPool", "Relu", "Reshape", "Slice"),
     *("Squeeze", "Transpose", "Unsqueeze"),
 }
 
 
 class Emulation:
-    """A model for TensorRT as a runtime of this machine: its answers, not its speed.
+    """A model for TensorRT as a runtime of this machine: its logits, not its speed.
 
     Args:
-        path: of the ONNX file; its batch may be fixed.
+        path: path of the ONNX file; its batch may be fixed.
 
     Raises:
         ModelError: the file is no model, or ONNX Runtime cannot run what it computes.
@@ -50,7 +50,7 @@ class Emulation:
         return self._run(series)
 
     def describe(self) -> dict[str, str]:
-        """Return what ran, as text."""
+        """Return the runtime, as text."""
         return {"runtime": "onnxruntime, rounding as the device would"}
 
 
@@ -77,7 +77,7 @@ def emulate(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _round(node: ir.Node, value: ir.Value) -> None:
-    """Let all who use a 16-bit value use the float32 that it stands for."""
+    """Replace a 16-bit value by the float32 of its rounding wherever it is used."""
     half = value.dtype
     uses = list(value.uses())
     if node.op_type in _EXACT:

@@ -1,4 +1,4 @@
-"""Run a model in ONNX Runtime, and hold what it gives to what it must give.
+"""Run a model in ONNX Runtime, and compare its logits with those expected.
 
 One thread on the CPU, INT8 exact: every machine has that, and it gives the same numbers each time.
 """
@@ -21,7 +21,7 @@ from edgedistill.teachers.exact_session import exact_session
 TOLERANCE = 1e-5  # of the largest |logit|, the custom for FP32; float32 itself resolves 1e-7
 
 _FLOAT = onnx.TensorProto.FLOAT
-_SILENT = 4  # what goes wrong comes as an exception too
+_SILENT = 4  # errors come as exceptions too
 REFUSALS = (  # all that ONNX Runtime raises; it has no base class for them
     status.EPFail,
     status.Fail,
@@ -35,11 +35,11 @@ REFUSALS = (  # all that ONNX Runtime raises; it has no base class for them
 
 
 def logits(path: Path, series: Floats, *, exact_int8: bool = True) -> Floats:
-    """Return what a model file gives: series (N, C, T) to logits (N, K).
+    """Return the logits (N, K) of a model file for series (N, C, T).
 
     Args:
-        path: of an ONNX or .ort file.
-        series: of a batch.
+        path: path of an ONNX or .ort file.
+        series: series of one batch.
         exact_int8: compute INT8 as boards do; False to compare with an .ort file, which cannot.
 
     Raises:
@@ -49,7 +49,7 @@ def logits(path: Path, series: Floats, *, exact_int8: bool = True) -> Floats:
 
 
 def runner(model: onnx.ModelProto) -> Callable[[Floats], Floats]:
-    """Return what gives the logits (N, K) of any number of series (N, C, T).
+    """Return a function from any number of series (N, C, T) to their logits (N, K).
 
     A model of a fixed batch runs as often as it must; the last series fills the last batch.
 
@@ -62,34 +62,33 @@ def runner(model: onnx.ModelProto) -> Callable[[Floats], Floats]:
     def logits_of(series: Floats) -> Floats:
         size = fixed or len(series)
         parts = [series[start : start + size] for start in range(0, len(series), size)]
-        found = [_run_session(session, "the model", _filled(part, size))[0] for part in parts]
-        result: Floats = np.concatenate(found)[: len(series)]
+        logits = [_run_session(session, "the model", _filled(part, size))[0] for part in parts]
+        result: Floats = np.concatenate(logits)[: len(series)]
         return result
 
     return logits_of
 
 
 def open_model(model: onnx.ModelProto) -> Callable[[Floats], dict[str, Floats]]:
-    """Return what gives, for series (N, C, T), them and every float value of a model by its name.
+    """Return a function from series (N, C, T) to every float value of a model by name, theirs too.
 
     If the model's batch is fixed and larger, the last series fills it, in the values too.
 
     Raises:
         ModelError: ONNX Runtime cannot load the model; or, when called, run it on these series.
     """
-    open_model = shape_inference.infer_shapes(model)
-    found = [v for v in open_model.graph.value_info if v.type.tensor_type.elem_type == _FLOAT]
-    open_model.graph.output.extend(found)
-    session = _load(open_model, "the model")
+    inferred = shape_inference.infer_shapes(model)
+    floats = [v for v in inferred.graph.value_info if v.type.tensor_type.elem_type == _FLOAT]
+    inferred.graph.output.extend(floats)
+    session = _load(inferred, "the model")
     names = [output.name for output in session.get_outputs()]
-    given = session.get_inputs()[0].name
-
+    input_name = session.get_inputs()[0].name
     fixed = _fixed_batch(model)
 
     def values(series: Floats) -> dict[str, Floats]:
         full = _filled(series, fixed)
         return {
-            given: full,
+            input_name: full,
             **dict(zip(names, _run_session(session, "the model", full), strict=True)),
         }
 
@@ -103,7 +102,7 @@ def class_count(model: onnx.ModelProto) -> int:
 
 
 def check_series(series: Floats, purpose: str) -> None:
-    """Refuse what no model can be checked or calibrated with.
+    """Refuse series that no model can be checked or calibrated with.
 
     Raises:
         DataError: no series, not (N, C, T) float32, or values that are not finite.
@@ -124,9 +123,9 @@ def check_series(series: Floats, purpose: str) -> None:
 def errors(expected: Floats, actual: Floats) -> tuple[float, float]:
     """Return the largest difference of logits, as it is and over the largest |logit|.
 
-    That scale is at least 1: a softmax sees differences of logits as they are, so a model with
-    tiny logits need not be more exact than one with ordinary ones. What is not finite is
-    infinitely far.
+    That scale is at least 1: a softmax depends on differences of logits as they are, so a model
+    with tiny logits need not be more exact than one with ordinary ones. Values that are not
+    finite are infinitely far.
 
     >>> errors(np.array([[8.0, -2.0]]), np.array([[8.0, -1.0]]))
     (1.0, 0.125)
@@ -160,7 +159,7 @@ def assert_close(
 
 
 def _fixed_batch(model: onnx.ModelProto) -> int:
-    """Return how many series a model takes at once, 0 if any number."""
+    """Return the batch size of a model, 0 if it takes any number of series."""
     return int(model.graph.input[0].type.tensor_type.shape.dim[0].dim_value)
 
 

@@ -30,8 +30,8 @@ def to_fp16(model: onnx.ModelProto, calibration: Floats) -> onnx.ModelProto:
     """Return a folded model in half precision; inputs and outputs stay float32.
 
     A node stays float32, between casts, if float16 cannot hold one of its constants (larger than
-    65504, or all of it below 2^-14) or a value that it takes or gives on the calibration series.
-    No run on a CPU would show the latter. `single_precision` names these nodes.
+    65504, or all of it below 2^-14) or one of its inputs or outputs on the calibration series.
+    A run on a CPU cannot reveal the latter. `single_precision` names these nodes.
 
     Args:
         model: folded, one input (N, C, T).
@@ -88,11 +88,11 @@ def single_precision(model: onnx.ModelProto) -> tuple[str, ...]:
 def _peaks(model: onnx.ModelProto, series: Floats) -> dict[str, float]:
     """Return the largest |value| of every float tensor, by its name."""
     values = open_model(model)
-    found: dict[str, float] = {}
+    peaks: dict[str, float] = {}
     for one in series:
         for name, value in values(one[None]).items():
-            found[name] = max(found.get(name, 0.0), float(np.abs(value).max()))
-    return found
+            peaks[name] = max(peaks.get(name, 0.0), float(np.abs(value).max()))
+    return peaks
 
 
 def _is_wide(node: ir.Node, peaks: dict[str, float]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from edgedistill.io.files import whole_file, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.mixed_precision.plot import draw
 from edgedistill.optimize.mixed_precision.report import candidate_report, search_report
-from edgedistill.optimize.mixed_precision.search import Measure, Search, search
+from edgedistill.optimize.mixed_precision.search import Measure, Search, SearchOptions, search
 from edgedistill.optimize.precision_support import Precision, RuntimeName
 from edgedistill.optimize.qat.recovery import (
     Recovery,
@@ -134,8 +134,11 @@ def search_variants(
         model,
         terms=plan.contract,
         folder=work,
-        agreement_loss=plan.measurable_agreement_loss,
-        saliency_loss=plan.saliency_loss,
+        options=replace(
+            _options(plan),
+            agreement_loss=plan.measurable_agreement_loss,
+            saliency_loss=plan.saliency_loss,
+        ),
     )
     _add_searched(MIXED_VARIANT, first, out)
     write_json(out / SEARCH_JSON, search_report(first))
@@ -153,11 +156,14 @@ def _search(
         calibration=calibration,
         measure=plan.measure,
         context=plan.context,
-        prefer=plan.prefer,
-        budget_s=plan.budget_s,
+        options=_options(plan),
         observe=observe,
         on_progress=on_progress,
     )
+
+
+def _options(plan: SearchPlan) -> SearchOptions:
+    return SearchOptions(prefer=plan.prefer, budget_s=plan.budget_s)
 
 
 def _recover(

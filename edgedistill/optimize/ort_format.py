@@ -1,4 +1,4 @@
-"""ONNX Runtime's own format: what a build without ONNX's parser and optimizer can load.
+"""ONNX Runtime's own format, for a build without ONNX's parser and optimizer.
 
 The graph is optimized when the file is written and stays as it is. Up to the level "extended" that
 holds on every CPU: the fused operators are ONNX Runtime's own and in all of its builds. Beyond it,
@@ -30,14 +30,14 @@ _ERRORS_ONLY = 3
 
 
 def to_ort(model: Path, out: Path, series: Floats) -> None:
-    """Write an ONNX file in ONNX Runtime's format, and what a minimal build needs to run it.
+    """Write an ONNX file in ONNX Runtime's format, and the operators that a minimal build needs.
 
     The latter is named like `out`, with `CONFIG` for a suffix; ONNX Runtime's build takes it as
     `--include_ops_by_config FILE --enable_reduced_operator_type_support`.
 
     Args:
-        model: an ONNX file that ONNX Runtime runs.
-        out: file to write, with the suffix .ort.
+        model: path of an ONNX file that ONNX Runtime runs.
+        out: path of the file to write, with the suffix .ort.
         series: real series, (N, C, T): both files must give the same logits for them.
 
     Raises:
@@ -80,9 +80,9 @@ def _required(model: Path) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Undo what ONNX Runtime's tools do on the side.
+    """Undo the side effects of ONNX Runtime's tools.
 
-    They give every logger of the process a handler, tell of each file, and leave one open.
+    They add a handler to every logger of the process, log each file, and leave one open.
     """
     handlers = logging.root.handlers[:]
     logging.disable(logging.INFO)

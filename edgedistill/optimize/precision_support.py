@@ -1,4 +1,4 @@
-"""Which number formats a runtime has a form of."""
+"""The number formats that each runtime supports."""
 
 from __future__ import annotations
 

@@ -1,9 +1,15 @@
-"""Variants of a student: one network, several number formats, each a file that was seen to run."""
+"""Variants of a student: one network, several number formats, each a file that was run.
+
+Every file is run on calibration series before it takes its name: FP32 must give the logits of the
+student, the others finite logits of the same shape. The contract judges how near those are to the
+teacher's. A file for TensorRT is emulated on the CPU. A precision that only some of the runtimes
+support is made for those.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,21 +86,16 @@ def variants(
     batch: int | None = None,
     observe: Observe = observe,
 ) -> list[Variant]:
-    """Write a model in each precision as `out`/RUNTIME-PRECISION.onnx; return what was written.
-
-    Every file is run on calibration series before it takes its name: FP32 must give the logits of
-    `model_path`, the others finite logits of the same shape. How near those are to the teacher's
-    is for the contract to say. What a file for TensorRT computes is emulated on the CPU. A
-    precision that only some of the runtimes have a form of is made for those.
+    """Write a model in each precision as `out`/RUNTIME-PRECISION.onnx.
 
     Args:
-        model_path: the exported student.
+        model_path: path of the exported student.
         calibration: series of the training set, (N, C, T).
-        out: folder, made if need be.
+        out: folder, created if need be.
         precisions: some of `PRECISIONS`.
-        runtimes: what will run the files.
+        runtimes: runtimes that will run the files.
         batch: number of series that files for TensorRT are fixed to; None leaves it free.
-        observe: collects what a model's values are on the calibration series, or knows it.
+        observe: collects the histograms of a model's values, or returns cached ones.
 
     Raises:
         ConfigError: no such precision or runtime, or none of the runtimes has the precision.
@@ -104,22 +105,35 @@ def variants(
     """
     check_forms(runtimes, precisions)
     check_series(calibration, "check of the variants")
-    source = load(model_path)
     sample = calibration[:_CHECKED_SERIES]
-    expected = logits(model_path, sample)
+    source, expected = load(model_path), logits(model_path, sample)
     plain, _ = apply(source, [folded], sample)
-    made = []
+    result = []
     for runtime in runtimes:
-        floating, _ = apply(plain, _passes(runtime, batch, sample), sample)
-        for precision in _forms(runtime, runtimes, precisions, plain):
-            base = floating
-            if (runtime, precision) == ("onnxruntime", "int8"):
-                base = plain  # `quantize` aligns, and 8-bit convolutions are fast in one dimension
-            typed = _typed(base, runtime, precision, calibration, observe)
+        forms = _forms(runtime, runtimes, precisions, plain)
+        for precision, typed in _typed_models(plain, runtime, forms, batch, calibration, observe):
             path = out / f"{SHORT_NAMES[runtime]}-{precision}.onnx"
             _write(typed, runtime, precision, path, sample, expected)
-            made.append(_described(typed, runtime, precision, path, parameters(plain)))
-    return made
+            result.append(_described(typed, runtime, precision, path, parameters(plain)))
+    return result
+
+
+def _typed_models(
+    plain: onnx.ModelProto,
+    runtime: RuntimeName,
+    precisions: Sequence[Precision],
+    batch: int | None,
+    calibration: Floats,
+    observe: Observe,
+) -> Iterator[tuple[Precision, onnx.ModelProto]]:
+    """Yield the model of a runtime in each precision."""
+    sample = calibration[:_CHECKED_SERIES]
+    floating, _ = apply(plain, _passes(runtime, batch, sample), sample)
+    for precision in precisions:
+        base = floating
+        if (runtime, precision) == ("onnxruntime", "int8"):
+            base = plain  # `quantize` aligns, and 8-bit convolutions are fast in one dimension
+        yield precision, _typed(base, runtime, precision, calibration, observe)
 
 
 def _passes(runtime: RuntimeName, batch: int | None, sample: Floats) -> list[Pass]:
@@ -134,11 +148,11 @@ def _forms(
     precisions: Sequence[Precision],
     model: onnx.ModelProto,
 ) -> list[Precision]:
-    """Return the precisions to make; an 8-bit LSTM is left to ONNX Runtime if that is asked too."""
-    found = [precision for precision in precisions if precision in FORMS[runtime]]
+    """Return the precisions to make; an 8-bit LSTM is left to ONNX Runtime if that is listed."""
+    forms = [precision for precision in precisions if precision in FORMS[runtime]]
     if runtime == "tensorrt" and "onnxruntime" in runtimes and "LSTM" in operators(model):
-        found = [precision for precision in found if precision != "int8"]
-    return found
+        forms = [precision for precision in forms if precision != "int8"]
+    return forms
 
 
 def _typed(
@@ -172,11 +186,11 @@ def _write(
     with files.whole_file(path) as partial:
         partial.write_bytes(model.SerializeToString())
         if runtime == "onnxruntime":
-            found = logits(partial, sample)
+            actual = logits(partial, sample)
         else:
-            found = runner(emulate(load(partial)))(sample)
+            actual = runner(emulate(load(partial)))(sample)
         tolerance = TOLERANCE if precision == "fp32" else _FINITE
-        assert_close(f"The {precision.upper()} variant", expected, found, tolerance)
+        assert_close(f"The {precision.upper()} variant", expected, actual, tolerance)
 
 
 def _described(

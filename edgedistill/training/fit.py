@@ -8,9 +8,8 @@ from __future__ import annotations
 import copy
 import multiprocessing
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +24,7 @@ from edgedistill.errors import ConfigError
 from edgedistill.io.files import fingerprint
 from edgedistill.training import checkpoints, devices
 from edgedistill.training.config import Epoch, FitConfig, RunOutputs
-from edgedistill.training.loop import Loop
+from edgedistill.training.loop import Loop, Progress
 from edgedistill.training.pruning import Pruner
 
 
@@ -65,59 +64,82 @@ def fit(
     """
     set_library_defaults()  # torch is here already; Numba's threads and other processes are not
     outputs = outputs or RunOutputs()
+    return _launch(_Run(model, list(terms), data, config, seed, outputs, on_epoch, pruner, until))
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The arguments of `fit`, as every process gets them."""
+
+    model: nn.Module
+    terms: list[WeightedObjective]
+    data: TrainingData
+    config: FitConfig
+    seed: int
+    outputs: RunOutputs
+    on_epoch: Callable[[Epoch], None] | None
+    pruner: Pruner | None
+    until: int | None
+
+
+def _launch(run: _Run) -> list[Epoch]:
+    """Train in one process or several, and load the chosen weights."""
+    config = run.config
     fabric = devices.fabric(
         accelerator=config.accelerator,
         number=config.devices,
         strategy=config.strategy,
         precision=config.precision,
-        tensorboard=outputs.tensorboard,
+        tensorboard=run.outputs.tensorboard,
     )
-    callback = on_epoch if config.devices == 1 else None
-    run = partial(
-        _run,
-        model=model,
-        terms=list(terms),
-        data=data,
-        config=config,
-        seed=seed,
-        checkpoint=outputs.checkpoint,
-        on_epoch=callback,
-        pruner=pruner,
-        until=until,
-    )
-    history, weights = fabric.launch(run)
+    if config.devices > 1:
+        run = replace(run, on_epoch=None)
+    history, weights = fabric.launch(partial(_train, run=run))
     if not weights:
         raise ConfigError(
-            f"Training was to stop after epoch {until} of {config.epochs}, before every term "
+            f"Training was to stop after epoch {run.until} of {config.epochs}, before every term "
             "counted in full, so there are no weights to choose. Stop later."
         )
-    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
-    model.cpu().eval()
+    state = {name: torch.from_numpy(value) for name, value in weights.items()}
+    run.model.load_state_dict(state)
+    run.model.cpu().eval()
     return [Epoch(**epoch) for epoch in history]
 
 
-def _run(
-    fabric: Fabric,
-    *,
-    model: nn.Module,
-    terms: list[WeightedObjective],
-    data: TrainingData,
-    config: FitConfig,
-    seed: int,
-    checkpoint: Path | None,
-    on_epoch: Callable[[Epoch], None] | None,
-    pruner: Pruner | None,
-    until: int | None,
-) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
-    if fabric.world_size > 1:  # spawned processes share the memory of what is on the CPU
-        model = copy.deepcopy(model)
-        for term in terms:
-            for value in (*term.objective.parameters(), *term.objective.buffers()):
-                value.data = value.data.clone()
-    loop = Loop(fabric, model, terms, data, config, seed, pruner)
-    key = _key(model, terms, data, config, seed, pruner)
+def _train(fabric: Fabric, *, run: _Run) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
+    """Train in this process; return the learning curves and the chosen weights.
+
+    Plain values: Fabric cannot carry frozen dataclasses over from another process.
+    """
+    run = _own_memory(run) if fabric.world_size > 1 else run
+    checkpoint = run.outputs.checkpoint
+    loop = Loop(fabric, run.model, run.terms, run.data, run.config, run.seed, run.pruner)
+    progress = _run_epochs(fabric, loop, run)
+    for logger in fabric.loggers:
+        logger.finalize("success")
+    if checkpoint is not None and run.until is None and fabric.is_global_zero:
+        checkpoints.remove(checkpoint)
+    del loop
+    if multiprocessing.parent_process() is not None and torch.distributed.is_initialized():
+        devices.leave_group(fabric)
+    weights = {name: value.numpy() for name, value in progress.weights.items()}
+    return [asdict(epoch) for epoch in progress.history], weights
+
+
+def _own_memory(run: _Run) -> _Run:
+    """Copy what spawned processes would share: the memory of tensors on the CPU."""
+    for term in run.terms:
+        for value in (*term.objective.parameters(), *term.objective.buffers()):
+            value.data = value.data.clone()
+    return replace(run, model=copy.deepcopy(run.model))
+
+
+def _run_epochs(fabric: Fabric, loop: Loop, run: _Run) -> Progress:
+    """Run the epochs that are left, with a checkpoint after each."""
+    config, checkpoint = run.config, run.outputs.checkpoint
+    key = _key(run)
     progress = loop.resume(checkpoint, key)
-    end = config.epochs if until is None else min(until, config.epochs)
+    end = config.epochs if run.until is None else min(run.until, config.epochs)
     for number in range(len(progress.history) + 1, end + 1):
         if config.patience is not None and number - 1 - progress.best_epoch >= config.patience:
             break
@@ -125,38 +147,24 @@ def _run(
         progress.history.append(epoch)
         loop.judge(epoch, progress)
         devices.log(fabric, epoch.epoch, _curves(epoch))
-        if on_epoch is not None:
-            on_epoch(epoch)
+        if run.on_epoch is not None:
+            run.on_epoch(epoch)
         loop.save(checkpoint, key, progress)
-    for logger in fabric.loggers:
-        logger.finalize("success")
-    if checkpoint is not None and until is None and fabric.is_global_zero:
-        checkpoints.remove(checkpoint)
-    del loop
-    if multiprocessing.parent_process() is not None and torch.distributed.is_initialized():
-        devices.leave_group(fabric)
-    # Plain values: Fabric cannot carry frozen dataclasses over from another process.
-    weights = {name: value.numpy() for name, value in progress.weights.items()}
-    return [asdict(epoch) for epoch in progress.history], weights
+    return progress
 
 
 def _curves(epoch: Epoch) -> dict[str, float]:
     return {name: value for name, value in asdict(epoch).items() if name != "epoch"}
 
 
-def _key(
-    model: nn.Module,
-    terms: list[WeightedObjective],
-    data: TrainingData,
-    config: FitConfig,
-    seed: int,
-    pruner: Pruner | None,
-) -> str:
+def _key(run: _Run) -> str:
     """Hash all that identifies a run, so that a checkpoint resumes its own run only."""
     objectives = [
-        [type(term.objective).__name__, term.weight, term.start, term.ramp] for term in terms
+        [type(term.objective).__name__, term.weight, term.start, term.ramp] for term in run.terms
     ]
-    shapes = {name: list(value.shape) for name, value in model.state_dict().items()}
-    own = [list(p.shape) for t in terms for p in t.objective.parameters() if p.requires_grad]
-    pruned = [] if pruner is None else pruner.key
-    return fingerprint([asdict(config), seed, objectives, shapes, own, len(data.series), pruned])
+    shapes = {name: list(value.shape) for name, value in run.model.state_dict().items()}
+    own = [list(p.shape) for t in run.terms for p in t.objective.parameters() if p.requires_grad]
+    pruned = [] if run.pruner is None else run.pruner.key
+    return fingerprint(
+        [asdict(run.config), run.seed, objectives, shapes, own, len(run.data.series), pruned]
+    )

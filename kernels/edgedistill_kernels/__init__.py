@@ -47,7 +47,7 @@ _MAPS_PAY = 1 << 14
 if not TYPE_CHECKING:
 
     def __getattr__(name):
-        """Look for Numba and a GPU only when `BACKENDS` is asked for."""
+        """Look for Numba and a GPU only when `BACKENDS` is read."""
         if name == "BACKENDS":
             return backends.available()
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -66,7 +66,7 @@ def perturb(
     Args:
         series: (N, C, T).
         starts: first step of each window, (N, W).
-        patches: what stands in the window, (N, W, C, w).
+        patches: values that fill each window, (N, W, C, w).
         out: a C-contiguous buffer of the result's shape and the series' type to write into.
         backend: see the package.
 
@@ -137,7 +137,7 @@ def window_saliency_backward(
     """Return the gradients of `window_saliency`.
 
     Args:
-        grad: of the scores, (N, W) if they are summed, (N, W, K) if elementwise.
+        grad: gradient of the scores, (N, W) if summed, (N, W, K) if elementwise.
         clean: (N, K).
         perturbed: (N, W, K).
         temperature: as in the forward pass.
@@ -240,7 +240,7 @@ def temporal_saliency_backward(
     """Return the gradients of `temporal_saliency`, through the normalization as well.
 
     Args:
-        grad: of the normalized scores, (N, W) if they are summed, (N, W, K) if elementwise.
+        grad: gradient of the normalized scores, (N, W) if summed, (N, W, K) if elementwise.
         clean: (N, K).
         perturbed: (N, W, K).
         temperature: as in the forward pass.

@@ -1,7 +1,7 @@
-"""Which backend runs a kernel, and what it needs from its arguments.
+"""The choice of a kernel's backend, and the conversion of its arguments.
 
 `reference` is always there. `cpu` needs Numba, `cuda` a GPU beside it; neither is imported
-before it is asked for, by name or by arrays for which it pays.
+before it is chosen, by name or by arrays for which it pays.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def choose(backend: str, pays: bool, *arrays: Array) -> str:
     Args:
         backend: its name, or "auto".
         pays: whether there is enough to do for compiled code.
-        arrays: what it will work on.
+        arrays: arguments of the kernel.
 
     Raises:
         ValueError: no backend has that name.
         TypeError: it computes with other types.
-        RuntimeError: it cannot run here; the message says why.
+        RuntimeError: it cannot run here; the message gives the reason.
     """
     if backend == "auto":
         return _automatic(pays, arrays)
@@ -73,11 +73,11 @@ def run(
 
     Args:
         backend: "cpu" or "cuda".
-        kernel: the name it has in the backend's module.
-        inputs: the arrays it takes first; whole numbers are starts of windows.
-        numbers: what it takes next.
-        outs: what it writes: a shape to make a new array, or the array itself.
-        dtype: of the arrays it computes with.
+        kernel: name of the kernel in the backend's module.
+        inputs: arrays that it takes first; whole numbers are starts of windows.
+        numbers: numbers that follow them.
+        outs: results: a shape to make a new array, or the array to write.
+        dtype: type of the arrays it computes with.
 
     Returns:
         An array for each of `outs`; on the GPU if the first input is there.
@@ -98,7 +98,7 @@ def as_compiled(array: Array, dtype: np.dtype[np.generic]) -> Array:
 
 
 def unavailable_reason(backend: str) -> str:
-    """Return why a backend cannot run here, empty if it can."""
+    """Return the reason why a backend cannot run here, empty if it can."""
     return _missing_cuda() if backend == "cuda" else _missing_numba(os.getpid())
 
 
@@ -141,7 +141,7 @@ def _to_write(driver: ModuleType, out: Shape | Floats, dtype: np.dtype[np.generi
 
 
 def _back(array: _Device, out: Shape | Floats, *, stays: bool) -> Floats:
-    """Return what was written as it is wanted: in the buffer given, on the GPU, a new array."""
+    """Return a result in its place: the given buffer, the GPU, or a new array."""
     if isinstance(out, np.ndarray):
         array.copy_to_host(out)
         return out

@@ -1,4 +1,4 @@
-"""What an LSTM or GRU does after its matrix product, for many rows in one pass over memory.
+"""The step of an LSTM or GRU after its matrix product, for many rows in one pass over memory.
 
 A library's own cell is a dozen passes. It runs in the thread that calls it, without Python's
 lock: callers share rows out to threads, since two pools of OpenMP in turn, a library's and
@@ -56,9 +56,9 @@ def lstm(gates: Any, base: Any, of: Any, cell: Any, state: Any, at: int) -> None
     """Take every row one step further, in place.
 
     Args:
-        gates: what the product gives for (i, f, g, o), (R, 4H), without the biases.
-        base: what is added to it, (B, 4H).
-        of: which row of `base`, (R,).
+        gates: the product for (i, f, g, o), (R, 4H), without the biases.
+        base: table of what is added to it, (B, 4H).
+        of: row of `base` for each row, (R,).
         cell: c, (R, H); overwritten.
         state: h in its columns from `at` on, (R, at + H); overwritten there.
         at: 0 or more.
@@ -83,10 +83,10 @@ def gru(gates: Any, base: Any, of: Any, state: Any, at: int) -> None:
     """Take every row one step further, in place.
 
     Args:
-        gates: what the product gives for (r, z, n from the input, n from the state), (R, 4H),
+        gates: the product for (r, z, n from the input, n from the state), (R, 4H),
             without the biases.
-        base: what is added to it, (B, 4H).
-        of: which row of `base`, (R,).
+        base: table of what is added to it, (B, 4H).
+        of: row of `base` for each row, (R,).
         state: h in its columns from `at` on, (R, at + H); overwritten there.
         at: 0 or more.
 

@@ -1,11 +1,11 @@
-"""What windows change in a chain: (convolution, ReLU) repeated, mean over time, linear layer.
+"""The changes by windows in a chain: (convolution, ReLU) repeated, mean over time, linear layer.
 
 A compact network has too little arithmetic for a call to a library a layer. So the whole
 chain is one compiled loop: LANES windows at a time pass through all layers as one vector,
 and their changes, kept as [channel][position][lane], stay in the nearest cache.
 
-Lanes do not hold neighbors but windows that are a fixed number apart: then what a layer
-gives for the clean series can be laid out once, [channel][position][lane] too, for many
+Lanes do not hold neighbors but windows that are a fixed number apart: then the value of a
+layer for the clean series can be laid out once, [channel][position][lane] too, for many
 windows that follow each other, and every inner loop runs over plain rows of memory.
 """
 
@@ -38,7 +38,7 @@ class Layer:
     weight: Floats  # (C', C, k), with the factor of a batch norm in it
     padding: int  # zeros before the series
     dilation: int
-    clean: Floats  # what it gives for the series as they are, (N, C', T')
+    clean: Floats  # its output for the series as they are, (N, C', T')
 
     @property
     def reach(self) -> int:
@@ -56,15 +56,15 @@ def changes(
     *,
     threads: int = 1,
 ) -> Floats:
-    """Return how much each window changes the logits.
+    """Return the change of the logits by each window.
 
     Args:
         series: (N, C, T), float32 or float64 like all that follow.
         starts: first step of each window, (N, W) or (1, W) if all series share them.
-        patches: what stands in the window, (N, W, C, w).
-        layers: one or more.
+        patches: values that fill each window, (N, W, C, w).
+        layers: one layer or more.
         head: weight of the linear layer after the mean over time, (K, C').
-        threads: that work at once.
+        threads: number of threads.
 
     Returns:
         Logits of the perturbed copy less those of the series, (N, W, K).
@@ -77,18 +77,14 @@ def changes(
     _check(series, starts, patches, layers, head)
     kind, plan = series.dtype, _plan(layers, patches.shape[3])
     samples, windows = patches.shape[:2]
-    found = np.zeros((samples, windows, len(head)), dtype=kind)
-    step = _step(starts)
-    turns = _turns(samples, windows, step, size=int(plan[-1, SIZE]), shares=threads * _SHARES)
+    out = np.zeros((samples, windows, len(head)), dtype=kind)
+    size = int(plan[-1, SIZE])
+    turns, step = _turns(patches.shape, starts, size=size, shares=threads * _SHARES)
     spans = -(samples * -(windows // -turns) // -LANES)
-    task = (
-        (turns, step),
-        (_plain(series, kind), _plain(starts, np.int64), _plain(patches, kind)),
-        (plan, *_flat(layers, head, kind)),
-        found,
-    )
+    arrays = (_plain(series, kind), _plain(starts, np.int64), _plain(patches, kind))
+    task = ((turns, step), arrays, (plan, *_flat(layers, head, kind)), out)
     _in_shares(lambda first, last: run_spans(first, last, *task), spans, threads)
-    return found
+    return out
 
 
 def _in_shares(run: Callable[[int, int], None], spans: int, threads: int) -> None:
@@ -116,16 +112,18 @@ def _step(starts: Ints) -> int:
     return first if first >= 0 and bool((steps == first).all()) else -1
 
 
-def _turns(samples: int, windows: int, step: int, *, size: int, shares: int) -> int:
-    """Return how many windows that follow each other make a run: what a lane takes in turn."""
+def _turns(shape: tuple[int, ...], starts: Ints, *, size: int, shares: int) -> tuple[int, int]:
+    """Return the number of windows in a run, which a lane takes in turn, and their distance."""
+    samples, windows = shape[:2]
+    step = _step(starts)
     if not 0 <= step < size:
-        return 1
+        return 1, step
     per_share = samples * windows // (shares * LANES)
-    return max(1, min(_ROWS // max(1, step), windows, per_share))
+    return max(1, min(_ROWS // max(1, step), windows, per_share)), step
 
 
 def _plan(layers: Sequence[Layer], width: int) -> NDArray[np.int64]:
-    """Return what the loop must know of every layer, (layers, columns)."""
+    """Return the columns of every layer that the loop reads, (layers, columns)."""
     rows = []
     shift, size = 0, width
     for layer in layers:
@@ -158,7 +156,7 @@ def _tiles(weight: Floats) -> Floats:
 
 
 def _plain(array: Floats | Ints, kind: DTypeLike) -> Floats:
-    """Return what Numba has compiled for: it would do so again for read-only or strided arrays."""
+    """Return a writable, contiguous array: for others Numba would compile again."""
     plain: Floats = np.require(array, kind, ["C", "W"])
     return plain
 

@@ -33,7 +33,7 @@ _STRETCH = 16  # positions whose changes stay in the nearest cache while all tap
 def run_spans(
     first: int, last: int, grid: _Array, inputs: _Array, chain: _Array, out: _Array
 ) -> None:
-    """Answer the runs of spans [first, last), LANES runs each, counted over all series."""
+    """Compute the runs of spans [first, last), LANES runs each, counted over all series."""
     plan, turns = chain[0], grid[0]
     tiles = max(plan[0, INPUTS], plan[:, OUTPUTS].max(), len(chain[3]))
     here = np.empty((tiles * TILE, plan[-1, SIZE] * LANES), out.dtype)

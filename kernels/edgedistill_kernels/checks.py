@@ -1,4 +1,4 @@
-"""What every kernel asks of its arguments, whichever backend runs it."""
+"""Checks of every kernel's arguments, whichever backend runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the kernels for the CPU are compiled by Numba, and in how many threads they run.
+"""The compilation by Numba of the kernels for the CPU, and their number of threads.
 
 Numba keeps machine code by the file of the kernel: whatever a kernel inlines stands in its own
 file, or a change there would go unseen.
@@ -51,7 +51,7 @@ def inlined(function: _F) -> _F:
 def rounded(function: _F) -> _F:
     """Compile a part of a kernel whose operations stay as they are written.
 
-    It must say so: Numba hands a caller's `fastmath` down to whoever is silent about it.
+    It must be explicit: Numba passes a caller's `fastmath` down to functions without their own.
     """
     part: _F = numba.njit(fastmath=False, error_model="numpy")(function)
     return part

@@ -16,6 +16,9 @@ from edgedistill_kernels.compiling import compiled, inlined, rounded, threads_fo
 from edgedistill_kernels.reference import Floats, Ints
 
 _Workspace = tuple[Floats, Floats, Floats, Floats]
+_Upstream = tuple[Floats, Floats, float, float]  # gradient, scores, scale, pull
+_Logits = tuple[Floats, Floats, float]  # clean, perturbed, temperature
+_Outs = tuple[Floats, Floats]  # gradients of clean and perturbed
 _COPIED = 1 / 16  # of the work that `threads_for` counts is the copying of an element,
 _SUMMED = 1 / 4  # and this to sum or scale one
 _LANES = 32
@@ -27,13 +30,13 @@ _ROUNDER = 6755399441055744.0  # 1.5 * 2**52: adding it rounds to whole numbers
 
 
 def perturb(series: Floats, starts: Ints, patches: Floats, out: Floats) -> None:
-    """See the public function."""
+    """Compute the public `perturb`."""
     with threads_for(_COPIED * out.size):
         _perturb(series, starts, patches, out)
 
 
 def window_saliency(clean: Floats, perturbed: Floats, temperature: float, out: Floats) -> None:
-    """See the public function; `out` is (N, W), or (N, W, K) to keep the terms apart."""
+    """Compute the public `window_saliency`; `out` is (N, W), or (N, W, K) for the terms."""
     with threads_for(perturbed.size):
         _scores(clean, perturbed, float(temperature), _terms(out))
 
@@ -46,7 +49,7 @@ def window_saliency_backward(
     grad_clean: Floats,
     grad_perturbed: Floats,
 ) -> None:
-    """See the public function."""
+    """Compute the public `window_saliency_backward`."""
     terms = _terms(grad)
     with threads_for(perturbed.size):
         _backward(
@@ -63,7 +66,7 @@ def window_saliency_backward(
 
 
 def normalize(saliency: Floats, epsilon: float, out: Floats) -> None:
-    """See the public function; `out` may be `saliency`."""
+    """Compute the public `normalize`; `out` may be `saliency`."""
     flat = saliency.reshape(-1)
     with threads_for(_SUMMED * flat.size):
         scale, _ = _factors(flat, flat, float(epsilon))
@@ -71,7 +74,7 @@ def normalize(saliency: Floats, epsilon: float, out: Floats) -> None:
 
 
 def normalize_backward(grad: Floats, saliency: Floats, epsilon: float, out: Floats) -> None:
-    """See the public function."""
+    """Compute the public `normalize_backward`."""
     flat, upstream = saliency.reshape(-1), grad.reshape(-1)
     with threads_for(_SUMMED * flat.size):
         scale, pull = _factors(upstream, flat, float(epsilon))
@@ -81,7 +84,7 @@ def normalize_backward(grad: Floats, saliency: Floats, epsilon: float, out: Floa
 def temporal_saliency(
     clean: Floats, perturbed: Floats, temperature: float, epsilon: float, out: Floats
 ) -> None:
-    """See the public function."""
+    """Compute the public `temporal_saliency`."""
     window_saliency(clean, perturbed, temperature, out)
     normalize(out, epsilon, out)
 
@@ -95,7 +98,7 @@ def temporal_saliency_backward(
     grad_clean: Floats,
     grad_perturbed: Floats,
 ) -> None:
-    """See the public function."""
+    """Compute the public `temporal_saliency_backward`."""
     scores, terms = np.empty_like(grad), _terms(grad)
     window_saliency(clean, perturbed, temperature, scores)
     with threads_for(perturbed.size):
@@ -163,7 +166,7 @@ def _backward(
 
 @compiled
 def _factors(grad: Floats, scores: Floats, epsilon: float) -> tuple[float, float]:
-    """Return what scores are multiplied by, and how much each positive one pulls the mean."""
+    """Return the factor of scores, and the pull of each positive one on the mean."""
     found = np.empty((_SHARES, 3))
     for share in prange(_SHARES):
         part = slice(share * scores.size // _SHARES, (share + 1) * scores.size // _SHARES)
@@ -244,20 +247,13 @@ def _score(
 
 
 @inlined
-def _push(
-    upstream: tuple[Floats, Floats, float, float],
-    logits: tuple[Floats, Floats, float],
-    outs: tuple[Floats, Floats],
-    work: _Workspace,
-) -> None:
+def _push(upstream: _Upstream, logits: _Logits, outs: _Outs, work: _Workspace) -> None:
     """Write the gradients of one sample: clean (K,), perturbed (W, K), scores (W, K) or (W, 1)."""
     grad, scores, scale, pull = upstream
-    clean, perturbed, temperature = logits
-    grad_clean, grad_perturbed = outs
+    (clean, perturbed, temperature), (grad_clean, grad_perturbed) = logits, outs
     windows, classes = perturbed.shape
     last = grad.shape[1] - 1  # 0 if the terms were summed: they share their gradient
-    rows, shifted, exps, numbers = work
-    log_p, p, to_log_p = rows[0], rows[1], rows[2]
+    (log_p, p, to_log_p), shifted, exps, numbers = work
     total, log_sum, sums, pushes = numbers[1], numbers[2], numbers[3], numbers[4]
     _softmax(clean, temperature, log_p, p)
     to_log_p[:] = 0.0
@@ -280,9 +276,9 @@ def _push(
                 pushed += weighted * (1 + log_p[k] - shifted[k, j] + log_sum[j])
                 shifted[k, j] = weighted
             to_log_p[k] += pushed
-        for j in range(lanes):
-            sums[j] /= total[j]
-        _push_lanes(exps, shifted, sums, temperature, lanes, grad_perturbed[first : first + there])
+        _push_lanes(
+            exps, shifted, sums, total, temperature, lanes, grad_perturbed[first : first + there]
+        )
     whole = to_log_p.sum()
     for k in range(classes):
         grad_clean[k] = temperature * (to_log_p[k] - p[k] * whole)
@@ -290,9 +286,17 @@ def _push(
 
 @inlined
 def _push_lanes(
-    exps: Floats, shifted: Floats, sums: Floats, temperature: float, lanes: int, out: Floats
+    exps: Floats,
+    shifted: Floats,
+    sums: Floats,
+    total: Floats,
+    temperature: float,
+    lanes: int,
+    out: Floats,
 ) -> None:
     """Write the gradients of some perturbed logits, (lanes, K), from columns (K, lanes)."""
+    for j in range(lanes):
+        sums[j] /= total[j]
     for k in range(len(exps)):
         for j in range(lanes):
             exps[k, j] = temperature * (exps[k, j] * sums[j] - shifted[k, j])

@@ -26,25 +26,25 @@ _RANKED = 4  # and this to find its rank
 
 
 def timestep_map(scores: Floats, starts: Ints, width: int, out: Floats) -> None:
-    """See the public function."""
+    """Compute the public `timestep_map`."""
     with threads_for(_SUMMED * (scores.size * width + out.size)):
         _timestep_map(scores, starts, width, out)
 
 
 def pearson(first: Floats, second: Floats, out: Floats) -> None:
-    """See the public function."""
+    """Compute the public `pearson`."""
     with threads_for(_SUMMED * first.size):
         _pearson(first, second, out)
 
 
 def spearman(first: Floats, second: Floats, out: Floats) -> None:
-    """See the public function."""
+    """Compute the public `spearman`."""
     with threads_for(_RANKED * first.size):
         _spearman(first, second, out)
 
 
 def top_sign_agreement(first: Floats, second: Floats, count: int, out: Floats) -> None:
-    """See the public function."""
+    """Compute the public `top_sign_agreement`."""
     with threads_for(_RANKED * first.size):
         _top_sign_agreement(first, second, count, out)
 
@@ -143,7 +143,7 @@ def _sorted_ranks(values: Floats) -> Floats:
 
 @rounded
 def _keys(values: Floats) -> NDArray[np.uint64]:
-    """Return whole numbers in the order of the values, (W,).
+    """Return integers in the order of the values, (W,).
 
     A float64's bits are in order but for the sign: below zero all are turned over, else the sign.
     Not for `inlined`: it may take -0.0, which equals 0.0, for what it is.
@@ -184,7 +184,7 @@ def _sort(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], Ints]:
 
 @inlined
 def _count_shared(first: Floats, second: Floats, count: int) -> int:
-    """Return how many of both maps' strongest have the same sign."""
+    """Count the strongest of both maps that have the same sign."""
     a, b, same = _strongest(first, count), _strongest(second, count), 0
     for i in range(first.size):
         alike = (first[i] > 0 and second[i] > 0) or (first[i] < 0 and second[i] < 0)

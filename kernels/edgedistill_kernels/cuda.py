@@ -31,7 +31,7 @@ _SHARED_DOUBLES = 6_000  # a block may use 48 KB on every GPU
 def perturb(
     series: Device, starts: Device, patches: Device, out: Device, *, stream: int = 0
 ) -> None:
-    """See the public function; what a window has outside its series is cut off."""
+    """Compute the public `perturb`; what a window has outside its series is cut off."""
     rows = patches.shape[0] * patches.shape[1] * patches.shape[2]
     _perturb[rows, THREADS, on(stream)](series, starts, patches, out)
 
@@ -39,7 +39,7 @@ def perturb(
 def window_saliency(
     clean: Device, perturbed: Device, temperature: float, out: Device, *, stream: int = 0
 ) -> None:
-    """See the public function; `out` is (N, W), or (N, W, K) to keep the terms apart."""
+    """Compute the public `window_saliency`; `out` is (N, W), or (N, W, K) for the terms."""
     samples, windows, classes = perturbed.shape
     rows = _rows(classes, tiles=1)
     grid = (samples, -(-windows // rows))
@@ -59,7 +59,7 @@ def window_saliency_backward(
     stream: int = 0,
     empty: Empty = cuda.device_array,
 ) -> None:
-    """See the public function."""
+    """Compute the public `window_saliency_backward`."""
     factors, terms = empty((2,)), _terms(grad)
     _leave[1, 1, on(stream)](factors)
     logits = (clean, perturbed, float(temperature))
@@ -74,7 +74,7 @@ def normalize(
     stream: int = 0,
     empty: Empty = cuda.device_array,
 ) -> None:
-    """See the public function; `out` may be `saliency`."""
+    """Compute the public `normalize`; `out` may be `saliency`."""
     flat = saliency.reshape(saliency.size)
     factors = _find_factors(flat, flat, epsilon, stream, empty)
     _combine[BLOCKS, THREADS, on(stream)](flat, flat, factors, 0.0, out.reshape(out.size))
@@ -89,7 +89,7 @@ def normalize_backward(
     stream: int = 0,
     empty: Empty = cuda.device_array,
 ) -> None:
-    """See the public function."""
+    """Compute the public `normalize_backward`."""
     flat, upstream = saliency.reshape(saliency.size), grad.reshape(grad.size)
     factors = _find_factors(upstream, flat, epsilon, stream, empty)
     _combine[BLOCKS, THREADS, on(stream)](upstream, flat, factors, 1.0, out.reshape(out.size))
@@ -105,7 +105,7 @@ def temporal_saliency(
     stream: int = 0,
     empty: Empty = cuda.device_array,
 ) -> None:
-    """See the public function."""
+    """Compute the public `temporal_saliency`."""
     window_saliency(clean, perturbed, temperature, out, stream=stream)
     normalize(out, epsilon, out, stream=stream, empty=empty)
 
@@ -122,7 +122,7 @@ def temporal_saliency_backward(
     stream: int = 0,
     empty: Empty = cuda.device_array,
 ) -> None:
-    """See the public function."""
+    """Compute the public `temporal_saliency_backward`."""
     scores = empty(tuple(grad.shape))
     window_saliency(clean, perturbed, temperature, scores, stream=stream)
     flat, upstream = scores.reshape(scores.size), grad.reshape(grad.size)
@@ -139,7 +139,7 @@ def _terms(scores: Device) -> Device:
 
 
 def _rows(classes: int, tiles: int) -> int:
-    """Return how many rows of logits a block stages at once."""
+    """Return the number of rows of logits that a block stages at once."""
     rows = (_SHARED_DOUBLES - 3 * classes) // (tiles * (classes | 1))
     if rows < 1:
         raise ValueError(
@@ -173,7 +173,7 @@ def _launch_backward(
 def _find_factors(
     grad: Device, scores: Device, epsilon: float, stream: int, empty: Empty
 ) -> Device:
-    """Return what scores are multiplied by, and how much each positive one pulls the mean, (2,)."""
+    """Return the factor of scores, and the pull of each positive one on the mean, (2,)."""
     partial, factors = empty((BLOCKS, 3)), empty((2,))
     _tally[BLOCKS, THREADS, on(stream)](grad, scores, partial)
     _factors[1, 1, on(stream)](partial, float(epsilon), factors)

@@ -1,4 +1,4 @@
-"""How the kernels for NVIDIA GPUs are compiled by Numba, and whether there is a GPU to run them.
+"""The compilation by Numba of the kernels for NVIDIA GPUs, and the check for a GPU.
 
 The only module that imports `numba.cuda`.
 """
@@ -21,7 +21,7 @@ BLOCKS = 2 if config.ENABLE_CUDASIM else 64  # that share a sum over a whole bat
 
 
 def missing() -> str:
-    """Return why no GPU can be used, empty if one can."""
+    """Return the reason why no GPU can be used, empty if one can."""
     if cuda.is_available():
         return ""
     reason = (

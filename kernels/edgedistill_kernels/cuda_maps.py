@@ -26,13 +26,13 @@ _ROUNDING = 1e-24  # of a map's mean square: float64 noise around a constant map
 def timestep_map(
     scores: Device, starts: Device, width: int, out: Device, *, stream: int = 0
 ) -> None:
-    """See the public function; what a window has outside its series is cut off."""
+    """Compute the public `timestep_map`; what a window has outside its series is cut off."""
     grid = (out.shape[0], -(-out.shape[1] // THREADS))
     _timestep_map[grid, THREADS, on(stream)](scores, starts, width, out)
 
 
 def pearson(first: Device, second: Device, out: Device, *, stream: int = 0) -> None:
-    """See the public function."""
+    """Compute the public `pearson`."""
     _pearson[first.shape[0], THREADS, on(stream)](first, second, out)
 
 
@@ -44,7 +44,7 @@ def spearman(
     stream: int = 0,
     empty: Empty = cuda.device_array,
 ) -> None:
-    """See the public function."""
+    """Compute the public `spearman`."""
     shape, grid = tuple(first.shape), first.shape[0]
     ranks, others = empty(shape), empty(shape)
     _ranks[grid, THREADS, on(stream)](first, ranks)
@@ -55,13 +55,13 @@ def spearman(
 def top_sign_agreement(
     first: Device, second: Device, count: int, out: Device, *, stream: int = 0
 ) -> None:
-    """See the public function."""
+    """Compute the public `top_sign_agreement`."""
     _top_sign_agreement[first.shape[0], THREADS, on(stream)](first, second, count, out)
 
 
 @compiled
 def _timestep_map(scores: Device, starts: Device, width: int, out: Device) -> None:
-    """A thread a time step: it asks every window whether it covers it."""
+    """A thread a time step: it checks every window for covering it."""
     n, t = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
     if t < out.shape[1]:
         total, cover = 0.0, 0.0

@@ -1,6 +1,6 @@
 """The definition of every kernel in plain NumPy: the oracle the fast backends are held against.
 
-It computes in float64 and answers in the type it was asked in. Logits of float32 keep their
+It computes in float64 and returns the type of its arguments. Logits of float32 keep their
 meaning that way: the terms of a small divergence cancel below float32's rounding. Arguments are
 checked before they come here, in the package's public functions.
 """
@@ -135,7 +135,7 @@ def _log_softmax(logits: Floats) -> Floats:
 
 
 def _scale(saliency: Floats, epsilon: float) -> tuple[float, int]:
-    """Return what the scores are multiplied by, and how many are positive, 1 at least."""
+    """Return the factor of the scores, and the number of positive ones, 1 at least."""
     positive = saliency[saliency > 0]
     count = max(1, positive.size)
     return 1 / (float(positive.sum(dtype=np.float64)) / count + epsilon), count

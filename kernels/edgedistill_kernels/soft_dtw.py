@@ -1,7 +1,7 @@
-"""Soft-DTW: what it costs to warp one sequence onto another, over all ways to do it at once.
+"""Soft-DTW: the cost of warping one sequence onto another, over all alignments at once.
 
-A way goes from the first pair of steps to the last, one step further in one sequence or in
-both, and costs the sum of its pairs. Soft-DTW is the smooth minimum of all ways,
+An alignment goes from the first pair of steps to the last, one step further in one sequence or
+in both, and costs the sum of its pairs. Soft-DTW is the smooth minimum of all alignments,
 `-gamma * log(sum(exp(-cost / gamma)))`: below the cheapest, and negative where many are cheap.
 
 The definition in plain NumPy is here; the compiled loop is `soft_dtw_loop`.
@@ -25,8 +25,8 @@ def soft_dtw(costs: Floats, *, gamma: float, backend: str = "auto") -> tuple[Flo
     """Return soft-DTW of every sample.
 
     Args:
-        costs: of each pair of steps, (N, S, L).
-        gamma: how soft the minimum is; above 0.
+        costs: cost of each pair of steps, (N, S, L).
+        gamma: softness of the minimum; above 0.
         backend: "reference", "cpu", or "auto": "cpu" where it can run and there is enough to do.
 
     Returns:
@@ -53,12 +53,12 @@ def soft_dtw(costs: Floats, *, gamma: float, backend: str = "auto") -> tuple[Flo
 def soft_dtw_backward(
     grad: Floats, costs: Floats, table: Floats, *, gamma: float, backend: str = "auto"
 ) -> Floats:
-    """Return the gradient of the costs, (N, S, L), float64: how much the ways pass each pair.
+    """Return the gradient of the costs, (N, S, L), float64: the weight of each pair.
 
     Args:
-        grad: of the values, (N,).
+        grad: gradient of the values, (N,).
         costs: (N, S, L).
-        table: what `soft_dtw` returned beside the values.
+        table: table that `soft_dtw` returned beside the values.
         gamma: as in the forward pass.
         backend: as in the forward pass.
 
@@ -106,7 +106,7 @@ def _backward(grad: Floats, costs: Floats, table: Floats, gamma: float) -> Float
 
 
 def _after(i: int, j: int, rows: int, columns: int) -> Iterator[tuple[int, int]]:
-    """Yield the pairs that a way can go on to."""
+    """Yield the pairs that an alignment can continue with."""
     for k, m in ((i + 1, j), (i, j + 1), (i + 1, j + 1)):
         if k < rows and m < columns:
             yield k, m

@@ -1,4 +1,4 @@
-"""INT8 models that a search tries: which nodes stay float, and what was measured of each."""
+"""The candidates of a search: settings of INT8 models, their measurements, and the log of both."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CANDIDATE_LOG = "candidates.json"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What tells one candidate from another; no method is the float model itself."""
+    """The setting that distinguishes a candidate; no method is the float model itself."""
 
     method: Method | None
     keep: frozenset[str] = frozenset()  # nodes that stay float
@@ -31,7 +31,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A setting and what was measured of its file."""
+    """A setting and the measurements of its file."""
 
     setting: Setting
     estimates: Mapping[str, Estimate]
@@ -49,12 +49,12 @@ class Candidate:
     @property
     def quality(self) -> float:
         """Return the saliency agreement, or, of a teacher without maps, that of classes."""
-        found = self.estimates.get("saliency_pearson", self.estimates["agreement"])
-        return found.value
+        estimate = self.estimates.get("saliency_pearson", self.estimates["agreement"])
+        return estimate.value
 
     @property
     def loss(self) -> float:
-        """Return what is missing to the teacher, in all that can be measured.
+        """Return the distance from the teacher in all measured quantities.
 
         The sum of the share of series with another class, the KL in nats, and one minus the
         correlation of maps: 0 for the teacher itself.
@@ -73,7 +73,7 @@ class Candidate:
         return contract.verdict(self.clauses(terms)) == "kept"
 
     def shortfall(self, terms: Contract) -> float:
-        """Return by how much all broken clauses are missed; 0 if none is."""
+        """Return the sum of the margins by which broken clauses are missed; 0 if none is."""
         broken = [clause for clause in self.clauses(terms) if not clause.passed]
         return sum(
             abs(clause.measured.value - clause.threshold)
@@ -87,28 +87,29 @@ class Candidate:
             "method": self.setting.method,
             "keep": sorted(self.setting.keep),
             "estimates": {
-                name: [found.value, found.low, found.high] for name, found in self.estimates.items()
+                name: [estimate.value, estimate.low, estimate.high]
+                for name, estimate in self.estimates.items()
             },
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Candidate:
-        """Return what `to_dict` gave."""
-        estimates = {name: Estimate(*found) for name, found in values["estimates"].items()}
+        """Return the candidate of a `to_dict`."""
+        estimates = {name: Estimate(*numbers) for name, numbers in values["estimates"].items()}
         return cls(Setting(values["method"], frozenset(values["keep"])), estimates)
 
 
 class CandidateLog:
-    """What was measured so far, on disk after every candidate: a killed search goes on."""
+    """The candidates measured so far, on disk after each one: a killed search resumes from it."""
 
     def __init__(self, folder: Path, key: str) -> None:
-        """Take up what a search with this key left in a folder, or begin."""
+        """Load the log that a search with this key left in a folder, or start one."""
         self._path, self._key = folder / CANDIDATE_LOG, key
         self.candidates: dict[Setting, Candidate] = {}
         try:
-            found = read_json(self._path)
-            if found["key"] == key:
-                entries = [Candidate.from_dict(values) for values in found["measured"]]
+            log = read_json(self._path)
+            if log["key"] == key:
+                entries = [Candidate.from_dict(values) for values in log["measured"]]
                 self.candidates = {entry.setting: entry for entry in entries}
         except (DataError, KeyError, TypeError):
             self.candidates = {}  # none yet, or damaged: measure anew
@@ -121,15 +122,15 @@ class CandidateLog:
 
 
 def log_key(model: Path, calibration: Floats, context: str) -> str:
-    """Return what measurements depend on; the contract is no part, it only judges them.
+    """Hash all that measurements depend on; the contract is no part, it only judges them.
 
     Args:
         model: the exported student.
         calibration: series that set the ranges, (N, C, T).
-        context: of all that the measuring depends on besides.
+        context: hash of all else that the measurements depend on.
     """
-    shown = hashlib.sha256(calibration.tobytes()).hexdigest()
-    return fingerprint([__version__, sha256(model), list(calibration.shape), shown, context])
+    series = hashlib.sha256(calibration.tobytes()).hexdigest()
+    return fingerprint([__version__, sha256(model), list(calibration.shape), series, context])
 
 
 def pareto_front(candidates: list[Candidate]) -> list[Candidate]:

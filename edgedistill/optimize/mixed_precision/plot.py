@@ -1,4 +1,4 @@
-"""What a search found, as a figure: what agreement with the teacher's reasons costs."""
+"""The figure of a search: the cost of agreement with the teacher's maps."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def _all(search: Search) -> Sequence[Candidate]:
 
 def _panel(axes: Axes, search: Search, costs: Sequence[float]) -> None:
     best = pareto_front(list(_all(search)))
-    looks = {
+    styles = {
         "8 bits, mixed": ([c for c in search.candidates if c not in best], _RULE, "o"),
         "on the front": ([c for c in search.candidates if c in best], _FRONT, "o"),
         "float32": ([search.reference], _FLOAT, "D"),
     }
     place = {id(candidate): cost for candidate, cost in zip(_all(search), costs, strict=True)}
-    for label, (candidates, color, mark) in looks.items():
+    for label, (candidates, color, mark) in styles.items():
         axes.scatter(
             [place[id(c)] for c in candidates],
             [c.quality for c in candidates],

@@ -2,9 +2,9 @@
 
 A node's sensitivity is what the contract measures, not the error of a tensor: how much nearer to
 the teacher the model comes, in classes, probabilities and saliency, when that node alone stays
-float in a model that is 8-bit elsewhere. The other way round, one 8-bit node in a float model,
-would tell what a node loses by itself; but errors meet, and the first question of the search is
-what to give back in the model that lost them. Each of these measurements is a candidate already.
+float in a model that is 8-bit elsewhere. The reverse, one 8-bit node in a float model, would
+measure the loss of that node by itself; but errors add up, and the search starts from the model
+that has all of them. Each of these measurements is a candidate already.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from edgedistill.errors import UsageError
 from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.arrays import Floats
-from edgedistill.io.progress import ProgressCallback
+from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.execution import check_series
 from edgedistill.optimize.mixed_precision.candidates import (
     Candidate,
@@ -42,15 +42,34 @@ from edgedistill.optimize.quantization.calibration import (
 from edgedistill.optimize.quantization.int8 import quantize
 from edgedistill.optimize.quantization.nodes import is_static, nodes
 
+# Evaluates a model file on held-out series against the teacher: all that the contract names, at
+# least agreement, kl and latency_p50_ms, and saliency_pearson if there are maps.
 Measure = Callable[[Path], Mapping[str, Estimate]]
+Cost = Literal["size", "latency"]
 
 _NEEDED = ("agreement", "kl", "latency_p50_ms")
 _AS_GOOD = {"size": 1.01, "latency": 1.05}  # so much larger or slower is no reason against a model
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """The settings of a search."""
+
+    methods: tuple[Method, ...] = METHODS  # methods of calibration to try
+    prefer: Cost = "size"  # what counts among models that keep the contract
+    agreement_loss: float | None = None  # most that agreement may fall below the float model's
+    saliency_loss: float | None = None  # the same for the correlation of maps
+    # Seconds after which no new candidate is measured, None for no limit; the float model and the
+    # first INT8 model always are.
+    budget_s: float | None = None
+
+
+_DEFAULTS = SearchOptions()
+
+
 @dataclass(frozen=True, slots=True)
 class Sensitivity:
-    """What keeping one node float changes in an otherwise 8-bit model."""
+    """The changes that one float node makes in an otherwise 8-bit model."""
 
     node: str
     agreement: float  # share of series, more is nearer to the teacher
@@ -61,13 +80,13 @@ class Sensitivity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """All that a search found."""
+    """The result of a search."""
 
     reference: Candidate  # the float model
     candidates: tuple[Candidate, ...]  # every INT8 model that was measured
     sensitivity: tuple[Sensitivity, ...]  # most sensitive first
-    chosen: Candidate  # what keeps the contract; if none does, what comes nearest
-    terms: Contract  # what was asked of them
+    chosen: Candidate  # keeps the contract; if none does, the nearest to it
+    terms: Contract  # contract that they were judged by
     complete: bool  # False: the time was spent before all was tried
     model: onnx.ModelProto  # of `chosen`
 
@@ -79,7 +98,7 @@ class Search:
 
     @property
     def is_kept(self) -> bool:
-        """Return whether the chosen model keeps what was asked."""
+        """Return whether the chosen model keeps the contract."""
         return self.chosen.keeps(self.terms)
 
 
@@ -91,97 +110,55 @@ def search(
     *,
     folder: Path,
     context: str = "",
-    methods: Sequence[Method] = METHODS,
-    prefer: Literal["size", "latency"] = "size",
-    agreement_loss: float | None = None,
-    saliency_loss: float | None = None,
-    budget_s: float | None = None,
+    options: SearchOptions = _DEFAULTS,
     observe: Observe = observe,
-    on_progress: ProgressCallback = lambda *_: None,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> Search:
     """Find the smallest, or fastest, INT8 model that keeps the contract.
 
-    First every way to read ranges, with nothing in float; from the best of them the sensitivity of
-    every node; then nodes become float, the most sensitive first, until the contract is kept; last,
-    each of those is tried in 8 bits again. Each candidate is a file that was measured.
-
     Args:
-        model: the exported student.
+        model: path of the exported student.
         calibration: series of the training set, (N, C, T).
-        measure: of a model file, all that the contract names, on held-out series against the
-            teacher; at least agreement, kl and latency_p50_ms, and saliency_pearson if there are
-            maps.
-        terms: the contract.
-        folder: for the journal from which a killed search goes on.
-        context: of what `measure` depends on; journals of others are not taken up.
-        methods: ways to read ranges.
-        prefer: what counts among models that keep the contract.
-        agreement_loss: if there is one, agreement may also not fall further below the float
-            model's.
-        saliency_loss: the same for the correlation of maps.
-        budget_s: seconds after which no new candidate is measured; the float model and the first
-            INT8 model always are. None has no end.
-        observe: collects what the model's values are on the series, or knows it.
-        on_progress: progress.
+        measure: evaluates a file as `Measure` says.
+        terms: contract to keep.
+        folder: folder of the log from which a killed search resumes.
+        context: hash of all that `measure` depends on; logs of another context are not used.
+        options: settings of the search.
+        observe: collects the histograms of the model's values, or returns cached ones.
+        on_progress: progress callback.
 
     Raises:
         ModelError: the file is no model, or has nothing that can be quantized.
-        UsageError: `measure` does not give what is needed.
+        UsageError: `measure` does not return all estimates that are needed.
     """
     check_series(calibration, "INT8 calibration")
-    journal = CandidateLog(folder, log_key(model, calibration, context))
+    log = CandidateLog(folder, log_key(model, calibration, context))
     folded = strip(fold(load(model)))
-    bench = _CandidateEvaluator(
-        folded, observe(folded, calibration), measure, journal, budget_s, on_progress
-    )
-    reference = bench.run(Setting(None))
-    terms = relative_contract(terms, reference, agreement=agreement_loss, saliency=saliency_loss)
-    complete = True
-    sensitivity: list[Sensitivity] = []
-    try:
-        ways = methods if is_static(folded) else methods[:1]  # an LSTM finds its ranges as it runs
-        base = min((bench.run(Setting(way)) for way in ways), key=lambda c: rank(c, terms))
-        sensitivity.extend(bench.sensitivity(base, node) for node in bench.nodes)
-        sensitivity.sort(key=lambda found: found.loss)
-        _mix(bench, base.setting, [found.node for found in sensitivity], terms)
-    except _TimeIsUp:
-        complete = False
-    bench.report_end()
-    candidates = [c for c in bench.evaluated if c.setting.method is not None]
-    chosen = select(candidates, terms, prefer)
-    return Search(
-        reference=reference,
-        candidates=tuple(candidates),
-        sensitivity=tuple(sorted(sensitivity, key=lambda found: found.loss)),
-        chosen=chosen,
-        terms=terms,
-        complete=complete,
-        model=bench.build(chosen.setting),
-    )
+    histograms = observe(folded, calibration)
+    evaluator = _CandidateEvaluator(folded, histograms, measure, log, options.budget_s, on_progress)
+    return _search(evaluator, terms, options)
 
 
 def relative_contract(
     terms: Contract, reference: Candidate, *, agreement: float | None, saliency: float | None
 ) -> Contract:
     """Return the contract with thresholds no further below a model than these losses."""
-    found = reference.estimates
+    estimates = reference.estimates
     limits = {}
     if agreement is not None:
-        limits["min_agreement"] = found["agreement"].value - agreement
-    if saliency is not None and "saliency_pearson" in found:
-        limits["min_saliency_pearson"] = found["saliency_pearson"].value - saliency
+        limits["min_agreement"] = estimates["agreement"].value - agreement
+    if saliency is not None and "saliency_pearson" in estimates:
+        limits["min_saliency_pearson"] = estimates["saliency_pearson"].value - saliency
     before = {name: getattr(terms, name) for name in limits}
     tighter = {n: v if before[n] is None else max(v, before[n]) for n, v in limits.items()}
     return replace(terms, **tighter)
 
 
-def select(
-    candidates: Sequence[Candidate], terms: Contract, prefer: Literal["size", "latency"]
-) -> Candidate:
-    """Return what to take: of those that keep the contract and are about smallest, the nearest.
+def select(candidates: Sequence[Candidate], terms: Contract, prefer: Cost) -> Candidate:
+    """Choose, of those that keep the contract and are about smallest, the nearest to the teacher.
 
     A per cent of the size, or five of the time, is no reason against a model that is nearer to
-    the teacher. If none keeps the contract, what misses it least is taken.
+    the teacher. If none keeps the contract, the one that misses it least is chosen.
     """
     keeping = [candidate for candidate in candidates if candidate.keeps(terms)]
     if not keeping:
@@ -195,12 +172,12 @@ def select(
 
 
 def rank(candidate: Candidate, terms: Contract) -> tuple[float, float]:
-    """Return what is missing to the contract, and to the teacher; less is better."""
+    """Return the distances from the contract and from the teacher; less is better."""
     return candidate.shortfall(terms), candidate.loss
 
 
 class _TimeIsUp(Exception):
-    """The budget is spent; what was measured counts."""
+    """The budget is spent; the measurements so far count."""
 
 
 class _CandidateEvaluator:
@@ -215,7 +192,7 @@ class _CandidateEvaluator:
         budget_s: float | None,
         on_progress: ProgressCallback,
     ) -> None:
-        self.nodes = nodes(folded)
+        self.nodes, self.is_static = nodes(folded), is_static(folded)
         self.evaluated: list[Candidate] = []
         self._folded, self._measure, self._log, self._on_progress = (
             folded,
@@ -228,24 +205,24 @@ class _CandidateEvaluator:
         self._steps = 1 + len(METHODS) + 3 * len(self.nodes)  # at most
 
     def run(self, setting: Setting) -> Candidate:
-        """Return a measured candidate, from the journal if it is there."""
-        known = self._log.candidates.get(setting)
-        if known is None:
+        """Return a measured candidate, from the log if it is there."""
+        candidate = self._log.candidates.get(setting)
+        if candidate is None:
             if len(self.evaluated) > 1 and self._end is not None and time.monotonic() > self._end:
                 raise _TimeIsUp
-            known = Candidate(setting, self._measured(self.build(setting)))
-            self._log.add(known)
-        if known not in self.evaluated:
-            self.evaluated.append(known)
+            candidate = Candidate(setting, self._measured(self.build(setting)))
+            self._log.add(candidate)
+        if candidate not in self.evaluated:
+            self.evaluated.append(candidate)
             self._on_progress("search", min(len(self.evaluated), self._steps - 1), self._steps)
-        return known
+        return candidate
 
     def sensitivity(self, base: Candidate, node: str) -> Sensitivity:
-        """Return what one node in float changes."""
+        """Measure the changes that one node in float makes."""
         alone = len(self.nodes) == 1  # then nothing is left in 8 bits
-        found = self.run(Setting(None) if alone else replace(base.setting, keep=frozenset({node})))
+        kept = self.run(Setting(None) if alone else replace(base.setting, keep=frozenset({node})))
         change = {
-            name: found.estimates[name].value - before.value
+            name: kept.estimates[name].value - before.value
             for name, before in base.estimates.items()
         }
         return Sensitivity(
@@ -253,7 +230,7 @@ class _CandidateEvaluator:
             agreement=change["agreement"],
             kl=change["kl"],
             saliency_pearson=change.get("saliency_pearson"),
-            loss=found.loss - base.loss,
+            loss=kept.loss - base.loss,
         )
 
     def build(self, setting: Setting) -> onnx.ModelProto:
@@ -263,7 +240,7 @@ class _CandidateEvaluator:
         return quantize(self._folded, ranges(self._observed, setting.method), keep=setting.keep)
 
     def report_end(self) -> None:
-        """Tell that the search is over."""
+        """Report the end of the search."""
         self._on_progress("search", self._steps, self._steps)
 
     def _measured(self, model: onnx.ModelProto) -> dict[str, Estimate]:
@@ -271,20 +248,57 @@ class _CandidateEvaluator:
             path = Path(folder) / "candidate.onnx"
             path.write_bytes(model.SerializeToString())
             size = float(path.stat().st_size)
-            found = {**self._measure(path), "size_bytes": Estimate(size, size, size)}
-        missing = [name for name in _NEEDED if name not in found]
+            estimates = {**self._measure(path), "size_bytes": Estimate(size, size, size)}
+        missing = [name for name in _NEEDED if name not in estimates]
         if missing:
             raise UsageError(
                 f"A search needs {', '.join(missing)} of every candidate, and measuring gave "
-                f"{', '.join(sorted(found))}. Measure that too."
+                f"{', '.join(sorted(estimates))}. Measure that too."
             )
-        return found
+        return estimates
+
+
+def _search(evaluator: _CandidateEvaluator, terms: Contract, options: SearchOptions) -> Search:
+    """Search among the candidates of an evaluator.
+
+    First every method of calibration, with no node in float; from the best of them the sensitivity
+    of every node; then nodes become float, the most sensitive first, until the contract is kept;
+    last, each of those is tried in 8 bits again. Each candidate is a file that was measured.
+    """
+    reference = evaluator.run(Setting(None))
+    terms = relative_contract(
+        terms, reference, agreement=options.agreement_loss, saliency=options.saliency_loss
+    )
+    complete = True
+    sensitivity: list[Sensitivity] = []
+    try:
+        # An LSTM has no calibrated ranges: it measures them as it runs.
+        methods = options.methods if evaluator.is_static else options.methods[:1]
+        plain = [evaluator.run(Setting(method)) for method in methods]
+        base = min(plain, key=lambda c: rank(c, terms))
+        sensitivity.extend(evaluator.sensitivity(base, node) for node in evaluator.nodes)
+        sensitivity.sort(key=lambda node: node.loss)
+        _mix(evaluator, base.setting, [one.node for one in sensitivity], terms)
+    except _TimeIsUp:
+        complete = False
+    evaluator.report_end()
+    candidates = [c for c in evaluator.evaluated if c.setting.method is not None]
+    chosen = select(candidates, terms, options.prefer)
+    return Search(
+        reference=reference,
+        candidates=tuple(candidates),
+        sensitivity=tuple(sorted(sensitivity, key=lambda node: node.loss)),
+        chosen=chosen,
+        terms=terms,
+        complete=complete,
+        model=evaluator.build(chosen.setting),
+    )
 
 
 def _mix(
     evaluator: _CandidateEvaluator, base: Setting, order: Sequence[str], terms: Contract
 ) -> None:
-    """Give nodes back until the contract is kept, then see which of them were not needed."""
+    """Keep nodes float until the contract is kept, then drop those that were not needed."""
     for keep in _growing(order):
         if evaluator.run(replace(base, keep=keep)).keeps(terms):
             break

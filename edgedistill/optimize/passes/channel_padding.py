@@ -35,10 +35,10 @@ def align(model: onnx.ModelProto) -> onnx.ModelProto:
     Args:
         model: folded, float32.
     """
-    found = strip(model)
-    while (aligned := _align_one(found)) is not None:
-        found = aligned
-    return found
+    result = strip(model)
+    while (aligned := _align_one(result)) is not None:
+        result = aligned
+    return result
 
 
 def _align_one(model: onnx.ModelProto) -> onnx.ModelProto | None:
@@ -74,7 +74,7 @@ def _path(value: ir.Value | None) -> list[ir.Node]:
 
 
 def _taps(path: list[ir.Node]) -> int:
-    """Return what a channel of a path's convolution costs a step."""
+    """Return the multiply-accumulates of a channel of a path's convolution, a step."""
     return int(np.prod(_weights(path[0]).shape[1:]))
 
 
@@ -140,12 +140,12 @@ def _insert(
 
 
 def _is_convolution(node: ir.Node) -> bool:
-    """Whether a node is a convolution with constant weights and bias."""
+    """Return whether a node is a convolution with constant weights and bias."""
     return node.op_type == "Conv" and _is_constant(node)
 
 
 def _is_constant(node: ir.Node) -> bool:
-    """Whether all that a node reads is constant, but for its first input."""
+    """Return whether all inputs of a node but the first are constant."""
     return all(value is not None and value.const_value is not None for value in node.inputs[1:])
 
 

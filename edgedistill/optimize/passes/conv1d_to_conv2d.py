@@ -22,7 +22,7 @@ _CHANNELS, _ROW = 1, 2  # axes of an image
 def lift(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return an equal model whose convolutions and poolings have two dimensions.
 
-    A convolution whose weights are no constant, or that gives the model's output, stays.
+    A convolution whose weights are no constant, or whose output is the model's, stays.
 
     Args:
         model: float32.
@@ -33,7 +33,7 @@ def lift(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 class _Lifter:
-    """Walks a graph once, and remembers which series has which image."""
+    """One pass over a graph, with the image of each series."""
 
     def __init__(self, graph: ir.Graph) -> None:
         self._graph = graph
@@ -53,7 +53,7 @@ class _Lifter:
                 self._graph.initializers.pop(str(weights.name), None)
 
     def _visit(self, node: ir.Node) -> list[ir.Value]:
-        """Lift a node if it can and should be; return the weights that got another shape."""
+        """Lift a node if it can and should be; return the weights whose shape has changed."""
         data = [v for v in node.inputs[: 1 if node.op_type in _FIRST_ONLY else None] if v]
         ends = [*data, *node.outputs]
         if not all(_is_series(v) for v in ends) or any(v.is_graph_output() for v in node.outputs):
@@ -70,14 +70,14 @@ class _Lifter:
 
     def _image(self, series: ir.Value, before: ir.Node) -> ir.Value:
         if series not in self._images:
-            there = ir.node("Unsqueeze", [series, self._row])
-            there.outputs[0].name = f"{series.name}_image"
-            before.prepend(there)
-            self._images[series] = there.outputs[0]
+            unsqueeze = ir.node("Unsqueeze", [series, self._row])
+            unsqueeze.outputs[0].name = f"{series.name}_image"
+            before.prepend(unsqueeze)
+            self._images[series] = unsqueeze.outputs[0]
         return self._images[series]
 
     def _turn_back(self, node: ir.Node) -> None:
-        """Let all who use a lifted node's output use its series; who takes images comes later."""
+        """Let all users of a lifted node's output use its series; those that take images follow."""
         image = node.outputs[0]
         uses = list(image.uses())
         back = ir.node("Squeeze", [image, self._row])
@@ -94,7 +94,7 @@ def _is_series(value: ir.Value) -> bool:
 
 
 def _is_one_dimensional(node: ir.Node) -> bool:
-    """Whether the weights of a convolution, if it is one, can be given another shape."""
+    """Return whether the weights of a convolution, if it is one, can be reshaped."""
     if len(node.outputs) != 1:
         return False
     weights = node.inputs[1] if node.op_type == "Conv" else None

@@ -1,4 +1,4 @@
-"""What can be done to a graph without changing what it computes, in portable ONNX operators only.
+"""Operations on a graph that keep its function, in portable ONNX operators only.
 
 Nothing here writes an operator of one runtime: the same file serves ONNX Runtime and TensorRT.
 """
@@ -51,10 +51,10 @@ def check(model: onnx.ModelProto, name: str) -> None:
 
 
 def strip(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model without what it does not need to run: notes, traces, inferred shapes.
+    """Return the model without all that it can run without: notes, traces, inferred shapes.
 
     The exporter writes stack traces, with paths of the machine it ran on, into the file. A model
-    that travels should not tell them, and in a small student they outweigh the weights.
+    that travels should not contain them, and in a small student they outweigh the weights.
     """
     bare = onnx.ModelProto()
     bare.CopyFrom(inliner.inline_local_functions(model) if model.functions else model)
@@ -93,13 +93,13 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def parameters(model: onnx.ModelProto) -> int:
-    """Return how many numbers a model holds as float32 constants."""
+    """Return the number of float32 constants of a model."""
     sizes = (i.dims for i in model.graph.initializer if i.data_type == onnx.TensorProto.FLOAT)
     return sum(math.prod(dims) for dims in sizes)
 
 
 def operators(model: onnx.ModelProto) -> dict[str, int]:
-    """Return how often each operator stands in the graph, sorted by name."""
+    """Count the occurrences of each operator in the graph, sorted by name."""
     names = [node.op_type for node in model.graph.node]
     return {name: names.count(name) for name in sorted(set(names))}
 

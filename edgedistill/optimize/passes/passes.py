@@ -1,4 +1,4 @@
-"""Graph passes: each returns (model, changed), and is believed only after it was run.
+"""Graph passes: each returns (model, changed), and is verified by running the model.
 
 A pass keeps the names and types of inputs and outputs. `apply` runs the model before and after it
 on real series, and refuses other logits.
@@ -28,7 +28,7 @@ _FASTER = 0.95  # of the time it took: less gain is not worth other operators
 
 
 def folded(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
-    """Fold batch norms and constants, as `graph.fold` says.
+    """Fold batch norms and constants, see `graph.fold`.
 
     Raises:
         ModelError: the result is not a valid model.
@@ -38,7 +38,7 @@ def folded(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
 
 
 def lifted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
-    """Give convolutions and poolings over time two dimensions, as `conv1d_to_conv2d.lift` says.
+    """Give convolutions and poolings over time two dimensions, see `conv1d_to_conv2d.lift`.
 
     Raises:
         ModelError: the result is not a valid model.
@@ -49,7 +49,7 @@ def lifted(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
 
 
 def aligned(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
-    """Fill up the channels of depthwise convolutions, as `channel_padding.align` says.
+    """Fill up the channels of depthwise convolutions, see `channel_padding.align`.
 
     Raises:
         ModelError: the result is not a valid model.
@@ -65,7 +65,7 @@ def fastest_layout(one: Floats) -> Pass:
     A small model is left as it is without a measurement: a call of it is mostly overhead.
 
     Args:
-        one: a series, (1, C, T), which the models are timed with.
+        one: series, (1, C, T), that the models are timed with.
     """
 
     def laid_out_for_cpu(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
@@ -74,9 +74,9 @@ def fastest_layout(one: Floats) -> Pass:
         filled, has_more = aligned(model)
         best, limit = model, _FASTER
         for base in [model, filled] if has_more else [model]:
-            found, changed = lifted(base)
-            if changed and (taken := _time(runner(found), runner(model), one)) <= limit:
-                best, limit = found, taken * _FASTER
+            candidate, changed = lifted(base)
+            if changed and (ratio := _time(runner(candidate), runner(model), one)) <= limit:
+                best, limit = candidate, ratio * _FASTER
         return best, best is not model
 
     return laid_out_for_cpu

@@ -70,9 +70,8 @@ def chosen_channels(graph: ir.Graph) -> None:
     for concat in list(graph):
         if concat.op_type != "Concat" or concat.attributes["axis"].as_int() != 1:
             continue
-        found = [_choice(value) for value in concat.inputs]
-        choices = [choice for choice in found if choice is not None]
-        if len(choices) < len(found) or len({id(c.convolution) for c in choices}) != 1:
+        choices = [choice for value in concat.inputs if (choice := _choice(value)) is not None]
+        if len(choices) < len(concat.inputs) or len({id(c.convolution) for c in choices}) != 1:
             continue
         source = choices[0].convolution
         pieces = [source.outputs[0], *(c.first.outputs[0] for c in choices), *concat.inputs]
@@ -124,7 +123,7 @@ def plain_lstm(graph: ir.Graph) -> None:
     """Drop the zero initial states of an LSTM and the shape arithmetic behind it.
 
     ONNX starts at zero by itself. The exporter merges the direction axis by a reshape to a shape
-    that it computes at run time; with one direction a squeeze says the same.
+    that it computes at run time; with one direction a squeeze does the same.
     """
     for node in list(graph):
         if node.op_type != "LSTM":
@@ -146,7 +145,7 @@ class _Choice:
 
 
 def _choice(value: ir.Value | None) -> _Choice | None:
-    """Return which channels of a convolution with constant weights a value is, if it is that."""
+    """Return the choice of a convolution's channels that a value is; None if it is none."""
     node, sign = _producer(value), 1
     if node is not None and node.op_type == "Neg":
         node, sign = _producer(node.inputs[0]), -1
@@ -165,31 +164,31 @@ def _choice(value: ir.Value | None) -> _Choice | None:
 
 
 def _is_plain_convolution(node: ir.Node) -> bool:
-    """Whether it has one group and constant weights, so that its channels can be picked."""
+    """Return whether it has one group and constant weights, so that its channels can be picked."""
     group = node.attributes.get("group")
     constant = all(_constant(value) is not None for value in node.inputs[1:])
     return node.op_type == "Conv" and constant and (group is None or group.as_int() == 1)
 
 
 def _is_trained(norm: ir.Node) -> bool:
-    """Whether a norm takes the statistics of the batch, not those that it has."""
+    """Return whether a norm takes the statistics of the batch, not those that it has."""
     mode = norm.attributes.get("training_mode")
     return len(norm.outputs) != 1 or (mode is not None and mode.as_int() != 0)
 
 
 def _scale_and_shift(norm: ir.Node) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """Return what a norm multiplies with and adds, (C,) each, if its parameters are constants."""
+    """Return the scale and shift of a norm, (C,) each, if its parameters are constants."""
     gamma, beta, mean, variance = (_constant(value) for value in norm.inputs[1:])
     if gamma is None or beta is None or mean is None or variance is None:
         return None
     epsilon = norm.attributes.get("epsilon")
-    given = _EPSILON if epsilon is None else epsilon.as_float()
-    scale = gamma / np.sqrt(variance + given)  # in the type of the parameters
+    added = _EPSILON if epsilon is None else epsilon.as_float()
+    scale = gamma / np.sqrt(variance + added)  # in the type of the parameters
     return scale, beta - mean * scale
 
 
 def _is_read_by(value: ir.Value | None, nodes: set[int]) -> bool:
-    """Whether nothing but these nodes, by their ids, reads a value."""
+    """Return whether nothing but these nodes, by their ids, reads a value."""
     if value is None or value.is_graph_output():
         return False
     return {id(use.node) for use in value.uses()} <= nodes
@@ -200,7 +199,7 @@ def _is_read_once(value: ir.Value | None) -> bool:
 
 
 def _ends_in_relu(value: ir.Value) -> bool:
-    """Whether a ReLU is all that reads a value, at once or where it is joined with others."""
+    """Return whether only a ReLU reads a value, at once or where it is joined with others."""
     readers = [use.node for use in value.uses()]
     if [node.op_type for node in readers] == ["Concat"] and not value.is_graph_output():
         value = readers[0].outputs[0]
@@ -216,7 +215,7 @@ def _affine(
     scale: NDArray[np.float32],
     shift: NDArray[np.float32],
 ) -> ir.Value:
-    """Put a norm of this scale and shift before `norm`, and return what it gives."""
+    """Put a norm of this scale and shift before `norm`, and return its output."""
     zeros, ones = np.zeros_like(shift), np.ones_like(shift)
     before = norm.outputs[0]
     parameters = [
@@ -225,8 +224,8 @@ def _affine(
     ]
     output = ir.val(f"{before.name}_{name}", type=before.type, shape=before.shape)
     attributes = dict(norm.attributes) | {"epsilon": ir.AttrFloat32("epsilon", 0.0)}
-    made = ir.node("BatchNormalization", [value, *parameters], attributes, outputs=[output])
-    norm.prepend(made)
+    affine = ir.node("BatchNormalization", [value, *parameters], attributes, outputs=[output])
+    norm.prepend(affine)
     return output
 
 
@@ -266,7 +265,7 @@ def _squeeze_direction(graph: ir.Graph, lstm: ir.Node) -> None:
 
 
 def _is_zero(value: ir.Value | None) -> bool:
-    """Whether a value is a constant of zeros, seen through operators that only move or repeat."""
+    """Return whether a value is a constant of zeros, perhaps moved or repeated by operators."""
     while (node := _producer(value)) is not None and node.op_type in _STAY_ZERO:
         value = node.inputs[0]
     constant = _constant(value)
@@ -279,7 +278,7 @@ def _is_convolution(value: ir.Value | None) -> bool:
 
 
 def channels_of(value: ir.Value | None) -> int:
-    """Return the size of axis 1, or 0 where it is not known."""
+    """Return the size of axis 1, or 0 if it is unknown."""
     if value is None or value.shape is None or len(value.shape) < 2:
         return 0
     size = value.shape[1]

@@ -1,4 +1,4 @@
-"""Recovery: a short training in 8 bits, from the student's weights, towards answers and reasons."""
+"""Finetuning of INT8: a short training in 8 bits, from the weights of the student."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ def recover(
     outputs: RunOutputs | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> onnx.ModelProto:
-    """Return a float model whose weights have learned to be rounded.
+    """Train a model in 8 bits; return a float model whose weights are fit to be rounded.
 
     Its forward passes are those of the 8-bit model, rounding included, so the objective sees what
     8 bits do; the weights that learn are float. Norms are folded before and stay as they are.
 
     Args:
-        model: folded and stripped.
-        calibration: series that the ranges of activations are read off, (N, C, T).
-        terms: what is minimized; they may ask about windows, but not about layers.
-        data: series, labels, and the rows to learn from and to judge on.
+        model: folded and stripped model.
+        calibration: series that calibrate the ranges of activations, (N, C, T).
+        terms: objectives to minimize; they may use windows, but not layers.
+        data: series, labels, and the rows for training and for validation.
         config: epochs and optimizer.
-        seed: of the order of series.
-        method: how ranges are read.
+        seed: seed of the shuffling.
+        method: method of calibration.
         keep: names of nodes that stay float.
-        observe: collects what the model's values are on the series, or knows it.
-        outputs: where the checkpoint goes.
+        observe: collects the histograms of the model's values, or returns cached ones.
+        outputs: files for the checkpoint.
         on_epoch: called after every epoch.
 
     Raises:
         ModelError: the model has an LSTM or an operator that cannot be trained in 8 bits; or the
             loss is no longer a number.
     """
-    twin = QatModel(model, ranges(observe(model, calibration), method), keep)
-    fit(twin, terms, data, config, seed=seed, outputs=outputs, on_epoch=on_epoch)
-    return twin.to_onnx()
+    qat = QatModel(model, ranges(observe(model, calibration), method), keep)
+    fit(qat, terms, data, config, seed=seed, outputs=outputs, on_epoch=on_epoch)
+    return qat.to_onnx()

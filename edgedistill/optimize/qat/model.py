@@ -1,8 +1,8 @@
-"""The torch twin of an 8-bit ONNX model: it rounds where that one rounds, and can be trained.
+"""An 8-bit ONNX model in torch: it rounds where the ONNX model rounds, and can be trained.
 
-Made from the very graph that the quantizer wrote, so there is no second opinion on where 8 bits
-begin and end. Weights are floats that are rounded as they are used; gradients pass the rounding as
-if it were not there (straight-through), and stop where a value is cut.
+Built from the very graph that the quantizer wrote, so both agree on where 8 bits begin and end.
+Weights are floats that are rounded as they are used; gradients pass the rounding as if it were not
+there (straight-through), and stop where a value is cut.
 
 Source: Jacob et al. 2018, arXiv:1712.05877; Bengio et al. 2013, arXiv:1308.3432.
 """
@@ -29,7 +29,7 @@ _WEIGHTED = ("Conv", "Gemm", "MatMul")
 _LARGEST = 127  # of a signed 8-bit weight, where all are 0
 _ROUNDING = 1e-3  # of a whole number, as a quotient of float32
 _TINY = 1e-12  # keeps the scale of an all-zero channel above zero
-_FORMS = {"auto_pad": b"NOTSET", "ceil_mode": 0}  # the only ones that the operators here have
+_FORMS = {"auto_pad": b"NOTSET", "ceil_mode": 0}  # the only values that the operators support
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,16 @@ class _Step:
     operator: str
     inputs: tuple[str, ...]
     output: str
-    attributes: dict[str, Any]  # attributes
+    attributes: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class _Weight:
-    """A constant that is learned, and how it is rounded."""
+    """A trained constant and its rounding."""
 
     key: str  # of the parameter
     shared: tuple[int, ...] = ()  # axes that share a scale
-    levels: str | None = None  # key of what the largest is rounded to; None: it is no 8-bit weight
+    levels: str | None = None  # key of the levels of the largest; None: it is no 8-bit weight
     steps: str | None = None  # key of a bias's step, as it is for the weights taken over
 
 
@@ -58,7 +58,7 @@ class QatModel(nn.Module):
     def __init__(
         self, model: onnx.ModelProto, ranges: Ranges, keep: frozenset[str] = frozenset()
     ) -> None:
-        """Take over the weights of a float model.
+        """Copy the weights of a float model.
 
         Args:
             model: folded and stripped.
@@ -66,7 +66,7 @@ class QatModel(nn.Module):
             keep: names of nodes that stay float.
 
         Raises:
-            ModelError: the model has an LSTM, or an operator that is not known here.
+            ModelError: the model has an LSTM, or an operator that is not supported here.
         """
         super().__init__()
         check_trainable(model)
@@ -92,13 +92,13 @@ class QatModel(nn.Module):
         values |= {name: self._rounded(weight) for name, weight in self._learned.items()}
         values[self._input] = series
         for step in self._steps:
-            given = [values[name] for name in step.inputs]
+            inputs = [values[name] for name in step.inputs]
             if step.operator == "QuantizeLinear":
-                values[step.output] = _quantized(*given)
+                values[step.output] = _quantized(*inputs)
             elif step.operator == "DequantizeLinear":
-                values[step.output] = (given[0] - given[2]) * given[1]
+                values[step.output] = (inputs[0] - inputs[2]) * inputs[1]
             else:
-                values[step.output] = OPERATORS[step.operator](step.attributes, given)
+                values[step.output] = OPERATORS[step.operator](step.attributes, inputs)
         logits: Tensor = values[self._output]
         return logits
 
@@ -160,7 +160,7 @@ class QatModel(nn.Module):
         return _Weight(key, steps=steps)
 
     def _levels(self, name: str, largest: np.ndarray[Any, Any], scale: np.ndarray[Any, Any]) -> str:
-        """Keep what the largest weights are rounded to.
+        """Keep the level that the largest weights are rounded to.
 
         Whole numbers, but where a bias that is large beside its weights made their scale coarser.
         """
@@ -191,10 +191,10 @@ class QatModel(nn.Module):
 
 
 def check_trainable(model: onnx.ModelProto) -> None:
-    """Refuse a folded model that has no twin.
+    """Refuse a folded model that cannot be trained in 8 bits.
 
     Raises:
-        ModelError: it has an LSTM, or an operator that is not known here.
+        ModelError: it has an LSTM, or an operator that is not supported here.
     """
     if not is_static(model):
         raise ModelError(
@@ -202,12 +202,12 @@ def check_trainable(model: onnx.ModelProto) -> None:
             "it for. Leave optimize.recover out."
         )
     for node in with_node_names(model).graph.node:
-        given = _attributes(node)
-        strange = [n for n, usual in _FORMS.items() if given.get(n, usual) != usual]
-        if node.op_type not in OPERATORS or strange or len(node.output) > 1:
+        attributes = _attributes(node)
+        unsupported = [n for n, usual in _FORMS.items() if attributes.get(n, usual) != usual]
+        if node.op_type not in OPERATORS or unsupported or len(node.output) > 1:
             raise ModelError(
-                f"{node.name} is a {node.op_type}{' with ' if strange else ''}"
-                f"{', '.join(strange)}, which cannot be trained in 8 bits here. Known are "
+                f"{node.name} is a {node.op_type}{' with ' if unsupported else ''}"
+                f"{', '.join(unsupported)}, which cannot be trained in 8 bits here. Known are "
                 f"{', '.join(sorted(OPERATORS))}. Leave optimize.recover out."
             )
 
@@ -243,5 +243,5 @@ def _dequantized(
     if scale.ndim:
         shape[int(_attributes(node).get("axis", 1)) % value.ndim] = -1
         scale, zero = scale.reshape(shape), zero.reshape(shape)
-    found: np.ndarray[Any, Any] = ((value.astype(np.float32) - zero) * scale).astype(np.float32)
-    return found
+    result: np.ndarray[Any, Any] = ((value.astype(np.float32) - zero) * scale).astype(np.float32)
+    return result

@@ -53,10 +53,10 @@ def _norm(attributes: Attributes, values: list[Any]) -> Tensor:
     )
 
 
-def _reduced(how: Callable[..., Tensor]) -> Operator:
+def _reduced(reduction: Callable[..., Tensor]) -> Operator:
     def reduce(attributes: Attributes, values: list[Any]) -> Tensor:
         axes = attributes.get("axes") or values[1].tolist()
-        return how(values[0], dim=axes, keepdim=bool(attributes.get("keepdims", 1)))
+        return reduction(values[0], dim=axes, keepdim=bool(attributes.get("keepdims", 1)))
 
     return reduce
 
@@ -84,15 +84,17 @@ def _padded(series: Tensor, attributes: Attributes, value: float) -> Tensor:
 OPERATORS: dict[str, Operator] = {
     "Add": lambda _, values: values[0] + values[1],
     "BatchNormalization": _norm,
-    "Concat": lambda given, values: torch.cat(values, dim=given["axis"]),
+    "Concat": lambda attributes, values: torch.cat(values, dim=attributes["axis"]),
     "Conv": _conv,
-    "Flatten": lambda given, values: values[0].flatten(given.get("axis", 1)),
+    "Flatten": lambda attributes, values: values[0].flatten(attributes.get("axis", 1)),
     "Gemm": _gemm,
     "GlobalAveragePool": lambda _, values: values[0].mean(
         dim=tuple(range(2, values[0].ndim)), keepdim=True
     ),
     "Identity": lambda _, values: values[0],
-    "LeakyRelu": lambda given, values: functional.leaky_relu(values[0], given.get("alpha", 0.01)),
+    "LeakyRelu": lambda attributes, values: functional.leaky_relu(
+        values[0], attributes.get("alpha", 0.01)
+    ),
     "MatMul": lambda _, values: values[0] @ values[1],
     "MaxPool": _max_pool,
     "Mul": lambda _, values: values[0] * values[1],
@@ -103,5 +105,5 @@ OPERATORS: dict[str, Operator] = {
     "Slice": _slice,
     "Squeeze": lambda _, values: values[0].squeeze(values[1].tolist()),
     "Sub": lambda _, values: values[0] - values[1],
-    "Transpose": lambda given, values: values[0].permute(given["perm"]),
+    "Transpose": lambda attributes, values: values[0].permute(attributes["perm"]),
 }

@@ -76,7 +76,7 @@ def cached_observer(folder: Path) -> Observe:
     A damaged file is collected again. Files may be removed at any time.
 
     Args:
-        folder: made if need be; several runs may share it.
+        folder: folder of the cache, created if need be; several runs may share it.
     """
 
     def observed(model: onnx.ModelProto, series: Floats) -> dict[str, Histogram]:

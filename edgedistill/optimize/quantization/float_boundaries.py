@@ -1,4 +1,4 @@
-"""Where 8 bits end: at the logits, and around nodes that stay float."""
+"""The boundaries of 8 bits: at the logits, and around nodes that stay float."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ _REQUANTIZED = {"Conv", "ConvTranspose", "Gemm"}  # by ONNX Runtime, if both sid
 
 
 def float_outputs(quantized: onnx.ModelProto, model: onnx.ModelProto) -> onnx.ModelProto:
-    """Take the last Q/DQ pair away: logits in 256 steps would hide what a small window changes.
+    """Remove the last Q/DQ pair: logits in 256 steps would hide what a small window changes.
 
-    Not behind a ReLU, which the quantizer took away because the pair does what it did.
+    Not behind a ReLU, which the quantizer removed because the pair does the same.
     """
     graph = quantized.graph
     cut = {name for node in model.graph.node if node.op_type in CUTS for name in node.output}
     makers = {node.output[0]: node for node in graph.node}
-    asked = [name for node in graph.node for name in node.input]
+    inputs = [name for node in graph.node for name in node.input]
     for output in graph.output:
         last = makers.get(output.name)
         if last is None or last.op_type != "DequantizeLinear" or output.name in cut:
             continue
         before = makers.get(last.input[0])
-        if before is None or asked.count(last.input[0]) > 1 or output.name in asked:
+        if before is None or inputs.count(last.input[0]) > 1 or output.name in inputs:
             continue
         maker = makers.get(before.input[0])
-        if maker is None or asked.count(before.input[0]) > 1:
+        if maker is None or inputs.count(before.input[0]) > 1:
             continue
         maker.output[0] = output.name
         graph.node.remove(last)
@@ -40,7 +40,7 @@ def float_outputs(quantized: onnx.ModelProto, model: onnx.ModelProto) -> onnx.Mo
 
 
 def keep_float(graph: onnx.GraphProto, nodes: set[str]) -> None:
-    """Put what ONNX Runtime does not look through behind float nodes whose result is quantized.
+    """Put an operator that ONNX Runtime does not fuse behind float nodes whose result is quantized.
 
     Between a DequantizeLinear and a QuantizeLinear, even with a ReLU before that, it quantizes the
     weights of a float node as it loads the model. A leaky ReLU is a ReLU with a slope of 0, nothing

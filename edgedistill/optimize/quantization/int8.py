@@ -66,11 +66,11 @@ def to_int8(
     Args:
         model: folded, one input (N, C, T).
         calibration: series of the training set, (N, C, T): they set the ranges of activations.
-        method: how an activation's range is read off the calibration.
+        method: method of calibration.
         keep: names of nodes, of those that `nodes` returns, that stay float.
         reduce_range: 7-bit weights. x86 without VNNI adds two products in 16 bits, which 8-bit
             weights can saturate; ARM, CUDA and newer x86 do not.
-        observe: collects what the model's values are on the series, or knows it.
+        observe: collects the histograms of the model's values, or returns cached ones.
 
     Raises:
         ConfigError: no such method or node.
@@ -81,8 +81,8 @@ def to_int8(
     check_series(calibration, "INT8 calibration")
     _check_fit(model, calibration)
     bare = strip(model)
-    found = ranges(observe(bare, calibration) if is_static(bare) else {}, method)
-    return quantize(bare, found, keep=keep, reduce_range=reduce_range)
+    activations = ranges(observe(bare, calibration) if is_static(bare) else {}, method)
+    return quantize(bare, activations, keep=keep, reduce_range=reduce_range)
 
 
 def quantize(
@@ -92,10 +92,10 @@ def quantize(
     keep: frozenset[str] = frozenset(),
     reduce_range: bool = False,
 ) -> onnx.ModelProto:
-    """Return a folded model in 8 bits, as `to_int8`, with ranges of activations that are known.
+    """Return a folded model in 8 bits, as `to_int8`, with given ranges of activations.
 
     Args:
-        model: folded and stripped.
+        model: folded and stripped model.
         ranges: ranges of its float values.
         keep: names of nodes that stay float.
         reduce_range: 7-bit weights.
@@ -115,8 +115,8 @@ def quantize(
             f"INT8 needs a {', '.join(STATIC)} or LSTM with constant weights. Leave int8 out of "
             "the precisions."
         )
-    known = _names(model)
-    compact = _short_names(strip(result), keep=known | {f"{name}{SUFFIX}" for name in known})
+    names = _names(model)
+    compact = _short_names(strip(result), keep=names | {f"{name}{SUFFIX}" for name in names})
     check(compact, "The INT8 model")
     return compact
 
@@ -128,7 +128,7 @@ def with_qdq(
     keep: frozenset[str] = frozenset(),
     reduce_range: bool = False,
 ) -> onnx.ModelProto:
-    """Return the static part of `quantize`, with nodes called as by `named` and no name shortened.
+    """Return the static part of `quantize`, with the names of `with_node_names` and none shortened.
 
     Raises:
         ConfigError: no such node.
@@ -151,7 +151,7 @@ def _static(
     if version < _PER_CHANNEL_OPSET:
         model = version_converter.convert_version(model, _PER_CHANNEL_OPSET)
     typed = shape_inference.infer_shapes(model)
-    add_pre_process_metadata(typed)  # `fold` did what the quantizer would ask for
+    add_pre_process_metadata(typed)  # `fold` did what the quantizer requires
     limits = {
         name: TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
         for name, (low, high) in ranges.items()
@@ -207,8 +207,8 @@ def _names(model: onnx.ModelProto) -> set[str]:
 def _short_names(model: onnx.ModelProto, *, keep: set[str]) -> onnx.ModelProto:
     """Return the model with short names for all that the quantizer added.
 
-    Its names repeat the tensor's and tell what the node tells: in a student of a thousand weights
-    they are half of the file. Activations keep theirs, to be compared with the float model's.
+    Its names repeat the tensor's and the node's: in a student of a thousand weights they are half
+    of the file. Activations keep theirs, to be compared with the float model's.
     """
     short: dict[str, str] = {"": ""}
     for node in model.graph.node:

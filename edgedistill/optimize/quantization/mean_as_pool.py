@@ -10,21 +10,21 @@ from onnx import helper, numpy_helper, shape_inference
 
 from edgedistill.optimize.quantization.calibration import Ranges
 
-SUFFIX = "_pooled"  # of what a pooling gives, behind the name of the mean
+SUFFIX = "_pooled"  # of a pooling's output, behind the name of the mean
 _SERIES = 3  # axes of (N, C, T)
 
 
 def mean_as_pool(
-    model: onnx.ModelProto, histograms: Ranges, float_nodes: Container[str]
+    model: onnx.ModelProto, activations: Ranges, float_nodes: Container[str]
 ) -> tuple[onnx.ModelProto, Ranges]:
     """Return an equal model that pools where it took the mean over time, and its ranges.
 
-    A mean is computed in float32: all that it averages is converted to it, and what it gives is
-    converted back. Next to a node that stays float, that is what it should do.
+    A mean is computed in float32: its input is converted to it, and its output back. Next to a
+    node that stays float, that is right.
 
     Args:
-        model: folded, its nodes called as by `named`.
-        histograms: ranges of its float values; they are not changed.
+        model: folded model with the names of `with_node_names`.
+        activations: ranges of its float values; not modified.
         float_nodes: names of nodes that stay float.
     """
     result = onnx.ModelProto()
@@ -34,7 +34,7 @@ def mean_as_pool(
     floats = {
         name for n in model.graph.node if n.name in float_nodes for name in (*n.input, *n.output)
     }
-    nodes, ranges = [], dict(histograms)
+    nodes, ranges = [], dict(activations)
     for node in model.graph.node:
         mean = node.output[0]
         if not _is_mean_over_time(node, ranks, constants) or {mean, node.input[0]} & floats:
@@ -43,8 +43,8 @@ def mean_as_pool(
         pool = f"{mean}{SUFFIX}"
         nodes.append(helper.make_node("GlobalAveragePool", node.input[:1], [pool], node.name))
         nodes.append(helper.make_node("Flatten", [pool], [mean], f"{node.name}_flat", axis=1))
-        if mean in histograms:
-            ranges[pool] = histograms[mean]
+        if mean in activations:
+            ranges[pool] = activations[mean]
     del result.graph.node[:]
     result.graph.node.extend(nodes)
     return result, ranges
@@ -61,11 +61,11 @@ def _ranks(model: onnx.ModelProto) -> dict[str, int]:
 def _is_mean_over_time(
     node: onnx.NodeProto, ranks: dict[str, int], constants: dict[str, Any]
 ) -> bool:
-    """Whether it takes (N, C, T) to (N, C)."""
+    """Return whether a node maps (N, C, T) to (N, C) by the mean over time."""
     if node.op_type != "ReduceMean" or ranks.get(node.input[0]) != _SERIES:
         return False
-    given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    axes = constants.get(node.input[1]) if len(node.input) > 1 else given.get("axes")
-    if axes is None or given.get("keepdims", 1):
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    axes = constants.get(node.input[1]) if len(node.input) > 1 else attributes.get("axes")
+    if axes is None or attributes.get("keepdims", 1):
         return False
     return [int(axis) % _SERIES for axis in axes] == [_SERIES - 1]

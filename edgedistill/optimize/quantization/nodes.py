@@ -1,4 +1,4 @@
-"""The nodes of a folded model by stable names, and which of them 8 bits are a question for."""
+"""The nodes of a folded model by stable names, and those that can be quantized."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from edgedistill.errors import ConfigError
 from edgedistill.optimize.passes.graph import operators
 
-STATIC = ("Conv", "Gemm", "MatMul")  # what has weights that the static form can quantize
-CUTS = {"Clip", "Relu"}  # part of what stands before: the range of unsigned 8 bits is their cut
-TYPES = sorted({*QDQRegistry, *QLinearOpsRegistry})  # what ONNX Runtime's quantizer knows
+STATIC = ("Conv", "Gemm", "MatMul")  # have weights that the static form can quantize
+CUTS = {"Clip", "Relu"}  # part of the node before: the range of unsigned 8 bits does the same
+TYPES = sorted({*QDQRegistry, *QLinearOpsRegistry})  # that ONNX Runtime's quantizer supports
 
 _KEEP_RANGES = {"Concat", "Neg", "Relu", "Slice"}  # operators behind which channels stay as unlike
-_MOVES = {  # give what they got: in 8 bits they lose nothing that was there
+_MOVES = {  # only move values: in 8 bits they lose nothing
     *("Flatten", "Gather", "GatherElements", "MaxPool", "Pad", "Reshape", "Resize", "Slice"),
     *("Split", "Squeeze", "Transpose", "Unsqueeze"),
 }
 
 
 def with_node_names(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model whose nodes are called by operator and place: Conv_0, Relu_0, Conv_1."""
+    """Return a model whose nodes are named by operator and place: Conv_0, Relu_0, Conv_1."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     counts: dict[str, int] = {}
@@ -38,7 +38,7 @@ def with_node_names(model: onnx.ModelProto) -> onnx.ModelProto:
 def nodes(model: onnx.ModelProto) -> tuple[str, ...]:
     """Return the nodes of a folded model that lose something in 8 bits, named by `with_node_names`.
 
-    A ReLU belongs to the node before it, and what only moves values loses nothing.
+    A ReLU belongs to the node before it, and a node that only moves values loses nothing.
     """
     whole = with_node_names(model)
     if not is_static(model):
@@ -53,20 +53,20 @@ def nodes(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def is_static(model: onnx.ModelProto) -> bool:
-    """Whether static Q/DQ pays.
+    """Return whether static Q/DQ pays.
 
     Behind an LSTM only the dense head is left, whose few weights weigh less than the nodes that
     would quantize them.
     """
-    found = operators(model)
-    return "Conv" in found or ("LSTM" not in found and any(name in found for name in STATIC))
+    present = operators(model)
+    return "Conv" in present or ("LSTM" not in present and any(name in present for name in STATIC))
 
 
 def check_nodes(model: onnx.ModelProto, keep: frozenset[str]) -> None:
     """Refuse names that `nodes` does not return.
 
     Raises:
-        ConfigError: such a name, with those that there are.
+        ConfigError: there is such a name; the message lists the valid ones.
     """
     known = nodes(model)
     unknown = sorted(keep - set(known))
@@ -106,7 +106,7 @@ def fixed_nodes(model: onnx.ModelProto) -> list[str]:
 
 
 def _is_even(norm: onnx.NodeProto, constants: dict[str, np.ndarray[Any, Any]]) -> bool:
-    """Whether gamma, and the variance, are the same in all channels."""
+    """Return whether gamma, and the variance, are the same in all channels."""
     parts = [constants.get(norm.input[place]) for place in (1, 4)]
     return all(part is not None and np.ptp(part) == 0 for part in parts)
 

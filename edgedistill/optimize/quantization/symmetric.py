@@ -1,7 +1,7 @@
 """8 bits around zero: INT8 as TensorRT takes it, and 8-bit weights with 16-bit arithmetic.
 
-TensorRT knows no zero point and no 32-bit bias, so what ONNX Runtime's quantizer writes is refused
-by its parser. Here weights are signed with a scale an output channel, and stored in 8 bits before a
+TensorRT has no zero point and no 32-bit bias, so its parser refuses the output of ONNX Runtime's
+quantizer. Here weights are signed with a scale an output channel, and stored in 8 bits before a
 `DequantizeLinear`; activations are signed with one scale, and quantized where a convolution or a
 dense layer takes them, nowhere else. The same files run in ONNX Runtime.
 
@@ -34,10 +34,10 @@ from edgedistill.optimize.quantization.calibration import (
 )
 
 _WEIGHTS = {"Conv": (1,), "Gemm": (1,), "LSTM": (1, 2), "MatMul": (1,)}  # inputs that are weights
-_QUANTIZED = ("Conv", "Gemm", "MatMul")  # what TensorRT computes in 8 bits
+_QUANTIZED = ("Conv", "Gemm", "MatMul")  # that TensorRT computes in 8 bits
 _LEVELS = 127  # on either side of zero
 _LEAST = 1e-12  # range of an activation that is zero on all series
-_NODE_BYTES = 160  # about what a node, two constants and their names add to a file
+_NODE_BYTES = 160  # about the size of a node, two constants and their names in a file
 
 
 def to_int8_symmetric(
@@ -52,8 +52,8 @@ def to_int8_symmetric(
     Args:
         model: folded, one input (N, C, T).
         calibration: series of the training set, (N, C, T): they set the ranges of activations.
-        method: how a range is read off them; None takes what gives the nearest logits for them.
-        observe: collects what the model's values are on the series, or knows it.
+        method: method of calibration; None takes the one with the nearest logits for them.
+        observe: collects the histograms of the model's values, or returns cached ones.
 
     Raises:
         ConfigError: no such method.
@@ -66,13 +66,14 @@ def to_int8_symmetric(
             "TensorRT has no INT8 arithmetic for an LSTM. Choose w8a16 for 8-bit weights, or leave "
             "int8 out of the precisions."
         )
-    seen = observe(model, calibration)
-    made = [_quantized(model, ranges(seen, one)) for one in ([method] if method else METHODS)]
-    if len(made) == 1:
-        return made[0]
+    histograms = observe(model, calibration)
+    methods = [method] if method else METHODS
+    models = [_quantized(model, ranges(histograms, one)) for one in methods]
+    if len(models) == 1:
+        return models[0]
     expected = runner(model)(calibration)
-    misses = [np.square(runner(one)(calibration) - expected).mean() for one in made]
-    return made[int(np.argmin(misses))]
+    misses = [np.square(runner(one)(calibration) - expected).mean() for one in models]
+    return models[int(np.argmin(misses))]
 
 
 def _quantized(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
@@ -91,9 +92,9 @@ def _quantized(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
 
 
 def to_w8a16(model: onnx.ModelProto, calibration: Floats) -> onnx.ModelProto:
-    """Return a folded model with 8-bit weights that computes in FP16, as `to_fp16` says.
+    """Return a folded model with 8-bit weights that computes in FP16, see `to_fp16`.
 
-    Weights so few that what stands around them would weigh more stay in 16 bits.
+    Weights so few that the nodes around them would be larger stay in 16 bits.
 
     Raises:
         DataError: calibration is empty or not finite.
@@ -187,7 +188,7 @@ def _output_axis(node: ir.Node, axes: int) -> int:
 
 
 def _saved_bytes(node: ir.Node, index: int) -> int:
-    """Return about how many bytes 8 bits save of weights in 16, or in 32 on an island."""
+    """Estimate the bytes that 8 bits save of weights in 16, or in 32 where a node stays float."""
     weights = node.inputs[index]
     if weights is None or weights.const_value is None:
         return 0

@@ -23,12 +23,12 @@ def weight_ranges(model: onnx.ModelProto, levels: int) -> Overrides:
     """Return a range for every filter of the convolutions that have some which sum to zero.
 
     Args:
-        model: folded.
-        levels: the whole number that the largest weight is rounded to by default.
+        model: folded model.
+        levels: whole number that the largest weight is rounded to by default.
     """
     constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     names = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
-    found = {}
+    result = {}
     for name in sorted(names & constants.keys()):
         filters = constants[name].reshape(len(constants[name]), -1).astype(np.float64)
         sizes = np.abs(filters).sum(axis=1)
@@ -37,9 +37,9 @@ def weight_ranges(model: onnx.ModelProto, levels: int) -> Overrides:
             largest = np.abs(filters).max(axis=1)
             most = [_levels(f, levels) if z else levels for f, z in zip(filters, zero, strict=True)]
             limits = largest * levels / np.array(most)
-            found[name] = [{"rmin": np.float32(-x), "rmax": np.float32(x)} for x in limits]
-            found[name][0]["axis"] = 0
-    return found
+            result[name] = [{"rmin": np.float32(-x), "rmax": np.float32(x)} for x in limits]
+            result[name][0]["axis"] = 0
+    return result
 
 
 def _levels(weights: NDArray[np.float64], levels: int) -> int:

@@ -16,7 +16,12 @@ from edgedistill.evaluation.metrics import Estimate
 from edgedistill.optimize.execution import logits
 from edgedistill.optimize.mixed_precision.candidates import Candidate, Setting
 from edgedistill.optimize.mixed_precision.plot import draw
-from edgedistill.optimize.mixed_precision.search import relative_contract, search, select
+from edgedistill.optimize.mixed_precision.search import (
+    SearchOptions,
+    relative_contract,
+    search,
+    select,
+)
 from edgedistill.optimize.passes.graph import fold, load
 from edgedistill.optimize.quantization.int8 import to_int8
 from edgedistill.saliency import occlusion
@@ -203,7 +208,14 @@ def test_a_spent_budget_keeps_what_there_is(student, series, counting, tmp_path)
     measure, asked = counting
     terms = Contract(**{**NOTHING, "min_agreement": 0.99})
 
-    found = search(student("fcn"), series, measure, terms, folder=tmp_path, budget_s=1e-9)
+    found = search(
+        student("fcn"),
+        series,
+        measure,
+        terms,
+        folder=tmp_path,
+        options=SearchOptions(budget_s=1e-9),
+    )
 
     assert not found.complete
     assert len(asked) == 2

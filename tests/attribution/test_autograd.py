@@ -96,7 +96,7 @@ def test_copies_are_exact(rng, device, monkeypatch):
     assert torch.equal(direct, expected)
 
 
-def test_copies_that_must_learn_keep_their_gradients(rng):
+def test_copies_of_tensors_with_gradients_keep_them(rng):
     """The kernel has none, so plain torch makes these."""
     series = torch.tensor(rng.normal(size=(8, 3, 300)), requires_grad=True)
     starts, patches = torch.zeros(8, 64, dtype=torch.int64), torch.ones(8, 64, 3, 10).double()

@@ -78,7 +78,7 @@ def test_normalize_agrees_with_the_kernel(rng, shape):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_signed_change_agrees_with_occlusion(rng, shape):
-    """What is trained is what will be judged."""
+    """Training and evaluation use the same quantity."""
     clean, perturbed = _logits(rng, shape)
     targets = rng.integers(shape[2], size=shape[0])
 

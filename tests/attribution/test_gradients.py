@@ -1,4 +1,4 @@
-"""Gradient attributions where the answer is known, and where it must not be occlusion's."""
+"""Gradient attributions with analytic values, and where they must differ from occlusion."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_linear_model_is_exact(linear, series, steps):
     torch.testing.assert_close(path, weights * (series - baseline))
 
 
-def test_squares_are_known(series):
+def test_squares_have_their_analytic_attributions(series):
     """x² has the gradient 2x: times the input that is 2x², and the path from zero gives x²."""
     targets = torch.zeros(3, dtype=torch.long)
 
@@ -95,7 +95,7 @@ def test_the_completeness_gap_shrinks_with_steps(network, series):
     assert gaps[1] > 3 * gaps[2]
 
 
-def test_the_gap_is_what_is_missing(linear, series):
+def test_gap_is_the_distance_from_the_demanded_sum(linear, series):
     """Attributions that add up to one logit too much miss by one."""
     baseline = torch.zeros(())
     exact = gradient_input(linear, series, TARGETS)
@@ -106,7 +106,7 @@ def test_the_gap_is_what_is_missing(linear, series):
     torch.testing.assert_close(gap, torch.ones(3))
 
 
-def test_a_series_is_explained_by_itself_and_leaves_no_trace(network, series):
+def test_batch_and_training_mode_do_not_matter_and_are_unchanged(network, series):
     """Neither the others of its batch nor training mode matter; the model is as it was."""
     before = {name: value.clone() for name, value in network.state_dict().items()}
     network.eval()
@@ -156,7 +156,7 @@ def test_a_model_without_gradient_is_refused(series):
     ],
     ids=["series", "count", "above", "below", "baseline", "steps"],
 )
-def test_what_does_not_fit_is_refused(linear, series, change, error, message):
+def test_shapes_that_do_not_fit_are_refused(linear, series, change, error, message):
     """The message names the values seen."""
     given = {"series": series, "targets": TARGETS, "baseline": torch.zeros(()), "steps": 2}
 

@@ -174,7 +174,7 @@ def test_saliency_of_logits_of_any_size(backend, dtype, scale, rng):
 
 
 @pytest.mark.parametrize("backend", kernels.BACKENDS)
-def test_nan_stays_where_it_is(backend, rng):
+def test_nan_stays_in_its_own_window(backend, rng):
     """A broken copy breaks its own score and no other."""
     clean, perturbed = _logits(rng, (2, 5, 3), np.float64)
     perturbed[1, 2, 0] = np.nan
@@ -276,7 +276,7 @@ def test_a_backend_that_does_not_exist_is_refused():
 
 @pytest.mark.skipif("cuda" in kernels.BACKENDS, reason="a GPU is here, or a simulated one")
 def test_cuda_without_a_gpu_is_refused():
-    """The message says why, and what to install."""
+    """The message gives the reason, and the package to install."""
     with pytest.raises(RuntimeError, match=r"'cuda' cannot run here: Numba finds no usable GPU .*"):
         kernels.normalize(np.zeros(3), backend="cuda")
 
@@ -363,7 +363,7 @@ print(json.dumps(found))
 
 @pytest.mark.parametrize("numba", ["absent", "there"])
 def test_numba_is_imported_only_when_it_is_asked_for(numba):
-    """Importing the package never does; without Numba everything still runs, and says so."""
+    """Importing the package never does; without Numba everything runs in the reference."""
     ran = subprocess.run(
         [sys.executable, "-c", ABSENT, numba], capture_output=True, text=True, check=False
     )

@@ -66,7 +66,7 @@ def test_gru_is_torchs(kind, scale, rng):
 
 
 @pytest.mark.parametrize("level", [-1e4, -88, 88, 1e4, np.nan])
-def test_far_out_and_not_a_number(level):
+def test_large_values_and_nan(level):
     """Flat ends are reached, and what is no number stays none."""
     gates = np.full((1, 4), level, np.float32)
     cell, state = np.full((1, 1), 0.5, np.float32), np.zeros((1, 1), np.float32)

@@ -1,4 +1,4 @@
-"""What windows change in a chain, against running it twice."""
+"""The changes by windows in a chain, against running it twice."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_nan_stays_nan_in_its_own_window(small):
 
 
 @pytest.mark.parametrize("samples", [0, 2])
-def test_no_windows_or_series_give_an_empty_answer(samples, small):
+def test_no_windows_or_series_give_an_empty_result(samples, small):
     windows = 16 if samples == 0 else 0
     layer = small["layers"][0]
     small["layers"] = [chain.Layer(layer.weight, 2, 1, layer.clean[:samples])]

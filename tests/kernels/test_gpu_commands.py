@@ -1,4 +1,4 @@
-"""The commands that need a GPU say so where there is none."""
+"""The commands that need a GPU exit with an error where there is none."""
 
 from __future__ import annotations
 

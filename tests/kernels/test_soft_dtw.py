@@ -40,7 +40,7 @@ def counted(costs: np.ndarray, gamma: float) -> tuple[float, np.ndarray]:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("gamma", [0.01, 1.2, 50.0])
-def test_it_is_the_smooth_minimum_of_all_ways(backend, shape, gamma, rng):
+def test_soft_dtw_is_the_smooth_minimum_over_alignments(backend, shape, gamma, rng):
     costs, grad = rng.exponential(size=shape), rng.normal(size=shape[0])
 
     values, table = soft_dtw(costs, gamma=gamma, backend=backend)
@@ -54,7 +54,7 @@ def test_it_is_the_smooth_minimum_of_all_ways(backend, shape, gamma, rng):
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("scale", [1, 1e5])
-def test_the_compiled_loop_is_the_definition(rng, kind, scale):
+def test_the_compiled_loop_agrees_with_the_definition(rng, kind, scale):
     """On longer sequences, also where costs are far apart."""
     costs = (scale * rng.exponential(size=(3, 40, 33))).astype(kind)
     grad = rng.normal(size=3).astype(kind)
@@ -70,7 +70,7 @@ def test_the_compiled_loop_is_the_definition(rng, kind, scale):
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-8)
 
 
-def test_a_view_of_an_array_is_as_good(rng):
+def test_views_of_arrays_are_accepted(rng):
     """Costs need not lie in one piece."""
     costs = rng.exponential(size=(5, 30, 4)).transpose(2, 1, 0)
 
@@ -80,7 +80,7 @@ def test_a_view_of_an_array_is_as_good(rng):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_is_no_number_stays_none(backend):
+def test_nan_stays_nan(backend):
     costs = np.ones((2, 3, 3))
     costs[1, 1] = np.nan
 
@@ -113,12 +113,12 @@ def test_little_work_needs_no_numba():
     ],
     ids=str,
 )
-def test_what_makes_no_sense_is_refused(shape, gamma, backend, message):
+def test_invalid_arguments_are_refused(shape, gamma, backend, message):
     with pytest.raises(ValueError, match=message):
         soft_dtw(np.ones(shape), gamma=gamma, backend=backend)
 
 
-def test_a_gradient_of_something_else_is_refused():
+def test_a_gradient_of_another_shape_is_refused():
     costs = np.ones((2, 3, 4))
     _, table = soft_dtw(costs, gamma=1.0)
 

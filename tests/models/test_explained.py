@@ -63,7 +63,7 @@ def test_the_head_reads_the_networks_embedding_and_the_codes_mean(family, rng):
     np.testing.assert_allclose(logits.detach().numpy(), fused @ weight.T + bias, atol=1e-5)
 
 
-def test_the_map_sees_the_whole_series(rng):
+def test_the_map_depends_on_the_whole_series(rng):
     """A step at one end moves the map at the other; without the mean it could not."""
     model = explained(length=200).eval()
     x = torch.from_numpy(rng.normal(size=(1, 2, 200)).astype(np.float32))
@@ -105,7 +105,7 @@ def test_a_batch_of_one_trains_at_any_length(length):
 def test_cost_by_hand():
     """The network's own, the encoder at half and a quarter of the steps, and a wider head.
 
-    The map costs only where it is asked for.
+    The map costs only where it is computed.
     """
     model, plain = (
         explained(length=21),
@@ -126,7 +126,7 @@ def test_cost_by_hand():
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()
-def test_what_windows_change_is_followed(family, rng):
+def test_changes_by_windows_are_followed(family, rng):
     """Saliency of its logits is as exact as the network's own."""
     model = copy.deepcopy(explained(family, length=40)).eval().double()
     series = torch.from_numpy(rng.normal(size=(3, 2, 40)))

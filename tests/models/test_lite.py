@@ -27,7 +27,7 @@ def test_filters_equal_seventeen_convolutions(rng):
 
 @pytest.mark.parametrize(("series", "fires"), [("rise", 0), ("fall", len(TRENDS))])
 def test_trend_filters_fire_on_their_trend_only(series, fires):
-    """The shortest filters answer 1 to a slope of 1, and 0 to the opposite one."""
+    """The shortest filters return 1 for a slope of 1, and 0 for the opposite one."""
     ramp = torch.arange(12.0) if series == "rise" else -torch.arange(12.0)
 
     found = HandCraftedFilters()(ramp[None, None])[0, :, 2:-2]

@@ -1,4 +1,4 @@
-"""What a 16-bit device computes, against NumPy's and ml_dtypes' own rounding."""
+"""The emulation of a 16-bit device, against NumPy's and ml_dtypes' own rounding."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_onnx_runtime_itself_does_not_round(rng):
 
 
 def test_bfloat16_convolutions_do_not_run_as_they_are(student, series, tmp_path):
-    """The other reason. When this fails, ONNX Runtime has learned it."""
+    """The other reason. When this fails, ONNX Runtime supports it."""
     path = tmp_path / "bf16.onnx"
     path.write_bytes(to_bf16(fold(load(student("fcn")))).SerializeToString())
 
@@ -87,7 +87,7 @@ def test_32_and_8_bits_stay_as_they_are(student, series):
 
 
 def test_a_runtime_for_any_number_of_series(student, series, tmp_path):
-    """Of a file with a fixed batch too, and it says what it is."""
+    """Of a file with a fixed batch too, and it describes itself."""
     path = tmp_path / "fixed.onnx"
     fixed, _ = static_batch(16)(load(student("fcn")))
     path.write_bytes(fixed.SerializeToString())

@@ -1,4 +1,4 @@
-"""Running and comparing: what ONNX Runtime refuses and what misses is said with its numbers."""
+"""Running and comparing models: refusals of ONNX Runtime, and errors with their numbers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_file_that_onnx_runtime_cannot_load(tmp_path, series):
         logits(path, series)
 
 
-def test_opened_gives_the_input_the_insides_and_the_output():
+def test_open_model_returns_input_inner_values_and_output():
     """Every float value comes under its name."""
     model = parser.parse_model(
         """
@@ -92,7 +92,7 @@ def test_errors_are_relative_to_the_largest_logit_but_at_least_one(scale, relati
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_what_is_not_finite_is_infinitely_far(bad):
+def test_values_that_are_not_finite_are_infinitely_far(bad):
     """NaN compares false with everything: it must not pass."""
     expected = np.zeros((1, 2))
 
@@ -101,12 +101,12 @@ def test_what_is_not_finite_is_infinitely_far(bad):
         assert_close("It", expected, expected + bad, 1e9)
 
 
-def test_hold_returns_what_it_measured():
+def test_assert_close_returns_the_errors():
     """Within the tolerance the numbers come back."""
     assert assert_close("It", np.array([[4.0]]), np.array([[5.0]]), 0.25) == (1.0, 0.25)
 
 
-def test_hold_refuses_other_shapes():
+def test_assert_close_refuses_other_shapes():
     """Shapes that broadcast are still not equal."""
     with pytest.raises(VerificationError, match=r"shape \(2, 1\) where \(2, 3\) is expected"):
         assert_close("It", np.zeros((2, 3)), np.zeros((2, 1)), 1.0)

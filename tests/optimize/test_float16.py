@@ -191,6 +191,6 @@ def test_no_node_within_the_range_of_half_precision():
 
 
 def test_no_series_to_check_the_range_with():
-    """Without series nothing is known about the range."""
+    """Without series the range is unknown."""
     with pytest.raises(DataError, match="FP16 range check needs at least one series"):
         to_fp16(_scaled(3.0), ONES[:0])

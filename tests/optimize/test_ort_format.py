@@ -1,4 +1,4 @@
-"""ONNX Runtime's own format: the same answers, the same speed, and what a build must hold."""
+"""ONNX Runtime's own format: the same logits, the same speed, the operators of a build."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_logging_stays_as_it_was(made, series, tmp_path, monkeypatch):
 
 
 def test_files_that_disagree_are_not_kept(made, student, series, tmp_path, monkeypatch):
-    """Another student's file stands in for a conversion that changes the answers."""
+    """Another student's file simulates a conversion that changes the logits."""
     convert = ort_format._convert
     monkeypatch.setattr(ort_format, "_convert", lambda _, out: convert(student("lite"), out))
     source = made("fcn", "fp32")

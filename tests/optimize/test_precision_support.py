@@ -1,4 +1,4 @@
-"""What a runtime has no form of is said before anything is made."""
+"""Unsupported precisions are refused before anything is made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training is: settings that make no sense are refused before anything is trained."""
+"""Invalid settings are refused before anything is trained."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def worsening(start: float, ramp: float = 0.0) -> WeightedObjective:
 
 
 class Level(Objective):
-    """A loss of 1 whatever the student says, so that the loss of a step is its weight."""
+    """A loss of 1 for any student, so that the loss of a step is its weight."""
 
     def forward(self, _batch, answer):
         return 1 + 0 * answer.logits.sum()
@@ -127,7 +127,7 @@ def test_the_seed_decides_the_weights(data):
     assert not same_weights(first, other)
 
 
-def test_the_callback_hears_every_epoch(data):
+def test_the_callback_gets_every_epoch(data):
     heard = []
 
     history = fit(network(), [entropy()], data, CONFIG, seed=0, on_epoch=heard.append)
@@ -170,7 +170,7 @@ def test_last_weights_are_kept(data):
 
 @pytest.mark.parametrize("select", ["cross_entropy", "objective"])
 def test_weights_before_the_last_term_joined_are_never_kept(data, select):
-    """They never saw what the last term asks, however good they look."""
+    """They were not trained with the last term, however low their loss."""
     config = replace(CONFIG, epochs=20, select=select)
 
     history, model = train(data, config, entropy(), worsening(start=0.5))
@@ -230,7 +230,7 @@ def test_a_ramp_of_a_last_epoch_counts_in_full(data):
 
 @pytest.mark.parametrize("select", ["cross_entropy", "objective"])
 def test_weights_before_the_end_of_a_ramp_are_never_kept(data, select):
-    """They never saw what is asked at its whole weight; without the ramp they could be kept."""
+    """They were not trained at its whole weight; without the ramp they could be kept."""
     config = replace(CONFIG, epochs=20, select=select)
 
     history, model = train(data, config, entropy(), worsening(start=0.25, ramp=0.5))
@@ -364,8 +364,8 @@ class Killed(Exception):
 
 
 def killed_at(epoch: int) -> Callable[[Epoch], None]:
-    def stop(seen: Epoch) -> None:
-        if seen.epoch == epoch:
+    def stop(epoch: Epoch) -> None:
+        if epoch.epoch == epoch:
             raise Killed
 
     return stop
@@ -373,7 +373,7 @@ def killed_at(epoch: int) -> Callable[[Epoch], None]:
 
 @pytest.fixture
 def checkpoint(data, tmp_path) -> Path:
-    """What a run that was stopped in its fourth epoch leaves behind."""
+    """The files of a run that was stopped in its fourth epoch."""
     records = RunOutputs(checkpoint=tmp_path / "run.ckpt")
     with pytest.raises(Killed):
         fit(network(), [entropy()], data, CONFIG, seed=0, outputs=records, on_epoch=killed_at(4))
@@ -397,7 +397,7 @@ def resume(data: TrainingData, path: Path, config: FitConfig) -> tuple[list[int]
     return done, model
 
 
-def test_a_checkpoint_is_taken_up(data, checkpoint):
+def test_a_checkpoint_is_resumed(data, checkpoint):
     _, whole = train(data, CONFIG)
 
     done, resumed = resume(data, checkpoint, CONFIG)
@@ -458,7 +458,7 @@ def test_a_run_that_stops_gives_its_best_weights_so_far(data, tmp_path):
 
 
 def test_patience_that_has_run_out_is_remembered(data, tmp_path):
-    """A run that stopped by itself does not go on because someone asks it to."""
+    """A run that ended early is not resumed by a later call."""
     config = replace(CONFIG, epochs=40, learning_rate=0.3, patience=3)
     expected, whole = train(data, config)
 
@@ -501,7 +501,7 @@ def test_a_checkpoint_of_another_network_is_not_used(data, checkpoint):
 
 @pytest.mark.parametrize("kept", [0, 10, 0.5, 0.99], ids=str)
 def test_a_damaged_checkpoint_means_a_fresh_start(data, checkpoint, kept):
-    """It ends with the same weights, so nobody has to be asked."""
+    """It ends with the same weights, so it needs no confirmation."""
     content = checkpoint.read_bytes()
     checkpoint.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
     _, whole = train(data, CONFIG)
@@ -551,7 +551,7 @@ def saliency_terms(data: TrainingData) -> list[WeightedObjective]:
     return [entropy(), WeightedObjective(objective=tsd, start=0.5)]
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path):
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path):
     """Killed without warning after some epochs, resumed, it ends bit for bit where it would.
 
     All of it in processes of their own: what other tests left in this one moves the last bits.

@@ -1,4 +1,4 @@
-"""A student that is asked everything in one forward: here, about views."""
+"""All outputs of a student from one forward pass: here, those of views."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def student():
 
 
 @pytest.mark.parametrize("with_windows", [True, False])
-def test_views_are_answered_beside_everything_else(student, with_windows):
-    """Each set by itself, with the layers of each; what is not asked is not answered."""
+def test_views_are_computed_beside_all_other_outputs(student, with_windows):
+    """Each set by itself, with the layers of each; no set, no output."""
     series, views = torch.randn(4, 2, 24), torch.randn(5, 4, 2, 24)
     windows = Windows(torch.tensor([[0, 5]]), torch.zeros(4, 2, 2, 4)) if with_windows else None
 
@@ -43,7 +43,7 @@ def test_views_are_answered_beside_everything_else(student, with_windows):
 
 
 class Mirrored(Objective):
-    """The classes of the series told backwards, with notes on what came."""
+    """The cross-entropy of the reversed series, with a record of its arguments."""
 
     layers = (EMBEDDING,)
 
@@ -62,8 +62,8 @@ class Mirrored(Objective):
         return functional.cross_entropy(seen.logits[0], batch.labels)
 
 
-def test_the_loop_hands_views_to_the_objective_that_asked(student):
-    """In training and in validation, beside one that asks for none."""
+def test_the_loop_hands_views_to_their_objective(student):
+    """In training and in validation, beside an objective without views."""
     torch.manual_seed(0)
     series, labels = torch.randn(12, 2, 24), torch.arange(12) % 3
     rows = torch.arange(12)

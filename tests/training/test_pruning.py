@@ -1,4 +1,4 @@
-"""A network loses units while it learns; what is left is a small network with the same answers."""
+"""A network is pruned while it trains; the units left make a small network of equal logits."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def trained_narrow(family: str, depth: int, data: TrainingData) -> tuple[nn.Modu
 
 
 @pytest.mark.parametrize(("family", "depth"), NETWORKS)
-def test_the_small_network_answers_as_the_pruned_one(data, family, depth):
+def test_the_student_has_the_logits_of_the_pruned_network(data, family, depth):
     """In evaluation and in training mode, though the weights of the dead are still read."""
     wide, narrow = trained_narrow(family, depth, data)
 
@@ -209,8 +209,8 @@ class Killed(Exception):
 
 
 def killed_at(epoch: int) -> Callable[[Epoch], None]:
-    def stop(seen: Epoch) -> None:
-        if seen.epoch == epoch:
+    def stop(current: Epoch) -> None:
+        if current.epoch == epoch:
             raise Killed
 
     return stop
@@ -232,7 +232,7 @@ def terms(data: TrainingData) -> list[WeightedObjective]:
 @pytest.mark.parametrize(("family", "depth"), [("fcn", 2), ("lstm", 1)])
 @pytest.mark.parametrize("stopped", [2, 4], ids=["while pruning", "afterwards"])
 def test_a_stopped_run_ends_with_the_same_weights(data, tmp_path, family, depth, stopped):
-    """Bit for bit: what was learned of the units is in the checkpoint."""
+    """Bit for bit: the importance of the units is in the checkpoint."""
     config = replace(CONFIG, epochs=5)
     records = RunOutputs(checkpoint=tmp_path / "run.ckpt")
 
@@ -309,7 +309,7 @@ def test_patience_waits_for_the_width(data):
     assert len(history) == 6  # the fifth epoch is the first of the right width, and the best
 
 
-def test_gradients_that_overflowed_say_nothing(data):
+def test_overflowed_gradients_are_ignored(data):
     """Mixed precision meets them now and then, and skips the step."""
     model, narrow = network("fcn", 2, 8), network("fcn", 2, 3)
     plan, other = pruner(model, narrow), pruner(model, narrow)

@@ -1,4 +1,4 @@
-"""Which networks are chains, and what windows change in them."""
+"""Networks that are chains, and the changes by windows in them."""
 
 from __future__ import annotations
 
@@ -97,13 +97,13 @@ def test_changes_are_those_of_perturbed_copies(name, width, dtype):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", OTHERS)
-def test_what_is_no_compact_chain_is_left_to_the_general_way(name):
+def test_other_networks_are_no_chain(name):
     steps = follow(trace(trained(OTHERS[name]())), torch.randn(3, 2, 40))  # it is understood
 
     assert as_chain(steps) is None
 
 
-def test_a_chain_gives_no_gradients_and_says_so():
+def test_a_chain_with_gradients_is_left_to_autograd():
     model, series = trained(CHAINS["fcn"]()), torch.randn(3, 2, 40)
 
     assert as_chain(follow(trace(model), series)) is None
@@ -114,7 +114,7 @@ def test_a_chain_gives_no_gradients_and_says_so():
 
 
 @torch.no_grad()
-def test_half_precision_is_left_to_the_general_way():
+def test_half_precision_is_no_chain():
     model, series = trained(CHAINS["fcn"]()).bfloat16(), torch.randn(3, 2, 40).bfloat16()
 
     assert as_chain(follow(trace(model), series)) is None

@@ -31,15 +31,15 @@ model = build(spec, channels=1, classes=5, length=length).eval()
 series, starts = torch.randn(16, 1, length), torch.arange(length)[None]
 patches = torch.zeros(16, 1, 1, 1).expand(16, length, 1, 1)
 
-def ask(windows):
+def run(windows):
     recorded = IncrementalModel(model, series, method=method, memory_bytes=int(bound_mib) * 2**20)
     recorded.changes(starts[:, :windows], patches[:, :windows])
     # Not getrusage: a child's ru_maxrss begins with the peak of the process that started it.
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
-some = ask(128)  # libraries are loaded, and compiled loops
-print((ask(length) - some) / 1024)
+some = run(128)  # libraries are loaded, and compiled loops
+print((run(length) - some) / 1024)
 """
 
 

@@ -126,7 +126,7 @@ def test_followed_changes_are_those_of_the_copies(name, width, stride):
 
 @pytest.mark.parametrize("family", ["lstm", "fcn"])
 @torch.no_grad()
-def test_copies_are_written_as_the_plan_says(family):
+def test_copies_follow_the_plan(family):
     """The general form, also with one level for all windows."""
     torch.manual_seed(0)
     model = _ready(_family(family))

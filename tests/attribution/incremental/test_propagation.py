@@ -297,8 +297,8 @@ class _Branching(nn.Module):
     ids=["sort", "branch"],
 )
 @torch.no_grad()
-def test_what_is_not_understood_is_run_whole(model, reason):
-    """The answer is the same, and says why it took the long way."""
+def test_unsupported_networks_are_run_whole(model, reason):
+    """The result is the same, with the reason why."""
     series = torch.randn(3, 1, LENGTH)
     starts = _windows("third", 3, LENGTH, WIDTH)
     patches = torch.randn(3, starts.shape[1], 1, WIDTH)
@@ -348,7 +348,7 @@ def test_a_small_memory_bound_changes_nothing():
 
 @torch.no_grad()
 def test_a_recorded_graph_follows_new_weights():
-    """Recorded once, asked after every step of training."""
+    """Recorded once, run after every step of training."""
     model = _network("fcn", 1)
     graph = record(model)
     model.head.weight.mul_(3.0)
@@ -364,7 +364,7 @@ def test_a_recorded_graph_follows_new_weights():
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
 @torch.no_grad()
-def test_recurrent_networks_take_up_the_clean_state(kind):
+def test_recurrent_copies_start_from_the_clean_state(kind):
     """Two layers, windows of one's own; half the steps at most, on average."""
 
     class Recurrent(nn.Module):

@@ -1,4 +1,4 @@
-"""Candidates tell what is missing, journals go on, and the front holds what nothing beats."""
+"""The losses of candidates, the log of a search, and the Pareto front."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def test_shortfall_counts_broken_clauses_alone():
     ]
 
 
-def test_a_journal_is_taken_up(tmp_path):
-    """What was measured comes back, floats and sets as they were; another key begins anew."""
+def test_a_log_is_resumed(tmp_path):
+    """Measurements are restored, floats and sets as they were; another key starts anew."""
     measured = [candidate(), candidate("Conv_0", "Gemm_0", kl=1 / 3), candidate(method=None)]
-    journal = CandidateLog(tmp_path, "key")
+    log = CandidateLog(tmp_path, "key")
     for each in measured:
-        journal.add(each)
+        log.add(each)
 
     again = CandidateLog(tmp_path, "key").candidates
     other = CandidateLog(tmp_path, "other").candidates
@@ -68,13 +68,13 @@ def test_a_journal_is_taken_up(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"key": "key", "measured": [{}]}', '{"key": "key"}'])
-def test_a_damaged_journal_is_begun_anew(text, tmp_path):
+def test_a_damaged_log_is_started_anew(text, tmp_path):
     (tmp_path / CANDIDATE_LOG).write_text(text)
 
     assert CandidateLog(tmp_path, "key").candidates == {}
 
 
-def test_the_key_of_a_journal_is_that_of_model_calibration_and_context(tmp_path):
+def test_the_key_of_a_log_is_that_of_model_calibration_and_context(tmp_path):
     model = tmp_path / "model.onnx"
     model.write_bytes(b"one")
     series = np.zeros((2, 1, 4), dtype=np.float32)
@@ -94,7 +94,7 @@ def test_the_front_holds_what_no_other_beats():
     assert pareto_front([near, beaten, fast, small]) == [small, near, fast]
 
 
-def test_the_clock_makes_no_front_within_its_interval():
+def test_latencies_within_their_intervals_are_equal_on_the_front():
     """Of two equal models, the one that was timed as faster beats the other only if it is."""
     known = candidate("a", ms=(1.00, 0.9, 1.1), size=50)
     noise = candidate("b", ms=(0.95, 0.85, 1.05), size=60)

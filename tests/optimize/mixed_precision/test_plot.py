@@ -1,4 +1,4 @@
-"""What a search found is drawn, with and without saliency maps."""
+"""The figure of a search, with and without saliency maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The search finds the fewest float nodes that keep the contract, and goes on after a kill."""
+"""The search finds the fewest float nodes that keep the contract, and resumes after a kill."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from edgedistill.saliency.perturbation import default_plan
 
 NOTHING = dict.fromkeys((field.name for field in fields(Contract)), None)
 NODES = ("Conv_0", "Conv_1", "Conv_2", "Gemm_0")
-NEEDED = frozenset({"Conv_2", "Gemm_0"})  # in float, says the stand-in for measuring below
+NEEDED = frozenset({"Conv_2", "Gemm_0"})  # must stay float, by the simulated measure below
 
 
 def exactly(value: float) -> Estimate:
@@ -53,10 +53,10 @@ def measure(student, series):
 
 @pytest.fixture
 def counting(student, series):
-    """Return a measure of float weights in a file, and the list of what it was asked.
+    """Return a measure of float weights in a file, and the list of its calls.
 
-    It says that a node's error is 0.1 of agreement if it must be float, else 0.001; so what the
-    search must find is known.
+    The error of a node is 0.1 of agreement if it must be float, else 0.001; so the right result
+    is known.
     """
     asked = []
     shapes = {
@@ -170,8 +170,8 @@ def test_a_float_node_brings_a_real_model_nearer(student, series, measure, tmp_p
     assert found.chosen.shortfall(terms) == min(c.shortfall(terms) for c in found.candidates)
 
 
-def test_a_killed_search_goes_on(student, series, counting, tmp_path):
-    """What the journal holds is not measured again, and the result is that of one go."""
+def test_a_killed_search_resumes(student, series, counting, tmp_path):
+    """Candidates in the log are not measured again, and the result is that of one run."""
     measure, asked = counting
     terms = Contract(**{**NOTHING, "min_agreement": 0.99})
     whole = search(student("fcn"), series, measure, terms, folder=tmp_path / "whole")
@@ -191,7 +191,7 @@ def test_a_killed_search_goes_on(student, series, counting, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["context", "calibration"])
-def test_another_search_takes_up_nothing(change, student, series, counting, tmp_path):
+def test_another_search_ignores_the_log(change, student, series, counting, tmp_path):
     measure, asked = counting
     terms = Contract(**{**NOTHING, "min_agreement": 0.99})
     search(student("fcn"), series, measure, terms, folder=tmp_path, context="a")
@@ -222,7 +222,7 @@ def test_a_spent_budget_keeps_what_there_is(student, series, counting, tmp_path)
     assert found.chosen.setting == Setting("minmax")
 
 
-def test_an_lstm_has_one_way_to_find_ranges(student, series, measure, tmp_path):
+def test_an_lstm_tries_one_calibration_method(student, series, measure, tmp_path):
     """They are found as it runs; with its only LSTM in float nothing would be left in 8 bits."""
     terms = Contract(**{**NOTHING, "min_agreement": 0.0})
 
@@ -233,7 +233,7 @@ def test_an_lstm_has_one_way_to_find_ranges(student, series, measure, tmp_path):
 
 
 def test_progress_starts_and_ends(student, series, counting, tmp_path):
-    heard = []
+    events = []
     terms = Contract(**{**NOTHING, "min_agreement": 0.99})
 
     search(
@@ -242,13 +242,13 @@ def test_progress_starts_and_ends(student, series, counting, tmp_path):
         counting[0],
         terms,
         folder=tmp_path,
-        on_progress=lambda *told: heard.append(told),
+        on_progress=lambda *event: events.append(event),
     )
 
-    done = [told[1] for told in heard]
+    done = [event[1] for event in events]
     assert done == sorted(done)
-    assert heard[-1][1] == heard[-1][2]
-    assert all(told[1] < told[2] for told in heard[:-1])
+    assert events[-1][1] == events[-1][2]
+    assert all(event[1] < event[2] for event in events[:-1])
 
 
 def test_a_measure_that_gives_too_little(student, series, tmp_path):
@@ -279,7 +279,7 @@ def test_losses_tighten_the_contract_and_never_loosen_it():
     ).min_agreement == pytest.approx(0.8)
 
 
-def test_a_per_cent_of_size_is_no_reason_against_a_nearer_model():
+def test_a_nearer_model_may_be_a_per_cent_larger():
     terms = Contract(**NOTHING)
     small = candidate(size_bytes=1000)
     near = candidate(size_bytes=1009, kl=0.05)

@@ -12,7 +12,7 @@ from edgedistill.optimize.passes.graph import check, fold, load, operators
 
 
 @pytest.mark.parametrize("family", ["fcn", "lite"])
-def test_one_way_there_and_one_back(family, student, series):
+def test_one_reshape_to_images_and_one_back(family, student, series):
     """Between the first convolution and the pooling everything stays an image."""
     model = fold(load(student(family)))
 

@@ -36,7 +36,7 @@ def test_every_norm_of_an_fcn_folds(student):
 
 
 def test_lstm_keeps_no_shape_arithmetic(student):
-    """What the exporter computes about shapes and zero states is gone."""
+    """The exporter's arithmetic on shapes and zero states is removed."""
     before = operators(load(student("lstm")))
 
     after = operators(fold(load(student("lstm"))))
@@ -56,7 +56,7 @@ def test_fold_leaves_its_argument_alone(student):
 
 
 def test_parameters_counts_float_constants(student):
-    """An FCN 16-32-16 on one channel has as many weights as a hand count says."""
+    """An FCN 16-32-16 on one channel has as many weights as counted by hand."""
     folded = fold(load(student("fcn")))
 
     convolutions = (1 * 8 + 1) * 16 + (16 * 5 + 1) * 32 + (32 * 3 + 1) * 16
@@ -111,7 +111,7 @@ def test_file_that_is_no_model(content, tmp_path):
 
 
 def test_missing_file(tmp_path):
-    """A wrong path is said to be one."""
+    """The message names the wrong path."""
     with pytest.raises(ModelError, match="There is no model file"):
         load(tmp_path / "none.onnx")
 

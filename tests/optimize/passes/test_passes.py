@@ -1,4 +1,4 @@
-"""A pass says whether it changed anything, keeps the interface, and is found out if it slips."""
+"""A pass reports whether it changed anything, keeps the interface, and is refused if it errs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_without_passes(student, series):
 
 
 def test_a_fixed_batch_takes_no_other(student, series):
-    """The file itself says so; the runner fills the last batch."""
+    """The file has a fixed batch; the runner fills the last one."""
     model, _ = static_batch(16)(load(student("fcn")))
 
     for value in (*model.graph.input, *model.graph.output):
@@ -67,12 +67,12 @@ def test_a_fixed_batch_takes_no_other(student, series):
         static_batch(2)(model)
 
 
-def test_a_batch_of_nothing():
+def test_a_batch_below_one_is_refused():
     with pytest.raises(ConfigError, match=r"The batch is 0\. Fix it to 1 or more"):
         static_batch(0)
 
 
-def test_a_slip_of_a_pass_is_found(student, series):
+def test_a_pass_that_changes_logits_is_refused(student, series):
     """A bias that moved by a thousandth."""
 
     def slipping(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
@@ -87,8 +87,8 @@ def test_a_slip_of_a_pass_is_found(student, series):
         apply(load(student("fcn")), [folded, slipping], series)
 
 
-def test_another_interface_is_found(student, series):
-    """Another name of the output breaks every program that asks for it."""
+def test_a_pass_that_changes_the_interface_is_refused(student, series):
+    """Another name of the output breaks every program that reads it."""
 
     def renaming(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
         result = onnx.ModelProto()
@@ -100,8 +100,8 @@ def test_another_interface_is_found(student, series):
         apply(load(student("fcn")), [renaming], series)
 
 
-@pytest.mark.parametrize(("ratio", "taken"), [(0.5, True), (0.96, False)])
-def test_lifted_only_where_it_is_faster(ratio, taken, student, series, monkeypatch):
+@pytest.mark.parametrize(("ratio", "chosen"), [(0.5, True), (0.96, False)])
+def test_lifted_only_where_it_is_faster(ratio, chosen, student, series, monkeypatch):
     """The clock decides; here it is set."""
     monkeypatch.setattr(passes, "_time", lambda *_: ratio)
     monkeypatch.setattr(passes, "_SMALL", 0)
@@ -109,12 +109,12 @@ def test_lifted_only_where_it_is_faster(ratio, taken, student, series, monkeypat
 
     found, changed = fastest_layout(series[:1])(model)
 
-    assert changed == taken
-    assert ("Unsqueeze" in operators(found)) == taken
+    assert changed == chosen
+    assert ("Unsqueeze" in operators(found)) == chosen
 
 
-@pytest.mark.parametrize(("ratio", "taken"), [(0.5, 16), (0.9, 0)])
-def test_aligned_too_where_that_is_faster_again(ratio, taken, student, series, monkeypatch):
+@pytest.mark.parametrize(("ratio", "chosen"), [(0.5, 16), (0.9, 0)])
+def test_aligned_too_where_that_is_faster_again(ratio, chosen, student, series, monkeypatch):
     """First the lifted model is timed, then the one that is aligned as well."""
     times = iter((0.9, ratio))
     monkeypatch.setattr(passes, "_time", lambda *_: next(times))
@@ -125,7 +125,7 @@ def test_aligned_too_where_that_is_faster_again(ratio, taken, student, series, m
 
     groups = [a.i for n in found.graph.node for a in n.attribute if a.name == "group" and a.i > 1]
     assert "Unsqueeze" in operators(found)
-    assert all(group % 16 == 0 for group in groups) == bool(taken)
+    assert all(group % 16 == 0 for group in groups) == bool(chosen)
 
 
 def test_a_small_model_is_not_timed(student, series, monkeypatch):
@@ -135,7 +135,7 @@ def test_a_small_model_is_not_timed(student, series, monkeypatch):
     assert fastest_layout(series[:1])(model) == (model, False)
 
 
-def test_the_clock_tells_a_slow_model_from_a_fast_one(student, series):
+def test_timing_distinguishes_a_slow_model_from_a_fast_one(student, series):
     """The same model on forty series takes longer than on one."""
     run = runner(load(student("fcn")))
 

@@ -242,7 +242,7 @@ def test_norm_stays_behind_the_relu(tail, gamma, rng):
     ("tail", "output"), [(ALONE, "a"), (ALONE, "b"), (ALONE, "c"), (JOINED, "d")]
 )
 def test_norm_stays_where_an_output_would_change(tail, output, rng):
-    """What is not cut by the ReLU behind can be seen."""
+    """Values that the ReLU behind does not cut are visible."""
     model = _rectified(tail, rng, out=3 if tail == ALONE else 5)
     model.graph.output.append(helper.make_empty_tensor_value_info(output))
 

@@ -42,7 +42,7 @@ def coarse(series):
 
 @pytest.fixture(scope="module")
 def model(series, tmp_path_factory):
-    """A small FCN that has learned something, folded."""
+    """A small trained FCN, folded."""
     _, names = load_gunpoint(split="train")
     labels = torch.from_numpy(np.unique(names[: len(series)], return_inverse=True)[1])
     torch.manual_seed(0)
@@ -59,7 +59,7 @@ def model(series, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def learned(model, series, coarse, plan, tmp_path_factory):
-    """The float FCN after training in 8 bits towards what it said itself; and what it said."""
+    """The float FCN after training in 8 bits towards its own outputs; and those outputs."""
     path = tmp_path_factory.mktemp("float") / "model.onnx"
     path.write_bytes(model.SerializeToString())
     known = explain(lambda x: logits(path, x), series, plan)
@@ -79,7 +79,7 @@ def learned(model, series, coarse, plan, tmp_path_factory):
     return recover(model, coarse, terms, data, CONFIG, seed=0), known
 
 
-def test_answers_and_reasons_come_nearer(learned, model, series, coarse, plan, tmp_path):
+def test_logits_and_maps_come_nearer_to_the_teacher(learned, model, series, coarse, plan, tmp_path):
     """Of the real INT8 models before and after, under the same calibration."""
     recovered, known = learned
     lost = []

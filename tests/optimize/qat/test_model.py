@@ -1,4 +1,4 @@
-"""The torch twin gives the logits of the real INT8 model, and has gradients that train it."""
+"""The QAT model has the logits of the real INT8 model, and gradients that train it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def said_by(model: onnx.ModelProto, series: np.ndarray, folder) -> np.ndarray:
 
 @pytest.mark.parametrize("family", ["fcn", "lite"])
 @pytest.mark.parametrize("mixed", [False, True], ids=["plain", "mixed"])
-def test_the_twin_is_the_int8_model(family, mixed, folded, series, tmp_path):
+def test_the_qat_model_equals_the_int8_model(family, mixed, folded, series, tmp_path):
     """It is not near to the float model but to what ONNX Runtime computes in 8 bits."""
     model = folded(family)
     found = ranges(observe(model, series), "minmax")
@@ -55,7 +55,7 @@ def test_the_twin_is_the_int8_model(family, mixed, folded, series, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["resnet", "inception"])
-def test_branches_have_twins_too(family, series, tmp_path):
+def test_networks_with_branches_equal_the_int8_model(family, series, tmp_path):
     """Sums, concatenations, pooling and a norm that did not fold."""
     torch.manual_seed(0)
     model = build(ModelSpec(family=family, width=4, depth=1), channels=1, classes=2, length=60)
@@ -73,7 +73,7 @@ def test_branches_have_twins_too(family, series, tmp_path):
 
 @pytest.mark.parametrize("layers", [1, 2])
 def test_dense_layers_without_a_convolution(layers, series, rng, tmp_path):
-    """A matrix product has a scale a column or one for all, as the quantizer says."""
+    """A matrix product has a scale a column or one for all, as in the quantizer."""
     body = "a = Flatten(series) b = MatMul(a, w0) c = Relu(b) logits = MatMul(c, w1)"
     if layers == 1:
         body = "a = Flatten(series) logits = MatMul(a, w0)"
@@ -96,7 +96,7 @@ def test_dense_layers_without_a_convolution(layers, series, rng, tmp_path):
 
 
 def test_trained_weights_go_back_into_the_float_model(folded, series, tmp_path):
-    """What the twin learned, the quantizer gives again: the new INT8 model is the trained twin.
+    """The quantizer reproduces the training: the new INT8 model equals the trained QAT model.
 
     Up to the ranges: those are kept here, so that nothing but the weights is new.
     """
@@ -153,7 +153,7 @@ def test_fixed_filters_do_not_learn(scale, series, tmp_path):
     assert fixed == [(17, 1, 96)]
 
 
-def test_a_channel_of_tiny_weights_has_a_twin(series, tmp_path, rng):
+def test_a_channel_of_tiny_weights_equals_the_int8_model(series, tmp_path, rng):
     """Its bias makes the scale coarser than its weights: they are rounded to zero."""
     model = parser.parse_model(
         """<ir_version: 10, opset_import: ["" : 20]>
@@ -172,8 +172,8 @@ def test_a_channel_of_tiny_weights_has_a_twin(series, tmp_path, rng):
     assert np.abs(twin - real).max() < NEAR * np.abs(real).max()
 
 
-def test_windows_are_answered_by_whole_copies(folded, series):
-    """What a window changes is rounded with all the rest, so it cannot be followed alone."""
+def test_windows_are_computed_by_whole_copies(folded, series):
+    """The change by a window is rounded with all the rest, so it cannot be followed alone."""
     model = folded("fcn")
     twin = QatModel(model, ranges(observe(model, series), "minmax"))
     clean = torch.from_numpy(series[:4])
@@ -191,13 +191,13 @@ def test_windows_are_answered_by_whole_copies(folded, series):
         torch.testing.assert_close(answer.changes[:, index], expected)
 
 
-def test_an_lstm_has_no_twin(folded, series):
+def test_an_lstm_cannot_be_trained_in_8_bits(folded, series):
     with pytest.raises(ModelError, match=r"An LSTM measures .* Leave optimize\.recover out"):
         QatModel(folded("lstm"), {})
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "named"),
     [
         ("a = Conv<kernel_shape=[1]>(series, w) logits = Erf(a)", "Erf_0 is a Erf, which cannot"),
         (
@@ -207,7 +207,7 @@ def test_an_lstm_has_no_twin(folded, series):
     ],
     ids=["operator", "form"],
 )
-def test_what_cannot_be_trained_is_named(body, told):
+def test_unsupported_operators_are_named(body, named):
     model = parser.parse_model(
         f"""
         <ir_version: 10, opset_import: ["" : 20]>
@@ -217,7 +217,7 @@ def test_what_cannot_be_trained_is_named(body, told):
     weight = numpy_helper.from_array(np.ones((2, 1, 1), np.float32), "w")
     model.graph.initializer.append(weight)
 
-    with pytest.raises(ModelError, match=told) as caught:
+    with pytest.raises(ModelError, match=named) as caught:
         check_trainable(model)
 
     assert all(name in str(caught.value) for name in OPERATORS)

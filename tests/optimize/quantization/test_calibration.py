@@ -1,4 +1,4 @@
-"""Ranges are those of what was seen, and each way to read them does what it says."""
+"""Ranges are those of the values on the series, by each method; histograms are cached."""
 
 from __future__ import annotations
 
@@ -116,8 +116,8 @@ def model(student):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """How often a model was really run to see its values."""
+def runs(monkeypatch):
+    """The sizes of the calibrations that really ran a model."""
     found = []
 
     def counted(model, series):
@@ -135,19 +135,19 @@ def _same(found, expected):
         np.testing.assert_array_equal(found[name].counts, histogram.counts)
 
 
-def test_a_second_run_does_not_collect_again(model, series, asked, tmp_path):
+def test_a_second_run_does_not_collect_again(model, series, runs, tmp_path):
     """Not even one that another process would do: all that is shared is the folder."""
     first = cached_observer(tmp_path / "c")(model, series)
     again = cached_observer(tmp_path / "c")(model, series)
 
-    assert asked == [len(series)]
+    assert runs == [len(series)]
     _same(first, observe(model, series))
     _same(again, first)
     for method in METHODS:
         assert ranges(again, method) == ranges(first, method)
 
 
-def test_other_series_and_other_models_are_collected(model, student, series, asked, tmp_path):
+def test_other_series_and_other_models_are_collected(model, student, series, runs, tmp_path):
     """One changed value, one series less, another network: none is served another's."""
     observed = cached_observer(tmp_path)
     changed = series.copy()
@@ -161,12 +161,12 @@ def test_other_series_and_other_models_are_collected(model, student, series, ask
     ):
         _same(observed(other, values), observe(other, values))
 
-    assert len(asked) == 4
+    assert len(runs) == 4
     assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_the_key_is_of_bins_and_runtime_too(model, series, monkeypatch):
-    """What would give other histograms is another key."""
+    """Anything that changes the histograms changes the key."""
     before = key(model, series)
 
     monkeypatch.setattr(calibration, "BINS", 7)
@@ -179,7 +179,7 @@ def test_the_key_is_of_bins_and_runtime_too(model, series, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"no npz", None], ids=["empty", "other", "half"])
-def test_damaged_histograms_are_collected_again(model, series, content, asked, tmp_path):
+def test_damaged_histograms_are_collected_again(model, series, content, runs, tmp_path):
     """They are no result: nothing is refused for their sake."""
     observed = cached_observer(tmp_path)
     expected = observed(model, series)
@@ -189,27 +189,27 @@ def test_damaged_histograms_are_collected_again(model, series, content, asked, t
     _same(observed(model, series), expected)
     observed(model, series)
 
-    assert len(asked) == 2
+    assert len(runs) == 2
 
 
-def test_an_archive_of_other_arrays_is_collected_again(model, series, asked, tmp_path):
+def test_an_archive_of_other_arrays_is_collected_again(model, series, runs, tmp_path):
     """One that can be read, and holds nothing of ours."""
     path = tmp_path / f"{key(model, series)}.npz"
     np.savez(path, x=np.ones(3))
 
     _same(cached_observer(tmp_path)(model, series), observe(model, series))
 
-    assert len(asked) == 1
+    assert len(runs) == 1
 
 
 @pytest.mark.parametrize("make", [to_int8, to_int8_symmetric])
-def test_models_are_the_same_with_and_without(make, model, series, asked, tmp_path):
-    """What is kept is what would be collected, to the last digit."""
+def test_models_are_the_same_with_and_without_the_cache(make, model, series, runs, tmp_path):
+    """Cached histograms equal collected ones, to the last digit."""
     observed = cached_observer(tmp_path)
 
     found = [make(model, series, method="entropy", observe=observed) for _ in range(2)]
 
-    assert len(asked) == 1
+    assert len(runs) == 1
     expected = make(model, series, method="entropy").SerializeToString(deterministic=True)
     assert [one.SerializeToString(deterministic=True) for one in found] == [expected] * 2
 
@@ -248,7 +248,7 @@ def test_parts_take_the_range_of_the_relu_behind():
     ],
     ids=["no ReLU", "a ReLU that is not alone"],
 )
-def test_else_that_of_the_whole(body):
+def test_parts_take_the_range_of_the_concatenation(body):
     found = share_ranges(_model(body), OWN)
 
     assert found == OWN | {"a": (-3.0, 2.0), "b": (-3.0, 2.0)}
@@ -265,7 +265,7 @@ def test_a_part_with_other_readers_keeps_its_own():
     assert found == OWN | {"b": (0.0, 2.0)}
 
 
-def test_what_is_joined_twice_takes_the_last_range():
+def test_parts_joined_twice_take_the_last_range():
     model = _model("c = Concat<axis=1>(a, b)\n d = Concat<axis=1>(c, x)\n y = Relu(d)")
 
     found = share_ranges(model, OWN | {"d": (-4.0, 4.0)})

@@ -247,7 +247,7 @@ def test_unknown_method(student, series):
 
 
 def test_nothing_to_quantize(series):
-    """A model without weights says so instead of calling itself INT8."""
+    """A model without weights is refused instead of called INT8."""
     model = parser.parse_model(
         """
         <ir_version: 10, opset_import: ["" : 20]>

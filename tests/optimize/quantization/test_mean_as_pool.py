@@ -66,7 +66,7 @@ def test_other_means_stay(model):
 
 @pytest.mark.parametrize("kept", ["Relu_0", "Neg_0"])
 def test_beside_a_float_node_the_mean_is_float(kept):
-    """What the node gives, or takes, would be rounded for the pooling alone."""
+    """The output, or input, of the node would be rounded for the pooling alone."""
     model = _model("ReduceMean<keepdims=0>(a, two)")
 
     assert operators(mean_as_pool(model, {}, [kept])[0]) == operators(model)

@@ -54,7 +54,7 @@ def test_names_that_end_as_ours_do_not_collide():
 
 
 def test_every_zero_point_is_zero_and_no_bias_is_quantized(student, series):
-    """What TensorRT's parser asks for."""
+    """As TensorRT's parser requires."""
     quantized = to_int8_symmetric(fold(load(student("fcn"))), series)
 
     constants = _constants(quantized)

@@ -34,7 +34,7 @@ def _whole(weights: np.ndarray, limit: float, levels: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("levels", [127, 64])
-def test_what_sums_to_zero_does_so_in_whole_numbers(levels):
+def test_filters_that_sum_to_zero_do_so_in_8_bits(levels):
     """By the largest weight a peak would not."""
     (ranges,) = weight_ranges(_model(PEAK, RISE, PLAIN), levels).values()
 

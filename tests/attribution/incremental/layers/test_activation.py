@@ -1,4 +1,4 @@
-"""What a ReLU makes of a change, against running it twice."""
+"""The change behind a ReLU, against running it twice."""
 
 from __future__ import annotations
 

@@ -364,8 +364,8 @@ class Killed(Exception):
 
 
 def killed_at(epoch: int) -> Callable[[Epoch], None]:
-    def stop(epoch: Epoch) -> None:
-        if epoch.epoch == epoch:
+    def stop(current: Epoch) -> None:
+        if current.epoch == epoch:
             raise Killed
 
     return stop

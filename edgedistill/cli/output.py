@@ -188,24 +188,24 @@ def _print_models(models: Sequence[Candidate]) -> None:
 
 def _print_list(models: Sequence[Candidate]) -> None:
     """Print a line for each model, with the measures that decide between them."""
-    from edgedistill.report import format as wording
+    from edgedistill.report import format as fmt
 
-    groups = wording.measured_rows(tuple(models)).values()
+    groups = fmt.measured_rows(tuple(models)).values()
     rows = [row for rows in groups for row in rows if row.label in _DECISIVE]
     print_rows(
         "Models",
         ("model", *(row.label for row in rows)),
-        [[model.name, *(wording.cell(row, model)[0] for row in rows)] for model in models],
+        [[model.name, *(fmt.cell(row, model)[0] for row in rows)] for model in models],
     )
 
 
 def _models_table(models: Sequence[Candidate], place: str) -> Table:
     from rich.text import Text
 
-    from edgedistill.report import format as wording
+    from edgedistill.report import format as fmt
 
-    groups = wording.measured_rows(tuple(models))
-    cells = [wording.cell(row, m) for rows in groups.values() for row in rows for m in models]
+    groups = fmt.measured_rows(tuple(models))
+    cells = [fmt.cell(row, m) for rows in groups.values() for row in rows for m in models]
     widths = max(len(value) for value, _ in cells), max(len(interval) for _, interval in cells)
     table = _table(("", *(model.name for model in models)))
     for column in table.columns[1:]:
@@ -216,7 +216,7 @@ def _models_table(models: Sequence[Candidate], place: str) -> Table:
         for row in rows:
             apart = ("\n" if place == "below" else " ") if row.note else ""
             label = Text.assemble(row.label, apart, (row.note, "dim"))
-            line = (wording.cell(row, model) for model in models)
+            line = (fmt.cell(row, model) for model in models)
             table.add_row(label, *(_model_cell(*cell, widths, place) for cell in line))
     return table
 
@@ -239,14 +239,14 @@ def _width(table: Table, console: Console) -> int:
 
 
 def _clause_row(clause: ContractClause) -> list[str]:
-    from edgedistill.report import format as wording
+    from edgedistill.report import format as fmt
 
     return [
-        wording.clause_label(clause),
-        wording.clause_number(clause)(clause.measured.value),
-        wording.clause_interval(clause),
-        wording.threshold(clause),
-        wording.outcome(clause),
+        fmt.clause_label(clause),
+        fmt.clause_number(clause)(clause.measured.value),
+        fmt.clause_interval(clause),
+        fmt.threshold(clause),
+        fmt.outcome(clause),
     ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.experiment.results import Row
 from edgedistill.experiment.statistics import Comparison, estimates, references
-from edgedistill.report import format as wording
+from edgedistill.report import format as fmt
 from edgedistill.report.format import NOT_MEASURED, decimals, percent
 
 LABELS = {
@@ -127,7 +127,7 @@ def _cell(estimate: Estimate | None, write: Callable[[float], str]) -> str:
         return NOT_MEASURED
     if estimate.low == estimate.high:
         return write(estimate.value)
-    return f"{write(estimate.value)} ({wording.interval(estimate, write)})"
+    return f"{write(estimate.value)} ({fmt.interval(estimate, write)})"
 
 
 def _pairs(comparison: Comparison) -> Table:

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgedistill.explain.attribution import Attribution, ExplanationReport
 from edgedistill.report import figures, html
-from edgedistill.report import format as wording
+from edgedistill.report import format as fmt
 from edgedistill.report.format import decimals, percent
 from edgedistill.report.svg import LIGHT, PAGE, Palette, set_style
 from edgedistill.report.svg import svg as draw_svg
@@ -122,7 +122,7 @@ def render(report: ExplanationReport, windows: int) -> str:
         lead=sentences[0],
         figure=figure,
         windows=windows,
-        wording=wording,
+        fmt=fmt,
     )
 
 

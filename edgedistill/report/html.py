@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgedistill.evaluation.contract import ContractClause
 from edgedistill.report import boards
-from edgedistill.report import format as wording
+from edgedistill.report import format as fmt
 from edgedistill.report.encoding import from_json
 from edgedistill.report.facts import Confusion, Report
 from edgedistill.report.svg import STUDENT, TEACHER
@@ -50,11 +50,11 @@ def render(report: Mapping[str, Any]) -> str:
     facts = from_json(report)
     return template("report.html.j2").render(
         report=facts,
-        wording=wording,
+        fmt=fmt,
         tiles=_tiles(facts),
         gauges=[(clause, _bar_positions(clause)) for clause in facts.contract],
         columns=boards.models(facts),
-        groups=wording.measured_rows(facts.models()),
+        groups=fmt.measured_rows(facts.models()),
         trade_offs=_trade_offs(facts),
         reasons=_reasons(facts),
         examples=_examples(facts),
@@ -104,14 +104,14 @@ def _tiles(report: Report) -> list[Tile]:
     if model is None:
         return []
     labels = ("File size", "Latency p50", "Accuracy", "Agreement", "Pearson")
-    rows = [row for rows in wording.ROWS.values() for row in rows if row.label in labels]
+    rows = [row for rows in fmt.ROWS.values() for row in rows if row.label in labels]
     tiles = []
     for row in rows:
-        value, bounds = wording.cell(row, model)
-        if value == wording.NOT_MEASURED:
+        value, bounds = fmt.cell(row, model)
+        if value == fmt.NOT_MEASURED:
             continue
-        before = wording.cell(row, report.teacher)[0] if report.teacher else wording.NOT_MEASURED
-        note = bounds if before == wording.NOT_MEASURED else f"teacher {before}"
+        before = fmt.cell(row, report.teacher)[0] if report.teacher else fmt.NOT_MEASURED
+        note = bounds if before == fmt.NOT_MEASURED else f"teacher {before}"
         label = {"Pearson": "Saliency Pearson"}.get(row.label, row.label)
         tiles.append(Tile(label=label, value=value, before=note))
     return tiles
@@ -178,7 +178,7 @@ def _examples(report: Report) -> list[Figure]:
                 example.title.capitalize(),
                 f"Test series {example.index} of class {example.label}: the teacher says "
                 f"{example.teacher_class}, the student {example.student_class}. "
-                f"Pearson of the maps {wording.decimals(example.pearson)}.",
+                f"Pearson of the maps {fmt.decimals(example.pearson)}.",
             )
             for example in report.examples
         )

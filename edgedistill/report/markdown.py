@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgedistill.report import boards
-from edgedistill.report import format as wording
+from edgedistill.report import format as fmt
 from edgedistill.report.encoding import from_json
 from edgedistill.report.facts import Report
 
@@ -22,7 +22,7 @@ def render(report: Mapping[str, Any]) -> str:
     facts = from_json(report)
     parts = [
         f"# {_text(facts.name)}: {facts.verdict}",
-        _text(wording.headline(facts)),
+        _text(fmt.headline(facts)),
         "\n".join(f"- {_text(reason)}" for reason in facts.reasons),
         _section("Contract", _contract(facts)),
         _section("Models", _models(facts)),
@@ -36,22 +36,22 @@ def render(report: Mapping[str, Any]) -> str:
 def _contract(report: Report) -> str:
     rows = []
     for clause in report.contract:
-        value = wording.clause_number(clause)(clause.measured.value)
-        bounds = wording.clause_interval(clause)
+        value = fmt.clause_number(clause)(clause.measured.value)
+        bounds = fmt.clause_interval(clause)
         rows.append(
             [
-                wording.clause_label(clause),
-                wording.threshold(clause),
+                fmt.clause_label(clause),
+                fmt.threshold(clause),
                 f"{value} ({bounds})" if bounds else value,
-                wording.outcome(clause),
+                fmt.outcome(clause),
             ]
         )
     return _table(["Clause", "Threshold", "Measured (95 % interval)", "Outcome"], rows)
 
 
 def _models(report: Report) -> str:
-    table = _side_by_side(boards.models(report), wording.measured_rows(report.models()))
-    return "\n\n".join(filter(None, [table, wording.emulation(report.models())]))
+    table = _side_by_side(boards.models(report), fmt.measured_rows(report.models()))
+    return "\n\n".join(filter(None, [table, fmt.emulation(report.models())]))
 
 
 def _boards(report: Report) -> str:
@@ -70,14 +70,12 @@ def _machine(report: Report) -> str:
     return _table(["", "Value"], boards.board_telemetry(report))
 
 
-def _side_by_side(
-    columns: Sequence[boards.Column], groups: Mapping[str, Sequence[wording.Row]]
-) -> str:
+def _side_by_side(columns: Sequence[boards.Column], groups: Mapping[str, Sequence[fmt.Row]]) -> str:
     """Table with a column for each model and a row for each measure."""
     rows = []
     for group in groups.values():
         for row in group:
-            cells = [wording.cell(row, column.model) for column in columns]
+            cells = [fmt.cell(row, column.model) for column in columns]
             label = f"{row.label}, {row.note}" if row.note else row.label
             rows.append([label, *(f"{v} ({b})" if b else v for v, b in cells)])
     heads = [f"{c.title}, {c.mark}" if c.mark else c.title for c in columns]

@@ -13,7 +13,7 @@ import pytest
 from edgedistill.explain import explain, open_input
 from edgedistill.explain import plot as drawing
 from edgedistill.explain.plot import render
-from edgedistill.report import format as wording
+from edgedistill.report import format as fmt
 from edgedistill.report.svg import LIGHT
 
 EVIL = "<script>alert('x')</script>"
@@ -131,7 +131,7 @@ def test_page_holds_figure_and_windows(account):
     assert page.count('<tr><th scope="row">') == 6
     for told in account.attributions:
         strongest = account.windows(told, 1)[0]
-        assert wording.decimals(float(told.scores[strongest])) in page
+        assert fmt.decimals(float(told.scores[strongest])) in page
         assert f"{told.role.capitalize()}: " in page
     assert render(account, 3) == page
 

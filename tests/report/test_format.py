@@ -9,22 +9,22 @@ import pytest
 from edgedistill.evaluation.contract import ContractClause
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.report import Latency, Metrics
-from edgedistill.report import format as wording
+from edgedistill.report import format as fmt
 
 
 @pytest.mark.parametrize(
     ("write", "value", "text"),
     [
-        (wording.size, 999, "999 B"),
-        (wording.size, 1_000, "1.00 kB"),
-        (wording.size, 3.2e9, "3.20 GB"),
-        (wording.milliseconds, 0.5, "500 µs"),
-        (wording.milliseconds, 12.34, "12.3 ms"),
-        (wording.milliseconds, 12_340, "12.3 s"),
-        (wording.percent, 1.0, "100.0 %"),
-        (wording.points, -0.00001, "0.0 pp"),
-        (wording.decimals, -0.5, "−0.500"),
-        (wording.count, 2_100_000, "2,100,000"),
+        (fmt.size, 999, "999 B"),
+        (fmt.size, 1_000, "1.00 kB"),
+        (fmt.size, 3.2e9, "3.20 GB"),
+        (fmt.milliseconds, 0.5, "500 µs"),
+        (fmt.milliseconds, 12.34, "12.3 ms"),
+        (fmt.milliseconds, 12_340, "12.3 s"),
+        (fmt.percent, 1.0, "100.0 %"),
+        (fmt.points, -0.00001, "0.0 pp"),
+        (fmt.decimals, -0.5, "−0.500"),
+        (fmt.count, 2_100_000, "2,100,000"),
     ],
 )
 def test_numbers_have_units(write, value, text):
@@ -34,8 +34,8 @@ def test_numbers_have_units(write, value, text):
 
 def test_interval_keeps_units_that_differ():
     """A shared unit is written once, two units are both written."""
-    assert wording.interval(Estimate(1, 900, 1200), wording.size) == "900 B to 1.20 kB"
-    assert wording.interval(Estimate(1, 100, 200), wording.size) == "100 to 200 B"
+    assert fmt.interval(Estimate(1, 900, 1200), fmt.size) == "900 B to 1.20 kB"
+    assert fmt.interval(Estimate(1, 100, 200), fmt.size) == "100 to 200 B"
 
 
 @pytest.mark.parametrize(
@@ -51,20 +51,20 @@ def test_outcome_within_the_interval_is_undecided(passed, decided, text):
     """A threshold inside the interval is no decision."""
     clause = ContractClause("agreement", ">=", 0.9, Estimate(0.9, 0.8, 1.0), passed, decided)
 
-    assert wording.outcome(clause) == text
+    assert fmt.outcome(clause) == text
 
 
 def test_unknown_clause_is_titled_by_its_key():
     """A clause without a title of its own."""
     clause = ContractClause("energy_mj", "<=", 2.0, Estimate(1.5, 1.0, 1.8), True, True)
 
-    assert wording.clause_label(clause) == "Energy mj"
-    assert wording.threshold(clause) == "≤ 2.000"
+    assert fmt.clause_label(clause) == "Energy mj"
+    assert fmt.threshold(clause) == "≤ 2.000"
 
 
 def test_headline_has_gains_and_agreement(full_report):
     """Contract kept: gains in size and latency, and agreement."""
-    assert wording.headline(full_report) == (
+    assert fmt.headline(full_report) == (
         "int8 is 560× smaller and 34.5× faster than the teacher. "
         "It names the teacher's class for 90.0 % of 150 test series."
     )
@@ -75,7 +75,7 @@ def test_headline_has_losses_too(full_report):
     model = full_report.judged_candidate()
     slow = replace(model, latency_ms=Latency(p50=2.62, p95=3, p99=4))
 
-    text = wording.headline(replace(full_report, candidates=(slow,)))
+    text = fmt.headline(replace(full_report, candidates=(slow,)))
 
     assert "2.00× slower than the teacher" in text
 
@@ -86,8 +86,8 @@ def test_emulated_models_are_listed(full_report):
     emulated = replace(model, name="trt-fp16", runtime="tensorrt", latency_ms=None)
     on_a_board = replace(emulated, latency_ms=model.latency_ms)
 
-    assert wording.emulation((model, on_a_board)) == ""
-    assert wording.emulation((model, emulated)) == (
+    assert fmt.emulation((model, on_a_board)) == ""
+    assert fmt.emulation((model, emulated)) == (
         "Emulated on a CPU: trt-fp16. Their answers carry the device's rounding; their latency is "
         "for the board to measure."
     )
@@ -98,9 +98,9 @@ def test_headline_without_a_teacher(full_report):
     alone = replace(full_report, teacher=None, data=None)
     bare = replace(alone.judged_candidate(), metrics=Metrics())
 
-    assert wording.headline(alone) == "int8 names the teacher's class for 90.0 % of the series."
-    assert wording.headline(replace(alone, candidates=(bare,))) == "int8 keeps the contract."
-    assert wording.headline(replace(alone, chosen=None)) == "Every clause of the contract holds."
+    assert fmt.headline(alone) == "int8 names the teacher's class for 90.0 % of the series."
+    assert fmt.headline(replace(alone, candidates=(bare,))) == "int8 keeps the contract."
+    assert fmt.headline(replace(alone, chosen=None)) == "Every clause of the contract holds."
 
 
 def test_headline_of_a_broken_contract(board_report):
@@ -109,5 +109,5 @@ def test_headline_of_a_broken_contract(board_report):
 
     several = replace(board_report, candidates=(*board_report.candidates, other))
 
-    assert wording.headline(board_report) == "int8 breaks 1 of the contract's 2 clauses."
-    assert wording.headline(several) == "No variant keeps the contract."
+    assert fmt.headline(board_report) == "int8 breaks 1 of the contract's 2 clauses."
+    assert fmt.headline(several) == "No variant keeps the contract."

@@ -31,6 +31,12 @@ class TrainingData:
     train: Tensor  # rows that are learned from
     validation: Tensor  # rows that choose weights and hyper-parameters
 
+    @property
+    def sample(self) -> Tensor:
+        """Two series, (2, C, T), to run through a network for the shapes of its layers."""
+        series = self.series.numpy()
+        return torch.from_numpy(np.resize(series, (2, *series.shape[1:])))
+
     def donors(self) -> tuple[Floats, Ints]:
         """Return training series and labels, (m, C, T) and (m,), to cut windows from."""
         return self.series[self.train].numpy(), self.labels[self.train].numpy()
@@ -108,12 +114,6 @@ class ObjectiveContext:
     def logits(self) -> Tensor:
         """The teacher's logits of all series, (M, K)."""
         return torch.from_numpy(self.explanation.logits)
-
-    @property
-    def sample(self) -> Tensor:
-        """Two series, (2, C, T), to run through a network for the shapes of its layers."""
-        series = self.data.series.numpy()
-        return torch.from_numpy(np.resize(series, (2, *series.shape[1:])))
 
     def teacher_network(self, name: str) -> nn.Module:
         """Return the teacher as a torch module.

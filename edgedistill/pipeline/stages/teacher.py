@@ -17,9 +17,9 @@ from edgedistill.evaluation.evaluate import map_agreement
 from edgedistill.io.files import read_json, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline import networks
+from edgedistill.pipeline.keys import plain_student
 from edgedistill.pipeline.run_folder import TEACHER_FACTS, TEACHER_OUTPUTS
 from edgedistill.pipeline.stages.data import read_source
-from edgedistill.pipeline.stages.student_branches import branch_terms
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.perturbation import PerturbationPlan, default_plan
 from edgedistill.teachers import Classifier, TorchClassifier
@@ -107,6 +107,25 @@ def load_external_teacher(recipe: Recipe, data: Prepared) -> Classifier:
 def open_teacher_outputs(folder: Path) -> tuple[TeacherOutputs, dict[str, Any]]:
     """Return the teacher's answers and facts of a folder that `make_teacher` filled."""
     return TeacherOutputs.open(folder / TEACHER_OUTPUTS), read_json(folder / TEACHER_FACTS)
+
+
+def branch_terms(recipe: Recipe, data: Prepared, teacher: nn.Module) -> list[WeightedObjective]:
+    """Return the objective of a student-friendly teacher, or none if the recipe names none.
+
+    Raises:
+        ConfigError: teacher or student has no stages to branch from.
+    """
+    config = recipe.teacher.student_friendly
+    if config is None:
+        return []
+    plain = plain_student(recipe)
+    objective = config.build(
+        teacher,
+        lambda seed: networks.build_untrained(plain, data, seed=seed),
+        training_data(data).sample,
+        seed=recipe.seed,
+    )
+    return [WeightedObjective(objective=objective)]
 
 
 def _train(

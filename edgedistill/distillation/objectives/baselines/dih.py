@@ -25,7 +25,7 @@ class DIHConfig(ObjectiveConfig):
 
     def build(self, context: ObjectiveContext) -> DIH:
         teacher = context.teacher_network(self.name)
-        channels = layer_channels(teacher, context.sample)
+        channels = layer_channels(teacher, context.data.sample)
         default_layers(channels)  # refuses a network without layers over time, by name
         layers = evenly_spaced_layers(list(channels), self.heads)
         heads = head_logits(TeacherFeatures(teacher, layers), layers, context.data)

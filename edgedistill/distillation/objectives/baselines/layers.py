@@ -32,8 +32,8 @@ class LayerConfig(ObjectiveConfig):
             ConfigError: the teacher has no layers to compare, or a name is wrong.
         """
         teacher = context.teacher_network(self.name)
-        teacher_channels = layer_channels(teacher, context.sample)
-        student_channels = layer_channels(context.student, context.sample)
+        teacher_channels = layer_channels(teacher, context.data.sample)
+        student_channels = layer_channels(context.student, context.data.sample)
         default = 0 if hint else 1
         student_layer = _layer(self.student_layer, student_channels, "student", default)
         teacher_layer = _layer(self.teacher_layer, teacher_channels, "teacher", default)
@@ -86,9 +86,9 @@ def embedding_pair(name: str, context: ObjectiveContext) -> Pair:
     teacher = context.teacher_network(name)
     return Pair(
         student=EMBEDDING,
-        student_channels=embedding_size(context.student, context.sample),
+        student_channels=embedding_size(context.student, context.data.sample),
         teacher=EMBEDDING,
-        teacher_channels=embedding_size(teacher, context.sample),
+        teacher_channels=embedding_size(teacher, context.data.sample),
         features=TeacherFeatures(teacher, [EMBEDDING]),
     )
 

@@ -30,7 +30,9 @@ class SSKDConfig(ObjectiveConfig):
     def build(self, context: ObjectiveContext) -> SSKD:
         teacher = context.teacher_network(self.name)
         for network in (teacher, context.student):
-            embedding_size(network, context.sample)  # refuses one without an embedding, by name
+            embedding_size(
+                network, context.data.sample
+            )  # refuses one without an embedding, by name
         return SSKD(
             teacher,
             temperature=self.temperature,

@@ -24,10 +24,9 @@ from edgedistill.data import Prepared
 from edgedistill.evaluation.evaluate import Evaluation, evaluate, map_agreement
 from edgedistill.io.files import fingerprint, read_json, write_json
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.provenance import versions
 from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.scoring import with_report_estimates
-from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
+from edgedistill.pipeline.stage_folder import is_unchanged, make_stage, versions
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import (

@@ -63,6 +63,14 @@ def test_every_module_imports_from_below_only():
             *("kernels/edgedistill_kernels/reference.py", "import edgedistill"),
             "edgedistill_kernels is not allowed to import edgedistill",
         ),
+        (
+            *("edgedistill/export/export.py", "from edgedistill.recipe import recipe"),
+            "Nothing below the pipeline knows a recipe or a run folder BROKEN",
+        ),
+        (
+            *("edgedistill/data/splits.py", "from edgedistill.pipeline import run_folder"),
+            "Nothing below the pipeline knows a recipe or a run folder BROKEN",
+        ),
         ("edgedistill/utils.py", "", "not listed as layers:\n\n- edgedistill.utils"),
     ],
 )

@@ -17,6 +17,8 @@ import numpy as np
 from edgedistill.errors import ConfigError, DataError, IntegrityError, ShapeError
 from edgedistill.io.arrays import Floats
 from edgedistill.io.npz import read_npz
+from edgedistill.saliency.classifier import Classifier
+from edgedistill.saliency.occlusion import explain_classifier
 from edgedistill.saliency.perturbation import PerturbationPlan
 
 FEATURES: Final = ("mean", "spread", "peak", "roughness")  # of each channel of a series
@@ -95,6 +97,30 @@ class Reference:
                     f"{name} of the reference has shape {array.shape}; it must be {shape} and "
                     f"finite, for {FEWEST_SERIES} series at least."
                 )
+
+
+def make_reference(
+    classifier: Classifier, series: Floats, plan: PerturbationPlan, *, seed: int
+) -> Reference | None:
+    """Return the reference of a classifier on held-out series; None if they are few.
+
+    Every map explains the classifier's own class, as it does while it runs; an evaluation
+    explains the teacher's.
+
+    Args:
+        classifier: the model of the bundle.
+        series: held-out series, (N, C, T).
+        plan: plan of the maps.
+        seed: seed of the draw, where the series are many.
+    """
+    if len(series) < FEWEST_SERIES:
+        return None
+    count = min(len(series), MOST_SERIES)
+    rows = np.sort(np.random.default_rng(seed).permutation(len(series))[:count])
+    explanation = explain_classifier(classifier, series[rows], plan)
+    return Reference(
+        features=features(series[rows]), logits=explanation.logits, signed=explanation.signed
+    )
 
 
 def features(series: Floats) -> Floats:

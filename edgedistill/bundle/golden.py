@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.errors import DataError, IntegrityError, ShapeError
+from edgedistill.evaluation import metrics
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.io.npz import read_npz
 from edgedistill.saliency.occlusion import Explanation
@@ -98,6 +99,38 @@ def choose_golden(
     return np.sort(order[middles])
 
 
+def golden_set(
+    series: Floats,
+    labels: Ints,
+    teacher: Explanation,
+    student: Explanation,
+    judged: Explanation,
+    count: int,
+) -> Golden:
+    """Return the golden set of `choose_golden`, with the recorded explanations.
+
+    Args:
+        series: held-out series, (N, C, T).
+        labels: their classes, (N,).
+        teacher: the teacher's explanation of them.
+        student: the FP32 student's.
+        judged: that of the variant whose agreement with the teacher decides.
+        count: number of series to choose.
+    """
+    rows = choose_golden(
+        labels,
+        metrics.agrees(teacher.logits, judged.logits),
+        metrics.pearson(teacher.signed, judged.signed),
+        count,
+    )
+    return Golden(
+        series=series[rows],
+        labels=labels[rows],
+        teacher=_select_rows(teacher, rows),
+        student=_select_rows(student, rows),
+    )
+
+
 def save_golden(golden: Golden, path: Path) -> None:
     """Write the arrays as NPZ; equal arrays give equal bytes."""
     with path.open("wb") as stream:
@@ -149,3 +182,7 @@ def _arrays(golden: Golden) -> dict[str, NDArray[np.float32] | NDArray[np.int64]
         for name in _MAPS:
             arrays[f"{who}_{name}"] = np.asarray(getattr(said, name), dtype=np.float32)
     return arrays
+
+
+def _select_rows(explanation: Explanation, rows: Ints) -> Explanation:
+    return Explanation(explanation.logits[rows], explanation.kl[rows], explanation.signed[rows])

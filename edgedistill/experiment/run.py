@@ -29,7 +29,7 @@ from edgedistill.experiment.results import RESULTS, Row
 from edgedistill.experiment.scores import Scores
 from edgedistill.io.files import write_json, write_text
 from edgedistill.io.progress import ProgressCallback, ignore_progress
-from edgedistill.pipeline.provenance import now, versions
+from edgedistill.pipeline.stage_folder import now, versions
 
 PLAN, ENVIRONMENT, RUNS = "plan.yaml", "environment.json", "runs"
 

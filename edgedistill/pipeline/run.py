@@ -11,18 +11,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgedistill.data import Prepared
 from edgedistill.io.files import read_json, write_text
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.keys import STAGES, Stage, stage_key
-from edgedistill.pipeline.run_folder import BUNDLE, RunFolder
+from edgedistill.pipeline.run_folder import RunFolder
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
-from edgedistill.pipeline.stages.bundle import write_bundle
 from edgedistill.pipeline.stages.data import prepare_data
-from edgedistill.pipeline.stages.evaluate import evaluate_all
 from edgedistill.pipeline.stages.export import export_student
-from edgedistill.pipeline.stages.report import write_report
+from edgedistill.pipeline.stages.result import make_result
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import make_teacher
 from edgedistill.pipeline.stages.variants import make_variants
@@ -58,7 +55,7 @@ def compress(recipe: Recipe, out: Path, on_progress: ProgressCallback = ignore_p
     teacher, student, variants = run.teacher, run.student, run.variants
 
     def result(folder: Path, _: Path) -> None:
-        judge(recipe, data, teacher, student, variants, folder, on_progress)
+        make_result(recipe, data, teacher, student, variants, folder, on_progress)
 
     makers: dict[Stage, Callable[[Path, Path], None]] = {
         "teacher": lambda folder, work: make_teacher(recipe, data, folder, work, on_progress),
@@ -84,32 +81,6 @@ def compress(recipe: Recipe, out: Path, on_progress: ProgressCallback = ignore_p
         stages=ran,
         costs=_costs(teacher, student),
     )
-
-
-def judge(
-    recipe: Recipe,
-    data: Prepared,
-    teacher: Path,
-    student: Path,
-    variants: Path,
-    out: Path,
-    on_progress: ProgressCallback = ignore_progress,
-) -> None:
-    """Write the report, and the bundle if the contract is kept, into an existing folder.
-
-    Args:
-        recipe: contract and plan.
-        data: held-out series.
-        teacher: folder of the teacher stage.
-        student: folder of the student stage.
-        variants: folder of the variant stage.
-        out: folder.
-        on_progress: progress.
-    """
-    outcome = evaluate_all(recipe, data, teacher, student, variants, on_progress)
-    write_report(outcome, out)
-    if outcome.is_kept:
-        write_bundle(outcome, out / BUNDLE)
 
 
 def _costs(*folders: Path) -> dict[str, dict[str, int]]:

@@ -16,11 +16,11 @@ from edgedistill.optimize.optimize import RECOVERY_JSON, SEARCH_JSON
 from edgedistill.optimize.variant_folder import VARIANTS
 from edgedistill.pipeline import networks
 from edgedistill.pipeline.keys import Stage, stage_key
-from edgedistill.pipeline.run import judge
 from edgedistill.pipeline.run_folder import EXPORT_FACTS, REPORT_JSON, TRIALS
 from edgedistill.pipeline.stage_folder import make_stage
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.export import export_student
+from edgedistill.pipeline.stages.result import make_result
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import (
     make_teacher,
@@ -145,7 +145,7 @@ def bundle(
     make_stage(
         out,
         stage_key("result", recipe, data, inputs),
-        lambda f, _: judge(recipe, data, teacher, student, variants, f, on_progress),
+        lambda f, _: make_result(recipe, data, teacher, student, variants, f, on_progress),
     )
     return from_json(read_json(out / REPORT_JSON))
 

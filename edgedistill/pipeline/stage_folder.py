@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime, timezone
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from edgedistill.errors import DataError
 from edgedistill.io.files import read_json, sha256, whole_folder, write_json
-from edgedistill.pipeline.provenance import now, versions
 from edgedistill.pipeline.run_folder import WORK
 
 STAGE = "stage.json"
+PACKAGES = ("edgedistill", "numpy", "torch", "onnx", "onnxruntime")
 
 
 def make_stage(
@@ -74,6 +77,20 @@ def file_hashes(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file in a stage folder, but its manifest, by relative path."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != STAGE)
     return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that make a bundle."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
+
+
+def now() -> str:
+    """Return the time, ISO 8601, UTC, such as 2026-11-20T09:52:00Z."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _clear(out: Path) -> None:

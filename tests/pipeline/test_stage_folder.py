@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+import torch
 
+from edgedistill import __version__
 from edgedistill.errors import DataError
-from edgedistill.pipeline.stage_folder import STAGE, is_unchanged, make_stage
+from edgedistill.pipeline.stage_folder import (
+    PACKAGES,
+    STAGE,
+    is_unchanged,
+    make_stage,
+    now,
+    versions,
+)
 
 
 def fill(folder: Path, work: Path) -> None:
@@ -121,3 +132,18 @@ def test_what_a_killed_run_left_is_cleared_away(tmp_path):
     make_stage(tmp_path / "teacher", "key", fill)
 
     assert {path.name for path in tmp_path.iterdir()} == {"teacher", *others}
+
+
+def test_versions_of_what_makes_a_bundle():
+    found = versions()
+
+    assert set(found) == {"python", *PACKAGES}
+    assert found["python"] == platform.python_version()
+    assert found["torch"] == torch.__version__
+    assert found["edgedistill"] == __version__
+
+
+def test_the_time_is_universal():
+    age = datetime.now(timezone.utc) - datetime.fromisoformat(now())
+
+    assert timedelta(0) <= age < timedelta(seconds=5)

@@ -13,9 +13,8 @@ from edgedistill.evaluation.contract import Contract
 from edgedistill.explain.inputs import open_input
 from edgedistill.optimize.emulation import Emulation
 from edgedistill.pipeline.run_folder import ONNX
-from edgedistill.pipeline.stages.bundle import write_bundle
 from edgedistill.pipeline.stages.evaluate import Outcome, evaluate_all
-from edgedistill.pipeline.stages.report import make_report
+from edgedistill.pipeline.stages.result import make_report, write_bundle
 from edgedistill.pipeline.stages.variants import make_variants
 from edgedistill.recipe import recipe as config
 

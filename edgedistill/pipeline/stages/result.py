@@ -1,0 +1,263 @@
+"""The last stage: the report of an outcome, and the bundle if the contract is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from edgedistill.bundle import writer
+from edgedistill.bundle.drift_reference import Reference, make_reference
+from edgedistill.bundle.golden import golden_set
+from edgedistill.bundle.reader import Bundle, Model, Provenance
+from edgedistill.data import Prepared
+from edgedistill.device.telemetry import environment
+from edgedistill.device.tuning import tune
+from edgedistill.device.validate import validate
+from edgedistill.errors import ContractError
+from edgedistill.evaluation import contract
+from edgedistill.evaluation.evaluate import evaluate
+from edgedistill.evaluation.metrics import Estimate
+from edgedistill.io.files import write_json, write_text
+from edgedistill.io.progress import ProgressCallback, ignore_progress
+from edgedistill.pipeline.run_folder import BUNDLE, REPORT_HTML, REPORT_JSON, REPORT_MD
+from edgedistill.pipeline.scoring import without_latency
+from edgedistill.pipeline.stage_folder import now, versions
+from edgedistill.pipeline.stages.evaluate import (
+    Measurement,
+    Outcome,
+    evaluate_all,
+    start_on_host,
+)
+from edgedistill.recipe.recipe import Recipe
+from edgedistill.report import (
+    Calibration,
+    Candidate,
+    Curves,
+    Data,
+    Latency,
+    Report,
+    html,
+    markdown,
+    to_json,
+)
+from edgedistill.report.measured import (
+    calibration_bins,
+    make_confusion,
+    make_curve,
+    make_examples,
+    make_metrics,
+)
+from edgedistill.runtimes.onnxruntime import OrtRuntime
+from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
+
+_RUNTIMES = {".onnx": "onnxruntime", ".joblib": "python", ".npz": "table"}  # of a brought teacher
+
+
+def make_result(
+    recipe: Recipe,
+    data: Prepared,
+    teacher: Path,
+    student: Path,
+    variants: Path,
+    out: Path,
+    on_progress: ProgressCallback = ignore_progress,
+) -> None:
+    """Write the report, and the bundle if the contract is kept, into an existing folder.
+
+    Args:
+        recipe: contract and plan.
+        data: held-out series.
+        teacher: folder of the teacher stage.
+        student: folder of the student stage.
+        variants: folder of the variant stage.
+        out: folder.
+        on_progress: progress.
+    """
+    outcome = evaluate_all(recipe, data, teacher, student, variants, on_progress)
+    write_report(outcome, out)
+    if outcome.is_kept:
+        write_bundle(outcome, out / BUNDLE)
+
+
+def write_report(outcome: Outcome, out: Path) -> Report:
+    """Write report.json, report.html and report.md into an existing folder."""
+    report = make_report(outcome)
+    values = to_json(report)
+    write_json(out / REPORT_JSON, values)
+    write_text(out / REPORT_HTML, html.render(values))
+    write_text(out / REPORT_MD, markdown.render(values))
+    return report
+
+
+def make_report(outcome: Outcome) -> Report:
+    """Return the facts of an outcome."""
+    data, teacher = outcome.data, outcome.teacher_outputs.splits["test"]
+    return Report(
+        created=now(),
+        name=outcome.recipe.name or data.name,
+        verdict="kept" if outcome.is_kept else "broken",
+        contract=outcome.clauses,
+        environment={**environment(), **versions()},
+        chosen=outcome.chosen,
+        reasons=_reasons(outcome),
+        data=_data(outcome),
+        teacher=_candidate(
+            "teacher",
+            _RUNTIMES.get(Path(outcome.recipe.teacher.source or "").suffix, "torch"),
+            "fp32",
+            outcome.teacher,
+            agrees=False,
+        ),
+        student=_candidate("student", "torch", "fp32", outcome.student),
+        candidates=tuple(
+            _candidate(m.name, m.runtime, m.precision, outcome.variants[m.name])
+            for m in outcome.models
+        ),
+        references=dict(outcome.references) or None,
+        curves=Curves(
+            teacher=make_curve(outcome.curves["teacher"]),
+            student=make_curve(outcome.curves["student"]),
+        ),
+        confusion=make_confusion(
+            data.class_names, data.test.y, teacher.logits, outcome.explanation.logits
+        ),
+        calibration=Calibration(
+            teacher=calibration_bins(outcome.teacher.evaluation.explanation.logits, data.test.y),
+            student=calibration_bins(outcome.explanation.logits, data.test.y),
+        ),
+        examples=make_examples(
+            data.test.x, data.test.y, data.class_names, teacher, outcome.explanation, outcome.plan
+        )
+        if outcome.teacher_outputs.maps
+        else (),
+    )
+
+
+def write_bundle(outcome: Outcome, path: Path) -> None:
+    """Write the bundle of an outcome that kept its contract, and validate it as a board would.
+
+    Raises:
+        ContractError: the contract was broken, or the bundle does not keep it when validated.
+    """
+    if outcome.chosen is None or not outcome.is_kept:
+        raise ContractError("Nothing is bundled, because the contract is broken. See the report.")
+    recipe, test = outcome.recipe, outcome.data.test
+    reference = _reference(outcome)
+    write = partial(
+        writer.write,
+        path,
+        name=recipe.name or outcome.data.name,
+        created=now(),
+        class_names=outcome.data.class_names,
+        preprocessing=outcome.data.preprocessing,
+        plan=outcome.plan,
+        contract=recipe.contract,
+        chosen=outcome.judged_name,
+        models=_tuned(outcome) if recipe.optimize.tune else outcome.models,
+        provenance=_provenance(outcome),
+        reference=None if reference is None else (reference, recipe.drift),
+    )
+    golden = partial(
+        golden_set,
+        test.x,
+        test.y,
+        outcome.teacher_outputs.splits["test"],
+        outcome.student.evaluation.explanation,
+        outcome.explanation,
+    )
+    writer.write_until_kept(
+        path,
+        lambda count: write(golden=golden(count)),
+        _is_kept,
+        golden=recipe.golden,
+        most=len(test.y),
+    )
+
+
+def _is_kept(bundle: Bundle) -> bool:
+    """Whether a board would find the contract kept; a latency that only boards have aside."""
+    model, golden = bundle.model(), bundle.golden()
+    if model.runtime != TensorRtRuntime.name:
+        return validate(bundle).verdict == "kept"
+    evaluation = evaluate(
+        start_on_host(model), golden.series, golden.labels, golden.teacher, bundle.plan
+    )
+    size = float(model.size_bytes)
+    values = {**evaluation.estimates, "size_bytes": Estimate(size, size, size)}
+    terms = without_latency(bundle.contract, values)
+    return contract.verdict(contract.judge(terms, values)) == "kept"
+
+
+def _tuned(outcome: Outcome) -> tuple[Model, ...]:
+    """Return the models with the session settings that are fastest on this machine."""
+    series = outcome.data.test.x[: outcome.recipe.golden]
+    return tuple(
+        replace(model, session=tune(model, series).settings)
+        if model.runtime == OrtRuntime.name
+        else model
+        for model in outcome.models
+    )
+
+
+def _reference(outcome: Outcome) -> Reference | None:
+    model = next(model for model in outcome.models if model.name == outcome.judged_name)
+    return make_reference(
+        start_on_host(model), outcome.data.test.x, outcome.plan, seed=outcome.recipe.seed
+    )
+
+
+def _provenance(outcome: Outcome) -> Provenance:
+    recipe = outcome.recipe
+    return Provenance(
+        recipe=recipe.to_dict(),
+        versions=versions(),
+        seeds={"recipe": recipe.seed},
+        data=outcome.data.fingerprint,
+    )
+
+
+def _reasons(outcome: Outcome) -> tuple[str, ...]:
+    """Return a sentence for each clause that failed, with by how much."""
+    if outcome.is_kept:
+        return ()
+    if outcome.chosen is not None:
+        failed = [f"On the test split, {c.message()}." for c in outcome.clauses if not c.passed]
+        return (f"{outcome.chosen} kept the contract on the validation split only.", *failed)
+    return tuple(
+        f"{name}: on the validation split, {clause.message()}."
+        for name, clauses in outcome.failures.items()
+        for clause in clauses
+    )
+
+
+def _data(outcome: Outcome) -> Data:
+    data = outcome.data
+    return Data(
+        name=data.name,
+        classes=data.classes,
+        class_names=data.class_names,
+        train=len(data.train.y),
+        validation=len(data.validation.y),
+        test=len(data.test.y),
+        length=data.length,
+        channels=data.channels,
+        fingerprint=data.fingerprint,
+    )
+
+
+def _candidate(
+    name: str, runtime: str, precision: str, measurement: Measurement, *, agrees: bool = True
+) -> Candidate:
+    latency = measurement.latency
+    return Candidate(
+        name=name,
+        runtime=runtime,
+        precision=precision,
+        parameters=measurement.parameters,
+        size_bytes=measurement.size_bytes,
+        metrics=make_metrics(measurement.evaluation.estimates, measurement.unseen, agrees=agrees),
+        latency_ms=None
+        if latency is None
+        else Latency(p50=latency.p50_ms.value, p95=latency.p95_ms.value, p99=latency.p99_ms.value),
+    )

@@ -1,1 +1,1 @@
-"""Where two models part: their outputs, their maps, and the first layer that differs."""
+"""How far two models differ: their outputs, their maps, and the first layer that differs."""

@@ -1,8 +1,8 @@
-"""The inner values of an ONNX model: which there are, and what they are on given series.
+"""The activations of an ONNX model: its layers, and their values on series.
 
-Layers are run as they stand in the file, without ONNX Runtime's rewriting: every node and every
-rounding that the file names is there to be looked at. What a file has in 16 bits is computed in
-float32 and rounded, as `emulation` tells, because a CPU drops such roundings or has no such kernel.
+Layers run as in the file, without ONNX Runtime's rewriting, so that every node and every rounding
+of the file can be compared. Nodes of 16 bits are computed in float32 and rounded, as in
+`emulation`, because a CPU drops such roundings or has no such kernel.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ITEM_BYTES = 4  # every value that is read is float32
 _BYTES = (TensorProto.UINT8, TensorProto.INT8)
 _HALVES = {TensorProto.BFLOAT16: "bf16", TensorProto.FLOAT16: "fp16"}  # the coarser first
 _PLUMBING = {"Cast", "DequantizeLinear", "Identity", "QuantizeLinear"}  # formats, not layers
-_SILENT = 4  # what goes wrong comes as an exception too
+_SILENT = 4  # errors are raised as exceptions too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Layer:
     """A value inside a model, and the node that computes it."""
 
     name: str  # of the value
-    read: str  # what reads it gets this: the same, or its rounded form behind casts or Q/DQ
+    read: str  # value that its readers get: the same, or its rounded form behind casts or Q/DQ
     node: str  # name of the node; without one, that of the value
     operator: str
     shape: tuple[int, ...]  # for one batch
@@ -48,7 +48,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What the quantizer of a value can hold."""
+    """The range of a quantizer."""
 
     low: float
     high: float
@@ -59,7 +59,7 @@ class Network:
     """A classifier of an ONNX file whose inner values can be read.
 
     Args:
-        path: of an ONNX file with one input (N, C, T); the first output holds the logits.
+        path: path of an ONNX file with one input (N, C, T); the first output holds the logits.
 
     Raises:
         ModelError: the file is missing, damaged, or takes something else.
@@ -98,11 +98,11 @@ class Network:
         return self._run(series)
 
     def layers(self, batch: int, length: tuple[int, int]) -> list[Layer]:
-        """Return what is computed from the series, floats only, in the order of the graph.
+        """Return the values that depend on the series, floats only, in the order of the graph.
 
         Args:
-            batch: series a call.
-            length: C and T.
+            batch: series in a call.
+            length: C and T of the series.
         """
         shapes = self._inferred(batch, length)
         found = []
@@ -119,19 +119,19 @@ class Network:
         return found
 
     def sources(self, value: str, available: Collection[str]) -> set[str]:
-        """Return the nearest of the known values, the input among them, that one is made from."""
+        """Return the nearest available values, the input among them, that a value depends on."""
         return nodes_between(self._model, {*available, self.input} - {value}, [value])[0]
 
     def reader(self, values: Sequence[str], available: Collection[str] = ()) -> Reader:
-        """Return what computes some values from others that are given.
+        """Return a function that computes some values from others.
 
         Args:
-            values: to compute.
-            available: values to start from instead of the series, where they lead there.
+            values: names of the values to compute.
+            available: names of values to start from instead of the series, where possible.
 
         Returns:
-            A function of the given values by name, the series as those of the model's input, to
-            the computed ones.
+            Function from values by name, the series under the name of the model's input, to the
+            computed ones.
 
         Raises:
             ModelError: ONNX Runtime cannot run this part; also when the function is called.
@@ -140,17 +140,17 @@ class Network:
         session = _session(subgraph(self._model, sorted(starts), nodes, values), self.name)
 
         def read(feeds: Feeds) -> list[Floats]:
-            given = zip(session.get_inputs(), sorted(starts), strict=True)
+            inputs = zip(session.get_inputs(), sorted(starts), strict=True)
             with _translate_errors(self.name):
                 found: list[Floats] = session.run(
-                    None, {place.name: feeds[name] for place, name in given}
+                    None, {place.name: feeds[name] for place, name in inputs}
                 )
             return found
 
         return read
 
     def quantizer_range(self, value: str) -> Range | None:
-        """Return what the quantizer in front of a value can hold; None without one scale for it."""
+        """Return the range of the quantizer in front of a value; None without one scale for it."""
         node = self._makers.get(value)
         if node is None or node.op_type != "DequantizeLinear" or len(node.input) < 3:
             return None
@@ -198,7 +198,7 @@ class Network:
         return node
 
     def _read_of(self, value: str) -> str:
-        """Return what all readers of a value get, if that is one cast or quantized form of it."""
+        """Return the cast or quantized form of a value, if all its readers get that."""
         readers = [node for node in self._model.graph.node if value in node_inputs(node)]
         if value == self.output or len(readers) != 1:
             return value
@@ -211,7 +211,7 @@ class Network:
 
 
 def node_inputs(node: onnx.NodeProto) -> list[str]:
-    """Return the names of all that a node reads, the graphs inside it included."""
+    """Return the names of a node's inputs, those of the graphs inside it included."""
     inner = [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
     return [
         *filter(None, node.input),
@@ -242,12 +242,12 @@ def subgraph(
     nodes: Sequence[onnx.NodeProto],
     values: Sequence[str],
 ) -> onnx.ModelProto:
-    """Return a model of some nodes that takes the starts and gives the values.
+    """Return a model of some nodes, from the starts to the values.
 
     Args:
-        model: which they are part of.
+        model: model of the nodes.
         starts: names of float32 values; the inputs, in this order.
-        nodes: in the order of the graph.
+        nodes: nodes in the order of the graph.
         values: names of values; the outputs, in this order.
     """
     needed = {*values, *(name for node in nodes for name in node_inputs(node))}
@@ -278,7 +278,7 @@ def _precision(model: onnx.ModelProto) -> str:
 
 
 def _session(model: onnx.ModelProto, name: str) -> onnxruntime.InferenceSession:
-    """Return a session on one CPU thread that rewrites nothing and keeps no memory."""
+    """Return a session on one CPU thread, without graph optimization and memory arena."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

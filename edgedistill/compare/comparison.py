@@ -1,4 +1,4 @@
-"""Where two models part: what they answer, why, and the first layer that is no longer the same."""
+"""How far two models differ: in outputs, in saliency, and the first layer that differs."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _BY_ORDER = "The two share no names of layers, so these were paired in their ord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tolerance:
-    """What two models may differ by and still be called alike; None: is not judged."""
+    """Allowed differences of two models that count as alike; None is not judged."""
 
-    layers: float  # relative L2 error of a layer; tells where, not whether
+    layers: float  # relative L2 error of a layer; shows where they differ, not whether
     logits: float | None = None  # largest difference, over the largest |logit| (at least 1)
     agreement: float | None = None  # at least this share of series with the same class
     saliency: float | None = None  # at least this mean Pearson correlation of the maps
@@ -51,7 +51,7 @@ class Tolerance:
 
 # FP32 resolves 6e-8, and sums of thousands of terms in another order lose two digits. FP16 has 11
 # bits and BF16 has 8: rounding a weight and a value costs up to 1e-3 and 8e-3, and layers add up.
-# What INT8 loses depends on the model, so its answers and reasons are judged; 5 % of a layer is
+# What INT8 loses depends on the model, so its classes and maps are judged; 5 % of a layer is
 # several times what a good scale costs.
 TOLERANCES = {
     "fp32": Tolerance(layers=1e-5, logits=1e-5),
@@ -67,13 +67,13 @@ class ComparedModel:
 
     name: str
     classifier: Classifier  # may give infinity or NaN
-    network: Network | None = None  # where layers can be looked at
+    network: Network | None = None  # where layers can be compared
     precision: str = "fp32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
-    """How far the answers and the reasons of two models are apart."""
+    """Differences of the logits, classes and maps of two models."""
 
     logit_error: float  # largest, over the largest |logit| of the first (at least 1)
     logit_error_median: float  # of the largest of each series
@@ -85,7 +85,7 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All that was found."""
+    """The result of a comparison."""
 
     precision: str  # the coarser of the two
     tolerance: Tolerance
@@ -132,18 +132,18 @@ def compare(
     memory_bytes: int = MEMORY_BYTES,
     on_progress: ProgressCallback = ignore_progress,
 ) -> Comparison:
-    """Hold a second model against a first, on the same series under the same plan.
+    """Compare a second model with a first, on the same series under the same plan.
 
     Args:
-        first: the model that is taken for right.
-        second: the other.
-        series: (N, C, T).
-        plan: for the saliency maps, of the classes that the first predicts.
-        tolerance: relative error allowed of layers and logits, instead of what the coarser
-            precision is allowed.
-        memory_bytes: bound on the activations of both models that are held at any time, and on
-            the perturbed copies; what a runtime needs to run the models comes on top.
-        on_progress: progress.
+        first: reference model.
+        second: model that is compared with it.
+        series: series to compare on, (N, C, T).
+        plan: perturbation plan of the saliency maps, of the classes that the first predicts.
+        tolerance: allowed relative error of layers and logits, instead of that of the coarser
+            precision.
+        memory_bytes: bound on the activations of both models in memory at any time, and on the
+            perturbed copies; the runtimes' own memory comes on top.
+        on_progress: progress callback.
 
     Raises:
         ConfigError: the tolerance makes no sense, or the bound does not hold one layer.
@@ -154,8 +154,8 @@ def compare(
     allowed = TOLERANCES[precision]
     if tolerance is not None:
         allowed = Tolerance(layers=tolerance, logits=tolerance)
-    for side in (first, second):
-        _check_shape(side, series)
+    _check_shape(first, series)
+    _check_shape(second, series)
     pairing, layers, notes = _layers(first, second, series, allowed, memory_bytes, on_progress)
     outputs = _outputs(first, second, series, plan, memory_bytes, on_progress)
     return Comparison(
@@ -189,16 +189,7 @@ def _outputs(
     memory_bytes: int,
     on_progress: ProgressCallback,
 ) -> Outputs:
-    one, other = _logits(first, series), _logits(second, series)
-    if one.shape != other.shape:
-        raise ShapeError(
-            f"{first.name} gives logits of shape {one.shape}, {second.name} of {other.shape}. "
-            "Compare models that were trained for the same classes."
-        )
-    if not np.isfinite(one).all():
-        raise ModelError(
-            f"{first.name} gives logits that are infinite or NaN. Compare with a sound model."
-        )
+    one, other = _logits_pair(first, second, series)
     error = np.where(np.isfinite(other), np.abs(other - one), np.inf).max(axis=1)
     scale = max(1.0, float(np.abs(one).max()))
     outputs = Outputs(
@@ -231,8 +222,25 @@ def _outputs(
     )
 
 
+def _logits_pair(
+    first: ComparedModel, second: ComparedModel, series: Floats
+) -> tuple[Floats, Floats]:
+    """Return the logits of both models, (N, K), the first's finite."""
+    one, other = _logits(first, series), _logits(second, series)
+    if one.shape != other.shape:
+        raise ShapeError(
+            f"{first.name} gives logits of shape {one.shape}, {second.name} of {other.shape}. "
+            "Compare models that were trained for the same classes."
+        )
+    if not np.isfinite(one).all():
+        raise ModelError(
+            f"{first.name} gives logits that are infinite or NaN. Compare with a sound model."
+        )
+    return one, other
+
+
 def _logits(model: ComparedModel, series: Floats) -> Floats:
-    """Return logits, (N, K), asked for in small batches: series may be long."""
+    """Return logits, (N, K), computed in small batches: series may be long."""
     batches = (series[start : start + _BATCH] for start in range(0, len(series), _BATCH))
     found: Floats = np.concatenate([model.classifier.logits(batch) for batch in batches])
     return found
@@ -246,7 +254,7 @@ def _layers(
     memory_bytes: int,
     on_progress: ProgressCallback,
 ) -> tuple[Pairing, tuple[LayerError, ...], tuple[str, ...]]:
-    """Return how layers were paired, how far they are apart, and what is to be said."""
+    """Return the pairing of layers, their errors, and notes for the reader."""
     nothing = Pairing(how=None, batch=None, pairs=(), alone=((), ()))
     if first.network is None or second.network is None:
         name = first.name if first.network is None else second.name
@@ -275,7 +283,7 @@ def _layers(
 def _violations(
     outputs: Outputs, layers: Sequence[LayerError], tolerance: Tolerance
 ) -> tuple[str, ...]:
-    """Return why the two are not alike, in words."""
+    """Return the violated tolerances in words."""
     found = []
     if tolerance.logits is not None and not outputs.logit_error <= tolerance.logits:
         found.append(

@@ -1,4 +1,4 @@
-"""From what a person names to two models that are held against each other, and series for both."""
+"""Open two models to compare, and series for both."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _NO_DATA = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonInput:
-    """Two models, and what they are asked about."""
+    """Two models, series and plan of a comparison."""
 
     first: ComparedModel
     second: ComparedModel
@@ -50,7 +50,7 @@ class ComparisonInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SharedInput:
-    """What both models are asked about."""
+    """Series and plan that both models share."""
 
     series: Floats
     origin: str
@@ -67,15 +67,15 @@ def open_comparison(
     recipe: Recipe | None = None,
     count: int = SERIES,
 ) -> Iterator[ComparisonInput]:
-    """Open two models and series for them; what had to be unpacked or exported goes afterwards.
+    """Open two models and series for them; temporary files are removed afterwards.
 
     Args:
         first: an ONNX file, the folder of a run (its student) or of its teacher or student, a
             bundle, or a plan that `edgedistill.device build` wrote.
         second: likewise.
-        models: names of models where these are bundles; None is the chosen one.
-        recipe: names the data; needed without a bundle. A bundle prepares the series itself.
-        count: series at most, spread evenly over all.
+        models: names of the models in bundles; None is the chosen one.
+        recipe: recipe that names the data; needed without a bundle. A bundle prepares the series.
+        count: largest number of series, spread evenly over all.
 
     Raises:
         UsageError: nothing that can be compared, no such model, or data is not named.
@@ -87,25 +87,17 @@ def open_comparison(
         raise UsageError(f"Got {count} series to compare on. Take 1 or more.")
     with ExitStack() as stack:
         opened = tuple(_unpacked(path, stack) for path in (first, second))
-        for path, found, model in zip((first, second), opened, models, strict=True):
-            if model is not None and not isinstance(found, Bundle):
+        for path, source, model in zip((first, second), opened, models, strict=True):
+            if model is not None and not isinstance(source, Bundle):
                 raise UsageError(f"{path} is no bundle, so it has no model {model!r} to choose.")
-        ground = _shared_input(opened, recipe, count)
+        shared = _shared_input(opened, recipe, count)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgedistill-")))
-        sides = tuple(
-            _bundle_model(path, found, model)
-            if isinstance(found, Bundle)
-            else _compared_model(found, ground, scratch / f"{letter}.onnx")
-            for path, found, model, letter in zip(
-                (first, second), opened, models, "ab", strict=True
-            )
-        )
         yield ComparisonInput(
-            first=sides[0],
-            second=sides[1],
-            series=ground.series,
-            origin=ground.origin,
-            plan=ground.plan,
+            first=_open_model(first, opened[0], models[0], shared, scratch / "a.onnx"),
+            second=_open_model(second, opened[1], models[1], shared, scratch / "b.onnx"),
+            series=shared.series,
+            origin=shared.origin,
+            plan=shared.plan,
         )
 
 
@@ -157,8 +149,16 @@ def _own_series(bundle: Bundle, recipe: Recipe | None, count: int) -> _SharedInp
     )
 
 
+def _open_model(
+    path: Path, source: Bundle | Path, model: str | None, shared: _SharedInput, scratch: Path
+) -> ComparedModel:
+    if isinstance(source, Bundle):
+        return _bundle_model(path, source, model)
+    return _compared_model(source, shared, scratch)
+
+
 def _bundle_model(path: Path, bundle: Bundle, name: str | None) -> ComparedModel:
-    """Return a model as ONNX Runtime runs it here; one for TensorRT as its device rounds."""
+    """Return a bundle's model in ONNX Runtime; one for TensorRT with its device's rounding."""
     model = bundle.model(name)
     network = Network(model.path) if model.path.suffix == ".onnx" else None
     emulate = network is not None and model.runtime != OrtRuntime.name
@@ -193,7 +193,7 @@ def _compared_model(path: Path, shared: _SharedInput, scratch: Path) -> Compared
 
 
 def _engine(path: Path) -> ComparedModel:
-    """Return an engine, in the precision that stands in the name of the file it was built from."""
+    """Return an engine, with the precision in the name of its source file."""
     engine = engines.read(path)
     return ComparedModel(
         name=str(path),

@@ -1,7 +1,7 @@
-"""How far each layer of one model is from the same layer of another, within a bound on memory.
+"""Errors of each layer of one model against the same layer of another, within a bound on memory.
 
-Layers are taken in groups, and series in chunks, so that what is held of both models at any time
-stays within the bound; each group runs the models again. Source of the measure: relative L2 error,
+Layers are taken in groups, and series in chunks, so that the activations of both models in memory
+stay within the bound; each group runs the models again. Source of the measure: relative L2 error,
 the custom of quantization tools such as ONNX Runtime's `qdq_loss_debug`.
 """
 
@@ -21,20 +21,20 @@ from edgedistill.io.arrays import Floats
 FIRST, SECOND = 0, 1  # of the two models
 
 _AT_ONCE = 32  # series of a chunk that a group of layers is cut for, if memory allows
-_OUTSIDE = 0.01  # share of values beyond the range of INT8 that is worth a word
+_OUTSIDE = 0.01  # share of values beyond the range of INT8 that is reported
 _FEW_STEPS = 32  # of the 255 of INT8; fewer hold less than 5 bits of a value
-_BLOCK = 1 << 14  # values whose differences are held in float64
+_BLOCK = 1 << 14  # values whose differences are computed at once in float64
 
 
 @dataclass(slots=True)
 class Sums:
-    """What is added up over the values of a layer on all series."""
+    """Sums over the values of a layer on all series."""
 
     values: int = 0
     squared: float = 0.0  # of the first model
     squared_error: float = 0.0  # of the differences
     infinite: int = 0  # values that are not finite in the second model, and are in the first
-    outside: int = 0  # values of the first model beyond what the second can hold
+    outside: int = 0  # values of the first model beyond the range of the second
     low: float = math.inf  # of the first model
     high: float = -math.inf
 
@@ -48,7 +48,7 @@ class Sums:
         return math.sqrt(self.squared_error / self.squared)
 
     def add(self, first: Floats, second: Floats, quantizer_range: Range | None = None) -> None:
-        """Add the values of some series, and hold the first's against what the second can hold."""
+        """Add the values of some series, and count those beyond the second's range."""
         a, b = first.reshape(-1), second.reshape(-1)
         for start in range(0, a.size, _BLOCK):
             self._add(a[start : start + _BLOCK], b[start : start + _BLOCK], quantizer_range)
@@ -72,44 +72,44 @@ class Sums:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerError:
-    """How far a layer is from its counterpart."""
+    """The error of a layer against its counterpart."""
 
     node: str  # of the first model
     operator: str
     tensor: str
     error: float  # relative L2, both models from the series on; infinite: not finite, or of zeros
     infinite: int  # values that are infinite or NaN in the second model alone
-    added: float | None  # relative L2, the second's layer on what the first computed before it
+    added: float | None  # relative L2, the second's layer on the inputs of the first's
     beyond: bool  # the error is beyond the tolerance
     other: bool  # so it is, because the name stands for another value in the second
-    reason: str | None  # if it can be read off
+    reason: str | None  # if the values show one
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A layer to be compared, and what is held for it."""
+    """A layer to compare, and the values in memory for it."""
 
     pair: Pair
-    before: tuple[Pair, ...]  # what the second's layer is computed from; none: from the series
+    before: tuple[Pair, ...]  # inputs of the second's layer; none: the series
     costs: Mapping[tuple[int, str], int]  # values a series, by model and value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerComparer:
-    """Two models, series for them, and what may be held."""
+    """Two models, series for them, and a bound on memory."""
 
     first: Network
     second: Network
     pairing: Pairing
     series: Floats  # (N, C, T)
     memory_bytes: int
-    on_progress: Callable[[int, int], None]  # hears how many layers are done
+    on_progress: Callable[[int, int], None]  # with the numbers of finished layers and of all
 
     def layer_errors(self, tolerance: float) -> tuple[LayerError, ...]:
-        """Return how far each layer is off, what it adds, and why if that can be read off.
+        """Return the error of each layer, the error it adds, and the reason if its values show one.
 
         Args:
-            tolerance: relative error.
+            tolerance: allowed relative error.
 
         Raises:
             ConfigError: the bound does not hold one layer, and what it reads, on one batch.
@@ -134,7 +134,7 @@ class LayerComparer:
         )
 
     def accumulated_errors(self) -> dict[str, Sums]:
-        """Return how far each layer is off when both models start from the series."""
+        """Return the error of each layer when both models start from the series."""
         pairs = self.pairing.pairs
         steps = [
             _Step(
@@ -153,10 +153,10 @@ class LayerComparer:
         return found
 
     def added_errors(self, pairs: Sequence[Pair]) -> dict[str, Sums]:
-        """Return how far each layer of the second is off on what the first computed before it.
+        """Return the error of each layer of the second on the first model's inputs of that layer.
 
         Args:
-            pairs: the layers, some of the pairing; a layer starts from those before it.
+            pairs: layers of the pairing; a layer starts from those before it.
         """
         known = {pair.second.read: pair for pair in pairs}
         found = {pair.first.name: Sums() for pair in pairs}
@@ -172,7 +172,7 @@ class LayerComparer:
         return found
 
     def _added_errors_by_value(self, beyond: set[str], tolerance: float) -> dict[str, Sums]:
-        """Return what layers add, without those whose name stands for another value.
+        """Return the errors that layers add, without layers whose name stands for another value.
 
         Such as a concatenation, before or behind the batch norm that was folded into what it
         joins. It shows where a layer is beyond the tolerance and one that reads it is not, but
@@ -189,7 +189,7 @@ class LayerComparer:
             kept = [pair for pair in kept if pair.first.name not in other]
 
     def _step(self, pair: Pair, available: Mapping[str, Pair]) -> _Step:
-        """Return what comparing a layer on the first model's values holds."""
+        """Return the step that compares a layer on the first model's values."""
         sources = sorted(self.second.sources(pair.second.read, available))
         before = tuple(available[name] for name in sources if name in available)
         costs = {(FIRST, p.first.read): p.size for p in (pair, *before)}
@@ -239,16 +239,16 @@ class LayerComparer:
 
 
 def _bytes(steps: Sequence[_Step]) -> int:
-    """Return what steps hold together for one series; what several need is held once.
+    """Return the memory of steps for one series; shared values count once.
 
-    The second's own values are held for one layer at a time, but counted for all.
+    The second's own values are in memory for one layer at a time, but counted for all.
     """
     together = {value: size for step in steps for value, size in step.costs.items()}
     return ITEM_BYTES * sum(together.values())
 
 
 def _reason(sums: Sums, quantizer_range: Range | None) -> str | None:
-    """Return why a layer differs, if its values tell."""
+    """Return why a layer differs, if its values show it."""
     if sums.infinite:
         return f"{sums.infinite} of {sums.values} values are infinite or NaN in B alone"
     if quantizer_range is None or not sums.values:

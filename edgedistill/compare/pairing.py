@@ -1,4 +1,4 @@
-"""Which layer of one model is which layer of another, and how they hang together."""
+"""The pairing of two models' layers, and their dependencies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edgedistill.io.arrays import Floats
 
 How = Literal["names", "order"]
 
-_SEVERAL = 2  # series that shapes are told for, so that their axis is none of one step
+_SEVERAL = 2  # series that shapes are inferred for, so that no other axis looks like theirs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +33,9 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairing:
-    """What could be paired, in the order of the first model."""
+    """The paired layers, in the order of the first model."""
 
-    how: How | None  # None: nothing could
+    how: How | None  # None: no layer is paired
     batch: int | None  # series a call, if either model fixes it
     pairs: tuple[Pair, ...]
     alone: tuple[tuple[str, ...], tuple[str, ...]]  # layers of either model without a counterpart
@@ -49,8 +49,8 @@ def pair(first: Network, second: Network, shape: tuple[int, int]) -> Pairing:
     one step do not count: a convolution lifted to two dimensions gives the same values.
 
     Args:
-        first: of the two.
-        second: the other; if both fix the number of series a call, then the same.
+        first: first model.
+        second: second model; if both fix the batch size, then the same.
         shape: C and T of the series.
     """
     batch = first.batch or second.batch
@@ -75,14 +75,14 @@ def pair(first: Network, second: Network, shape: tuple[int, int]) -> Pairing:
 
 
 def readers(pairs: Sequence[Pair], network: Network) -> dict[str, list[str]]:
-    """Return for each paired layer those that are made from it, in the second model.
+    """Return for each paired layer the paired layers that read it, in the second model.
 
     Args:
-        pairs: which layers count.
-        network: the second model.
+        pairs: pairs to consider.
+        network: second model.
 
     Returns:
-        Names in the first model; only what nothing paired stands between.
+        Names in the first model, without those that another paired layer lies between.
     """
     names = {pair.second.read: pair.first.name for pair in pairs}
     found: dict[str, list[str]] = {pair.first.name: [] for pair in pairs}
@@ -96,7 +96,7 @@ def readers(pairs: Sequence[Pair], network: Network) -> dict[str, list[str]]:
 def _by_name(
     output: str, one: Sequence[Layer], other_output: str, other: Sequence[Layer]
 ) -> list[tuple[Layer, Layer]]:
-    """Return the layers of one name and form; outputs are one whatever they are called."""
+    """Return the layers of equal name and form; the outputs are paired whatever their names."""
     there = {output if b.name == other_output else b.name: b for b in other}
     return [(a, there[a.name]) for a in one if a.name in there and _form(a) == _form(there[a.name])]
 

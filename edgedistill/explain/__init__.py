@@ -1,6 +1,6 @@
-"""One series, and why a model says what it says of it: asked, drawn, and in words.
+"""The prediction of a model for one series and its saliency, as numbers, figure and page.
 
-`inputs` opens what a person names, `attribution` asks, `plot` and `page` show.
+`inputs` opens models and series, `attribution` explains, `plot` draws.
 """
 
 from edgedistill.explain.attribution import METHODS, Attribution, ExplanationReport, Method, explain

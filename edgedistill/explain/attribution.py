@@ -1,4 +1,4 @@
-"""What models say of one series, and why: asked by occlusion, or by gradients."""
+"""Predictions of models for one series and their attributions, by occlusion or gradients."""
 
 from __future__ import annotations
 
@@ -24,55 +24,55 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribution:
-    """What one model says, and why."""
+    """The logits of one model and its attribution."""
 
     role: Role
     name: str
     logits: Floats  # (K,)
     map: Floats  # signed, (T,): positive supports the explained class; in centered logits
-    scores: Floats  # the same a window, (W,): of occlusion, or summed over the window
-    kl: Floats | None = None  # of occlusion, (W,): how far the class distribution moves
-    gap: float | None = None  # of integrated gradients: what they miss of the logit's change
+    scores: Floats  # the same for each window, (W,): of occlusion, or summed over the window
+    kl: Floats | None = None  # of occlusion, (W,): KL of the class distribution
+    gap: float | None = None  # of integrated gradients: the completeness gap
 
     @property
     def prediction(self) -> int:
-        """Return the predicted class."""
+        """The predicted class."""
         return int(self.logits.argmax())
 
     @property
     def probability(self) -> float:
-        """Return the probability that the model gives its prediction."""
+        """The probability of the predicted class."""
         return float(metrics.softmax(self.logits[None]).max())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplanationReport:
-    """One series with what its models say of it."""
+    """One series with the attributions of its models."""
 
     input: ExplanationInput
     method: Method
     target: int  # the explained class: the teacher's, or of a model alone its own
-    attributions: tuple[Attribution, ...]  # in the order of the voices
+    attributions: tuple[Attribution, ...]  # in the order of the models
     pearson: float | None  # of two models' maps: over windows, or over values of gradients
 
     def windows(self, attribution: Attribution, count: int) -> list[int]:
-        """Return the windows that matter most to a model, strongest first."""
+        """Return the windows of the largest absolute scores, strongest first."""
         order: list[int] = np.argsort(-np.abs(attribution.scores), kind="stable")[:count].tolist()
         return order
 
     def to_json(self, count: int) -> dict[str, Any]:
-        """Return the account, with each model's `count` strongest windows, as JSON-able values."""
-        subject = self.input
+        """Return the report, with each model's `count` strongest windows, as JSON-able values."""
+        input_ = self.input
         return {
-            "series": subject.origin,
-            "index": subject.index,
-            "label": subject.label,
+            "series": input_.origin,
+            "index": input_.index,
+            "label": input_.label,
             "method": self.method,
-            "explained_class": subject.class_names[self.target],
-            "plan": subject.plan.to_dict(),
+            "explained_class": input_.class_names[self.target],
+            "plan": input_.plan.to_dict(),
             "pearson": self.pearson,
-            "notes": list(subject.notes),
-            "models": [self._attribution_json(told, count) for told in self.attributions],
+            "notes": list(input_.notes),
+            "models": [self._attribution_json(each, count) for each in self.attributions],
         }
 
     def _attribution_json(self, attribution: Attribution, count: int) -> dict[str, Any]:
@@ -101,7 +101,7 @@ class ExplanationReport:
 def explain(
     input_: ExplanationInput, method: Method, on_progress: ProgressCallback
 ) -> ExplanationReport:
-    """Ask every model of a subject for its answer and its reasons.
+    """Explain the series of an input by each of its models.
 
     Raises:
         UsageError: gradients of what has none, or integrated gradients from a local mean.
@@ -137,8 +137,8 @@ def _attribute(
     if method == "occlusion":
         if isinstance(model, RecordedExplanation):
             return _from_windows(model, model.explanation, input_.plan)
-        said = _occluded(model, input_, targets, on_progress)
-        return _from_windows(model, said, input_.plan)
+        explanation = _occluded(model, input_, targets, on_progress)
+        return _from_windows(model, explanation, input_.plan)
     network = model.network if isinstance(model, ExplainedModel) else None
     if network is None:
         raise UsageError(

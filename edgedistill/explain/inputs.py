@@ -1,4 +1,4 @@
-"""From what a person names to a series, the models that answer for it, and a plan."""
+"""Open a series, the models that are explained on it, and a plan."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class RecordedExplanation:
 
     role: Role
     name: str
-    explanation: Explanation  # of the one series, under the subject's plan
+    explanation: Explanation  # of the one series, under the plan of the input
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOverrides:
-    """What a person wants otherwise than the plan has it; None leaves it."""
+    """Changes to a plan; None leaves a value."""
 
     width: int | None = None
     stride: int | None = None  # None beside a width: half of it
@@ -76,7 +76,7 @@ class PlanOverrides:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplanationInput:
-    """One series, who is asked about it, and how."""
+    """One series, the models that are explained on it, and the plan."""
 
     series: Floats  # (1, C, T), preprocessed
     index: int
@@ -90,7 +90,7 @@ class ExplanationInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Series:
-    """A chosen series, and what it was chosen from."""
+    """One series and its origin."""
 
     series: Floats  # (1, C, T)
     origin: str
@@ -110,9 +110,9 @@ def open_input(
 
     Args:
         path: an ONNX file, the folder of a run or of its teacher or student, or a bundle.
-        index: of the series, from 0: among the test series of the recipe's data, or among
+        index: index of the series, from 0: among the test series of the recipe's data, or among
             the golden series of a bundle without a recipe.
-        recipe: names the data; needed for all but a bundle.
+        recipe: recipe that names the data; needed for all but a bundle.
         teacher: a brought teacher, or the folder of a teacher stage; it takes the place of
             the one that a run or a bundle has.
         trust: whether a joblib teacher may run the code it contains.
@@ -131,42 +131,23 @@ def open_input(
             return _bundle_input(bundle, index, recipe, teacher, trust, windows)
     if recipe is None:
         raise UsageError(_NO_DATA)
-    data = prepare_data(recipe)
-    recorded = recorded_plan(path, *([] if teacher is None else [Path(teacher)]))
-    plan = windows.apply(recorded or perturbation_plan(recipe, data.length))
-    voice, own, notes = _open_models(path, recipe, data, has_own_teacher=teacher is not None)
-    if teacher is not None:
-        weights = recipe.teacher.weights
-        own = named_teacher(teacher, data.class_names, data.train.x, weights, trust)
-        if voice.role == "model":
-            voice = replace(voice, role="student")
-    chosen = _test_series(data, index)
-    return ExplanationInput(
-        series=chosen.series,
-        index=index,
-        origin=chosen.origin,
-        label=chosen.label,
-        class_names=data.class_names,
-        plan=check_plan_length(plan, data.length),
-        models=(voice,) if own is None else (own, voice),
-        notes=notes,
-    )
+    return _test_input(path, index, recipe, teacher, trust, windows)
 
 
 def named_teacher(
     spec: str, names: tuple[str, ...], series: Floats, weights: str | None, trust: bool
 ) -> ExplainedModel:
-    """Return the teacher that a person names: as `train` takes it, or what `train` wrote.
+    """Open a named teacher: as `train` takes it, or a folder that `train` wrote.
 
     Args:
         spec: as `edgedistill.teachers.load` takes it, or a folder.
-        names: of the classes.
-        series: to try it on, (N, C, T).
-        weights: safetensors, if the spec is a factory.
+        names: class names.
+        series: series that the teacher is tried on, (N, C, T).
+        weights: path of safetensors, if the spec is a factory.
         trust: whether a joblib file may run the code it contains.
 
     Raises:
-        UsageError: it cannot be asked about perturbed series, or is not trusted.
+        UsageError: it takes no perturbed series, or is not trusted.
         DataError: it cannot be used, or not for these series.
     """
     if Path(spec).is_dir():
@@ -188,22 +169,52 @@ def explained_model(role: Role, classifier: Classifier) -> ExplainedModel:
     return ExplainedModel(role=role, name=classifier.name, classifier=classifier)
 
 
+def _test_input(
+    path: Path,
+    index: int,
+    recipe: Recipe,
+    teacher: str | None,
+    trust: bool,
+    windows: PlanOverrides,
+) -> ExplanationInput:
+    data = prepare_data(recipe)
+    recorded = recorded_plan(path, *([] if teacher is None else [Path(teacher)]))
+    plan = windows.apply(recorded or perturbation_plan(recipe, data.length))
+    explained, own, notes = _open_models(path, recipe, data, has_own_teacher=teacher is not None)
+    if teacher is not None:
+        weights = recipe.teacher.weights
+        own = named_teacher(teacher, data.class_names, data.train.x, weights, trust)
+        if explained.role == "model":
+            explained = replace(explained, role="student")
+    chosen = _test_series(data, index)
+    return ExplanationInput(
+        series=chosen.series,
+        index=index,
+        origin=chosen.origin,
+        label=chosen.label,
+        class_names=data.class_names,
+        plan=check_plan_length(plan, data.length),
+        models=(explained,) if own is None else (own, explained),
+        notes=notes,
+    )
+
+
 def _open_models(
     path: Path, recipe: Recipe, data: Prepared, *, has_own_teacher: bool
 ) -> tuple[ExplainedModel, ExplainedModel | None, tuple[str, ...]]:
-    """Return the model of a file or folder, the teacher of a run, and what is to be said."""
+    """Return the model of a file or folder, the teacher of a run, and notes for the reader."""
     own = data.class_names, data.train.x
     if path.suffix.lower() == ".onnx":
         return explained_model("model", OnnxClassifier(path, classes=data.classes)), None, ()
     run = RunFolder(path)
     if run.is_run():
-        voice = explained_model("student", network_of(run.student, *own))
+        student = explained_model("student", network_of(run.student, *own))
         if has_own_teacher:
-            return voice, None, ()
+            return student, None, ()
         teacher = open_teacher(recipe, data, run.teacher)
         if not teacher.can_explain:
-            return voice, None, (f"The teacher {_LOGITS_ONLY} The student stands alone.",)
-        return voice, explained_model("teacher", teacher), ()
+            return student, None, (f"The teacher {_LOGITS_ONLY} The student stands alone.",)
+        return student, explained_model("teacher", teacher), ()
     if (path / TEACHER_FACTS).is_file():
         name = read_json(path / TEACHER_FACTS)["name"]
         if not (path / networks.FACTS).is_file():
@@ -235,13 +246,13 @@ def _bundle_input(
     plan, names, model = windows.apply(bundle.plan), bundle.class_names, bundle.model()
     chosen = _golden(bundle, index) if recipe is None else _raw_series(recipe, bundle, index)
     student = ExplainedModel(role="student", name=model.name, classifier=start_on_host(model))
-    voices: tuple[ExplainedModel | RecordedExplanation, ...] = (student,)
+    models: tuple[ExplainedModel | RecordedExplanation, ...] = (student,)
     notes: tuple[str, ...] = ()
     if teacher is not None:
         weights = None if recipe is None else recipe.teacher.weights
-        voices = (named_teacher(teacher, names, bundle.golden().series, weights, trust), student)
+        models = (named_teacher(teacher, names, bundle.golden().series, weights, trust), student)
     elif recipe is None and plan == bundle.plan:
-        voices = (_recorded_teacher(bundle, index), student)
+        models = (_recorded_teacher(bundle, index), student)
     else:
         notes = (_ONLY_GOLDEN,)
     return ExplanationInput(
@@ -251,7 +262,7 @@ def _bundle_input(
         label=chosen.label,
         class_names=names,
         plan=plan,
-        models=voices,
+        models=models,
         notes=notes,
     )
 

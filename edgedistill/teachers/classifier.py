@@ -65,10 +65,10 @@ def check_logits(outputs: Floats, *, name: str, count: int, classes: int) -> Non
     """Raise ModelError unless the outputs are one finite logit a series and class.
 
     Args:
-        outputs: what the teacher gave.
-        name: of the teacher, for the message.
-        count: N, the series it was asked about.
-        classes: K, the classes of the data.
+        outputs: output of the classifier.
+        name: name of the classifier, for the message.
+        count: N, number of the series.
+        classes: K, number of classes of the data.
     """
     if outputs.shape != (count, classes):
         raise ModelError(

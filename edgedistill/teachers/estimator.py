@@ -23,12 +23,12 @@ class EstimatorClassifier:
 
     aeon estimators, and pipelines that begin with one, get (N, C, T); all others get (N, C*T).
     `predict_proba` becomes log(p + 1e-6). Where it is missing, or only repeats the winner as a
-    one-hot vote (aeon's ROCKET and Hydra over a ridge classifier), `decision_function` is asked.
+    one-hot vote (aeon's ROCKET and Hydra over a ridge classifier), `decision_function` is used.
 
     Args:
-        estimator: fitted, on the labels 0..K-1 or on the class names.
-        class_names: of the data set, in the order of the labels 0..K-1.
-        name: for messages and reports.
+        estimator: estimator fitted on the labels 0..K-1 or on the class names.
+        class_names: class names of the data set, in the order of the labels 0..K-1.
+        name: name for messages and reports.
 
     Raises:
         ModelError: not fitted, fitted on other classes, or it gives neither of the two.
@@ -55,11 +55,11 @@ class EstimatorClassifier:
             ModelError: the estimator gives something other than K finite values a series.
         """
         check_series(x)
-        ask = self._method(self.estimator)
+        method = self._method(self.estimator)
         series = x.astype(np.float64)  # what estimators are fitted on
         if not self._wants_3d:
             series = series.reshape(len(x), -1)
-        parts = [ask(series[i : i + _BATCH]) for i in range(0, len(series), _BATCH)]
+        parts = [method(series[i : i + _BATCH]) for i in range(0, len(series), _BATCH)]
         scores = np.concatenate(parts).astype(np.float32)
         check_logits(scores, name=self.name, count=len(x), classes=self.classes)
         return np.ascontiguousarray(scores[:, self._order])
@@ -89,7 +89,7 @@ def _behind_votes(estimator: Any) -> Any:
 
 
 def _only_votes(estimator: Any) -> bool:
-    """Return whether an aeon classifier repeats what its last part predicts, which could decide."""
+    """Return whether an aeon classifier only votes where its last part has decision values."""
     last = getattr(estimator, "classifier", None)
     return (
         isinstance(estimator, BaseClassifier)
@@ -99,7 +99,7 @@ def _only_votes(estimator: Any) -> bool:
 
 
 class _Decider:
-    """An aeon classifier that only votes (MultiROCKET-Hydra), asked how its last part decides."""
+    """The decision function of an aeon classifier that only votes (MultiROCKET-Hydra)."""
 
     def __init__(self, estimator: Any) -> None:
         self._estimator = copy.copy(estimator)
@@ -123,7 +123,7 @@ def _wants_3d(estimator: Any) -> bool:
 
 
 def _two_columns(decision: Doubles) -> Floats:
-    """Return a value a class; a binary decision, (N,), becomes two that differ by it."""
+    """Return one column for each class; a binary decision, (N,), becomes two that differ by it."""
     if decision.ndim == 1:
         decision = np.stack([-decision / 2, decision / 2], axis=1)
     return decision.astype(np.float32)

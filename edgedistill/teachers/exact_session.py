@@ -1,8 +1,8 @@
 """ONNX Runtime on the workstation's CPU, with INT8 as boards compute it.
 
-The exact mode turns signed 8-bit weights into unsigned ones, and stumbles over two things that are
-valid ONNX: weights without a zero point beside a scale a channel, and weights that several
-operators share. Both are spelled out before such a model is loaded.
+The exact mode turns signed 8-bit weights into unsigned ones, and fails on two things that are valid
+ONNX: weights without a zero point beside a scale for each channel, and weights that several
+operators share. Such weights are made explicit before the model is loaded.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def exact_session(
     A file in ONNX Runtime's own format is opened as it is: its graph was fixed when it was written.
 
     Raises:
-        Exception: what ONNX Runtime raises for a model that it cannot load.
+        Exception: ONNX Runtime cannot load the model.
     """
     use_exact_int8(options)
     loaded = _quantized(model) if isinstance(model, Path) else model
-    if loaded is not None and _shared_or_bare(loaded.graph):
-        loaded = _spelled_out(loaded)
+    if loaded is not None and _needs_explicit_weights(loaded.graph):
+        loaded = _with_explicit_weights(loaded)
     elif isinstance(model, Path):
         loaded = None  # as the file is
     source = str(model) if loaded is None else loaded.SerializeToString()
@@ -42,7 +42,7 @@ def exact_session(
 
 
 def _quantized(path: Path) -> onnx.ModelProto | None:
-    """Return the model of a file if it has 8-bit weights, with what it keeps in other files."""
+    """Return the model of a file if it has 8-bit weights, with its tensors in other files."""
     if path.suffix != ".onnx" or not path.is_file():
         return None
     try:
@@ -67,8 +67,8 @@ def _readers(graph: onnx.GraphProto, name: str) -> list[tuple[onnx.NodeProto, in
     return [(n, at) for n in graph.node for at, value in enumerate(n.input) if value == name]
 
 
-def _shared_or_bare(graph: onnx.GraphProto) -> bool:
-    """Tell whether a model has weights that the exact mode stumbles over."""
+def _needs_explicit_weights(graph: onnx.GraphProto) -> bool:
+    """Return whether a model has weights that the exact mode fails on."""
     return any(
         len(node.input) == 2
         or len(_readers(graph, node.output[0])) > 1
@@ -77,11 +77,11 @@ def _shared_or_bare(graph: onnx.GraphProto) -> bool:
     )
 
 
-def _spelled_out(model: onnx.ModelProto) -> onnx.ModelProto:
+def _with_explicit_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy in which every reader has weights of its own, with zero points."""
-    spelled = onnx.ModelProto()
-    spelled.CopyFrom(model)
-    graph = spelled.graph
+    explicit = onnx.ModelProto()
+    explicit.CopyFrom(model)
+    graph = explicit.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes = list(graph.node)
     for node, scale in list(_weights(graph)):
@@ -103,4 +103,4 @@ def _spelled_out(model: onnx.ModelProto) -> onnx.ModelProto:
             nodes.remove(node)
     del graph.node[:]
     graph.node.extend(nodes)
-    return spelled
+    return explicit

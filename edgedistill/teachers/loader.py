@@ -1,4 +1,4 @@
-"""From what a recipe says about a teacher to the teacher."""
+"""Open the teacher that a recipe names: a file, a factory, an estimator or logits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from edgedistill.teachers.table import read_table
 from edgedistill.teachers.torch import TorchClassifier
 
 _SHOWN = 5  # names of tensors in a message
-_PROBED = 16  # series that a teacher is tried on before it is trusted with the rest
+_PROBED = 16  # series that a teacher is tried on before it gets the rest
 _JOBLIB_ERRORS = (
     OSError,
     EOFError,
@@ -56,11 +56,11 @@ def load(
 
     Args:
         spec: `model.onnx`, `package.module:factory`, `estimator.joblib`, or `logits.npz`.
-        class_names: of the data set, in the order of the labels 0..K-1.
+        class_names: class names of the data set, in the order of the labels 0..K-1.
         train: all training series, (N, C, T), preprocessed, in the order of their file (only a file
             of logits needs all, and the order).
-        test: the same of the test set.
-        weights: safetensors for the module that the factory makes.
+        test: all test series, likewise.
+        weights: path of the safetensors for the module that the factory makes.
         trust: whether a joblib file may run the code it contains.
 
     Raises:
@@ -68,26 +68,21 @@ def load(
         ModelError: it cannot be read, or gives other than K finite logits for these series.
     """
     check_series(train)
-    suffix = Path(spec).suffix.lower()
     if weights is not None and ":" not in spec:
         raise UsageError(f"Weights go with a factory; {spec} brings its own. Leave out {weights}.")
+    suffix, classes = Path(spec).suffix.lower(), len(class_names)
     teacher: Classifier
     if suffix == ".npz":
         teacher = read_table(_existing(spec), train=train, test=test)
     elif suffix == ".onnx":
-        teacher = OnnxClassifier(_existing(spec), classes=len(class_names))
+        teacher = OnnxClassifier(_existing(spec), classes=classes)
     elif suffix == ".joblib":
         teacher = _load_joblib(_existing(spec), class_names, trust=trust)
     elif ":" in spec:
-        _, channels, length = train.shape
-        classes = len(class_names)
-        module = load_module(
-            spec, weights=weights, channels=channels, classes=classes, length=length
-        )
-        teacher = TorchClassifier(module, classes=classes, name=spec)
+        teacher = _load_factory(spec, weights, train, classes)
     else:
         raise UsageError(_unknown(spec))
-    return _checked(teacher, train[:_PROBED], len(class_names))
+    return _checked(teacher, train[:_PROBED], classes)
 
 
 def load_module(
@@ -115,7 +110,7 @@ def load_module(
 
 
 def _checked(teacher: Classifier, x: Floats, classes: int) -> Classifier:
-    """Return the teacher once it has answered for real series; wrap one of probabilities."""
+    """Return the teacher once it has run on real series; wrap one of probabilities."""
     if teacher.classes != classes:
         raise ModelError(
             f"{teacher.name} holds logits of {teacher.classes} classes; the data set has "
@@ -128,6 +123,12 @@ def _checked(teacher: Classifier, x: Floats, classes: int) -> Classifier:
             f"The teacher {teacher.name} cannot take series of shape {x.shape} (N, C, T): {error}"
         ) from error
     return SoftmaxClassifier(teacher) if are_probabilities(outputs) else teacher
+
+
+def _load_factory(spec: str, weights: Path | None, series: Floats, classes: int) -> TorchClassifier:
+    _, channels, length = series.shape
+    module = load_module(spec, weights=weights, channels=channels, classes=classes, length=length)
+    return TorchClassifier(module, classes=classes, name=spec)
 
 
 def _load_joblib(path: Path, class_names: Sequence[str], *, trust: bool) -> EstimatorClassifier:
@@ -192,7 +193,7 @@ def _near(name: str, module: ModuleType) -> str:
 
 @contextmanager
 def _current_folder_importable() -> Iterator[None]:
-    """Let `my_model:build` be found beside the recipe, as under `python -m`."""
+    """Make `my_model:build` importable from the current folder, as under `python -m`."""
     folder = str(Path.cwd())
     sys.path.insert(0, folder)
     try:

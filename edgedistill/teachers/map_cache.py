@@ -1,4 +1,4 @@
-"""A teacher's maps of all series that training knows, under one plan: asked once and kept."""
+"""Cache of a teacher's maps of all training and validation series under one plan."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgedistill.saliency.classifier import Classifier
 from edgedistill.saliency.occlusion import Explanation, explain_classifier
 from edgedistill.saliency.perturbation import PerturbationPlan
 
-WINDOWS_AT_ONCE = 1 << 16  # whose logits are held; what stays of a window is a number a map
+WINDOWS_AT_ONCE = 1 << 16  # whose logits are in memory; of a window each map keeps a number
 _MAPS = ("kl", "signed")
 
 
@@ -25,18 +25,18 @@ def write_maps(
     plan: PerturbationPlan,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Ask a teacher about every window of a plan and write its maps into an existing folder.
+    """Compute a teacher's maps of every window of a plan and write them into an existing folder.
 
-    A torch teacher is asked by following what each window changes. Beside the maps, at most the
-    logits of 65,536 windows are held, or of one series if it has more.
+    A torch network computes only what each window changes. Beside the maps, at most the logits of
+    65,536 windows are in memory, or of one series if it has more.
 
     Args:
-        folder: is filled with .npy files.
-        teacher: one that can answer series it has not seen.
-        series: (M, C, T).
+        folder: existing folder for the .npy files.
+        teacher: classifier that takes any series.
+        series: series of the maps, (M, C, T).
         targets: class that each signed map is of, (M,).
-        plan: of the windows.
-        on_progress: hears how many of the M series are done.
+        plan: perturbation plan of the maps.
+        on_progress: callback with the number of finished series, and M.
 
     Raises:
         MachineError: the teacher runs out of memory on a single copy.
@@ -48,8 +48,8 @@ def write_maps(
     group = max(1, WINDOWS_AT_ONCE // windows)
     for first in range(0, count, group):
         rows = slice(first, min(first + group, count))
-        said = explain_classifier(teacher, series[rows], plan, targets=targets[rows])
-        kl[rows], signed[rows] = said.kl, said.signed
+        explanation = explain_classifier(teacher, series[rows], plan, targets=targets[rows])
+        kl[rows], signed[rows] = explanation.kl, explanation.signed
         if on_progress is not None:
             on_progress(rows.stop, count)
     for name, maps in zip(_MAPS, (kl, signed), strict=True):
@@ -57,7 +57,7 @@ def write_maps(
 
 
 def open_maps(folder: Path, logits: Floats) -> Explanation:
-    """Return the maps of a folder that `write_maps` filled, beside the logits of the same series.
+    """Return the cached maps of a folder, with the logits of the same series.
 
     Raises:
         DataError: the folder does not hold maps of these series.
@@ -74,7 +74,7 @@ def open_maps(folder: Path, logits: Floats) -> Explanation:
 
 
 def mean_maps(maps: Sequence[Floats]) -> Floats:
-    """Return the mean of several teachers' maps, (M, W) each, so that each has the same say.
+    """Return the mean of several teachers' maps, (M, W) each, with equal weights.
 
     Every map of a series is divided by its own Euclidean norm first; a map of zeros stays one.
 

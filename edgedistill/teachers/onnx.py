@@ -34,9 +34,9 @@ _ONLY_ERRORS_LOGGED = 3
 
 
 class OnnxClassifier:
-    """The model of a file, its one input and its first output, or the one that is named.
+    """A model file: its one input, and its first output or a named one.
 
-    The input is (N, C, T), or (N, T) where C = 1. A file exported for one batch size only is asked
+    The input is (N, C, T), or (N, T) where C = 1. A file exported for one batch size only is run
     in batches of that size, the last one filled up with zeros. Pickling keeps the path, not the
     session.
 

@@ -1,4 +1,4 @@
-"""What is known of a teacher: its answers and maps for every series, asked once and kept."""
+"""A teacher's logits and maps of every series, computed once and saved."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TeacherOutputs:
 
     splits: Mapping[str, Explanation]  # "train", "validation", "test"
     unseen: Explanation
-    maps: bool  # False: the teacher could not be asked about perturbed series; maps are zero
+    maps: bool  # False: the teacher takes no perturbed series, so maps are zero
 
     def save(self, path: Path) -> None:
         """Write it as NPZ, whole or not at all."""
@@ -53,7 +53,7 @@ class TeacherOutputs:
 
     @classmethod
     def open(cls, path: Path) -> TeacherOutputs:
-        """Return what `save` wrote.
+        """Open a file that `save` wrote.
 
         Raises:
             DataError: the file is missing or not ours.
@@ -80,23 +80,23 @@ def compute_teacher_outputs(
     plan: PerturbationPlan,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> TeacherOutputs:
-    """Ask a teacher about every series, and about its perturbed copies if it can answer them.
+    """Compute a teacher's logits of every series, and its maps if it takes perturbed series.
 
     Args:
-        teacher: anything that gives logits.
-        data: its three splits.
-        plan: of the perturbations.
-        on_progress: hears how many of the parts are done.
+        teacher: classifier that teaches.
+        data: data set with its three splits.
+        plan: perturbation plan of the maps.
+        on_progress: callback with the numbers of finished parts and of all.
     """
-    questions = [(getattr(data, name).x, plan) for name in SPLITS]
-    questions.append((data.test.x, unseen_plan(plan)))
-    answers = []
-    for series, asked in questions:
-        answers.append(_explain(teacher, series, asked))
+    parts = [(getattr(data, name).x, plan) for name in SPLITS]
+    parts.append((data.test.x, unseen_plan(plan)))
+    explanations: list[Explanation] = []
+    for series, own_plan in parts:
+        explanations.append(_explain(teacher, series, own_plan))
         if on_progress is not None:
-            on_progress(len(answers), len(questions))
+            on_progress(len(explanations), len(parts))
     return TeacherOutputs(
-        dict(zip(SPLITS, answers, strict=False)), answers[-1], teacher.can_explain
+        dict(zip(SPLITS, explanations, strict=False)), explanations[-1], teacher.can_explain
     )
 
 

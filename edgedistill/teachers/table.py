@@ -16,13 +16,13 @@ from edgedistill.teachers.classifier import check_logits, check_series
 class TableClassifier:
     """Logits that were computed elsewhere, looked up by the bytes of the series.
 
-    Nobody can ask it about a perturbed series, so there is no saliency of it and no objective that
-    needs one. Of equal series the first one's logits count.
+    It has no perturbed series, so it has no saliency, and no objective that needs saliency can use
+    it. Of equal series the first one's logits count.
 
     Args:
         x: preprocessed series, (N, C, T).
-        logits: of these, (N, K).
-        name: for messages and reports.
+        logits: logits of these series, (N, K).
+        name: name for messages and reports.
 
     Raises:
         ShapeError: the two disagree on N, or the logits are not (N, K).
@@ -67,9 +67,9 @@ def read_table(path: Path, *, train: Floats, test: Floats | None) -> TableClassi
     """Return the teacher of an NPZ that holds `train` (N, K) and perhaps `test` (N, K).
 
     Args:
-        path: the NPZ.
+        path: path of the NPZ.
         train: all training series, preprocessed, in the order of their file.
-        test: the same of the test set, if there is one.
+        test: all test series, likewise, if there are any.
 
     Raises:
         ModelError: unreadable, or without `train`.

@@ -37,7 +37,7 @@ class TorchClassifier:
             ModelError: the module gives something other than K finite logits a series.
         """
         check_series(x)
-        self.module.eval()  # somebody may have trained it in between
+        self.module.eval()  # it may have been trained in between
         first = next(self.module.parameters(), torch.empty(0))
         parts = []
         for start in range(0, len(x), _BATCH):
@@ -55,12 +55,12 @@ class TorchClassifier:
 
     @torch.no_grad()
     def changes(self, x: Floats, starts: Ints, patches: Floats) -> Floats:
-        """Return how windows change the logits, following only what they change.
+        """Return how windows change the logits, by computing only what they change.
 
         Args:
             x: series, (N, C, T).
             starts: first step of each window, (W,), or (N, W) if every series has its own.
-            patches: what stands in the window, (N, W, C, w).
+            patches: values that replace each window, (N, W, C, w).
 
         Returns:
             (N, W, K) float32.

@@ -1,9 +1,9 @@
-"""What a teacher says of perturbed series, asked once and kept on disk.
+"""Cache of a teacher's logits of perturbed series, on disk.
 
-Temporal saliency distillation as published asks the teacher at every step about windows
-drawn anew. A bank holds many windows of each series with the teacher's logits for them,
-and a step draws among these. Neither the student nor the loss has a part in it, so all
-students of a teacher can share one.
+Temporal saliency distillation as published runs the teacher at every step on windows drawn
+anew. The cache holds many windows of each series with the teacher's logits of them, and a
+step draws among these. It depends on neither the student nor the loss, so all students of
+a teacher share one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FACTS = "bank.json"
 UNIFORM = 0.5  # share of the draws that ignore the map, so that every window is drawn some time
 _ARRAYS = ("starts", "donors", "logits", "clean")
 _INDEX, _LOGIT = np.dtype(np.int32), np.dtype(np.float32)
-_NPY: Any = np.lib.format  # of whose functions NumPy's stubs do not tell the types
+_NPY: Any = np.lib.format  # NumPy's stubs lack the types of its functions
 _HEADER_BYTES = 128  # of an .npy file
 _MIB = 1024**2
 
@@ -61,7 +61,7 @@ class WindowCache:
         """Draw windows of some rows, (N,), without replacement.
 
         Returns:
-            What indexes the arrays, (N, 1) and (N, W).
+            Indices of the arrays, (N, 1) and (N, W).
         """
         order = rng.random((len(rows), self.starts.shape[1])).argsort(axis=1)
         return rows[:, None], order[:, :windows]
@@ -69,11 +69,11 @@ class WindowCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowCacheSpec:
-    """Which windows of which series a bank holds; equal plans draw equal windows."""
+    """Which windows of which series a cache holds; equal specs draw equal windows."""
 
-    series: Floats  # all that training knows, (M, C, T)
+    series: Floats  # training and validation series, (M, C, T)
     labels: Ints  # (M,)
-    donor_count: int  # the first so many are donors: what validation series hold is never taught
+    donor_count: int  # of the first rows, the donors; validation series are none
     width: int  # w, steps
     number: int  # B, windows a series
     start_weights: Doubles | None = (
@@ -82,7 +82,7 @@ class WindowCacheSpec:
     seed: int = 0
 
     def key(self) -> str:
-        """Return what tells this plan from others."""
+        """Return a hash of the spec."""
         drawn = [] if self.start_weights is None else [self.start_weights]
         parts: list[NDArray[Any]] = [self.series, self.labels, *drawn]
         hashes = [hashlib.sha256(part.tobytes()).hexdigest() for part in parts]
@@ -107,16 +107,16 @@ class WindowCacheSpec:
 
 
 def start_probabilities(kl: Floats, plan: PerturbationPlan, width: int) -> Doubles:
-    """Return how likely each start is for a window of each series.
+    """Return the probability of each start for a window of each series.
 
     Half of it is the same for all starts; the other half is in proportion to the map,
-    interpolated linearly from the middles of the plan's windows to those of the windows that
-    are drawn. Beyond the outermost middles it goes on as there. Our choice.
+    interpolated linearly from the middles of the plan's windows to those of the drawn windows,
+    and constant beyond the outermost middles. Our choice.
 
     Args:
         kl: maps of the series, never negative, (N, W); all alike where a map is 0 everywhere.
-        plan: whose windows the maps are of.
-        width: w of the windows that are drawn, steps.
+        plan: perturbation plan of the maps.
+        width: w, steps of the drawn windows.
 
     Returns:
         Probabilities, (N, T - w + 1); each row sums to 1.
@@ -134,11 +134,11 @@ def start_probabilities(kl: Floats, plan: PerturbationPlan, width: int) -> Doubl
 
 
 def draw_weighted_starts(start_weights: Doubles, windows: int, rng: np.random.Generator) -> Ints:
-    """Draw for each sample window starts, each by its chance; a start may repeat.
+    """Draw window starts for each sample, with replacement, by their probabilities.
 
     Args:
         start_weights: probabilities of the starts, (N, places).
-        windows: W, draws a sample.
+        windows: W, draws for each sample.
 
     Returns:
         (N, W).
@@ -154,17 +154,17 @@ def draw_weighted_starts(start_weights: Doubles, windows: int, rng: np.random.Ge
 def affordable_windows(
     limit_mib: float, *, requested: int, minimum: int, series: int, classes: int
 ) -> int:
-    """Return how many windows a series a bank may hold on disk.
+    """Return the number of windows of each series that a bound on disk space allows.
 
     Args:
-        limit_mib: bound on the files of the bank, MiB.
-        requested: windows a series that are wanted.
-        minimum: windows a series that a step draws, so that fewer are of no use.
-        series: M.
-        classes: K.
+        limit_mib: bound on the size of the cache, MiB.
+        requested: wanted windows of each series.
+        minimum: windows of each series that a step draws, so that fewer are of no use.
+        series: M, number of series.
+        classes: K, number of classes.
 
     Raises:
-        ConfigError: the bound holds fewer than `minimum`.
+        ConfigError: the bound allows fewer than `minimum`.
     """
     window = series * (2 * _INDEX.itemsize + classes * _LOGIT.itemsize)  # bytes
     beside = series * classes * _LOGIT.itemsize + len(_ARRAYS) * _HEADER_BYTES
@@ -185,13 +185,13 @@ def write_window_cache(
     plan: WindowCacheSpec,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Ask a teacher about every window of a plan and write a bank into an existing folder.
+    """Compute a teacher's logits of every window of a spec and write them into an existing folder.
 
     Args:
-        folder: is filled with .npy files.
-        teacher: one that can answer series it has not seen.
-        plan: of the windows.
-        on_progress: hears how many of the M series are done.
+        folder: existing folder for the .npy files.
+        teacher: classifier that takes any series.
+        plan: spec of the windows.
+        on_progress: callback with the number of finished series, and M.
 
     Raises:
         DataError: the windows cannot be drawn.
@@ -220,10 +220,10 @@ def write_window_cache(
 
 
 def open_window_cache(folder: Path) -> WindowCache:
-    """Return the bank of a folder that `write_window_cache` filled, its arrays mapped, not read.
+    """Open the cache of a folder that `write_window_cache` filled, its arrays mapped, not read.
 
     Raises:
-        DataError: the folder does not hold a whole bank.
+        DataError: the folder does not hold a whole cache.
     """
     try:
         starts, donors, logits, clean = (
@@ -252,9 +252,9 @@ def _check(cache: WindowCache) -> None:
 def _npy_writer(
     path: Path, dtype: np.dtype[np.generic], shape: tuple[int, ...]
 ) -> Iterator[Callable[[NDArray[np.generic]], None]]:
-    """Yield what appends rows to an .npy file of a shape that is known beforehand.
+    """Yield a function that appends rows to an .npy file of a fixed shape.
 
-    Written through a memory map, a full disk would end the process without a word.
+    Written through a memory map, a full disk would end the process without a message.
     """
     header = {
         "descr": _NPY.dtype_to_descr(dtype),
@@ -271,7 +271,7 @@ def _npy_writer(
 
 
 def _call_batch(teacher: Classifier, plan: WindowCacheSpec) -> BatchSizer:
-    """Return how much goes into one call: patches where changes are followed, else copies."""
+    """Return the size of one call: in patches where changes are computed, else in copies."""
     _, channels, length = plan.series.shape
     step_bytes = channels * plan.series.itemsize
     if teacher.changes is not None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgedistill.data import Prepared
-from edgedistill.pipeline.run_folder import ONNX
+from edgedistill.io.files import read_json
+from edgedistill.pipeline.run_folder import ONNX, TRIALS
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.evaluate import Outcome, evaluate_all
 from edgedistill.pipeline.stages.export import export_student
@@ -69,3 +73,25 @@ def stages(recipe, data, tmp_path_factory) -> Path:
 def outcome(recipe, data, stages) -> Outcome:
     """What was measured; its contract is kept."""
     return evaluate_all(recipe, data, stages / "teacher", stages / "student", stages / "variants")
+
+
+@pytest.fixture(scope="session")
+def train_student() -> Callable[..., tuple[Any, list[tuple[str, int, int]]]]:
+    """A function that distills with other settings, to trials and reported progress."""
+
+    def distill(recipe: Recipe, data: Prepared, stages: Path, folder: Path, *settings: str):
+        for name in ("out", "work"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (folder / name).mkdir()
+        progress = []
+        make_student(
+            config.parse(config.dump(recipe), settings),
+            data,
+            stages / "teacher",
+            folder / "out",
+            folder / "work",
+            lambda *report: progress.append(report),
+        )
+        return read_json(folder / "out" / TRIALS), progress
+
+    return distill

@@ -18,7 +18,7 @@ from edgedistill.pipeline.stages.teacher import open_teacher
 from edgedistill.recipe import recipe as config
 
 
-def test_a_folder_of_a_trained_teacher(recipe, data, stages):
+def test_folder_of_train_is_opened(recipe, data, stages):
     source = str(stages / "teacher")
 
     found = open_source(source, recipe=recipe, data=data, trust=False)
@@ -28,7 +28,7 @@ def test_a_folder_of_a_trained_teacher(recipe, data, stages):
     assert found.name == source
 
 
-def test_a_file_as_a_recipe_brings_it(recipe, data, stages):
+def test_file_of_a_teacher_is_opened(recipe, data, stages):
     """Another source than the recipe's own teacher, which stays what it is."""
     found = open_source(
         str(stages / "model" / "student.onnx"), recipe=recipe, data=data, trust=False
@@ -44,7 +44,7 @@ def test_a_file_as_a_recipe_brings_it(recipe, data, stages):
 
 
 @pytest.mark.parametrize(("what", "count"), [("classes", 3), ("channels", 2)])
-def test_a_network_for_other_data(recipe, data, stages, tmp_path, what, count):
+def test_network_of_other_data_is_refused(recipe, data, stages, tmp_path, what, count):
     shutil.copytree(stages / "teacher", tmp_path / "other")
     facts = json.loads((tmp_path / "other" / networks.FACTS).read_text())
     sizes = {key: facts[key] for key in ("channels", "classes", "length")} | {what: count}
@@ -59,7 +59,7 @@ def test_a_network_for_other_data(recipe, data, stages, tmp_path, what, count):
         open_source(str(tmp_path / "other"), recipe=recipe, data=data, trust=False)
 
 
-def test_what_cannot_be_opened(recipe, data, tmp_path):
+def test_unreadable_source_is_refused(recipe, data, tmp_path):
     with pytest.raises(ModelError, match="does not hold a network of ours"):
         open_source(str(tmp_path), recipe=recipe, data=data, trust=False)
     with pytest.raises(ModelError, match=r"There is no file .*gone\.onnx"):
@@ -68,7 +68,7 @@ def test_what_cannot_be_opened(recipe, data, tmp_path):
         open_source("nothing", recipe=recipe, data=data, trust=False)
 
 
-def test_a_joblib_file_needs_trust(recipe, data, tmp_path):
+def test_joblib_file_needs_trust(recipe, data, tmp_path):
     path = tmp_path / "other.joblib"
     path.write_bytes(b"no estimator")
 
@@ -78,7 +78,7 @@ def test_a_joblib_file_needs_trust(recipe, data, tmp_path):
         open_source(str(path), recipe=recipe, data=data, trust=True)
 
 
-def test_a_killed_student_of_another_teacher_is_not_gone_on_from(recipe, stages, tmp_path):
+def test_other_teacher_file_changes_the_key_of_the_student(recipe, stages, tmp_path):
     """What it is known by changes with the file, though the recipe names the same one."""
     second = tmp_path / "second.onnx"
     term = f"{{name: ensemble, sources: [{second}]}}"

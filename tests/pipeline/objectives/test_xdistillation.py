@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from edgedistill.attribution import correlation
-from edgedistill.distillation.context import ObjectiveContext, training_data
+from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.objectives import WeightedObjective, build_objective
 from edgedistill.distillation.objectives.baselines.xdistillation import normalized_map
 from edgedistill.errors import ConfigError
@@ -22,7 +22,6 @@ from edgedistill.io.files import read_json
 from edgedistill.models import SelfExplainingNetwork
 from edgedistill.optimize.variant_folder import open_variants
 from edgedistill.pipeline import networks
-from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.run_folder import EXPORT_FACTS, ONNX, TRIALS
 from edgedistill.pipeline.stages.export import EXPLANATION, export_student
 from edgedistill.pipeline.stages.student import make_student
@@ -55,7 +54,7 @@ def student(recipe, data, stages, tmp_path_factory) -> Path:
     return distilled(explained(recipe), data, stages, tmp_path_factory.mktemp("explained"))
 
 
-def test_it_distills_by_recipe(student):
+def test_folder_has_a_self_explaining_student(student):
     """Beside cross-entropy and TSD, by its name alone; the folder holds all of it."""
     model, facts = networks.open_network(student)
 
@@ -69,7 +68,7 @@ def test_it_distills_by_recipe(student):
 
 
 @pytest.mark.parametrize("family", ["lstm", "inception"])
-def test_any_family_and_other_layers(recipe, data, stages, tmp_path, family):
+def test_any_family_beside_objectives_of_layers(recipe, data, stages, tmp_path, family):
     """Objectives of layers and embeddings go along."""
     terms = "[{name: xdistillation, weight: 2}, {name: at}, {name: rkd}, {name: sskd}]"
     settings = [f"student.family={family}", "student.width=3", "student.depth=2"]
@@ -80,7 +79,7 @@ def test_any_family_and_other_layers(recipe, data, stages, tmp_path, family):
     assert np.isfinite(facts["history"][0]["validation_loss"])
 
 
-def test_only_the_objective_makes_a_student_explained(recipe, data):
+def test_objective_adds_the_decoder_to_the_same_initial_network(recipe, data):
     """The same seed begins with the same network."""
     plain = networks.build_untrained(recipe.student, data, seed=3)
     model = networks.build_untrained(explained(recipe).student, data, seed=3)
@@ -92,7 +91,7 @@ def test_only_the_objective_makes_a_student_explained(recipe, data):
     assert not recipe.teacher.explained
 
 
-def test_what_was_saved_is_opened(recipe, data, tmp_path):
+def test_saved_network_is_opened_with_its_decoder(recipe, data, tmp_path):
     section, series = explained(recipe).student, torch.from_numpy(data.test.x)
     model = networks.build_untrained(section, data, seed=0).eval()
 
@@ -104,30 +103,29 @@ def test_what_was_saved_is_opened(recipe, data, tmp_path):
         assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def lesson_of(recipe: Recipe, data, stages: Path, home: Path) -> ObjectiveContext:
-    knowledge, _ = open_teacher_outputs(stages / "teacher")
-    model = networks.build_untrained(recipe.student, data, seed=recipe.seed)
-    return objective_context(recipe, data, stages / "teacher", knowledge, model, home)
+def terms_of(recipe: Recipe, context: ObjectiveContext) -> list[WeightedObjective]:
+    return [
+        WeightedObjective(objective=build_objective(section, context))
+        for section in recipe.student.objectives
+    ]
 
 
-def test_it_learns_the_map(recipe, data, stages, tmp_path):
+def test_student_predicts_the_map_of_test_series(recipe, data, stages, context_of):
     """Of series that it was not trained on, and better than the map of any other series."""
     changed = explained(recipe, terms="[{name: cross_entropy}, {name: xdistillation}]")
-    lesson = lesson_of(changed, data, stages, tmp_path)
-    terms = [
-        WeightedObjective(objective=build_objective(s, lesson)) for s in changed.student.objectives
-    ]
+    context = context_of(changed)
+    terms = terms_of(changed, context)
     settings = replace(recipe.student.training, epochs=60, learning_rate=0.01, select="last")
-    taught = normalized_map(
+    target = normalized_map(
         open_teacher_outputs(stages / "teacher")[0].splits["test"],
         perturbation_plan(recipe, data.length),
     )
 
-    fit(lesson.student, terms, training_data(data), settings, seed=0)
+    fit(context.student, terms, context.data, settings, seed=0)
 
     with torch.no_grad():
-        predicted = lesson.student.explain(torch.from_numpy(data.test.x))[1]
-    match, other = (float(correlation(m, taught).mean()) for m in (predicted, predicted.roll(1, 0)))
+        predicted = context.student.explain(torch.from_numpy(data.test.x))[1]
+    match, other = (float(correlation(m, target).mean()) for m in (predicted, predicted.roll(1, 0)))
     assert match > 0.3
     assert match > other + 0.15
 
@@ -136,20 +134,17 @@ class Killed(Exception):
     """Stands for whatever ends a run from outside."""
 
 
-def test_a_resumed_run_ends_the_same(recipe, data, stages, tmp_path):
-    """Bit for bit, what predicts the map included."""
+def test_resumed_run_ends_with_the_same_weights(recipe, tmp_path, context_of):
+    """Bit for bit, the decoder of the map included."""
     changed = explained(recipe, "student.training.epochs=4")
 
     def run(folder: str, **options) -> nn.Module:
-        lesson = lesson_of(changed, data, stages, tmp_path)
-        terms = [
-            WeightedObjective(objective=build_objective(s, lesson))
-            for s in changed.student.objectives
-        ]
-        records, known = RunOutputs(checkpoint=tmp_path / folder), training_data(data)
+        context = context_of(changed)
+        terms = terms_of(changed, context)
+        outputs = RunOutputs(checkpoint=tmp_path / folder)
         settings = changed.student.training
-        fit(lesson.student, terms, known, settings, seed=0, outputs=records, **options)
-        return lesson.student
+        fit(context.student, terms, context.data, settings, seed=0, outputs=outputs, **options)
+        return context.student
 
     def stop(epoch) -> None:
         if epoch.epoch == 3:
@@ -165,8 +160,8 @@ def test_a_resumed_run_ends_the_same(recipe, data, stages, tmp_path):
     assert all(name == other and torch.equal(a, b) for (name, a), (other, b) in pairs)
 
 
-def test_logits_alone_are_exported_as_before(recipe, data, student, tmp_path):
-    """And every variant is made of them; what predicts the map stays at home."""
+def test_logits_alone_are_exported_without_saliency(recipe, data, student, tmp_path):
+    """Every variant is made of them, without the decoder of the map."""
     export_student(data, student, tmp_path)
     make_variants(recipe, data, None, tmp_path / ONNX, tmp_path, tmp_path / ".work" / "variants")
 
@@ -179,7 +174,7 @@ def test_logits_alone_are_exported_as_before(recipe, data, student, tmp_path):
     assert sum(int(np.prod(w.dims)) for w in weights) < parameters - 900  # the decoder's
 
 
-def test_with_saliency_the_predicted_map_is_a_file_too(recipe, data, student, tmp_path):
+def test_predicted_map_is_exported_with_saliency(recipe, data, student, tmp_path):
     plan = perturbation_plan(recipe, data.length)
 
     export_student(data, student, tmp_path, plan=plan)
@@ -195,16 +190,7 @@ def test_with_saliency_the_predicted_map_is_a_file_too(recipe, data, student, tm
     assert facts[EXPLANATION]["size_bytes"] == (tmp_path / EXPLANATION).stat().st_size
 
 
-def test_it_cannot_join_later(recipe):
-    """Nothing else trains what predicts the map."""
+def test_later_start_is_refused(recipe):
+    """Nothing else trains the decoder of the map."""
     with pytest.raises(ConfigError, match=r"start is 0\.5\. Input should be less than or equal to"):
         explained(recipe, terms="[{name: xdistillation, start: 0.5}]")
-
-
-def test_a_teacher_without_maps_is_refused(recipe, data, stages, tmp_path):
-    changed = explained(recipe)
-    lesson = lesson_of(changed, data, stages, tmp_path)
-    mute = replace(lesson, has_maps=False)
-
-    with pytest.raises(ConfigError, match="xdistillation asks the teacher about perturbed series"):
-        build_objective(changed.student.objectives[1], mute)

@@ -194,9 +194,9 @@ def _versions(python: Path) -> dict[str, str]:
     return found
 
 
-def _report(found: dict[str, Any]) -> None:
-    programs, watching = found["programs"], found["watching"]
-    print(f"Python {found['board']['python']}, onnxruntime {found['board']['onnxruntime']}")
+def _report(results: dict[str, Any]) -> None:
+    programs, watching = results["programs"], results["watching"]
+    print(f"Python {results['board']['python']}, onnxruntime {results['board']['onnxruntime']}")
     print(f"{'':10}{'peak MiB':>10}{'cold start ms':>26}{'CPU ms':>10}")
     for name in ("program", "script"):
         mib, ms, cpu = (programs[name][unit] for unit in ("mib", "ms", "cpu_ms"))

@@ -6,7 +6,7 @@ FOLDER holds a folder a set, with NAME_TRAIN.tsv and NAME_TEST.tsv of the UCR ar
 methods start from the same weights, see the same series for the same epochs, and are scored on
 the test split under the same plan. The weight of the saliency term is chosen on validation
 series. One teacher a set; a second teacher from another seed is the ceiling, an untrained
-student the floor. A run that was stopped goes on where it was.
+student the floor. A stopped run resumes where it was.
 """
 
 from __future__ import annotations
@@ -117,14 +117,14 @@ def _score(evaluation: Evaluation, data: Prepared) -> dict[str, float]:
     return {name: estimates[name].value for name in SCORES if name in estimates}
 
 
-def _row(name: str, method: str, found: list[dict[str, float]]) -> dict[str, Any]:
+def _row(name: str, method: str, scores: list[dict[str, float]]) -> dict[str, Any]:
     """Return the mean over seeds of every score, and the spread of two of them."""
     row: dict[str, Any] = {"set": name, "method": method}
     for score in SCORES:
-        values = [one[score] for one in found if score in one]
+        values = [one[score] for one in scores if score in one]
         row[score] = float(np.mean(values)) if values else None
-    row["accuracy_std"] = float(np.std([one["accuracy"] for one in found]))
-    row["saliency_pearson_std"] = float(np.std([one["saliency_pearson"] for one in found]))
+    row["accuracy_std"] = float(np.std([one["accuracy"] for one in scores]))
+    row["saliency_pearson_std"] = float(np.std([one["saliency_pearson"] for one in scores]))
     return row
 
 

@@ -10,7 +10,7 @@ finding, named by its subject and number, and the exit code is 1:
 
 makes that input again, writes it to FOLDER/replay and reads it without a net. Every input follows
 from the seed, the subject and its number. What is done is kept in --work: a campaign that was
-stopped goes on, and several can share a folder.
+stopped resumes, and several can share a folder.
 """
 
 from __future__ import annotations

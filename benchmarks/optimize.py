@@ -283,7 +283,7 @@ def _recipe(name: str, seed: int, folder: Path) -> Recipe:
                 "training": {"epochs": 100, "learning_rate": 0.01},
             },
             "references": {"floor": False, "ceiling": False},
-            # The losses of the search are all that is asked.
+            # The losses of the search are the only clauses.
             "contract": {clause.name: None for clause in fields(Contract)},
             "optimize": {
                 "precisions": ["fp32", "int8"],

@@ -1,4 +1,8 @@
-"""From one ONNX file to a folder of variants: typed, searched, recovered, in other formats."""
+"""From one ONNX file to a folder of variants: typed, searched, recovered, in other formats.
+
+With the plan of a search come `ort-mixed`, `search.json` with every candidate, and `search.png`;
+with a recovery `recovery.json`, and `ort-recovered` if it is better.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,16 @@ from edgedistill.io.arrays import Floats
 from edgedistill.io.files import whole_file, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.mixed_precision.plot import draw
-from edgedistill.optimize.mixed_precision.report import candidate_report, search_report
-from edgedistill.optimize.mixed_precision.search import Measure, Search, SearchOptions, search
+from edgedistill.optimize.mixed_precision.search import (
+    Measure,
+    Search,
+    SearchOptions,
+    candidate_report,
+    search,
+    search_report,
+)
 from edgedistill.optimize.precision_support import Precision, RuntimeName
-from edgedistill.optimize.qat.recovery import (
+from edgedistill.optimize.qat.finetune import (
     Recovery,
     finetune_int8,
     recovery_blocker,
@@ -41,11 +51,11 @@ class SearchPlan:
         measure: measures a file on validation series against the teacher.
         context: key of what a measurement depends on besides the file.
         validation: number of validation series.
-        prefer: what counts among models that keep the contract.
+        prefer: cost to minimize among models that keep the contract.
         budget_s: seconds after which no new candidate is measured.
-        agreement_loss: how far agreement may fall behind the float32 model; None: any.
-        saliency_loss: likewise of the correlation of maps.
-        recovery: how a student that breaks the contract is trained in 8 bits; None: it is not.
+        agreement_loss: most that agreement may fall below the float32 model's; None: any.
+        saliency_loss: the same for the correlation of maps.
+        recovery: settings of a training in 8 bits, if the contract is broken; None: no training.
     """
 
     contract: Contract
@@ -81,9 +91,6 @@ def optimize(
     on_progress: ProgressCallback = ignore_progress,
 ) -> None:
     """Write the variants of an ONNX file into an existing folder.
-
-    With a plan of a search come `ort-mixed`, `search.json` with every candidate, and
-    `search.png`; with a recovery `recovery.json`, and `ort-recovered` if it is better.
 
     Args:
         model: path of the exported student.

@@ -92,7 +92,7 @@ def variants(
         model_path: path of the exported student.
         calibration: series of the training set, (N, C, T).
         out: folder, created if need be.
-        precisions: some of `PRECISIONS`.
+        precisions: number formats, of `PRECISIONS`.
         runtimes: runtimes that will run the files.
         batch: number of series that files for TensorRT are fixed to; None leaves it free.
         observe: collects the histograms of a model's values, or returns cached ones.

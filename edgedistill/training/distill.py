@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -77,7 +78,7 @@ def distill(
     Args:
         student: network to train, in place; with `pruning` the wide one.
         teacher_outputs: logits and maps of the teacher.
-        data: series to learn from and to choose weights on.
+        data: series for training and for the choice of weights.
         objectives: objectives to minimize, each with its weight.
         training: epochs, optimizer, selection, devices.
         plan: plan of the teacher's maps.
@@ -87,18 +88,21 @@ def distill(
         pruning: pruning of the network to the student's width.
         until: epoch after which to stop and keep the checkpoint.
     """
-    history = fit(
-        student,
-        objectives,
-        training_data(data),
-        training,
-        seed=seed,
-        outputs=outputs,
-        on_epoch=on_epoch,
-        pruner=None if pruning is None else pruning.pruner,
-        until=until,
-    )
+    pruner = None if pruning is None else pruning.pruner
+    run = partial(fit, student, objectives, training_data(data), training, seed=seed)
+    history = run(outputs=outputs, on_epoch=on_epoch, pruner=pruner, until=until)
     network = student if pruning is None else extract_student(student, pruning.student).eval()
+    return _evaluated(network, history, data, teacher_outputs, plan)
+
+
+def _evaluated(
+    network: nn.Module,
+    history: list[Epoch],
+    data: Prepared,
+    teacher_outputs: TeacherOutputs,
+    plan: PerturbationPlan,
+) -> DistilledStudent:
+    """Return a network with its figures on the validation split."""
     validation, teacher = data.validation, teacher_outputs.splits["validation"]
     classifier = TorchClassifier(network, classes=data.classes, name="student")
     evaluation = evaluate(classifier, validation.x, validation.y, teacher, plan)

@@ -121,7 +121,7 @@ def halving_schedule(
         candidates: number of candidates in the first stage.
         before: epochs that no candidate is judged on, because an objective has yet to join.
         epochs: length of the whole training.
-        eta: number of candidates of which one goes on; at least 2.
+        eta: number of candidates of which one advances; at least 2.
         first: least share of the epochs after `before` that every candidate trains.
 
     >>> stages = halving_schedule(9, before=0, epochs=90, eta=3, first=0.1)

@@ -46,7 +46,7 @@ class IncrementalModel:
     """A model run on some series, ready to compute the changes by windows of them.
 
     Batch norm in training mode uses the statistics of the clean batch for the copies
-    too: what a window changes is then defined by the clean series, and the copies
+    too: the change by a window is then defined by the clean series, and the copies
     leave no trace in the running statistics.
     """
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import onnx
 
@@ -29,6 +29,7 @@ from edgedistill.optimize.mixed_precision.candidates import (
     CandidateLog,
     Setting,
     log_key,
+    pareto_front,
 )
 from edgedistill.optimize.passes.graph import fold, load, strip
 from edgedistill.optimize.quantization.calibration import (
@@ -119,7 +120,7 @@ def search(
     Args:
         model: path of the exported student.
         calibration: series of the training set, (N, C, T).
-        measure: evaluates a file as `Measure` says.
+        measure: evaluates a file, see `Measure`.
         terms: contract to keep.
         folder: folder of the log from which a killed search resumes.
         context: hash of all that `measure` depends on; logs of another context are not used.
@@ -174,6 +175,34 @@ def select(candidates: Sequence[Candidate], terms: Contract, prefer: Cost) -> Ca
 def rank(candidate: Candidate, terms: Contract) -> tuple[float, float]:
     """Return the distances from the contract and from the teacher; less is better."""
     return candidate.shortfall(terms), candidate.loss
+
+
+def search_report(search: Search) -> dict[str, Any]:
+    """Return the choice, all candidates, and the sensitivity of nodes, as plain values."""
+    return {
+        "complete": search.complete,
+        "kept": search.is_kept,
+        "contract": asdict(search.terms),
+        "chosen": candidate_report(search.chosen, search),
+        "float32": candidate_report(search.reference, search),
+        "sensitivity": [asdict(each) for each in search.sensitivity],
+        "front": [
+            candidate_report(each, search)
+            for each in pareto_front([search.reference, *search.candidates])
+        ],
+        "candidates": [candidate_report(each, search) for each in search.candidates],
+    }
+
+
+def candidate_report(candidate: Candidate, search: Search) -> dict[str, Any]:
+    """Return the measures of a candidate, and the clauses that it breaks."""
+    clauses = candidate.clauses(search.terms)
+    return {
+        **candidate.to_dict(),
+        "kept": candidate.keeps(search.terms),
+        "broken": [clause.name for clause in clauses if not clause.passed],
+        "undecided": [clause.name for clause in clauses if not clause.decided],
+    }
 
 
 class _TimeIsUp(Exception):

@@ -90,7 +90,7 @@ def with_cuts(model: onnx.ModelProto, keep: frozenset[str]) -> list[str]:
 def fixed_nodes(model: onnx.ModelProto) -> list[str]:
     """Return the nodes from convolutions to a batch norm that did not fold into them.
 
-    Such a norm brings channels of unlike ranges to one. LITE's fixed filters span 2 to 96 time
+    Such a norm scales channels of unlike ranges to one. LITE's fixed filters span 2 to 96 time
     steps: on a scale that they share, the small ones would be lost. These nodes stay float.
     Of a norm that scales all channels alike only the norm itself does: in 8 bits its shifts would
     share a scale.

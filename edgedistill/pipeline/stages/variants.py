@@ -19,7 +19,7 @@ from edgedistill.io.files import fingerprint, sha256
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.mixed_precision.search import Measure
 from edgedistill.optimize.optimize import MIXED_VARIANT, SearchPlan, optimize
-from edgedistill.optimize.qat.recovery import DEFAULT_TEMPERATURE, DEFAULT_WEIGHTS, Recovery
+from edgedistill.optimize.qat.finetune import DEFAULT_TEMPERATURE, DEFAULT_WEIGHTS, Recovery
 from edgedistill.optimize.quantization.calibration import cached_observer
 from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS
 from edgedistill.pipeline.stages.evaluate import evaluate_on_validation

@@ -1,4 +1,4 @@
-"""The contract: what "still matches the teacher" means, and whether it is kept.
+"""The contract: thresholds of the agreement with the teacher, and their judgement.
 
 The same clauses are judged on the workstation and on the board. NumPy only.
 """
@@ -27,7 +27,7 @@ Comparison = Literal[">=", "<="]
 class Contract:
     """Thresholds; `None` switches a clause off.
 
-    Everything is held against the teacher on the same series, under one plan.
+    Everything is measured against the teacher on the same series, under one plan.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}  # for the recipe
@@ -48,7 +48,7 @@ class Contract:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Contract:
-        """Return the contract that `dataclasses.asdict` wrote.
+        """Return the contract of a dictionary that `dataclasses.asdict` made.
 
         Raises:
             ConfigError: a clause is unknown, or its threshold no number.
@@ -64,14 +64,14 @@ class Contract:
 
 @dataclass(frozen=True, slots=True)
 class ContractClause:
-    """One threshold with what was measured."""
+    """One threshold with the measured value."""
 
     name: str
     comparison: Comparison
     threshold: float
     measured: Estimate
     passed: bool
-    decided: bool  # False: the threshold lies inside the interval, more series would tell
+    decided: bool  # False: the threshold lies inside the interval, more series would decide
 
     def message(self) -> str:
         """Return the outcome in words."""
@@ -88,12 +88,12 @@ def compare(teacher: Explanation, student: Explanation, labels: AnyInts) -> dict
     """Return every predictive and saliency measure that a clause can name.
 
     Args:
-        teacher: on N held-out series.
-        student: on the same series, under the same plan, explaining the teacher's class.
+        teacher: explanation of N held-out series by the teacher.
+        student: explanation of the same series under the same plan, of the teacher's class.
         labels: true classes, (N,).
 
-    A teacher whose maps are all zero could not be asked about perturbed series: then
-    no saliency measure is returned.
+    Maps of zeros are those of a teacher that takes no perturbed series: then no saliency
+    measure is returned.
     """
     drop = metrics.correct(teacher.logits, labels) - metrics.correct(student.logits, labels)
     predictive = {
@@ -118,7 +118,7 @@ def judge(contract: Contract, estimates: Mapping[str, Estimate]) -> tuple[Contra
     """Return one clause for every threshold that is set.
 
     Raises:
-        UsageError: the contract asks for something that was not measured.
+        UsageError: a clause of the contract was not measured.
     """
     clauses = []
     for field in fields(contract):

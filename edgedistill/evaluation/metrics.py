@@ -1,6 +1,6 @@
-"""What we measure about a classifier and about its explanations.
+"""Metrics of a classifier and of its explanations.
 
-Host and device both report these numbers, so NumPy is all that this file needs.
+Host and device report the same numbers, so this module needs NumPy only.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def estimate(
     """Return a statistic with its 95 % percentile bootstrap interval.
 
     Args:
-        statistic: takes rows of sample indices, (R, N), and returns R values; rows
-            where it is not defined (say, a class is missing) may be NaN.
-        samples: N.
-        seed: of the resampling.
-        resamples: R; fewer for a slow statistic. Many samples come in several calls.
+        statistic: function from rows of sample indices, (R, N), to R values; rows where it
+            is not defined (say, a class is missing) may be NaN.
+        samples: N, number of samples.
+        seed: seed of the resampling.
+        resamples: R; fewer for a slow statistic. Many samples are passed in several calls.
 
     Raises:
         ShapeError: there are no samples.
@@ -87,7 +87,7 @@ def correct(logits: AnyFloats, labels: AnyInts) -> AnyFloats:
 
 
 def agrees(teacher: AnyFloats, student: AnyFloats) -> AnyFloats:
-    """Return 1.0 where both name the same top class, (N,).
+    """Return 1.0 where both have the same top class, (N,).
 
     Source: Stanton et al. 2021, arXiv:2106.05945.
     """
@@ -126,12 +126,12 @@ def expected_calibration_error(confidence: AnyFloats, hits: AnyFloats) -> AnyFlo
 def pearson(first: AnyFloats, second: AnyFloats) -> AnyFloats:
     """Return the correlation of each pair of maps, (N, W) -> (N,).
 
-    A constant map gives no reasons, so it agrees with nothing: 0.
+    A constant map correlates with nothing: 0.
 
     Raises:
         ShapeError: the maps differ in shape.
     """
-    import edgedistill_kernels as kernels  # loaded for maps only: a board's first answer needs none
+    import edgedistill_kernels as kernels  # for maps only: a board's first prediction needs none
 
     _same_shape(first, second)
     return kernels.pearson(first, second)
@@ -150,9 +150,9 @@ def spearman(first: AnyFloats, second: AnyFloats) -> AnyFloats:
 
 
 def top_sign_agreement(first: AnyFloats, second: AnyFloats) -> AnyFloats:
-    """Return the share of the strongest tenth that both maps hold, with the same sign, (N,).
+    """Return the share of the strongest tenth that both maps have, with the same sign, (N,).
 
-    A window that moves nothing has no sign, so zeros agree with nothing.
+    A window without effect has no sign, so zeros agree with nothing.
 
     Raises:
         ShapeError: the maps differ in shape.

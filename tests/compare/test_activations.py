@@ -1,4 +1,4 @@
-"""The inner values of a model are found, named by their layers, and read as the file has them."""
+"""The activations of a model are found, named by their layers, and read as in the file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_layers_come_in_order_with_node_operator_and_shape(student):
     assert layers[-1].name == network.output == "logits"
 
 
-def test_shapes_that_no_inference_tells_are_measured(student):
+def test_shapes_without_inference_are_measured(student):
     """An exported LSTM reshapes by arithmetic on its batch size."""
     layers = Network(student("lstm")).layers(2, (1, 60))
 
@@ -64,7 +64,7 @@ def test_shapes_that_no_inference_tells_are_measured(student):
     assert layers[-1].shape == (2, 2)
 
 
-def test_values_are_those_of_the_whole(student, series):
+def test_layers_alone_give_the_values_of_the_whole_model(student, series):
     """Every layer run alone on what stands before it gives what the whole run gave."""
     network = Network(student("lite"))
     names = _names(network.layers(2, (1, 60)))
@@ -94,7 +94,7 @@ def test_half_precision_is_rounded_at_every_layer(student, series, opened):
         np.testing.assert_array_equal(value, value.astype(np.float16).astype(np.float32))
 
 
-def test_a_quantized_value_is_what_its_readers_get(student, series, opened):
+def test_quantized_values_are_those_that_readers_get(student, series, opened):
     """Rounded, and cut at zero where the quantizer took a Relu's place."""
     network = opened(to_int8(fold(load(student("fcn"))), series))
     layers = {layer.name: layer for layer in network.layers(2, (1, 60))}
@@ -116,7 +116,7 @@ def test_a_quantized_value_is_what_its_readers_get(student, series, opened):
 
 
 def test_a_dynamic_lstm_is_int8(student, series, opened):
-    """Though no node before it says so; its layers have shapes and can be read."""
+    """Without a quantizing node before it; its layers have shapes and can be read."""
     network = opened(to_int8(fold(load(student("lstm"))), series))
 
     operators = [layer.operator for layer in network.layers(2, (1, 60))]
@@ -146,7 +146,7 @@ def test_eight_bit_weights_count_as_int8(student, series, opened):
 
 
 def test_a_fixed_batch_is_filled_up(opened, rng):
-    """Answers are those of the series that were asked about."""
+    """The logits are those of the series alone."""
     network = opened(_FIXED)
     series = rng.normal(size=(6, 1, 6)).astype(np.float32)
 
@@ -164,7 +164,7 @@ def test_a_fixed_batch_is_filled_up(opened, rng):
         ("float[N, 1, T] x, float[N] z", r"%x\[FLOAT, Nx1xT\], %z\[FLOAT, N\]"),
     ],
 )
-def test_what_takes_no_series_is_refused(opened, taken, seen):
+def test_model_that_takes_no_series_is_refused(opened, taken, seen):
     """The message names what it takes."""
     text = f"""<ir_version: 10, opset_import: ["" : 20]> g ({taken}) => (y) {{ y = Neg(x) }}"""
     model = parser.parse_model(text)
@@ -232,8 +232,8 @@ def _run(model, *feeds):
     return session.run(None, dict(zip(names, feeds, strict=True)))
 
 
-def test_only_what_lies_between_is_taken():
-    """What a start hides is not there; a start that nothing needs is told."""
+def test_subgraph_has_only_the_nodes_between():
+    """Nodes before a start are left out, and unused starts are named."""
     model = parser.parse_model(_BRANCHES)
 
     starts, nodes = nodes_between(model, {"a", "x", "y"}, ["b"])
@@ -244,7 +244,7 @@ def test_only_what_lies_between_is_taken():
     assert [n.output[0] for n in nodes_between(model, {"x"}, ["c"])[1]] == ["a", "c"]
 
 
-def test_a_part_computes_what_the_whole_does(rng):
+def test_subgraph_gives_the_values_of_the_model(rng):
     """From a value in the middle to two others, with the constants that it needs alone."""
     model = parser.parse_model(_BRANCHES)
     starts, nodes = nodes_between(model, {"a"}, ["b", "y"])
@@ -258,8 +258,8 @@ def test_a_part_computes_what_the_whole_does(rng):
     np.testing.assert_array_equal(y, b - a)
 
 
-def test_graphs_inside_nodes_are_looked_into():
-    """What a branch reads from outside is read by its node."""
+def test_inputs_of_inner_graphs_are_found():
+    """Inputs of a branch count as inputs of its node."""
     model = parser.parse_model(_LOOK_INSIDE)
 
     assert {"a", "x", "choice"} <= set(node_inputs(model.graph.node[1]))

@@ -1,4 +1,4 @@
-"""Two models are alike or not, and a planted fault is found where it was planted."""
+"""Two models are alike or not, and an injected error is found in its layer."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def _one_weight(values):
     return values
 
 
-def test_a_model_is_like_itself(student, series):
-    """No difference, no first layer, and JSON that says so."""
+def test_model_is_alike_to_itself(student, series):
+    """No difference, no first layer, and the same in JSON."""
     found = compare(side(student("fcn")), side(student("fcn")), series, PLAN)
 
     assert found.alike
@@ -119,7 +119,7 @@ def test_a_planted_fault_is_named(student, series, opened):
     assert facts["precision"] == "fp32"
 
 
-def test_outputs_are_what_their_definitions_say(student, series, opened):
+def test_outputs_agree_with_their_definitions(student, series, opened):
     """Against the measures one by one, the first model's classes explained."""
     first = side(student("fcn"))
     second = opened(_with(onnx.load(student("fcn")), "blocks.2.0.weight", _one_weight))
@@ -179,8 +179,8 @@ def test_a_badly_scaled_layer_is_named(student, series, opened, factor, reason):
     assert found.alone[0] == ("getitem", "getitem_3", "getitem_6")
 
 
-def test_int8_is_judged_by_answers_and_reasons(student, series, opened):
-    """No bound on its logits; a model that names other classes is not alike."""
+def test_int8_is_judged_by_classes_and_maps(student, series, opened):
+    """No bound on its logits; a model that predicts other classes is not alike."""
     model = to_int8(fold(load(student("fcn"))), series)
     swapped = onnx.load(student("fcn"))
     for name in ("head.weight", "head.bias"):
@@ -198,8 +198,8 @@ def test_int8_is_judged_by_answers_and_reasons(student, series, opened):
     assert any("their saliency maps correlate by" in reason for reason in other.reasons)
 
 
-def test_overflow_of_half_precision_is_told(opened, rng):
-    """Where it begins; ONNX Runtime's own run on a CPU computes in float32 and shows nothing."""
+def test_overflow_of_half_precision_is_located(opened, rng):
+    """At its first layer; ONNX Runtime on a CPU computes in float32 and hides it."""
     series = (np.abs(rng.normal(size=(6, 1, 4))) + 2).astype(np.float32)
     single, half = (opened(_OVERFLOWS.format(to=kind)) for kind in (1, 10))
 
@@ -213,7 +213,7 @@ def test_overflow_of_half_precision_is_told(opened, rng):
 
 
 def test_logits_that_are_not_finite(student, series):
-    """In the second they are a finding, in the first there is nothing to compare with."""
+    """In the second they are a reason, in the first an error."""
     sound = side(student("fcn"))
     broken = ComparedModel(name="broken", classifier=Constant(np.nan, np.nan))
 
@@ -305,18 +305,18 @@ def test_other_classes_are_refused(student, series):
         compare(first, three, series, PLAN)
 
 
-def test_progress_is_told(student, series):
+def test_progress_counts_layers_and_windows(student, series):
     """Layers, then either model."""
-    told = []
+    calls = []
     model = side(student("fcn"))
 
-    compare(model, model, series, PLAN, on_progress=lambda *said: told.append(said[0]))
+    compare(model, model, series, PLAN, on_progress=lambda *call: calls.append(call[0]))
 
-    assert list(dict.fromkeys(told)) == ["compare layers", "ask A", "ask B"]
+    assert list(dict.fromkeys(calls)) == ["compare layers", "ask A", "ask B"]
 
 
 def test_every_precision_has_a_tolerance_above_the_finer_ones():
-    """Every precision is judged by something."""
+    """Every precision has a criterion."""
     found = [TOLERANCES[precision] for precision in PRECISIONS]
 
     assert set(TOLERANCES) == set(PRECISIONS)
@@ -336,5 +336,5 @@ def test_a_tolerance_that_makes_no_sense(layers):
     [("trt-fp16.onnx", "fp16"), ("int8", "int8"), ("w8a16", "int8"), ("student.onnx", "fp32")],
 )
 def test_a_precision_is_read_off_a_name(text, precision):
-    """8-bit weights count as INT8; what says nothing as FP32."""
+    """8-bit weights count as INT8; a name without precision as FP32."""
     assert precision_in(text) == precision

@@ -1,4 +1,4 @@
-"""What two names lead to: two models, and series that both are asked about."""
+"""Two models and their common series, from two paths."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def test_files_and_folders_are_opened_with_layers(run, recipe, data, first):
     np.testing.assert_array_equal(found.series, data.test.x)
 
 
-def test_the_plan_of_a_run_is_taken(run, recipe):
-    """Its teacher was asked under it."""
+def test_plan_of_a_run_is_used(run, recipe):
+    """The maps of its teacher are under it."""
     plan = read_json(run / "teacher" / "teacher.json")["plan"]
 
     with open_comparison(run, run / "model" / "student.onnx", recipe=recipe) as found:
@@ -76,7 +76,7 @@ def test_a_bundle_brings_golden_series(run):
 
 
 def test_a_bundle_prepares_other_series_itself(run, recipe, data):
-    """And the other model, whatever it is, is asked about the same."""
+    """The other model, whatever it is, gets the same series."""
     with open_comparison(run / "student", run / "result" / "bundle.zip", recipe=recipe) as found:
         assert found.origin == "30 test series of ItalyPowerDemand"
 
@@ -104,7 +104,7 @@ def test_few_series_are_taken_from_everywhere(run, recipe, data):
         ("cut.onnx", {}, ModelError, "cut short"),
     ],
 )
-def test_what_cannot_be_opened(run, recipe, tmp_path, first, options, error, says):
+def test_path_that_cannot_be_opened_is_refused(run, recipe, tmp_path, first, options, error, says):
     """Each with a next step."""
     (tmp_path / "data").mkdir()
     (tmp_path / "cut.onnx").write_bytes((run / "model" / "student.onnx").read_bytes()[:500])
@@ -118,7 +118,7 @@ def test_what_cannot_be_opened(run, recipe, tmp_path, first, options, error, say
 
 
 def test_files_need_data(run):
-    """Random series would show nothing."""
+    """Random series would be no comparison."""
     path = run / "model" / "student.onnx"
 
     with pytest.raises(UsageError, match="Name the data whose"), open_comparison(path, path):
@@ -126,7 +126,7 @@ def test_files_need_data(run):
 
 
 def test_models_of_other_series_are_refused(run):
-    """A network says what it was made for, a file what it takes."""
+    """A network has its shape on record, a file its input."""
     recipe = config.parse("data: {train: ItalyPowerDemand, limit_per_class: 15, length: 20}")
     path = run / "model" / "student.onnx"
 
@@ -142,8 +142,8 @@ def test_models_of_other_series_are_refused(run):
         compare(found.first, found.second, found.series, found.plan)
 
 
-def test_a_bundle_that_was_changed_is_not_opened(run, recipe, tmp_path):
-    """Nor is what stands beside it."""
+def test_tampered_bundle_is_refused(run, recipe, tmp_path):
+    """Nor is the model beside it."""
     path = tmp_path / "bundle.zip"
     path.write_bytes((run / "result" / "bundle.zip").read_bytes()[:800])
 
@@ -152,7 +152,7 @@ def test_a_bundle_that_was_changed_is_not_opened(run, recipe, tmp_path):
 
 
 def test_an_engine_needs_its_board(run, recipe, tmp_path):
-    """TensorRT, or the GPU, is what the message asks for; the facts are read before."""
+    """The message names TensorRT or the GPU; the facts are read before."""
     facts = {
         "format": FORMAT,
         "sha256": "0" * 64,
@@ -177,8 +177,8 @@ def test_an_engine_needs_its_board(run, recipe, tmp_path):
         pass
 
 
-def test_a_model_for_tensorrt_is_asked_as_its_device_rounds(run, recipe, tmp_path):
-    """Without TensorRT here; an engine that was built is named by itself."""
+def test_model_for_tensorrt_is_emulated(run, recipe, tmp_path):
+    """Without TensorRT here; an engine has a path of its own."""
     folder = tmp_path / "bundle"
     with open_bundle(run / "result" / "bundle.zip") as bundle:
         shutil.copytree(bundle.root, folder)

@@ -1,4 +1,4 @@
-"""Errors of layers are what their definition says, and what is held stays within the bound."""
+"""Errors of layers agree with their definition, within a bound on memory."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def changed(student, tmp_path):
     return call
 
 
-def _silent(*told):
-    """Listen to nothing."""
+def _silent(*call):
+    """Ignore progress."""
 
 
 def _bench(first, second, series, memory_bytes=_PLENTY, tell=_silent):
@@ -73,7 +73,7 @@ def test_sums_are_those_of_plain_numpy(rng):
     assert found.outside == (np.abs(a) > 1.25).sum()
 
 
-def test_what_is_not_finite_is_counted(rng):
+def test_values_that_are_not_finite_are_counted(rng):
     """In the second alone, and then no error is small enough."""
     a = np.array([1.0, np.inf, 2.0, 3.0], np.float32)
     found = Sums()
@@ -84,8 +84,8 @@ def test_what_is_not_finite_is_counted(rng):
     assert math.isinf(found.error)
 
 
-def test_nothing_differs_from_zeros_by_nothing():
-    """And by anything without a bound."""
+def test_error_of_zeros_is_zero_or_infinite():
+    """Any other value is infinitely far from zeros."""
     zeros, ones = np.zeros(3, np.float32), np.ones(3, np.float32)
     same, other = Sums(), Sums()
 
@@ -114,25 +114,25 @@ def test_errors_are_those_of_the_definition(student, changed, series):
 
 @pytest.mark.parametrize("memory_bytes", [40_000, 200_000])
 def test_passes_and_chunks_change_nothing(student, changed, series, memory_bytes):
-    """What does not fit at once is the same in parts."""
+    """Parts give the same sums as the whole."""
     first, second = Network(student("fcn")), changed()
     whole = _bench(first, second, series).layer_errors(1e-5)
-    told = []
+    calls = []
 
     parts = _bench(
-        first, second, series, memory_bytes, lambda done, total: told.append((done, total))
+        first, second, series, memory_bytes, lambda done, total: calls.append((done, total))
     ).layer_errors(1e-5)
 
-    assert len(told) > 4  # several groups in each pass
-    assert told[-1] == (8, 8)
+    assert len(calls) > 4  # several groups in each pass
+    assert calls[-1] == (8, 8)
     for a, b in zip(whole, parts, strict=True):
         assert b.error == pytest.approx(a.error, rel=1e-5)
         assert b.added == pytest.approx(a.added, rel=1e-5)
 
 
 @pytest.mark.parametrize("memory_bytes", [100_000, 1_000_000])
-def test_what_is_held_stays_within_the_bound(student, changed, series, memory_bytes, monkeypatch):
-    """Every array that a session hands over is counted for as long as it lives."""
+def test_memory_stays_within_the_bound(student, changed, series, memory_bytes, monkeypatch):
+    """Every output of a session is counted for as long as it lives."""
     long = np.tile(series, (8, 1, 1))
     live, peak = 0, 0
 
@@ -170,22 +170,22 @@ def test_what_is_held_stays_within_the_bound(student, changed, series, memory_by
     assert live == 0
 
 
-def test_the_count_would_see_what_is_kept(student, changed, series):
-    """All layers of all series at once are far beyond the bound that the test above holds."""
+def test_memory_of_all_layers_exceeds_the_bound(student, changed, series):
+    """All layers of all series at once need far more than the bound of the test above."""
     network = Network(student("fcn"))
 
     assert sum(value.nbytes for value in _all(network, np.tile(series, (8, 1, 1))).values()) > 5e6
 
 
-def test_a_bound_that_holds_no_layer_is_refused(student, changed, series):
-    """With the layer and what it takes."""
+def test_bound_below_one_layer_is_refused(student, changed, series):
+    """The message names the layer and its memory."""
     bench = _bench(Network(student("fcn")), changed(), series, 5_000)
 
     with pytest.raises(ConfigError, match=r"5000 bytes .* node_Conv_\d+ for 1 series, 7680 bytes"):
         bench.layer_errors(1e-5)
 
 
-def test_a_name_with_another_meaning_is_no_fault(student, series, tmp_path):
+def test_name_of_another_value_is_no_error(student, series, tmp_path):
     """Folding puts a norm before LITE's concatenation: its name then is of normalized values."""
     path = tmp_path / "folded.onnx"
     path.write_bytes(fold(load(student("lite"))).SerializeToString())

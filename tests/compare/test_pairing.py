@@ -50,7 +50,7 @@ def _names(pairing):
     return [(p.first.name, p.second.name) for p in pairing.pairs]
 
 
-def test_equal_names_are_one_layer(student):
+def test_equal_names_are_paired(student):
     """All of a model and itself."""
     network = Network(student("fcn"))
 
@@ -63,7 +63,7 @@ def test_equal_names_are_one_layer(student):
     assert found.alone == ((), ())
 
 
-def test_what_one_lacks_is_told(student, series, opened):
+def test_layers_without_counterpart_are_listed(student, series, opened):
     """A quantized FCN has none before its Relus, and pools; none of its quantizers is a layer."""
     float_model = Network(student("fcn"))
 
@@ -98,7 +98,7 @@ def test_other_names_and_another_structure_are_not_paired(opened, change):
     assert found.alone[0] == ("a", "b", "y")
 
 
-def test_a_lifted_layer_is_the_same(opened, rng):
+def test_lifted_layers_are_paired(opened, rng):
     """An axis of one step does not count; values of the one are fitted to the other."""
     lifted = parser.parse_model(_FLAT)
     nodes = lifted.graph.node

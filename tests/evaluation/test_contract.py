@@ -63,11 +63,11 @@ def test_clause_passes_on_the_right_side(clause, value, passed):
     ],
 )
 def test_threshold_inside_the_interval_is_undecided(estimate, decided):
-    """Passed or not, more series could tell otherwise."""
+    """Passed or not, more series could decide otherwise."""
     assert _judged(0.9, estimate).decided is decided
 
 
-def test_sentence_says_outcome_and_margin():
+def test_message_has_outcome_and_margin():
     """Kept, broken, and undecided."""
     kept, broken, open_ = (
         _judged(0.9, estimate).message()
@@ -130,7 +130,7 @@ def test_contract_survives_json():
     assert Contract.from_dict(json.loads(json.dumps(dataclasses.asdict(terms)))) == terms
 
 
-def test_compare_measures_what_it_names(rng):
+def test_each_measure_is_the_mean_over_series(rng):
     """Each value is the mean of its measure over the series."""
     teacher, student, labels = _said(rng), _said(rng), rng.integers(3, size=40)
 
@@ -151,7 +151,7 @@ def test_compare_measures_what_it_names(rng):
 
 
 def test_teacher_keeps_its_own_contract(rng):
-    """With nothing to spare it still matches itself; another model does not."""
+    """It matches itself under the strictest thresholds; another model does not."""
     teacher, labels = _said(rng), rng.integers(3, size=40)
     strict = Contract(
         max_accuracy_drop=0,
@@ -174,7 +174,7 @@ def test_teacher_keeps_its_own_contract(rng):
 
 
 def test_negative_maps_break_the_contract(rng):
-    """Same predictions for the opposite reasons are not the same."""
+    """Equal predictions with opposite maps do not match."""
     teacher, labels = _said(rng), rng.integers(3, size=40)
     student = dataclasses.replace(teacher, signed=-teacher.signed)
 
@@ -184,8 +184,8 @@ def test_negative_maps_break_the_contract(rng):
     assert clauses[3].measured.value == pytest.approx(-1)
 
 
-def test_teacher_that_cannot_be_asked_leaves_saliency_out(rng):
-    """Then a contract on saliency cannot be judged, and says which clause to switch off."""
+def test_teacher_without_maps_leaves_saliency_out(rng):
+    """Then a contract on saliency cannot be judged; the message names the clause to switch off."""
     teacher = dataclasses.replace(_said(rng), signed=np.zeros((40, 12), dtype=np.float32))
 
     measured = contract.compare(teacher, _said(rng), rng.integers(3, size=40))

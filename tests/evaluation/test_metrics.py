@@ -49,7 +49,7 @@ def test_kl_is_excess_cross_entropy(rng):
 
 
 def test_kl_takes_the_teacher_first():
-    """It is not symmetric: what the teacher holds for likely counts."""
+    """It is not symmetric: classes that the teacher finds likely count."""
     teacher, student = np.log([[0.9, 0.1]]), np.log([[0.5, 0.5]])
 
     forward, backward = (
@@ -114,7 +114,7 @@ def test_calibration_error_by_hand():
 @pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
 @pytest.mark.parametrize("width", [2, 3, 31])
 def test_correlations_agree_with_scipy(rng, width, scale):
-    """Pearson and Spearman, at any scale: float32 maps of a timid model count too."""
+    """Pearson and Spearman, at any scale of float32 maps."""
     first = (scale * rng.normal(size=(20, width))).astype(np.float32)
     second = (3 + first / scale + rng.normal(size=(20, width))).astype(np.float32)
 
@@ -148,7 +148,7 @@ def test_long_maps_are_ranked_in_little_memory(rng):
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, -3e8, 1e-30])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_constant_map_agrees_with_nothing(rng, constant, dtype):
+def test_constant_map_correlates_with_nothing(rng, constant, dtype):
     """Not even with itself, and not by the rounding of its mean."""
     flat = np.full((1, 31), constant, dtype=dtype)
     other = rng.normal(size=(1, 31)).astype(dtype)
@@ -158,7 +158,7 @@ def test_constant_map_agrees_with_nothing(rng, constant, dtype):
         assert metrics.spearman(*pair) == 0
 
 
-def test_map_with_nan_agrees_with_nothing(rng):
+def test_map_with_nan_correlates_with_nothing(rng):
     """A missing number is never agreement."""
     whole = rng.normal(size=(2, 9))
     holed = whole.copy()
@@ -187,7 +187,7 @@ def test_top_sign_agreement_by_hand():
 
 
 def test_top_sign_agreement_of_zeros_is_nothing():
-    """Two models that react to no window share no reasons."""
+    """Two models that react to no window do not agree."""
     assert metrics.top_sign_agreement(np.zeros((1, 20)), np.zeros((1, 20))) == 0
 
 
@@ -221,7 +221,7 @@ def test_estimate_is_the_percentile_bootstrap(rng):
     assert (found.low, found.high) == pytest.approx(np.percentile(medians, [2.5, 97.5]))
 
 
-def test_interval_covers_the_truth_as_often_as_it_says(rng):
+def test_interval_covers_the_true_mean_in_95_percent(rng):
     """Over 300 samples of 60 the true mean lies inside in 95 of 100 cases, give or take 4."""
     inside = 0
     for seed in range(300):

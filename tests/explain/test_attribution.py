@@ -1,4 +1,4 @@
-"""What models say of a series is what occlusion and the gradients say, put side by side."""
+"""Reports have the maps of occlusion and of gradients, for each model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from edgedistill.saliency import occlusion
 
 
 @pytest.fixture(scope="module")
-def subject(run, recipe):
+def input_(run, recipe):
     return open_input(run, 2, recipe=recipe)
 
 
@@ -27,61 +27,66 @@ def bundled(run):
 
 
 def _silent(what, done, total):
-    """Listen to nothing."""
+    """Ignore progress."""
 
 
-def test_occlusion_agrees_with_asking_about_every_copy(subject):
-    """The fast way through the network gives the map of the black box, of the teacher's class."""
-    account = explain(subject, "occlusion", _silent)
+def test_occlusion_agrees_with_running_every_copy(input_):
+    """The incremental way gives the map of the black box, of the teacher's class."""
+    report = explain(input_, "occlusion", _silent)
 
     teacher, student = (
-        occlusion.explain(voice.classifier.logits, subject.series, subject.plan, targets=targets)
-        for voice, targets in zip(subject.models, (None, np.array([account.target])), strict=True)
+        occlusion.explain(model.classifier.logits, input_.series, input_.plan, targets=targets)
+        for model, targets in zip(input_.models, (None, np.array([report.target])), strict=True)
     )
-    assert account.target == teacher.logits.argmax()
-    for told, said in zip(account.attributions, (teacher, student), strict=True):
-        np.testing.assert_allclose(told.scores, said.signed[0], rtol=1e-3, atol=1e-5)
-        np.testing.assert_allclose(told.kl, said.kl[0], rtol=1e-2, atol=1e-5)
+    assert report.target == teacher.logits.argmax()
+    for attribution, explanation in zip(report.attributions, (teacher, student), strict=True):
+        np.testing.assert_allclose(attribution.scores, explanation.signed[0], rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(attribution.kl, explanation.kl[0], rtol=1e-2, atol=1e-5)
         np.testing.assert_allclose(
-            told.map, occlusion.time_map(said.signed, subject.plan)[0], rtol=1e-3, atol=1e-5
+            attribution.map,
+            occlusion.time_map(explanation.signed, input_.plan)[0],
+            rtol=1e-3,
+            atol=1e-5,
         )
-        assert told.probability == pytest.approx(metrics.softmax(said.logits).max(), rel=1e-5)
+        assert attribution.probability == pytest.approx(
+            metrics.softmax(explanation.logits).max(), rel=1e-5
+        )
     expected = metrics.pearson(teacher.signed, student.signed)[0]
-    assert account.pearson == pytest.approx(expected, abs=1e-3)
+    assert report.pearson == pytest.approx(expected, abs=1e-3)
 
 
-def test_recorded_maps_are_taken_as_they_are(bundled):
-    """The model of the bundle is asked about the class that its teacher named."""
-    account = explain(bundled, "occlusion", _silent)
+def test_recorded_maps_are_used_unchanged(bundled):
+    """The model of the bundle explains the class that its teacher predicted."""
+    report = explain(bundled, "occlusion", _silent)
 
     teacher = bundled.models[0].explanation
-    np.testing.assert_array_equal(account.attributions[0].scores, teacher.signed[0])
-    assert account.target == teacher.logits.argmax()
-    assert account.attributions[1].kl is not None
+    np.testing.assert_array_equal(report.attributions[0].scores, teacher.signed[0])
+    assert report.target == teacher.logits.argmax()
+    assert report.attributions[1].kl is not None
 
 
 @pytest.mark.parametrize("method", ["gradient-input", "integrated-gradients"])
-def test_gradients_are_those_of_the_module(subject, method):
+def test_gradients_are_those_of_the_module(input_, method):
     """Summed over channels, and over each window for its score."""
-    account = explain(subject, method, _silent)
+    report = explain(input_, method, _silent)
 
-    series = torch.from_numpy(subject.series)
-    targets = torch.tensor([account.target])
-    for told, voice in zip(account.attributions, subject.models, strict=True):
-        module = voice.network.module
+    series = torch.from_numpy(input_.series)
+    targets = torch.tensor([report.target])
+    for attribution, model in zip(report.attributions, input_.models, strict=True):
+        module = model.network.module
         if method == "gradient-input":
             expected = gradient_input(module, series, targets)
         else:
             level = series.mean(dim=2, keepdim=True)
             expected = integrated_gradients(module, series, targets, level)
         values = expected.sum(dim=1)[0].numpy()
-        windows = [values[s : s + subject.plan.width].sum() for s in subject.plan.starts]
-        np.testing.assert_allclose(told.map, values, rtol=1e-5, atol=1e-7)
-        np.testing.assert_allclose(told.scores, windows, rtol=1e-4, atol=1e-6)
-        assert told.kl is None
-        assert (told.gap is None) == (method == "gradient-input")
-    first, second = account.attributions
-    assert account.pearson == pytest.approx(metrics.pearson(first.map[None], second.map[None])[0])
+        windows = [values[s : s + input_.plan.width].sum() for s in input_.plan.starts]
+        np.testing.assert_allclose(attribution.map, values, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(attribution.scores, windows, rtol=1e-4, atol=1e-6)
+        assert attribution.kl is None
+        assert (attribution.gap is None) == (method == "gradient-input")
+    first, second = report.attributions
+    assert report.pearson == pytest.approx(metrics.pearson(first.map[None], second.map[None])[0])
 
 
 def test_integrated_gradients_start_from_the_baseline_of_the_plan(run, recipe):
@@ -97,18 +102,18 @@ def test_integrated_gradients_start_from_the_baseline_of_the_plan(run, recipe):
         ask("local_mean")
 
 
-def test_a_model_alone_is_held_against_nothing(run, recipe):
+def test_model_alone_has_no_agreement(run, recipe):
     """It explains its own class."""
     alone = open_input(run / "model" / "student.onnx", 0, recipe=recipe)
 
-    account = explain(alone, "occlusion", _silent)
+    report = explain(alone, "occlusion", _silent)
 
-    assert account.pearson is None
-    assert account.target == account.attributions[0].prediction
+    assert report.pearson is None
+    assert report.target == report.attributions[0].prediction
 
 
 def test_models_without_gradients_are_refused(run, recipe, bundled):
-    """An ONNX file, and a teacher that is only recorded; the message says what to take."""
+    """An ONNX file, and a teacher that is only recorded; the message names the alternative."""
     alone = open_input(run / "model" / "student.onnx", 0, recipe=recipe)
 
     with pytest.raises(UsageError, match=r"the model \(student\.onnx\) is no torch module"):
@@ -117,44 +122,44 @@ def test_models_without_gradients_are_refused(run, recipe, bundled):
         explain(bundled, "integrated-gradients", _silent)
 
 
-def test_progress_is_told_for_each_model(subject):
+def test_progress_counts_the_windows_of_each_model(input_):
     """Up to all windows."""
-    heard = []
+    calls = []
 
-    explain(subject, "occlusion", lambda *told: heard.append(told))
+    explain(input_, "occlusion", lambda *call: calls.append(call))
 
-    windows = len(subject.plan.starts)
-    assert ("ask the teacher", windows, windows) in heard
-    assert heard[-1] == ("ask the student", windows, windows)
+    windows = len(input_.plan.starts)
+    assert ("ask the teacher", windows, windows) in calls
+    assert calls[-1] == ("ask the student", windows, windows)
 
 
-def test_strongest_windows_come_first(subject):
+def test_strongest_windows_come_first(input_):
     """By size, whatever the sign."""
-    account = explain(subject, "occlusion", _silent)
-    told = account.attributions[0]
+    report = explain(input_, "occlusion", _silent)
+    attribution = report.attributions[0]
 
-    order = account.windows(told, 3)
+    order = report.windows(attribution, 3)
 
     assert len(order) == 3
-    strengths = np.abs(told.scores)
+    strengths = np.abs(attribution.scores)
     assert strengths[order].tolist() == sorted(strengths, reverse=True)[:3]
 
 
 @pytest.mark.parametrize("method", ["occlusion", "gradient-input"])
-def test_json_says_what_the_account_holds(subject, method):
+def test_json_has_the_values_of_the_report(input_, method):
     """JSON-able, with the last step inclusive."""
-    account = explain(subject, method, _silent)
+    report = explain(input_, method, _silent)
 
-    values = json.loads(json.dumps(account.to_json(2), allow_nan=False))
+    values = json.loads(json.dumps(report.to_json(2), allow_nan=False))
 
-    told, window = account.attributions[1], account.windows(account.attributions[1], 1)[0]
+    attribution, window = report.attributions[1], report.windows(report.attributions[1], 1)[0]
     student = values["models"][1]
-    assert values["explained_class"] == subject.class_names[account.target]
-    assert student["map"]["count"] == subject.plan.length
-    assert student["map"]["max"] == pytest.approx(float(told.map.max()))
+    assert values["explained_class"] == input_.class_names[report.target]
+    assert student["map"]["count"] == input_.plan.length
+    assert student["map"]["max"] == pytest.approx(float(attribution.map.max()))
     assert len(student["windows"]) == 2
-    assert student["windows"][0]["score"] == pytest.approx(float(told.scores[window]))
-    first = int(subject.plan.starts[window])
+    assert student["windows"][0]["score"] == pytest.approx(float(attribution.scores[window]))
+    first = int(input_.plan.starts[window])
     assert student["windows"][0]["first_step"] == first
-    assert student["windows"][0]["last_step"] == first + subject.plan.width - 1
+    assert student["windows"][0]["last_step"] == first + input_.plan.width - 1
     assert (student["kl"] is None) == (method != "occlusion")

@@ -1,4 +1,4 @@
-"""What a person names becomes a series, models and a plan; what does not fit is told."""
+"""A series, models and a plan, from a path and a recipe; misfits are refused."""
 
 from __future__ import annotations
 
@@ -24,57 +24,57 @@ def data(recipe):
     return prepare_data(recipe)
 
 
-def _whos(subject):
-    return [voice.role for voice in subject.models]
+def _roles(input_):
+    return [model.role for model in input_.models]
 
 
 def test_a_run_brings_teacher_student_and_plan(run, recipe, data):
     """Both are networks with gradients; the series is of the test split."""
-    subject = open_input(run, 3, recipe=recipe)
+    input_ = open_input(run, 3, recipe=recipe)
 
-    assert _whos(subject) == ["teacher", "student"]
-    assert all(isinstance(v, ExplainedModel) and v.network is not None for v in subject.models)
-    np.testing.assert_array_equal(subject.series, data.test.x[3:4])
-    assert subject.label == data.class_names[data.test.y[3]]
-    assert subject.origin == "test series 3 of ItalyPowerDemand"
-    assert subject.plan.to_dict() == read_json(run / "teacher" / "teacher.json")["plan"]
+    assert _roles(input_) == ["teacher", "student"]
+    assert all(isinstance(v, ExplainedModel) and v.network is not None for v in input_.models)
+    np.testing.assert_array_equal(input_.series, data.test.x[3:4])
+    assert input_.label == data.class_names[data.test.y[3]]
+    assert input_.origin == "test series 3 of ItalyPowerDemand"
+    assert input_.plan.to_dict() == read_json(run / "teacher" / "teacher.json")["plan"]
 
 
 @pytest.mark.parametrize(
-    ("place", "whos"),
+    ("place", "roles"),
     [("teacher", ["teacher"]), ("student", ["student"]), ("model/student.onnx", ["model"])],
 )
-def test_a_part_of_a_run_stands_alone(run, recipe, place, whos):
+def test_a_part_of_a_run_stands_alone(run, recipe, place, roles):
     """The teacher's folder, the student's, an exported file."""
-    assert _whos(open_input(run / place, 0, recipe=recipe)) == whos
+    assert _roles(open_input(run / place, 0, recipe=recipe)) == roles
 
 
 @pytest.mark.parametrize("place", ["student", "model/student.onnx", "teacher", "."])
 @pytest.mark.parametrize("teacher", ["teacher", "variants/ort-fp32.onnx"])
 def test_a_teacher_stands_first(run, recipe, place, teacher):
-    """A folder that `train` wrote, or anything that `train` takes; whatever it is held against."""
-    subject = open_input(run / place, 0, recipe=recipe, teacher=str(run / teacher))
+    """A folder that `train` wrote, or anything that `train` takes."""
+    input_ = open_input(run / place, 0, recipe=recipe, teacher=str(run / teacher))
 
-    assert _whos(subject) == ["teacher", "student"]
-    assert teacher.rpartition("/")[2] in subject.models[0].name
+    assert _roles(input_) == ["teacher", "student"]
+    assert teacher.rpartition("/")[2] in input_.models[0].name
 
 
-def test_a_bundle_brings_golden_series_and_what_was_said_of_them(run):
-    """The teacher is recorded; only the model is asked."""
+def test_bundle_has_golden_series_and_recorded_maps(run):
+    """The teacher is recorded; only the model runs."""
     path = run / "result" / "bundle.zip"
 
-    subject = open_input(path, 5)
+    input_ = open_input(path, 5)
 
     with open_bundle(path) as bundle:
         golden = bundle.golden()
-        assert subject.plan == bundle.plan
-    teacher, student = subject.models
+        assert input_.plan == bundle.plan
+    teacher, student = input_.models
     assert isinstance(teacher, RecordedExplanation)
     np.testing.assert_array_equal(teacher.explanation.signed, golden.teacher.signed[5:6])
-    np.testing.assert_array_equal(subject.series, golden.series[5:6])
+    np.testing.assert_array_equal(input_.series, golden.series[5:6])
     assert isinstance(student, ExplainedModel)
     np.testing.assert_allclose(
-        student.classifier.logits(subject.series), golden.student.logits[5:6], rtol=1e-4, atol=1e-4
+        student.classifier.logits(input_.series), golden.student.logits[5:6], rtol=1e-4, atol=1e-4
     )
 
 
@@ -82,39 +82,39 @@ def test_an_unpacked_bundle_is_a_bundle(run, tmp_path):
     """A folder with a manifest."""
     unpack(run / "result" / "bundle.zip", tmp_path / "bundle")
 
-    assert _whos(open_input(tmp_path / "bundle", 0)) == ["teacher", "student"]
+    assert _roles(open_input(tmp_path / "bundle", 0)) == ["teacher", "student"]
 
 
 def test_a_bundle_prepares_other_series_itself(run, recipe, data):
-    """With data, the index counts their test series, and nobody recorded a teacher's maps."""
-    subject = open_input(run / "result" / "bundle.zip", 3, recipe=recipe)
+    """With data, the index counts their test series, which have no recorded maps."""
+    input_ = open_input(run / "result" / "bundle.zip", 3, recipe=recipe)
 
-    np.testing.assert_allclose(subject.series, data.test.x[3:4], rtol=1e-6)
-    assert subject.label == data.class_names[data.test.y[3]]
-    assert _whos(subject) == ["student"]
-    assert "Name the teacher with --teacher" in subject.notes[0]
+    np.testing.assert_allclose(input_.series, data.test.x[3:4], rtol=1e-6)
+    assert input_.label == data.class_names[data.test.y[3]]
+    assert _roles(input_) == ["student"]
+    assert "Name the teacher with --teacher" in input_.notes[0]
 
 
-def test_recorded_maps_are_not_held_against_another_plan(run):
+def test_recorded_maps_are_not_used_under_another_plan(run):
     """Their windows are others."""
-    subject = open_input(run / "result" / "bundle.zip", 0, windows=PlanOverrides(width=5))
+    input_ = open_input(run / "result" / "bundle.zip", 0, windows=PlanOverrides(width=5))
 
-    assert _whos(subject) == ["student"]
-    assert subject.plan.width == 5
-    assert "under its own plan only" in subject.notes[0]
+    assert _roles(input_) == ["student"]
+    assert input_.plan.width == 5
+    assert "under its own plan only" in input_.notes[0]
 
 
-def test_a_teacher_beside_a_bundle_is_asked(run):
-    """Instead of the recorded one, so under any plan."""
-    subject = open_input(
+def test_named_teacher_replaces_the_recorded_one(run):
+    """It runs, so under any plan."""
+    input_ = open_input(
         run / "result" / "bundle.zip",
         0,
         teacher=str(run / "teacher"),
         windows=PlanOverrides(width=5),
     )
 
-    assert _whos(subject) == ["teacher", "student"]
-    assert isinstance(subject.models[0], ExplainedModel)
+    assert _roles(input_) == ["teacher", "student"]
+    assert isinstance(input_.models[0], ExplainedModel)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_teacher_beside_a_bundle_is_asked(run):
     ],
     ids=str,
 )
-def test_windows_change_what_is_named(asked, expected):
+def test_overrides_change_only_named_values(asked, expected):
     """Without a stride, windows of another width overlap by half."""
     plan = PlanOverrides(**asked).apply(default_plan(96))
 
@@ -136,7 +136,7 @@ def test_windows_change_what_is_named(asked, expected):
 
 
 def test_a_teacher_that_is_a_file_of_logits_leaves_the_student_alone(run, recipe, data, tmp_path):
-    """Nobody can ask it about perturbed series; as the other model it is refused."""
+    """It takes no perturbed series; as the named teacher it is refused."""
     folder = tmp_path / "run"
     shutil.copytree(run, folder)
     source = tmp_path / "logits.npz"
@@ -147,14 +147,14 @@ def test_a_teacher_that_is_a_file_of_logits_leaves_the_student_alone(run, recipe
     write_json(folder / "teacher" / "teacher.json", {**facts, "source": str(source)})
     teacher = recipe.teacher.model_copy(update={"source": str(source)})
 
-    subject = open_input(folder, 0, recipe=recipe.model_copy(update={"teacher": teacher}))
+    input_ = open_input(folder, 0, recipe=recipe.model_copy(update={"teacher": teacher}))
 
-    assert _whos(subject) == ["student"]
-    assert "file of logits" in subject.notes[0]
+    assert _roles(input_) == ["student"]
+    assert "file of logits" in input_.notes[0]
 
 
 def test_a_brought_teacher_is_not_in_its_folder(run, recipe, tmp_path):
-    """`train --teacher` keeps answers, not the model."""
+    """`train --teacher` writes logits and maps, not the model."""
     folder = tmp_path / "teacher"
     folder.mkdir()
     write_json(
@@ -166,7 +166,7 @@ def test_a_brought_teacher_is_not_in_its_folder(run, recipe, tmp_path):
 
 
 @pytest.mark.parametrize("index", [-1, 8])
-def test_a_series_that_is_not_there_is_told(run, recipe, index):
+def test_missing_series_is_refused(run, recipe, index):
     """With how many there are, from 0."""
     with pytest.raises(UsageError, match=rf"no series {index}: 8 golden .* Choose 0 to 7"):
         open_input(run / "result" / "bundle.zip", index)
@@ -174,7 +174,7 @@ def test_a_series_that_is_not_there_is_told(run, recipe, index):
         open_input(run, 999, recipe=recipe)
 
 
-def test_what_is_no_model_is_told(run, recipe, tmp_path):
+def test_path_without_a_model_is_refused(run, recipe, tmp_path):
     """A path that leads nowhere, a folder of another stage, and a missing --data."""
     with pytest.raises(UsageError, match=r"There is no .*none\.onnx"):
         open_input(tmp_path / "none.onnx", 0, recipe=recipe)
@@ -201,13 +201,13 @@ def _named(spec, data, **changes):
     return named_teacher(str(spec), data.class_names, data.train.x, **given)
 
 
-def test_a_network_answers_and_has_gradients(run, data):
+def test_network_has_logits_and_gradients(run, data):
     """Under the name of its folder."""
-    voice = explained_model("student", network_of(run / "student", data.class_names, data.test.x))
+    model = explained_model("student", network_of(run / "student", data.class_names, data.test.x))
 
-    assert (voice.role, voice.name) == ("student", "student")
-    assert voice.network is not None
-    assert voice.classifier.logits(data.test.x).shape == (len(data.test.x), 2)
+    assert (model.role, model.name) == ("student", "student")
+    assert model.network is not None
+    assert model.classifier.logits(data.test.x).shape == (len(data.test.x), 2)
 
 
 def test_a_folder_and_a_file_name_a_teacher(run, data):
@@ -219,15 +219,15 @@ def test_a_folder_and_a_file_name_a_teacher(run, data):
     assert file.network is None
 
 
-def test_weights_of_another_teacher_are_left_alone(run, data):
+def test_weights_of_another_teacher_are_ignored(run, data):
     """A run's own factory may have some; the file named instead brings its own."""
-    voice = _named(run / "model" / "student.onnx", data, weights="run.safetensors")
+    model = _named(run / "model" / "student.onnx", data, weights="run.safetensors")
 
-    assert voice.classifier.logits(data.test.x).shape == (len(data.test.x), 2)
+    assert model.classifier.logits(data.test.x).shape == (len(data.test.x), 2)
 
 
 def test_a_file_of_logits_is_refused(data, tmp_path):
-    """It has nothing to say of covered windows."""
+    """It has no logits of perturbed series."""
     source = tmp_path / "logits.npz"
     np.savez(source, train=np.random.default_rng(0).normal(size=(len(data.train.x), 2)))
 
@@ -235,14 +235,14 @@ def test_a_file_of_logits_is_refused(data, tmp_path):
         _named(source, data)
 
 
-def test_a_missing_file_is_told(data):
-    """As `train` tells it."""
+def test_missing_file_is_refused(data):
+    """As by `train`."""
     with pytest.raises(ModelError, match=r"There is no file none\.onnx"):
         _named("none.onnx", data)
 
 
 def test_a_network_of_other_series_is_refused(run):
-    """A convolutional network would answer for any length; its own and the found one are named."""
+    """A convolutional network runs at any length; the message names both."""
     shorter = prepare_data(
         config.parse("data: {train: ItalyPowerDemand, limit_per_class: 15, length: 20}")
     )

@@ -108,7 +108,7 @@ def test_decision_values_serve_where_there_are_no_probabilities(estimator, power
     ],
     ids=lambda e: type(e).__name__,
 )
-def test_aeon_estimator_gets_channels_and_its_decision_values(
+def test_aeon_estimator_gets_channels_and_gives_decision_values(
     estimator: BaseCollectionEstimator, motions
 ):
     """Over a ridge classifier aeon's own predict_proba is a one-hot vote, which teaches nothing."""

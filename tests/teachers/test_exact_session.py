@@ -1,4 +1,4 @@
-"""INT8 is computed as boards compute it, whatever the processor of the workstation."""
+"""INT8 gives the values of a board on every workstation."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _model(*, zero_points: bool) -> onnx.ModelProto:
 @pytest.mark.parametrize("zero_points", [True, False])
 @pytest.mark.parametrize("kind", ["file", "model"])
 def test_large_products_do_not_saturate(zero_points, kind, tmp_path):
-    """Also where a file leaves the zero points of its weights out, which the mode alone breaks."""
+    """Also where the weights of a file have no zero points, which the mode alone breaks."""
     model = _model(zero_points=zero_points)
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
@@ -50,7 +50,7 @@ def test_large_products_do_not_saturate(zero_points, kind, tmp_path):
 
 
 def test_a_teacher_in_int8_is_exact_too(tmp_path):
-    """Its file may come from a tool that leaves zero points out."""
+    """Its file may come from a tool that writes no zero points."""
     path = tmp_path / "teacher.onnx"
     path.write_bytes(_model(zero_points=False).SerializeToString())
 
@@ -60,7 +60,7 @@ def test_a_teacher_in_int8_is_exact_too(tmp_path):
 
 
 def test_a_damaged_file_is_named_by_the_runtime(tmp_path):
-    """Looking for zero points hides nothing."""
+    """The search for zero points hides no error."""
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"no model")
 

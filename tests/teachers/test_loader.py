@@ -1,4 +1,4 @@
-"""From what a recipe says to a teacher."""
+"""Teachers from what a recipe names."""
 
 from __future__ import annotations
 
@@ -162,13 +162,13 @@ def test_wrong_number_of_classes_is_refused(folder, x):
         load("brought:three_classes", class_names=NAMES, train=x)
 
 
-def test_series_that_the_module_cannot_take_are_told(folder, x):
+def test_series_that_the_module_cannot_take_are_refused(folder, x):
     with pytest.raises(ModelError, match=r"cannot take series of shape \(16, 1, 8\) \(N, C, T\)"):
         load("brought:two_channels", class_names=NAMES, train=x)
 
 
 def test_probabilities_become_logits(folder, x):
-    """A softmax at the end is noticed: learning from its output as if logits would flatten it."""
+    """A softmax at the end is detected: as logits, its output would be flat."""
     teacher = load("brought:softmax", class_names=NAMES, train=x)
 
     assert isinstance(teacher, SoftmaxClassifier)
@@ -226,7 +226,7 @@ def test_damaged_joblib_is_named(x, tmp_path):
         load(str(path), class_names=NAMES, train=x, trust=True)
 
 
-def test_estimator_of_other_series_is_told(x, tmp_path):
+def test_estimator_of_other_series_is_refused(x, tmp_path):
     path = tmp_path / "e.joblib"
     labels = np.array(NAMES)[np.arange(20) % 2]
     joblib.dump(LogisticRegression().fit(x[:, 0, :5], labels), path)

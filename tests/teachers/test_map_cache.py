@@ -1,4 +1,4 @@
-"""A teacher's kept maps against asking it about the whole plan at once."""
+"""A teacher's cached maps against occlusion under the whole plan at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLAN = PerturbationPlan(length=LENGTH, width=4, stride=1)
 
 
 class BlackBox:
-    """The same network as something that only gives logits."""
+    """The same network without its faster way to changes."""
 
     can_explain, changes = True, None
     name = "black box"
@@ -46,10 +46,10 @@ def teacher() -> TorchClassifier:
 
 @pytest.mark.parametrize("kind", [lambda teacher: teacher, BlackBox], ids=["followed", "copies"])
 @pytest.mark.parametrize("at_once", [1, 70, 10**6], ids=["one", "several", "all"])
-def test_kept_maps_are_those_of_occlusion(
+def test_cached_maps_are_those_of_occlusion(
     teacher, series, tmp_path, monkeypatch, rng, kind, at_once
 ):
-    """Of the classes that are asked for, however few series are asked about at once."""
+    """Of the target classes, for any number of series at once."""
     monkeypatch.setattr(atlas, "WINDOWS_AT_ONCE", at_once)
     targets, heard = rng.integers(CLASSES, size=len(series)), []
 
@@ -66,7 +66,7 @@ def test_kept_maps_are_those_of_occlusion(
 
 
 @pytest.mark.parametrize("damage", ["lost", "cut", "empty", "objects", "other series"])
-def test_what_holds_no_maps_is_refused(teacher, series, tmp_path, damage):
+def test_folder_without_maps_is_refused(teacher, series, tmp_path, damage):
     write_maps(tmp_path, teacher, series, np.zeros(10, np.int64), PLAN)
     path, logits = tmp_path / "signed.npy", teacher.logits(series)
     open_maps(tmp_path, logits)
@@ -85,8 +85,8 @@ def test_what_holds_no_maps_is_refused(teacher, series, tmp_path, damage):
         open_maps(tmp_path, logits)
 
 
-def test_each_teacher_has_the_same_say(rng):
-    """Whatever the scale of its maps, series by series; one that sees nothing changes nothing."""
+def test_each_teacher_has_the_same_weight(rng):
+    """Whatever the scale of its maps, for each series; a map of zeros changes nothing."""
     first, second = (rng.normal(size=(3, 7)).astype(np.float32) for _ in range(2))
     louder = second * np.float32([[1], [10], [1000]])
     second[1] = louder[1] = 0

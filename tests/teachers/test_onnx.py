@@ -57,7 +57,7 @@ def write(
 @pytest.mark.parametrize(
     "dtype", [TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16], ids=str
 )
-def test_answers_in_float32_whatever_the_file_computes_in(dtype, x, tmp_path):
+def test_logits_are_float32_for_every_dtype_of_the_file(dtype, x, tmp_path):
     teacher = OnnxClassifier(write(tmp_path / "m.onnx", dtype=dtype), classes=K)
 
     logits = teacher.logits(x)
@@ -123,8 +123,8 @@ def test_series_of_another_length_are_refused(x, tmp_path):
         teacher.logits(x[:, :, :4])
 
 
-def test_failure_inside_the_file_is_told(x, tmp_path):
-    """The axes are free, so only the multiplication notices."""
+def test_failure_inside_the_file_names_it(x, tmp_path):
+    """The axes are free, so only the multiplication fails."""
     teacher = OnnxClassifier(write(tmp_path / "m.onnx", shape=("n", "c", "t")), classes=K)
 
     with pytest.raises(ModelError, match=r"fails on series of shape \(5, 2, 4\)"):
@@ -132,7 +132,7 @@ def test_failure_inside_the_file_is_told(x, tmp_path):
 
 
 def test_dictionary_output_is_refused(x, tmp_path):
-    """What converters of scikit-learn write unless told otherwise."""
+    """Converters of scikit-learn write one by default."""
     model = onnx.load(write(tmp_path / "m.onnx"))
     node = helper.make_node(
         "ZipMap", ["logits"], ["map"], domain="ai.onnx.ml", classlabels_int64s=[0, 1, 2]

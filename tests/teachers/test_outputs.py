@@ -1,4 +1,4 @@
-"""A teacher's answers, asked once and kept."""
+"""A teacher's logits and maps, computed once and saved."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_split_is_explained_under_the_plan(data, plan):
 
 
 def test_a_table_of_logits_has_no_maps(data, plan):
-    """Its logits are known, its maps are zero, and it is never asked about other series."""
+    """It has logits, its maps are zero, and it never gets other series."""
     x = np.concatenate([getattr(data, name).x for name in SPLITS])
     teacher = TableClassifier(x, Slopes().logits(x))
 
@@ -68,7 +68,7 @@ def test_a_table_of_logits_has_no_maps(data, plan):
         assert not said.kl.any()
 
 
-def test_what_was_saved_is_opened(data, plan, tmp_path):
+def test_saved_outputs_are_opened(data, plan, tmp_path):
     knowledge = compute_teacher_outputs(Slopes(), data, plan)
 
     knowledge.save(tmp_path / "knowledge.npz")

@@ -20,7 +20,7 @@ def rows(rng) -> np.ndarray:
     return rng.normal(size=(6, 3)).astype(np.float32)
 
 
-def test_finds_series_in_any_order(x, rows):
+def test_series_are_found_in_any_order(x, rows):
     order = [4, 0, 0, 5]
 
     teacher = TableClassifier(x, rows)
@@ -56,7 +56,7 @@ def test_rows_must_be_finite(x, rows):
         TableClassifier(x, rows)
 
 
-def test_file_answers_for_both_parts(x, rows, tmp_path):
+def test_file_has_logits_of_training_and_test_series(x, rows, tmp_path):
     np.savez(tmp_path / "t.npz", train=rows[:4], test=rows[4:])
 
     teacher = read_table(tmp_path / "t.npz", train=x[:4], test=x[4:])
@@ -65,7 +65,7 @@ def test_file_answers_for_both_parts(x, rows, tmp_path):
     assert teacher.name == "t.npz"
 
 
-def test_file_may_know_the_training_series_only(x, rows, tmp_path):
+def test_file_may_have_logits_of_the_training_series_only(x, rows, tmp_path):
     np.savez(tmp_path / "t.npz", train=rows[:4])
 
     teacher = read_table(tmp_path / "t.npz", train=x[:4], test=x[4:])

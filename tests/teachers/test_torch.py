@@ -19,7 +19,7 @@ def module() -> nn.Module:
     return build(ModelSpec(family="fcn", width=2), channels=2, classes=3, length=10)
 
 
-def test_answers_as_the_module_does_in_evaluation_mode(module, rng):
+def test_logits_are_those_of_the_module_in_evaluation_mode(module, rng):
     x = rng.normal(size=(4, 2, 10)).astype(np.float32)
     teacher = TorchClassifier(module, classes=3, name="fcn")
     module.train()
@@ -44,7 +44,7 @@ def test_batches_change_nothing(module, rng, monkeypatch):
     np.testing.assert_allclose(teacher.logits(x), whole, atol=1e-6)
 
 
-def test_answers_in_the_precision_of_the_module(module, rng):
+def test_series_get_the_precision_of_the_module(module, rng):
     teacher = TorchClassifier(module.double(), classes=3)
 
     assert teacher.logits(rng.normal(size=(2, 2, 10)).astype(np.float32)).dtype == np.float32

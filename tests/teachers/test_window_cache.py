@@ -1,4 +1,4 @@
-"""The bank of a teacher's answers against asking it about copies that are written out."""
+"""The cache of a teacher's logits against running it on perturbed copies."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BYTES_OF_A_WINDOW = 4 + 4 + 4 * CLASSES
 
 
 class BlackBox:
-    """The same network as something that only gives logits."""
+    """The same network without its faster way to changes."""
 
     can_explain, changes = True, None
     name = "black box"
@@ -60,7 +60,7 @@ def plan() -> WindowCacheSpec:
 
 @pytest.fixture(scope="module", params=["fcn", "lstm"])
 def teacher(request) -> TorchClassifier:
-    """A network that is followed, and one that is run whole; with statistics of batch norm."""
+    """A network with incremental changes, and one without; with statistics of batch norm."""
     torch.manual_seed(0)
     model = build(
         ModelSpec(family=request.param, width=6), channels=2, classes=CLASSES, length=LENGTH
@@ -80,8 +80,8 @@ def written(plan, tmp_path) -> Callable[..., WindowCache]:
 
 @pytest.mark.parametrize("kind", [lambda teacher: teacher, BlackBox], ids=["followed", "copies"])
 @pytest.mark.parametrize("number", [NUMBER, 600], ids=["several series a call", "one series"])
-def test_answers_are_those_about_written_out_copies(plan, teacher, written, kind, number):
-    """A copy at a time, whichever way the teacher is asked."""
+def test_cached_logits_are_those_of_perturbed_copies(plan, teacher, written, kind, number):
+    """One copy at a time, whichever way the teacher computes."""
     some = replace(plan, series=plan.series[:30], labels=plan.labels[:30], number=number)
 
     bank = written(kind(teacher), some)
@@ -97,7 +97,7 @@ def test_answers_are_those_about_written_out_copies(plan, teacher, written, kind
 
 
 def test_donors_are_training_series_of_other_classes(plan, teacher, written):
-    """Of validation series, too; what those hold is never shown to a student."""
+    """Of validation series, too, which are donors for no student."""
     bank = written(teacher)
 
     assert bank.donors.max() < TRAINED
@@ -107,7 +107,7 @@ def test_donors_are_training_series_of_other_classes(plan, teacher, written):
 
 
 def test_arrays_are_mapped_and_whole_when_pickled(teacher, written):
-    """A process that helps to train gets the same answers."""
+    """Another process that trains gets the same logits."""
     bank = written(teacher)
 
     again = pickle.loads(pickle.dumps(bank))
@@ -128,7 +128,7 @@ def test_a_step_draws_without_replacement(teacher, written, rng):
     assert all(sorted(row) == list(range(NUMBER)) for row in bank.pick(rows[:, 0], 7, rng)[1])
 
 
-def test_equal_plans_draw_equal_windows_and_others_do_not(plan):
+def test_equal_specs_draw_equal_windows(plan):
     rows = slice(0, 3)
     first = plan.draw(rows)
 
@@ -140,8 +140,8 @@ def test_equal_plans_draw_equal_windows_and_others_do_not(plan):
         assert (one != different).any()
 
 
-def test_the_key_tells_plans_apart(plan):
-    """Everything that the answers depend on, and nothing of a student."""
+def test_key_depends_on_every_field_of_the_spec(plan):
+    """On everything that the logits depend on, and on no student."""
     louder = plan.series * 2
     swapped = np.roll(plan.labels, 1)
     changes = [
@@ -155,8 +155,8 @@ def test_the_key_tells_plans_apart(plan):
     assert len(keys | {plan.key()}) == len(changes) + 1
 
 
-def test_the_key_of_windows_drawn_alike_stays_what_it_was(plan):
-    """Banks on disk that were made before starts could have chances are found again."""
+def test_key_of_uniform_windows_is_unchanged(plan):
+    """Caches on disk from before starts had probabilities are found again."""
     hashes = [hashlib.sha256(part.tobytes()).hexdigest() for part in (plan.series, plan.labels)]
 
     expected = fingerprint([*hashes, plan.series.shape, TRAINED, WIDTH, NUMBER, 0])
@@ -164,8 +164,8 @@ def test_the_key_of_windows_drawn_alike_stays_what_it_was(plan):
     assert plan.key() == expected
 
 
-def test_windows_are_drawn_by_their_chances(plan, teacher, written):
-    """Where a chance is 0 no window begins; donors are of other classes as ever."""
+def test_windows_are_drawn_by_their_probabilities(plan, teacher, written):
+    """No window begins where the probability is 0; donors are of other classes."""
     chances = np.zeros((40, LENGTH - WIDTH + 1))
     chances[np.arange(40), np.arange(40) % 20] = 0.5
     chances[:, 19] += 0.5
@@ -182,8 +182,8 @@ def test_windows_are_drawn_by_their_chances(plan, teacher, written):
     )
 
 
-def test_the_bound_on_disk_is_kept(plan, teacher, written, tmp_path):
-    """Not a byte over in its arrays, and one window a series more would not fit."""
+def test_cache_stays_within_the_bound_on_disk(plan, teacher, written, tmp_path):
+    """Not a byte over in its arrays; one more window for each series would not fit."""
     limit = 0.01  # MiB
     bound = limit * 1024**2
 
@@ -195,8 +195,8 @@ def test_the_bound_on_disk_is_kept(plan, teacher, written, tmp_path):
     assert affordable_windows(256, requested=1000, minimum=2, series=40, classes=CLASSES) == 1000
 
 
-def test_a_bound_below_a_step_is_refused():
-    """Both numbers are named, and what is named as enough is enough."""
+def test_bound_below_the_windows_of_a_step_is_refused():
+    """The message names both numbers, and the one that is enough."""
     with pytest.raises(
         ConfigError, match=r"bank_mib is 0\.01, but 50 windows of each of 40 .* take 0\.05 MiB"
     ):
@@ -204,7 +204,7 @@ def test_a_bound_below_a_step_is_refused():
     assert affordable_windows(0.05, requested=800, minimum=50, series=40, classes=CLASSES) >= 50
 
 
-def test_progress_is_told_in_series(plan, teacher, tmp_path):
+def test_progress_counts_series(plan, teacher, tmp_path):
     heard = []
 
     write_window_cache(
@@ -214,8 +214,8 @@ def test_progress_is_told_in_series(plan, teacher, tmp_path):
     assert heard == [(5, 40), (10, 40), (15, 40), (20, 40), (25, 40), (30, 40), (35, 40), (40, 40)]
 
 
-def test_answers_that_are_no_numbers_are_refused(plan, tmp_path):
-    """Also of a network whose changes are followed, which nobody else looks at."""
+def test_logits_that_are_not_finite_are_refused(plan, tmp_path):
+    """Also of a network with incremental changes."""
 
     class Broken(TorchClassifier):
         def changes(self, x, starts, patches):
@@ -265,8 +265,8 @@ DAMAGE = [_truncate, _remove, _objects, _doubles, _other_rows, _other_windows, _
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
-def test_what_is_no_bank_is_refused(plan, teacher, tmp_path, damage):
-    """Nothing is unpickled, and nothing is drawn from files that do not fit together."""
+def test_damaged_cache_is_refused(plan, teacher, tmp_path, damage):
+    """Nothing is unpickled, and files must fit together."""
     write_window_cache(tmp_path, teacher, plan)
     open_window_cache(tmp_path)
     damage(tmp_path)
@@ -277,7 +277,7 @@ def test_what_is_no_bank_is_refused(plan, teacher, tmp_path, damage):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is full")
 def test_a_full_disk_is_an_error_and_no_crash(tmp_path):
-    """Rows go through the file, so that the system can refuse them."""
+    """Rows are written through the file, so that the system can refuse them."""
     shape = (1, 10_000)
     with (
         pytest.raises(OSError, match="No space") as told,
@@ -293,7 +293,7 @@ KL = np.array([[0, 3, 6, 0, 0, 2], [1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0, 0]], np.f
 
 
 def _slow(row: np.ndarray, width: int) -> list[float]:
-    """Half the same for all, half by the map between the two nearest middles; a start at a time."""
+    """Half uniform, half by the map between the two nearest middles; one start at a time."""
     middles = [start + 3 for start in PLAN.starts]
     scores = []
     for start in range(20 - width + 1):
@@ -307,13 +307,13 @@ def _slow(row: np.ndarray, width: int) -> list[float]:
 
 
 @pytest.mark.parametrize("width", [1, 4, 6, 11, 20])
-def test_chances_agree_with_a_slow_definition(width):
+def test_start_probabilities_agree_with_a_slow_definition(width):
     chances = start_probabilities(KL[:2], PLAN, width)
 
     np.testing.assert_allclose(chances, [_slow(row, width) for row in KL[:2]], atol=1e-12)
 
 
-def test_every_start_has_a_chance_and_together_they_are_certain():
+def test_start_probabilities_are_positive_and_sum_to_one():
     chances = start_probabilities(KL, PLAN, 4)
 
     np.testing.assert_allclose(chances.sum(axis=1), 1)
@@ -327,7 +327,7 @@ def test_a_window_that_does_not_fit_is_refused():
         start_probabilities(KL, PLAN, 21)
 
 
-def test_starts_are_as_frequent_as_their_chances(rng):
+def test_starts_are_as_frequent_as_their_probabilities(rng):
     chances = start_probabilities(KL, PLAN, 4)
 
     starts = draw_weighted_starts(chances, 40_000, rng)
@@ -337,7 +337,7 @@ def test_starts_are_as_frequent_as_their_chances(rng):
 
 
 def test_the_last_start_is_drawn_and_none_beyond_it():
-    """Also where the chances sum to a little less than 1."""
+    """Also where the probabilities sum to a little less than 1."""
 
     class Highest:
         def random(self, shape):
@@ -348,7 +348,7 @@ def test_the_last_start_is_drawn_and_none_beyond_it():
     assert draw_weighted_starts(chances, 3, Highest()).tolist() == [[9, 9, 9]]
 
 
-def test_a_start_without_a_chance_is_never_drawn(rng):
+def test_start_of_probability_zero_is_never_drawn(rng):
     starts = draw_weighted_starts(np.array([[0, 0.5, 0, 0.5, 0]]), 1000, rng)
 
     assert set(starts.ravel().tolist()) == {1, 3}

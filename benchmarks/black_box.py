@@ -25,12 +25,12 @@ from edgedistill.experiment import plan
 from edgedistill.experiment import report as reporting
 from edgedistill.experiment import run as running
 from edgedistill.export.export import export
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.teacher import make_teacher
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
+from edgedistill.training import networks
 
 KD = [{"name": "cross_entropy", "weight": 0.1}, {"name": "kd"}]
 MAPS = {"name": "tsd_maps", "start": 0.3333}

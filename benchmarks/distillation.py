@@ -23,7 +23,6 @@ import torch
 from edgedistill.data import Prepared
 from edgedistill.evaluation.evaluate import Evaluation, evaluate, map_agreement
 from edgedistill.io.files import fingerprint, read_json, write_json
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.scoring import with_report_estimates
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage, versions
@@ -38,6 +37,7 @@ from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.perturbation import unseen_plan
 from edgedistill.teachers import TorchClassifier
+from edgedistill.training import networks
 
 KD = [
     {"name": "cross_entropy", "weight": 0.1},

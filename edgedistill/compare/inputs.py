@@ -17,9 +17,7 @@ from edgedistill.device.runtime import start
 from edgedistill.errors import UsageError
 from edgedistill.export.export import export
 from edgedistill.io.arrays import Floats
-from edgedistill.pipeline import networks
-from edgedistill.pipeline.artifacts import check_plan_length, network_of, recorded_plan
-from edgedistill.pipeline.run_folder import RunFolder
+from edgedistill.pipeline.run_folder import RunFolder, check_plan_length, recorded_plan
 from edgedistill.pipeline.stages.data import prepare_data, read_source
 from edgedistill.pipeline.stages.teacher import perturbation_plan
 from edgedistill.recipe.recipe import Recipe
@@ -27,6 +25,8 @@ from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.tensorrt import engines
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
 from edgedistill.saliency.perturbation import PerturbationPlan
+from edgedistill.training import networks
+from edgedistill.training.networks import open_classifier
 
 SERIES = 100  # compared unless another number is asked for
 
@@ -187,7 +187,7 @@ def _compared_model(path: Path, shared: _SharedInput, scratch: Path) -> Compared
             "folder with a network that `train` or `distill` wrote, a bundle (a folder or a .zip), "
             "or an engine.plan that a board built."
         )
-    network = network_of(folder, shared.class_names, shared.series)
+    network = open_classifier(folder, shared.class_names, shared.series)
     export(network.module, scratch, shared.series[:_EXPORT_SERIES])
     return ComparedModel(name=str(path), classifier=network, network=Network(scratch))
 

@@ -22,7 +22,6 @@ from edgedistill.distillation.objectives import build_objective
 from edgedistill.errors import EdgeDistillError
 from edgedistill.experiment.scores import Scores, reference_scores, student_scores
 from edgedistill.io.files import fingerprint, read_json, sha256, write_json
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.keys import stage_key, teacher_sections
 from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS, RunFolder
@@ -31,6 +30,7 @@ from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import make_teacher, open_teacher_outputs
 from edgedistill.recipe.recipe import Recipe
+from edgedistill.training import networks
 
 SCORES = "scores.json"
 _REFERENCES, _IN_USE = "references", "in-use"
@@ -179,7 +179,7 @@ def _fill_caches(job: DatasetJob, data: Prepared) -> None:
         for config in recipe.student.objectives:
             if config.uses_cache:
                 with suppress(EdgeDistillError):  # the student itself raises it again
-                    student = networks.build_untrained(recipe.student, data, seed=recipe.seed)
+                    student = networks.build_untrained(recipe.student.spec, data, seed=recipe.seed)
                     context = objective_context(
                         recipe, data, folder.teacher, teacher_outputs, student, folder.work
                     )

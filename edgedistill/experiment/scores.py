@@ -21,7 +21,6 @@ from edgedistill.evaluation.evaluate import (
     explain_teacher_class,
 )
 from edgedistill.io.files import read_json
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.scoring import with_report_estimates
 from edgedistill.pipeline.stages.evaluate import floor_agreement
@@ -31,6 +30,7 @@ from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import unseen_plan
 from edgedistill.teachers import TorchClassifier
 from edgedistill.teachers.outputs import TeacherOutputs
+from edgedistill.training import networks
 
 Scores = dict[str, float | int | str | None]
 _MEASURES = ("accuracy", "auc_prc", "roc_auc", "agreement", "kl", "ece")

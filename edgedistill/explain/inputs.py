@@ -11,9 +11,13 @@ from edgedistill.data import Prepared
 from edgedistill.errors import UsageError
 from edgedistill.io.arrays import Floats
 from edgedistill.io.files import read_json
-from edgedistill.pipeline import networks
-from edgedistill.pipeline.artifacts import check_plan_length, network_of, recorded_plan
-from edgedistill.pipeline.run_folder import TEACHER_FACTS, TRIALS, RunFolder
+from edgedistill.pipeline.run_folder import (
+    TEACHER_FACTS,
+    TRIALS,
+    RunFolder,
+    check_plan_length,
+    recorded_plan,
+)
 from edgedistill.pipeline.stages.data import prepare_data, read_source
 from edgedistill.pipeline.stages.evaluate import start_on_host
 from edgedistill.pipeline.stages.teacher import open_teacher, perturbation_plan
@@ -22,6 +26,8 @@ from edgedistill.saliency.classifier import Classifier
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import Baseline, PerturbationPlan
 from edgedistill.teachers import OnnxClassifier, TorchClassifier, load
+from edgedistill.training import networks
+from edgedistill.training.networks import open_classifier
 
 Role = Literal["teacher", "student", "model"]
 _LOGITS_ONLY = "is a file of logits, which cannot be asked about perturbed series."
@@ -151,7 +157,7 @@ def named_teacher(
         DataError: it cannot be used, or not for these series.
     """
     if Path(spec).is_dir():
-        return explained_model("teacher", network_of(Path(spec), names, series, name=spec))
+        return explained_model("teacher", open_classifier(Path(spec), names, series, name=spec))
     found = load(
         spec,
         class_names=names,
@@ -208,7 +214,7 @@ def _open_models(
         return explained_model("model", OnnxClassifier(path, classes=data.classes)), None, ()
     run = RunFolder(path)
     if run.is_run():
-        student = explained_model("student", network_of(run.student, *own))
+        student = explained_model("student", open_classifier(run.student, *own))
         if has_own_teacher:
             return student, None, ()
         teacher = open_teacher(recipe, data, run.teacher)
@@ -222,13 +228,15 @@ def _open_models(
                 f"{path} holds the answers of {name}, which was brought. Explain that model itself."
             )
         return (
-            explained_model("student" if has_own_teacher else "teacher", network_of(path, *own)),
+            explained_model(
+                "student" if has_own_teacher else "teacher", open_classifier(path, *own)
+            ),
             None,
             (),
         )
     if (path / networks.FACTS).is_file():
         who: Role = "student" if (path / TRIALS).is_file() else "model"
-        return explained_model(who, network_of(path, *own)), None, ()
+        return explained_model(who, open_classifier(path, *own)), None, ()
     raise UsageError(
         f"{path} is nothing that can be explained. Name an .onnx file, the folder of a run, a "
         "folder that `train` or `distill` wrote, or a bundle (a folder or a .zip)."

@@ -13,11 +13,11 @@ from typing import Any, Literal
 from edgedistill import __version__
 from edgedistill.data import Prepared
 from edgedistill.io.files import fingerprint, sha256
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.run_folder import ONNX, TEACHER_OUTPUTS
 from edgedistill.pipeline.stage_folder import file_hashes, is_unchanged
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.schema import ModelSection
+from edgedistill.training import networks
 
 Stage = Literal["teacher", "student", "model", "variants", "result"]
 STAGES: tuple[Stage, ...] = ("teacher", "student", "model", "variants", "result")

@@ -16,7 +16,6 @@ from edgedistill.distillation.context import (
 from edgedistill.errors import ModelError
 from edgedistill.io.files import sha256
 from edgedistill.io.progress import ProgressCallback, ignore_progress
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS
 from edgedistill.pipeline.stage_folder import cached_folder
 from edgedistill.pipeline.stages.teacher import (
@@ -28,6 +27,7 @@ from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.schema import TeacherSection
 from edgedistill.teachers import Classifier, TorchClassifier
 from edgedistill.teachers.outputs import TeacherOutputs
+from edgedistill.training import networks
 
 
 def objective_context(
@@ -57,7 +57,7 @@ def objective_context(
         has_maps=teacher_outputs.maps,
         plan=perturbation_plan(recipe, data.length),
         teacher_key=sha256(teacher / TEACHER_OUTPUTS),
-        teacher_spec=networks.model_spec(recipe.teacher),
+        teacher_spec=recipe.teacher.spec,
         open_teacher=partial(open_teacher, recipe, data, teacher),
         open_source=partial(open_source, recipe=recipe, data=data),
         cache=partial(cached_folder, cache_folder),

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from edgedistill.io.files import read_json, write_text
 from edgedistill.io.progress import ProgressCallback, ignore_progress
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.keys import STAGES, Stage, stage_key
 from edgedistill.pipeline.run_folder import RunFolder
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
@@ -26,6 +25,7 @@ from edgedistill.pipeline.stages.variants import make_variants
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.report import Report, from_json
+from edgedistill.training import networks
 
 
 @dataclass(frozen=True, slots=True)

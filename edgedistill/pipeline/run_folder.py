@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgedistill.errors import ShapeError
+from edgedistill.io.files import read_json
+from edgedistill.saliency.perturbation import PerturbationPlan
+
 TEACHER_OUTPUTS, TEACHER_FACTS = "knowledge.npz", "teacher.json"  # of the teacher stage
 TRIALS = "trials.json"  # of the student stage
 ONNX, EXPORT_FACTS = "student.onnx", "export.json"  # of the model stage
@@ -81,3 +85,25 @@ class RunFolder:
     def is_run(self) -> bool:
         """Whether the folder has the recipe of a run."""
         return self.recipe.is_file()
+
+
+def recorded_plan(*folders: Path) -> PerturbationPlan | None:
+    """Return the plan that is recorded in the first of the folders of runs or teachers."""
+    for folder in (folder for place in folders for folder in (RunFolder(place).teacher, place)):
+        if (folder / TEACHER_FACTS).is_file():
+            return PerturbationPlan.from_dict(read_json(folder / TEACHER_FACTS)["plan"])
+    return None
+
+
+def check_plan_length(plan: PerturbationPlan, length: int) -> PerturbationPlan:
+    """Return a plan unless it is of series of another length, in steps.
+
+    Raises:
+        ShapeError: it is.
+    """
+    if plan.length != length:
+        raise ShapeError(
+            f"The plan is of series of {plan.length} steps; these have {length}. Name the data of "
+            f"the run, or set their length: --set data.length={plan.length}."
+        )
+    return plan

@@ -14,7 +14,6 @@ from edgedistill.io.files import read_json
 from edgedistill.io.progress import ProgressCallback
 from edgedistill.optimize.optimize import RECOVERY_JSON, SEARCH_JSON
 from edgedistill.optimize.variant_folder import VARIANTS
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.keys import Stage, stage_key
 from edgedistill.pipeline.run_folder import EXPORT_FACTS, REPORT_JSON, TRIALS
 from edgedistill.pipeline.stage_folder import make_stage
@@ -30,6 +29,7 @@ from edgedistill.pipeline.stages.teacher import (
 from edgedistill.pipeline.stages.variants import make_variants
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.report import Report, from_json
+from edgedistill.training import networks
 
 Facts = dict[str, Any]
 

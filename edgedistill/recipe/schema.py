@@ -19,6 +19,7 @@ from edgedistill.distillation.objectives.kd import KDConfig
 from edgedistill.distillation.objectives.tsd_maps import TSDMapsConfig
 from edgedistill.errors import ConfigError
 from edgedistill.evaluation.contract import Contract
+from edgedistill.models import ModelSpec
 from edgedistill.optimize.precision_support import Precision, RuntimeName, check_forms
 from edgedistill.preprocessing import transforms as preprocess
 from edgedistill.recipe.objectives import ObjectiveSection
@@ -69,6 +70,13 @@ class ModelSection(Section):
     def explained(self) -> bool:
         """Whether the network predicts a saliency map, too."""
         return False
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The architecture of the network."""
+        return ModelSpec(
+            family=self.family, width=self.width, depth=self.depth, explained=self.explained
+        )
 
 
 class PruneSection(Section):

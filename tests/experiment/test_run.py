@@ -19,8 +19,8 @@ from edgedistill.experiment import jobs as tasks
 from edgedistill.experiment import run as running
 from edgedistill.experiment.results import RESULTS
 from edgedistill.io.files import read_json
-from edgedistill.pipeline.networks import WEIGHTS
 from edgedistill.pipeline.stages.student import make_student
+from edgedistill.training.networks import WEIGHTS
 
 FIVE = """\
 recipe:

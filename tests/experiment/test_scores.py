@@ -9,10 +9,10 @@ from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from edgedistill.experiment.scores import map_scores
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.saliency.occlusion import Explanation
+from edgedistill.training import networks
 
 
 def test_predictions_are_measured_as_scikit_learn_does(tiny, finished):

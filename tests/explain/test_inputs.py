@@ -13,10 +13,10 @@ from edgedistill.explain import ExplainedModel, PlanOverrides, RecordedExplanati
 from edgedistill.explain.inputs import explained_model, named_teacher
 from edgedistill.io.archives import unpack
 from edgedistill.io.files import read_json, write_json
-from edgedistill.pipeline.artifacts import network_of
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.recipe import recipe as config
 from edgedistill.saliency.perturbation import default_plan
+from edgedistill.training.networks import open_classifier
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def _named(spec, data, **changes):
 
 def test_network_has_logits_and_gradients(run, data):
     """Under the name of its folder."""
-    model = explained_model("student", network_of(run / "student", data.class_names, data.test.x))
+    model = explained_model("student", open_classifier(run / "student", data.class_names, data.test.x))
 
     assert (model.role, model.name) == ("student", "student")
     assert model.network is not None
@@ -248,7 +248,7 @@ def test_a_network_of_other_series_is_refused(run):
     )
 
     for ask in (
-        lambda: network_of(run / "student", shorter.class_names, shorter.test.x),
+        lambda: open_classifier(run / "student", shorter.class_names, shorter.test.x),
         lambda: _named(run / "teacher", shorter),
     ):
         with pytest.raises(ShapeError, match=r"1 channels, 24 steps and 2 classes; .* 1, 20 and 2"):

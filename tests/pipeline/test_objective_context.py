@@ -11,11 +11,11 @@ import pytest
 from edgedistill.errors import ModelError, UsageError
 from edgedistill.io.files import read_json
 from edgedistill.io.progress import ignore_progress
-from edgedistill.pipeline import networks
 from edgedistill.pipeline import single_stage as one_stage
 from edgedistill.pipeline.objective_context import open_source
 from edgedistill.pipeline.stages.teacher import open_teacher
 from edgedistill.recipe import recipe as config
+from edgedistill.training import networks
 
 
 def test_folder_of_train_is_opened(recipe, data, stages):

@@ -30,7 +30,6 @@ from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.emulation import Emulation
 from edgedistill.optimize.ort_format import SUFFIX as ORT_SUFFIX
 from edgedistill.optimize.variant_folder import open_variants
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.scoring import choose, with_report_estimates, without_latency
 from edgedistill.pipeline.stages.teacher import (
     open_teacher,
@@ -44,6 +43,7 @@ from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan, unseen_plan
 from edgedistill.teachers import TorchClassifier
 from edgedistill.teachers.outputs import TeacherOutputs
+from edgedistill.training import networks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +186,7 @@ def floor_agreement(
 ) -> AnyFloats:
     """Return the agreement of an untrained student's maps with the teacher's on the test split."""
     seed = recipe.seed + seeds.FLOOR_STUDENT
-    untrained = networks.build_untrained(recipe.student, data, seed=seed)
+    untrained = networks.build_untrained(recipe.student.spec, data, seed=seed)
     student = TorchClassifier(untrained, classes=data.classes, name="floor")
     return map_agreement(student, data.test.x, plan, teacher)
 

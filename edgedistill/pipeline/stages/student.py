@@ -13,13 +13,13 @@ from edgedistill.distillation.objectives import WeightedObjective, build_objecti
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import fingerprint, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.keys import student_key
 from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.teachers.outputs import TeacherOutputs
+from edgedistill.training import networks
 from edgedistill.training import weight_search as search
 from edgedistill.training.config import Epoch, RunOutputs, epoch_callback
 from edgedistill.training.distill import Pruning, distill
@@ -106,7 +106,7 @@ def initial_student(
         ConfigError: it is to be pruned, and the teacher of the folder is not one of ours, or
             not a wider version of the student.
     """
-    student = networks.build_untrained(recipe.student, data, seed=recipe.seed)
+    student = networks.build_untrained(recipe.student.spec, data, seed=recipe.seed)
     section = recipe.student.prune_from_teacher
     if section is None:
         return student, None
@@ -161,7 +161,7 @@ def _train(
         pruning=pruning,
         until=until,
     )
-    networks.save(student.network, recipe.student, data, student.history, folder)
+    networks.save(student.network, recipe.student.spec, data, student.history, folder)
     names = [config.name for config in configs]
     return student.trial(dict(zip(names, weights, strict=True)))
 

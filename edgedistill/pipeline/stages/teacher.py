@@ -16,7 +16,6 @@ from edgedistill.errors import ModelError
 from edgedistill.evaluation.evaluate import map_agreement
 from edgedistill.io.files import read_json, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.keys import plain_student
 from edgedistill.pipeline.run_folder import TEACHER_FACTS, TEACHER_OUTPUTS
 from edgedistill.pipeline.stages.data import read_source
@@ -25,6 +24,7 @@ from edgedistill.saliency.perturbation import PerturbationPlan, default_plan
 from edgedistill.teachers import Classifier, TorchClassifier
 from edgedistill.teachers import load as load_teacher
 from edgedistill.teachers.outputs import TeacherOutputs, compute_teacher_outputs
+from edgedistill.training import networks
 from edgedistill.training.config import RunOutputs, epoch_callback
 from edgedistill.training.fit import fit
 
@@ -121,7 +121,7 @@ def branch_terms(recipe: Recipe, data: Prepared, teacher: nn.Module) -> list[Wei
     plain = plain_student(recipe)
     objective = config.build(
         teacher,
-        lambda seed: networks.build_untrained(plain, data, seed=seed),
+        lambda seed: networks.build_untrained(plain.spec, data, seed=seed),
         training_data(data).sample,
         seed=recipe.seed,
     )
@@ -138,7 +138,7 @@ def _train(
     on_progress: ProgressCallback,
 ) -> TorchClassifier:
     config = recipe.teacher.training
-    model: nn.Module = networks.build_untrained(recipe.teacher, data, seed=seed)
+    model: nn.Module = networks.build_untrained(recipe.teacher.spec, data, seed=seed)
     history = fit(
         model,
         [WeightedObjective(objective=CrossEntropy()), *branch_terms(recipe, data, model)],
@@ -150,7 +150,7 @@ def _train(
         ),
         on_epoch=epoch_callback(on_progress, f"train {name}", config.epochs),
     )
-    networks.save(model, recipe.teacher, data, history, out)
+    networks.save(model, recipe.teacher.spec, data, history, out)
     return TorchClassifier(model, classes=data.classes, name=name)
 
 

@@ -10,12 +10,12 @@ import pytest
 
 from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.objectives import Objective, ObjectiveConfig, build_objective
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
+from edgedistill.training import networks
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def context_of(data, stages, tmp_path) -> Callable[..., ObjectiveContext]:
 
     def build(recipe: Recipe, teacher: Path = stages / "teacher") -> ObjectiveContext:
         outputs, _ = open_teacher_outputs(teacher)
-        student = networks.build_untrained(recipe.student, data, seed=recipe.seed)
+        student = networks.build_untrained(recipe.student.spec, data, seed=recipe.seed)
         return objective_context(recipe, data, teacher, outputs, student, tmp_path)
 
     return build

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from edgedistill.errors import ConfigError, DataError
-from edgedistill.pipeline import networks
 from edgedistill.pipeline import objective_context as contexts
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.recipe import recipe as config
 from edgedistill.teachers import TorchClassifier
+from edgedistill.training import networks
 
 TSD = "{name: tsd, windows: 4, width: 6, bank: 8}"
 SHORT = "student.training.epochs=1"

@@ -15,10 +15,10 @@ from edgedistill.distillation.objectives.baselines.ablation_controls import (
 )
 from edgedistill.distillation.objectives.baselines.ensemble import Ensemble
 from edgedistill.errors import ConfigError
-from edgedistill.pipeline import networks
 from edgedistill.recipe import recipe as config
 from edgedistill.saliency.occlusion import explain
 from edgedistill.teachers import TorchClassifier
+from edgedistill.training import networks
 
 
 @pytest.mark.parametrize("name", ["e2kd", "ranking", "shuffled_saliency", "xdistillation"])
@@ -89,7 +89,9 @@ def test_shuffled_maps_are_the_teachers_of_other_series(context, build):
 
 def test_random_teacher_is_an_untrained_network_of_the_teachers_kind(recipe, data, context, build):
     """The same for its logits and its maps, and not the network that the teacher began as."""
-    module = networks.build_untrained(recipe.teacher, data, seed=recipe.seed + seeds.RANDOM_TEACHER)
+    module = networks.build_untrained(
+        recipe.teacher.spec, data, seed=recipe.seed + seeds.RANDOM_TEACHER
+    )
     untrained = TorchClassifier(module, classes=2)
     explanation = explain(untrained.logits, context.data.series.numpy(), context.plan)
 
@@ -101,5 +103,5 @@ def test_random_teacher_is_an_untrained_network_of_the_teachers_kind(recipe, dat
     np.testing.assert_allclose(maps.teacher_map.numpy(), explanation.signed, atol=1e-5)
     again = build("name: random_teacher", context)
     assert torch.equal(again.teacher, logits.teacher)
-    initial = networks.build_untrained(recipe.teacher, data, seed=recipe.seed)
+    initial = networks.build_untrained(recipe.teacher.spec, data, seed=recipe.seed)
     assert not torch.equal(next(initial.parameters()), next(module.parameters()))

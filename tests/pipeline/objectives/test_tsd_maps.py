@@ -13,10 +13,11 @@ from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.objectives import Batch, Objective, StudentOutputs, TSDMaps
 from edgedistill.errors import ConfigError, DataError
 from edgedistill.evaluation.evaluate import explain_teacher_class
-from edgedistill.pipeline import networks, objective_context
+from edgedistill.pipeline import objective_context
 from edgedistill.pipeline.stages.teacher import open_teacher, open_teacher_outputs
 from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers import TorchClassifier
+from edgedistill.training import networks
 
 
 @pytest.fixture

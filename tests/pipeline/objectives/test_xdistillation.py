@@ -21,7 +21,6 @@ from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
 from edgedistill.models import SelfExplainingNetwork
 from edgedistill.optimize.variant_folder import open_variants
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.run_folder import EXPORT_FACTS, ONNX, TRIALS
 from edgedistill.pipeline.stages.export import EXPLANATION, export_student
 from edgedistill.pipeline.stages.student import make_student
@@ -29,6 +28,7 @@ from edgedistill.pipeline.stages.teacher import open_teacher_outputs, perturbati
 from edgedistill.pipeline.stages.variants import make_variants
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
+from edgedistill.training import networks
 from edgedistill.training.config import RunOutputs
 from edgedistill.training.fit import fit
 
@@ -81,8 +81,8 @@ def test_any_family_beside_objectives_of_layers(recipe, data, stages, tmp_path, 
 
 def test_objective_adds_the_decoder_to_the_same_initial_network(recipe, data):
     """The same seed begins with the same network."""
-    plain = networks.build_untrained(recipe.student, data, seed=3)
-    model = networks.build_untrained(explained(recipe).student, data, seed=3)
+    plain = networks.build_untrained(recipe.student.spec, data, seed=3)
+    model = networks.build_untrained(explained(recipe).student.spec, data, seed=3)
 
     assert not isinstance(plain, SelfExplainingNetwork)
     assert isinstance(model, SelfExplainingNetwork)
@@ -93,9 +93,9 @@ def test_objective_adds_the_decoder_to_the_same_initial_network(recipe, data):
 
 def test_saved_network_is_opened_with_its_decoder(recipe, data, tmp_path):
     section, series = explained(recipe).student, torch.from_numpy(data.test.x)
-    model = networks.build_untrained(section, data, seed=0).eval()
+    model = networks.build_untrained(section.spec, data, seed=0).eval()
 
-    networks.save(model, section, data, [], tmp_path)
+    networks.save(model, section.spec, data, [], tmp_path)
     opened, _ = networks.open_network(tmp_path)
 
     with torch.no_grad():

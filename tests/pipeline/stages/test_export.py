@@ -7,11 +7,11 @@ import json
 import numpy as np
 
 from edgedistill.optimize.execution import logits
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.run_folder import EXPORT_FACTS, ONNX
 from edgedistill.pipeline.stages.export import EXPLAINER, export_student
 from edgedistill.pipeline.stages.teacher import perturbation_plan
 from edgedistill.teachers import TorchClassifier
+from edgedistill.training import networks
 
 
 def test_the_export_computes_what_torch_computes(data, stages):

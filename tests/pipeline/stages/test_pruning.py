@@ -8,11 +8,11 @@ import torch
 
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.stages.student import initial_student, make_student
 from edgedistill.pipeline.stages.teacher import make_teacher
 from edgedistill.recipe import recipe as config
+from edgedistill.training import networks
 
 TERMS = "[{name: cross_entropy}, {name: tsd, windows: 4, width: 6, bank: 8}, {name: tsd_maps}]"
 

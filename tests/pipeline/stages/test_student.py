@@ -7,11 +7,11 @@ import pytest
 
 from edgedistill.evaluation import metrics
 from edgedistill.io.files import read_json
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs, perturbation_plan
 from edgedistill.saliency.occlusion import explain
 from edgedistill.teachers import TorchClassifier
+from edgedistill.training import networks
 from edgedistill.training.weight_search import Trial, choose
 
 

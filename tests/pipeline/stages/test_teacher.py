@@ -10,7 +10,6 @@ import torch
 
 from edgedistill.distillation.context import training_data
 from edgedistill.errors import ConfigError, DataError
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.run_folder import TEACHER_FACTS
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import (
@@ -24,6 +23,7 @@ from edgedistill.recipe import recipe as config
 from edgedistill.saliency.occlusion import explain
 from edgedistill.saliency.perturbation import default_plan
 from edgedistill.teachers.outputs import SPLITS
+from edgedistill.training import networks
 
 
 def plan(*settings: str):
@@ -130,7 +130,7 @@ def test_branches_of_all_families(recipe, data, teacher, student):
     settings = [f"teacher.family={teacher}", f"teacher.depth={FAMILIES[teacher]}"]
     settings += [f"student.family={student}", f"student.depth={FAMILIES[student]}"]
     changed = friendly(recipe, "teacher.width=3", "student.width=2", *settings)
-    model = networks.build_untrained(changed.teacher, data, seed=0)
+    model = networks.build_untrained(changed.teacher.spec, data, seed=0)
     known = training_data(data)
 
     (term,) = branch_terms(changed, data, model)
@@ -178,7 +178,7 @@ def test_networks_without_stages_have_no_branches(recipe, data, settings, messag
     changed = friendly(recipe, *settings)
 
     with pytest.raises(ConfigError, match=message):
-        branch_terms(changed, data, networks.build_untrained(changed.teacher, data, seed=0))
+        branch_terms(changed, data, networks.build_untrained(changed.teacher.spec, data, seed=0))
 
 
 def test_external_teacher_has_no_branches(recipe):

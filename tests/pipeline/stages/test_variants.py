@@ -26,7 +26,6 @@ from edgedistill.optimize.optimize import (
 from edgedistill.optimize.quantization import calibration
 from edgedistill.optimize.quantization.calibration import observe
 from edgedistill.optimize.variant_folder import VARIANTS, open_variants
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.run_folder import ONNX, TEACHER_OUTPUTS
 from edgedistill.pipeline.stages.evaluate import evaluate_all
 from edgedistill.pipeline.stages.teacher import perturbation_plan
@@ -40,6 +39,7 @@ from edgedistill.recipe import recipe as config
 from edgedistill.recipe.schema import NodeSearchSection, RecoverSection
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.teachers.outputs import TeacherOutputs
+from edgedistill.training import networks
 
 
 def searched_folder(recipe, data, stages, out, model=None):

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from edgedistill.io.files import read_json
-from edgedistill.pipeline import networks
 from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS, TRIALS
 from edgedistill.pipeline.stages.student import halving_stages, make_student
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.teachers.outputs import TeacherOutputs
+from edgedistill.training import networks
 from edgedistill.training import weight_search as search
 from edgedistill.training.weight_search import HalvingStage, Trial, rank
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
 
+from edgedistill.data import ReadOptions, load, prepare
 from edgedistill.errors import ModelError
 from edgedistill.models import ModelSpec, build, cost
-from edgedistill.pipeline import networks
+from edgedistill.training import networks
 from edgedistill.training.config import Epoch
 
+SPEC = ModelSpec(family="fcn", width=8)
 HISTORY = [
     Epoch(
         epoch=1,
@@ -25,28 +27,32 @@ HISTORY = [
 ]
 
 
+@pytest.fixture(scope="module")
+def data():
+    source = load("ItalyPowerDemand", options=ReadOptions(limit_per_class=15))
+    return prepare(source, length=None, sizing="resample", normalization="series", seed=0)
+
+
 def answers(model: torch.nn.Module, data) -> torch.Tensor:
     with torch.no_grad():
         return model.eval()(torch.from_numpy(data.test.x))
 
 
-def test_the_seed_decides_the_weights_and_nothing_else(recipe, data):
+def test_the_seed_decides_the_weights_and_nothing_else(data):
     """The generator of whoever calls is left as it was."""
     before = torch.get_rng_state()
 
-    first, again, other = (
-        networks.build_untrained(recipe.student, data, seed=seed) for seed in (1, 1, 2)
-    )
+    first, again, other = (networks.build_untrained(SPEC, data, seed=seed) for seed in (1, 1, 2))
 
     assert torch.equal(answers(first, data), answers(again, data))
     assert not torch.equal(answers(first, data), answers(other, data))
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_what_was_saved_is_opened(recipe, data, tmp_path):
-    model = networks.build_untrained(recipe.student, data, seed=0)
+def test_what_was_saved_is_opened(data, tmp_path):
+    model = networks.build_untrained(SPEC, data, seed=0)
 
-    networks.save(model, recipe.student, data, HISTORY, tmp_path)
+    networks.save(model, SPEC, data, HISTORY, tmp_path)
     opened, facts = networks.open_network(tmp_path)
 
     assert not opened.training
@@ -58,8 +64,10 @@ def test_what_was_saved_is_opened(recipe, data, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["empty", "weights", "other weights", "facts", "family", "spec"])
-def test_a_folder_without_a_network(stages, tmp_path, damage):
-    folder = Path(shutil.copytree(stages / "student", tmp_path / "student"))
+def test_a_folder_without_a_network(data, tmp_path, damage):
+    folder = tmp_path
+    network = networks.build_untrained(SPEC, data, seed=0)
+    networks.save(network, SPEC, data, HISTORY, folder)
     weights, facts = folder / networks.WEIGHTS, folder / networks.FACTS
     values = json.loads(facts.read_text())
     if damage == "empty":
@@ -68,7 +76,10 @@ def test_a_folder_without_a_network(stages, tmp_path, damage):
     elif damage == "weights":
         weights.write_bytes(weights.read_bytes()[:100])
     elif damage == "other weights":
-        shutil.copyfile(stages / "teacher" / networks.WEIGHTS, weights)
+        wide = networks.build_untrained(replace(SPEC, width=9), data, seed=0)
+        (tmp_path / "wide").mkdir()
+        networks.save(wide, replace(SPEC, width=9), data, HISTORY, tmp_path / "wide")
+        shutil.copyfile(tmp_path / "wide" / networks.WEIGHTS, weights)
     elif damage == "facts":
         facts.write_text("[]")
     elif damage == "family":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ from safetensors.torch import save as serialized
 from torch import nn
 
 from edgedistill.data import Prepared
-from edgedistill.errors import ConfigError, DataError, ModelError
+from edgedistill.errors import ConfigError, DataError, ModelError, ShapeError
+from edgedistill.io.arrays import Floats
 from edgedistill.io.files import read_json, whole_file, write_json
 from edgedistill.models import ModelSpec, build, cost
-from edgedistill.recipe.schema import ModelSection
+from edgedistill.teachers import TorchClassifier
 from edgedistill.training.config import Epoch
 
 WEIGHTS, FACTS = "weights.safetensors", "model.json"
@@ -31,29 +33,19 @@ _UNREADABLE = (
 )
 
 
-def model_spec(section: ModelSection) -> ModelSpec:
-    """Return the architecture that a section of a recipe names."""
-    return ModelSpec(
-        family=section.family,
-        width=section.width,
-        depth=section.depth,
-        explained=section.explained,
-    )
-
-
-def build_untrained(section: ModelSection, data: Prepared, *, seed: int) -> nn.Module:
+def build_untrained(spec: ModelSpec, data: Prepared, *, seed: int) -> nn.Module:
     """Return an untrained network for these series; the seed decides its weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(model_spec(section), **_shape(data))
+        return build(spec, **_shape(data))
 
 
 def save(
-    model: nn.Module, section: ModelSection, data: Prepared, history: list[Epoch], out: Path
+    model: nn.Module, spec: ModelSpec, data: Prepared, history: list[Epoch], out: Path
 ) -> None:
     """Write weights, what builds the network, its cost and its learning curves."""
     facts = {
-        "spec": asdict(model_spec(section)),
+        "spec": asdict(spec),
         **_shape(data),
         "cost": asdict(cost(model, channels=data.channels, length=data.length)),
         "history": [asdict(epoch) for epoch in history],
@@ -82,5 +74,36 @@ def open_network(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     return model.eval(), facts
 
 
+def open_classifier(
+    folder: Path, names: tuple[str, ...], series: Floats, *, name: str | None = None
+) -> TorchClassifier:
+    """Return the network in a folder as a classifier of these series.
+
+    Args:
+        folder: folder that `save` wrote into.
+        names: names of the classes.
+        series: series that it will classify, (N, C, T).
+        name: name of the classifier; None is the folder's.
+
+    Raises:
+        ModelError: the folder does not hold a network of ours.
+        ShapeError: the network is made for other series.
+    """
+    module, facts = open_network(folder)
+    _check_shape(folder, facts, series.shape[1], series.shape[2], len(names))
+    return TorchClassifier(module, classes=len(names), name=name or folder.name)
+
+
 def _shape(data: Prepared) -> dict[str, int]:
     return {"channels": data.channels, "classes": data.classes, "length": data.length}
+
+
+def _check_shape(path: Path, facts: Mapping[str, Any], channels: int, length: int, k: int) -> None:
+    """A convolutional network would answer for another length too, and mean nothing by it."""
+    made = facts["channels"], facts["length"], facts["classes"]
+    if made != (channels, length, k):
+        raise ShapeError(
+            f"The network in {path} is made for {made[0]} channels, {made[1]} steps and {made[2]} "
+            f"classes; these series have {channels}, {length} and {k}. Name the data it was "
+            "trained on, and repeat the settings it was trained with (--set)."
+        )

@@ -60,22 +60,24 @@ def _run(options: argparse.Namespace, work: Path) -> int:
         scale=options.scale,
         names=options.subject,
         jobs=options.jobs,
-        tell=lambda text: print(text, file=sys.stderr),
+        on_piece=lambda text: print(text, file=sys.stderr),
     )
-    asked = commands.ask(material, work, options.seed, round(options.commands * options.scale))
+    by_command = commands.run_commands(
+        material, work, options.seed, round(options.commands * options.scale)
+    )
     seconds = time.monotonic() - began
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_seconds = used.ru_utime + used.ru_stime
-    _print(tallies, asked)
+    _print(tallies, by_command)
     if options.out is not None:
-        files.write_json(options.out, _facts(options, tallies, asked, seconds, cpu_seconds))
-    return int(bool(_findings(tallies) or asked.findings))
+        files.write_json(options.out, _facts(options, tallies, by_command, seconds, cpu_seconds))
+    return int(bool(_findings(tallies) or by_command.findings))
 
 
 def _facts(
     options: argparse.Namespace,
     tallies: dict[str, campaign.Tally],
-    asked: commands.Asked,
+    by_command: commands.CommandTally,
     seconds: float,
     cpu_seconds: float,
 ) -> dict[str, object]:
@@ -90,7 +92,7 @@ def _facts(
             "onnxruntime": onnxruntime.__version__,
         },
         "subjects": {name: asdict(tally) for name, tally in tallies.items()},
-        "commands": asdict(asked),
+        "commands": asdict(by_command),
     }
 
 
@@ -104,14 +106,16 @@ def _findings(tallies: dict[str, campaign.Tally]) -> list[str]:
     ]
 
 
-def _print(tallies: dict[str, campaign.Tally], asked: commands.Asked) -> None:
+def _print(tallies: dict[str, campaign.Tally], by_command: commands.CommandTally) -> None:
     print(_COLUMNS.format("subject", "inputs", "read", "refused", "crashed", "hung", "findings"))
     for name, tally in tallies.items():
         refused, found = sum(tally.refused.values()), len(tally.findings)
         counts = tally.inputs, tally.read, refused, tally.crashed, tally.hung, found
         print(_COLUMNS.format(name, *counts))
-    print(f"{sum(tally.inputs for tally in tallies.values())} inputs, and {asked.asked} commands")
-    for finding in (*_findings(tallies), *asked.findings):
+    print(
+        f"{sum(tally.inputs for tally in tallies.values())} inputs, and {by_command.asked} commands"
+    )
+    for finding in (*_findings(tallies), *by_command.findings):
         print(finding)
 
 

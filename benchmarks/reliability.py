@@ -51,7 +51,7 @@ def main() -> None:
             with small_disk(options.out / name / "root", SIZES[name]) as root:
                 board = LocalBoard(root, goods)
                 campaign.run(_chosen(cases(board, options), options.only), log)
-                board.nursery.close()
+                board.fork_server.close()
         results |= campaign.read(log)
     rows = campaign.table(results)
     bad = [{"case": key, **asdict(found)} for key, found in results.items() if not found.is_good]
@@ -82,7 +82,7 @@ def _deployment_cases(board: LocalBoard, options: argparse.Namespace) -> Iterato
         yield from deployment.full_disks(station, COUNTS["full disks"], options.seed)
         yield from deployment.refusals(station)
         yield from deployment.collisions(station, COUNTS["two deployments"], options.seed)
-        station.nursery.close()
+        station.fork_server.close()
 
 
 def _chosen(cases: Iterator[Case], pattern: str) -> Iterator[Case]:

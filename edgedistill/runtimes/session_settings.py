@@ -1,9 +1,9 @@
-"""How ONNX Runtime is to run a model: what a bundle stores and a board applies.
+"""Session settings of ONNX Runtime: stored in a bundle, applied on a board.
 
-None of the settings may change what a model answers; they change how long an answer takes. What
-does change it is how x86 processors without VNNI compute INT8: there ONNX Runtime adds pairs of
-products in 16 bits, which saturate, unless it is told to be exact. A session whose logits count is
-exact; one that is only timed may be as fast as the processor allows. Standard library only.
+None of the settings may change a model's logits; they change the time of a call. INT8 on x86
+processors without VNNI does change them: there ONNX Runtime adds pairs of products in 16 bits,
+which saturate, unless its exact mode is on. A session whose logits are used is exact; one that is
+only timed may be as fast as the processor allows. Standard library only.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class WindowBatch:
 class BatchSizer:
     """Number of copies in one call.
 
-    A given number; or, with None, one that is doubled on the real work for as long as
+    A fixed number; or, with None, one that is doubled on the real work for as long as
     that gives at least a tenth more copies a second. Copies that do not fit into memory
     halve either.
     """

@@ -117,8 +117,8 @@ def explain_classifier(
 def signed_change(logits: Floats, perturbed: Floats, targets: Ints) -> Floats:
     """Return how much the target's centered logit falls when a window is covered, (N, W).
 
-    Logits are centered over the classes first: softmax does not see a shift common
-    to all of them, so no student can be asked to copy it.
+    Logits are centered over the classes first: softmax does not depend on a shift
+    common to all of them, so no student has to copy it.
     """
     clean = logits - logits.mean(axis=-1, keepdims=True)
     changed = perturbed - perturbed.mean(axis=-1, keepdims=True)

@@ -1,8 +1,8 @@
 """The perturbation plan: which windows of a series are replaced, and by what.
 
-Teacher, student, every variant and the engine on the device are asked about the
-same perturbed copies; so the plan is a small value that is seeded, recorded and
-travels in the bundle. NumPy only, because the board uses it.
+Teacher, student, every variant and the engine on the device run on the same
+perturbed copies; so the plan is a small value that is seeded, recorded and
+stored in the bundle. NumPy only, because the board uses it.
 """
 
 from __future__ import annotations

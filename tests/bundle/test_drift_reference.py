@@ -31,7 +31,7 @@ def rows(rng):
     )
 
 
-def test_features_are_what_their_names_say(rng):
+def test_features_match_their_definitions(rng):
     """Of each channel of each series, computed the slow way."""
     series = rng.normal(size=(3, 2, 9)).astype(np.float32)
 
@@ -51,7 +51,7 @@ def test_a_series_of_one_step_has_no_roughness():
     assert reference.features(np.ones((1, 1, 1), np.float32))[0, 0].tolist() == [1, 0, 1, 0]
 
 
-def test_what_is_saved_is_loaded(rows, tmp_path):
+def test_saved_profile_is_loaded(rows, tmp_path):
     """Bit by bit."""
     save_reference(rows, tmp_path / "reference.npz")
 

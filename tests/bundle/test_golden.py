@@ -33,7 +33,7 @@ def golden(rng):
     )
 
 
-def test_sample_speaks_for_the_whole(rng):
+def test_sample_represents_the_whole_set(rng):
     """Class shares, agreement and saliency agreement of 64 series are those of all 1000."""
     labels = rng.choice(3, size=1000, p=[0.6, 0.3, 0.1])
     agreement = (rng.random(1000) < 0.93).astype(float)

@@ -185,7 +185,7 @@ def _with_reference(parts):
     return {**parts, "reference": (Reference(**arrays), DriftLimits(min_maps=7))}
 
 
-def test_a_reference_travels(parts, tmp_path):
+def test_reference_is_stored_in_the_bundle(parts, tmp_path):
     """As the schema says; a bundle without one has no such field, and says so when asked."""
     packing.write(tmp_path / "with.zip", **_with_reference(parts))
     packing.write(tmp_path / "without.zip", **parts)
@@ -231,7 +231,7 @@ def test_a_reference_that_makes_no_sense_is_refused(parts, tmp_path, entry, told
 
 
 @pytest.mark.parametrize("name", ["t", "t.zip"])
-def test_rewrite_changes_what_it_was_told_to(folder, tmp_path, name):
+def test_rewrite_applies_the_change(folder, tmp_path, name):
     """The source stays as it is, and a signature of what was does not come along."""
     (folder / "manifest.json.sig").write_text("a signature")
     before = (folder / "manifest.json").read_bytes()

@@ -283,7 +283,7 @@ def test_signed_bundle_is_the_bundle_and_a_signature(world, signer, tmp_path, na
     assert {entry.name for entry in tmp_path.iterdir()} == {name, signed.name}
 
 
-def test_bundle_that_is_changed_loses_its_signer(world, signer, tmp_path):
+def test_changed_bundle_has_no_valid_signature(world, signer, tmp_path):
     """With hashes that fit: what a forger does."""
     path = world.write(tmp_path / "b")
     sign_bundle(path, signer)
@@ -296,7 +296,7 @@ def test_bundle_that_is_changed_loses_its_signer(world, signer, tmp_path):
         signature.signer(path, signer.with_name("allowed_signers"))
 
 
-def test_signature_that_is_a_folder_is_none(world, signer, tmp_path):
+def test_signature_folder_is_refused(world, signer, tmp_path):
     """Opening refuses it, or verifying does."""
     path = world.write(tmp_path / "b")
     (path / "manifest.json.sig").mkdir()

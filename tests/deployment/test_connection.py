@@ -53,20 +53,20 @@ def test_a_command_leaves_its_output_and_exit_code(board, access):
     assert told == ["$HOME 'a'  b"]
 
 
-def test_a_killed_command_says_so_by_its_code(board, access):
+def test_exit_code_of_a_killed_command(board, access):
     """As a shell does: 128 and the signal."""
     found = _run(board, access, "sh", "-c", "kill -9 $$")
 
     assert found.code == 128 + signal.SIGKILL
 
 
-def test_a_command_that_hangs_is_given_up(board, access):
+def test_command_that_hangs_times_out(board, access):
     """The message names the board and the command."""
     with pytest.raises(MachineError, match=r"sleep 60 did not end within 0.3 s"):
         _run(board, access, "sleep", "60", timeout_s=0.3)
 
 
-def test_a_cut_connection_is_told_apart(board, access):
+def test_lost_connection_is_an_error_of_its_own(board, access):
     """The session's own process is killed, which the board cannot announce."""
     with pytest.raises(LostConnectionError, match="broke off") as caught:
         _run(board, access, "sh", "-c", "kill -9 $PPID; sleep 5")
@@ -83,7 +83,7 @@ def test_a_network_that_goes_away_is_a_cut(board, number):
         raise OSError(errno.EACCES, "it is so")
 
 
-def test_a_board_without_file_transfer_is_told(board, access, ssh_server, other_key):
+def test_board_without_sftp_is_refused(board, access, ssh_server, other_key):
     """Its server starts something else in the place of SFTP: here for one key only."""
     allowed = ssh_server.folder / "authorized_keys"
     public = other_key.with_name("other.pub").read_text()
@@ -107,7 +107,7 @@ def test_the_ssh_configuration_is_honored(ssh_server):
     assert found.stdout.strip() == ssh_server.user
 
 
-def test_a_jump_host_is_gone_through(ssh_server, tmp_path):
+def test_connection_through_a_jump_host(ssh_server, tmp_path):
     """The board is reached from the jump host, whose key is checked as well."""
     config = tmp_path / "config"
     behind = ssh_server.config.read_text().replace("Host board", "Host behind\n  ProxyJump board")
@@ -189,7 +189,7 @@ def test_a_wrong_key_is_refused(board, access, other_key, ssh_server):
         _run(board, dataclasses.replace(access, identity=other_key), "true")
 
 
-def test_nobody_listens(access):
+def test_no_listener(access):
     """A port that was just free."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -199,7 +199,7 @@ def test_nobody_listens(access):
         _run(parse(f"127.0.0.1:{port}"), access, "true")
 
 
-def test_a_server_that_says_nothing_is_given_up(access):
+def test_silent_server_times_out(access):
     """It takes the connection and stays silent."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         host = parse(f"127.0.0.1:{silent.getsockname()[1]}")
@@ -208,7 +208,7 @@ def test_a_server_that_says_nothing_is_given_up(access):
             _run(host, dataclasses.replace(access, timeout_s=0.3), "true")
 
 
-def test_a_name_that_is_none(access):
+def test_unknown_host_name_is_refused(access):
     """The resolver's own words are in the message."""
     with pytest.raises(MachineError, match=r"There is no host nowhere\.invalid"):
         _run(Host(name="x", address="nowhere.invalid"), access, "true")

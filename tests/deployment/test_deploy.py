@@ -63,7 +63,7 @@ def _deploy(board, bundle, request, tell=lambda _: None, **options) -> Outcome:
         return asyncio.run(deploy(shipped, board.host, board.access, request, tell))
 
 
-def test_two_releases_a_broken_one_and_back(board, bundles, signers, invoke, tmp_path):
+def test_deploy_two_releases_a_broken_one_and_roll_back(board, bundles, signers, invoke, tmp_path):
     """The whole way of a board: what runs changes only by a kept contract or a rollback."""
     out = tmp_path / "out"
 
@@ -115,7 +115,7 @@ def test_two_releases_a_broken_one_and_back(board, bundles, signers, invoke, tmp
     assert one["release"] in back.stdout
 
 
-def test_a_release_that_is_not_healthy_is_left_again(board, bundles, signers, monkeypatch):
+def test_unhealthy_release_is_rolled_back_on_the_board(board, bundles, signers, monkeypatch):
     """The board itself goes back; here the new release's model is lost after its validation."""
     request = Request(runs=20, signers=signers.read_text())
     first = _deploy(board, bundles["first"], request)
@@ -185,7 +185,7 @@ def test_an_interrupted_workstation_leaves_a_board_that_can_be_gone_on_with(
     assert {"upload"} <= set(skipped)
 
 
-def test_a_board_that_stays_away_is_given_up(cutter, bundles, signers, monkeypatch):
+def test_unreachable_board_is_given_up(cutter, bundles, signers, monkeypatch):
     """After a bounded number of tries the error stands, and what there is stays."""
     monkeypatch.setattr(deployment, "_FIRST_WAIT_S", 0.001)
     _, board = cutter([20_000] + [500] * 20)
@@ -254,7 +254,7 @@ def test_an_unsigned_bundle_is_refused_here_and_there(board, bundles, signers, i
     assert taken.code == 0, taken.message
 
 
-def test_a_board_that_trusts_others_refuses(board, bundles, tmp_path):
+def test_board_with_other_signers_refuses(board, bundles, tmp_path):
     """The signature is sound, and of somebody whom this board does not trust: nothing runs."""
     other = tmp_path / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)

@@ -72,13 +72,13 @@ def test_a_verdict_comes_with_an_exit_code_that_is_expected(call):
         ("import os; os.kill(os.getpid(), 9)", "signal 9 ended it.*dmesg"),
     ],
 )
-def test_what_should_not_happen_is_told(call, script, told):
+def test_crashes_and_missing_json_are_errors(call, script, told):
     """A crash, a death, or no JSON where there should be some."""
     with pytest.raises(MachineError, match=f"(?s)`doctor` ended with .*{told}"):
         call(script, "doctor")
 
 
-def test_a_cut_is_no_answer(call):
+def test_lost_connection_is_no_result(call):
     """Whoever is cut off knows nothing of the command's end."""
     script = "import os, time; os.kill(os.getppid(), 9); time.sleep(3)"
 
@@ -86,7 +86,7 @@ def test_a_cut_is_no_answer(call):
         call(script, "doctor")
 
 
-def test_lines_are_told_as_they_come(call):
+def test_stderr_lines_are_reported_as_they_come(call):
     """A long build speaks on stderr."""
     told = []
     script = "import sys; sys.stderr.write('layer 1\\nlayer 2\\n'); print('{}')"

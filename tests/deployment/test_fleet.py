@@ -64,7 +64,7 @@ def test_jobs_below_one_are_refused():
         asyncio.run(run_on_all(_hosts(1), _never, jobs=0))
 
 
-def test_a_board_that_stands_twice_is_refused():
+def test_repeated_board_is_refused():
     """Two deployments to it at once would only hinder each other."""
     with pytest.raises(UsageError, match="board0 is named twice"):
         asyncio.run(run_on_all([*_hosts(2), *_hosts(1)], _never))
@@ -94,7 +94,7 @@ def test_a_canary_that_fails_spares_the_others(board, bundles, access, nobody):
     assert board.current is None
 
 
-def test_a_canary_that_is_well_lets_the_others_follow(board, bundles, access, nobody):
+def test_others_follow_a_good_canary(board, bundles, access, nobody):
     """It is done before the second begins."""
     told = []
     away = replace(board.host, name="away", port=nobody)
@@ -117,6 +117,6 @@ def test_impossible_canaries_are_refused(bundles, access, canaries):
     ("codes", "code"),
     [((), 0), ((0, 0), 0), ((0, 5), 5), ((5, 1, 1), 5), ((5, 4, 2), 4), ((4, 6), 6), ((7,), 7)],
 )
-def test_the_most_telling_code_stands_for_all(codes, code):
+def test_most_important_exit_code_is_returned(codes, code):
     """Trust first, then the contract, then what cannot be used or is missing."""
     assert exit_code([Outcome(host=str(n), code=each) for n, each in enumerate(codes)]) == code

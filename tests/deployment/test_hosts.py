@@ -20,7 +20,7 @@ from edgedistill.errors import UsageError
         ("pi@[fe80::1]:2222", "pi", "fe80::1", 2222),
     ],
 )
-def test_an_address_is_taken_apart(text, user, address, port):
+def test_address_is_parsed(text, user, address, port):
     """User and port may be left out; an IPv6 address is no port."""
     host = parse(text, root="/srv/edge")
 
@@ -31,7 +31,7 @@ def test_an_address_is_taken_apart(text, user, address, port):
 @pytest.mark.parametrize(
     "text", ["", "@board", "pi@", "board:", "board:ssh", "a b", "a@b@c", "-oProxyCommand=x"]
 )
-def test_what_names_no_board_is_refused(text):
+def test_invalid_board_address_is_refused(text):
     """The message repeats it; a leading dash is no name, so that it cannot become an option."""
     with pytest.raises(UsageError, match=r"Give user@host"):
         parse(text)

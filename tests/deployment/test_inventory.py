@@ -59,12 +59,12 @@ def test_boards_take_what_they_do_not_say_from_the_defaults(write):
 @pytest.mark.parametrize(
     ("group", "names"), [("home", ["kitchen", "attic.local"]), ("test", ["kitchen"])]
 )
-def test_a_group_chooses(write, group, names):
+def test_group_selects_boards(write, group, names):
     """Only its boards are returned."""
     assert [host.name for host in read_inventory(write(BOARDS), group=group)] == names
 
 
-def test_names_choose(write):
+def test_names_select_boards(write):
     """Among the boards of the group, if there is one."""
     path = write(BOARDS)
 
@@ -97,7 +97,7 @@ def test_a_group_of_the_defaults_holds_all(write):
         ("[other]\n[boards.a]", None, "other is not known"),
     ],
 )
-def test_what_is_wrong_is_said_by_its_key(write, text, group, told):
+def test_validation_errors_name_the_key(write, text, group, told):
     """As it stands in the file."""
     with pytest.raises(ConfigError, match=told):
         read_inventory(write(text), group=group)

@@ -44,7 +44,7 @@ def test_the_second_waits_a_little_and_is_refused_by_the_holders_name(board):
     assert [path.name for path in board.root.iterdir()] == ["deploying"]
 
 
-def test_a_killed_session_lets_go(board):
+def test_lock_ends_with_a_killed_session(board):
     """As when the workstation dies: the server's process is gone, and so is the lock."""
 
     async def work():
@@ -56,7 +56,7 @@ def test_a_killed_session_lets_go(board):
     assert asyncio.run(work())
 
 
-def test_a_beat_keeps_it_and_silence_gives_it_up(board, monkeypatch):
+def test_heartbeat_keeps_the_lock_and_silence_releases_it(board, monkeypatch):
     """A line that is dead without a word does not keep the board."""
     monkeypatch.setattr(module, "_SILENCE_S", 1)
 

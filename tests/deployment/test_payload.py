@@ -12,7 +12,7 @@ from edgedistill.errors import IntegrityError, UsageError
 from edgedistill.io import archives, files
 
 
-def test_a_zip_travels_as_it_is(bundles):
+def test_zip_is_uploaded_unchanged(bundles):
     """Its bytes are what the board will verify."""
     with prepare_payload(bundles["first"]) as shipped:
         assert shipped.archive.path == bundles["first"]
@@ -41,7 +41,7 @@ def test_nothing_is_left_on_this_machine(bundles):
     assert not path.exists()
 
 
-def test_an_unsigned_bundle_needs_a_word(bundles):
+def test_unsigned_bundle_needs_the_option(bundles):
     """And the message has it."""
     with pytest.raises(IntegrityError, match=r"is not signed.*edgedistill sign .*--unsigned"):
         prepare_payload(bundles["unsigned"]).__enter__()

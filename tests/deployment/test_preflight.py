@@ -25,7 +25,7 @@ def _python(path: Path, script: str) -> str:
     return str(path)
 
 
-def test_a_board_tells_what_it_is(board):
+def test_probe_returns_board_facts(board):
     """Nothing is made there."""
     found = _probe(board)
 

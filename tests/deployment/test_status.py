@@ -18,7 +18,7 @@ def _ask(work, board, *arguments):
     return asyncio.run(work(board.host, board.access, *arguments))
 
 
-def test_an_empty_board_stands_at_nothing(board):
+def test_status_of_an_empty_board(board):
     """Nothing is made there by asking."""
     found = _ask(status, board)
 
@@ -27,7 +27,7 @@ def test_an_empty_board_stands_at_nothing(board):
     assert not board.root.exists()
 
 
-def test_an_empty_board_cannot_return(board):
+def test_rollback_of_an_empty_board_is_refused(board):
     """The message names the folder."""
     found = _ask(rollback, board)
 
@@ -35,7 +35,7 @@ def test_an_empty_board_cannot_return(board):
     assert f"has no release in {board.root}" in found.message
 
 
-def test_trust_is_set_and_told(board):
+def test_signers_are_set_and_reported(board):
     """Before anything is deployed."""
     found = _ask(set_trust, board, "me@example.org ssh-ed25519 AAAA\n")
 
@@ -43,7 +43,7 @@ def test_trust_is_set_and_told(board):
 
 
 @pytest.mark.parametrize("work", [status, rollback, lambda *a: set_trust(*a, "")])
-def test_a_board_that_is_away_is_told_by_its_error(board, work):
+def test_unreachable_board_has_an_error_status(board, work):
     """With its exit code, and nothing else known."""
     away = replace(board, host=replace(board.host, port=1))
 
@@ -53,7 +53,7 @@ def test_a_board_that_is_away_is_told_by_its_error(board, work):
     assert "refused the connection" in found.message
 
 
-def test_one_release_has_nothing_to_return_to_and_a_left_over_switch_is_told(board, bundles):
+def test_status_with_one_release_and_an_interrupted_switch(board, bundles):
     """As the board's own program says; JSON can hold all of it."""
     with prepare_payload(bundles["unsigned"], unsigned=True) as shipped:
         request = Request(unsigned=True, runs=20)

@@ -47,7 +47,7 @@ def test_an_engine_is_built_before_it_is_judged_and_a_dry_run_only_looks(
     assert [name for name, _ in found.plan()] == names
 
 
-def test_a_long_build_tells_what_it_does(steps, board, tmp_path, monkeypatch):
+def test_long_build_reports_progress(steps, board, tmp_path, monkeypatch):
     """Line by line, as the program on the board writes them."""
     script = tmp_path / "program.py"
     script.write_text("import sys; sys.stderr.write('layer 1\\nlayer 2\\n'); print('{}')")
@@ -75,7 +75,7 @@ def test_facts_that_no_target_fits_are_refused(steps):
         found._judge(facts)
 
 
-def test_who_takes_unsigned_bundles_needs_no_ssh_keygen(steps, tmp_path):
+def test_unsigned_bundles_need_no_ssh_keygen(steps, tmp_path):
     """A board that is to verify nothing need not be able to."""
     facts = {**doctor.facts(tmp_path), "ssh_keygen": None}
     signed, unsigned = steps()[0], steps(unsigned=True)[0]

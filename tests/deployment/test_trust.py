@@ -20,7 +20,7 @@ def _there(board):
     return board.run(lambda connection: read_trust(connection, str(board.root)))
 
 
-def test_a_board_that_trusts_nobody_says_what_to_do(board):
+def test_board_without_signers_is_refused(board):
     """Exit code 6, with the command."""
     with pytest.raises(IntegrityError, match=r"trusts no signer yet.*`edgedistill trust "):
         _require(board, None)
@@ -28,7 +28,7 @@ def test_a_board_that_trusts_nobody_says_what_to_do(board):
     assert not board.root.exists()
 
 
-def test_the_first_file_is_taken_and_stays(board):
+def test_first_signers_are_stored(board):
     """Afterwards nobody has to name it again."""
     _require(board, ME)
     _require(board, ME)
@@ -37,7 +37,7 @@ def test_the_first_file_is_taken_and_stays(board):
     assert _there(board) == ME
 
 
-def test_a_deployment_does_not_change_whom_a_board_trusts(board):
+def test_deployment_does_not_change_the_signers(board):
     """It is refused, and the board's file stays."""
     _require(board, ME)
 
@@ -47,7 +47,7 @@ def test_a_deployment_does_not_change_whom_a_board_trusts(board):
     assert _there(board) == ME
 
 
-def test_a_person_does(board):
+def test_set_trust_replaces_the_signers(board):
     """The file is replaced whole, and nothing else lies there."""
     for signers in (ME, OTHER):
         board.run(lambda connection, text=signers: trust(connection, str(board.root), text))
@@ -93,7 +93,7 @@ def test_allowed_signers_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "# nobody\n", "ssh-ed25519 AAAA\n", f"{ME}rubbish\n"])
-def test_what_lists_no_signers_is_refused(tmp_path, text):
+def test_file_without_signers_is_refused(tmp_path, text):
     """A public key alone is not enough: it has no name. The message shows a line."""
     path = tmp_path / "allowed"
     path.write_text(text)

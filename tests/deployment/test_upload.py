@@ -47,7 +47,7 @@ def _is_whole(parcel, incoming) -> bool:
     }
 
 
-def test_a_file_arrives_and_progress_is_told(board, parcel, incoming):
+def test_file_is_uploaded_with_progress(board, parcel, incoming):
     """Under the name of its hash; the told bytes grow to the size."""
     told = []
 
@@ -69,7 +69,7 @@ def test_what_is_there_is_not_sent_again(board, parcel, incoming):
 
 
 @pytest.mark.parametrize("there", [0, 1, 299_999, SIZE])
-def test_a_part_is_gone_on_with(board, parcel, incoming, there):
+def test_partial_upload_is_resumed(board, parcel, incoming, there):
     """Only what is missing is sent."""
     incoming.mkdir(parents=True)
     content = parcel.path.read_bytes()
@@ -90,7 +90,7 @@ def test_a_part_is_gone_on_with(board, parcel, incoming, there):
     ],
     ids=["wrong byte", "zeros at the end", "too long"],
 )
-def test_a_damaged_part_is_sent_anew(board, parcel, incoming, damage):
+def test_damaged_part_is_sent_again(board, parcel, incoming, damage):
     """A part that is not the file's beginning is worth nothing."""
     incoming.mkdir(parents=True)
     (incoming / f"{parcel.sha256}.part").write_bytes(damage(parcel.path.read_bytes()))

@@ -155,7 +155,7 @@ def test_program_knows_where_it_is(written):
     assert ran.stdout == f"{written}\n"
 
 
-def test_old_python_is_told(written, tmp_path):
+def test_program_refuses_old_python(written, tmp_path):
     """The first lines run on any Python 3, and say which one is needed."""
     with zipfile.ZipFile(written) as archive:
         main = archive.read("__main__.py").decode()

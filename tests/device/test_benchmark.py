@@ -148,13 +148,13 @@ def test_blocks_double_until_enough():
     assert found.runs in {200 * 2**n for n in range(6)}
 
 
-def test_asked_for_runs_say_so():
+def test_fixed_runs_are_reported_as_such():
     """A number of runs is a number of runs."""
     assert benchmark.measure(Sleeper(0), _series(), runs=7).ended == "runs"
 
 
 @pytest.mark.parametrize(("width", "budget"), [(0, 1), (0.1, 0), (-1, 1), (float("nan"), 1)])
-def test_enough_must_make_sense(width, budget):
+def test_auto_runs_need_positive_limits(width, budget):
     """No width and no time are usage errors, not endless loops."""
     with pytest.raises(UsageError, match="give more than 0 for both"):
         AutoRuns(width=width, budget_s=budget)
@@ -182,7 +182,7 @@ def test_throughput_needs_one_series():
         benchmark.throughput(Sleeper(0), np.zeros((2, 1, 4), np.float32))
 
 
-def test_together_tells_fast_from_slow():
+def test_interleaved_medians_are_in_order():
     """In turns: the medians are those of each model, in the order they were given."""
     slow, quick = Sleeper(0.01), Sleeper(0.001)
 
@@ -192,7 +192,7 @@ def test_together_tells_fast_from_slow():
     assert slow.calls < quick.calls  # a block lasts as long, whoever is in it
 
 
-def test_together_takes_turns():
+def test_interleaved_models_take_turns():
     """No model is measured in one go: what else the machine does meets them all."""
     turns = []
 
@@ -209,7 +209,7 @@ def test_together_takes_turns():
     assert changes >= 6 * 2
 
 
-def test_together_checks_its_arguments():
+def test_interleaved_checks_its_arguments():
     """As `measure` does."""
     with pytest.raises(ShapeError, match="time one series"):
         benchmark.measure_interleaved([Sleeper(0)], np.zeros((2, 1, 4), np.float32))

@@ -72,7 +72,7 @@ def test_peak_is_this_process_alone():
     assert int(ran.stdout) < hog.nbytes / 1024
 
 
-def test_a_system_without_proc_does_not_tell(monkeypatch, tmp_path):
+def test_no_peak_memory_without_proc(monkeypatch, tmp_path):
     """Then the memory is not measured."""
     monkeypatch.setattr(costs, "_STATUS", tmp_path / "absent")
 

@@ -52,7 +52,7 @@ def facts(tmp_path, monkeypatch):
     return lambda: doctor.facts(tmp_path / "releases", root=tmp_path / "root")
 
 
-def test_the_command_tells_this_machine(capsys, tmp_path):
+def test_doctor_command_prints_this_machines_facts(capsys, tmp_path):
     """As JSON for the workstation: what is asked elsewhere is the same."""
     code = main(["doctor", "--root", str(tmp_path / "a" / "b"), "--json"])
 
@@ -77,7 +77,7 @@ def test_a_person_gets_a_table(capsys, tmp_path):
     assert "packages: numpy: works" in out
 
 
-def test_a_jetson_is_read(facts, put):
+def test_facts_of_a_jetson(facts, put):
     """Board, chip, release of its system, power mode and those that there are."""
     put("proc/device-tree/model", "NVIDIA Jetson Orin Nano Developer Kit\0")
     put("proc/device-tree/compatible", "nvidia,p3768-0000\0nvidia,tegra234\0")
@@ -111,7 +111,7 @@ def test_memory_is_read_in_mib(facts, put):
     assert facts()["memory_mib"] == {"total": 8192, "free": 1024}
 
 
-def test_the_tightest_limit_of_a_container_counts(facts, put):
+def test_tightest_container_limit_applies(facts, put):
     """A group above this process's own may be tighter."""
     put("proc/self/cgroup", "0::/app/inner\n")
     put("sys/fs/cgroup/app/inner/memory.max", "max\n")
@@ -122,7 +122,7 @@ def test_the_tightest_limit_of_a_container_counts(facts, put):
     assert facts()["cgroup"] == {"memory_mib": 512, "cpus": 1.5}
 
 
-def test_the_limit_of_an_older_kernel_counts(facts, put):
+def test_cgroup_v1_limit_applies(facts, put):
     """Version 1 of the groups says a huge number where there is no limit."""
     put("sys/fs/cgroup/memory/memory.limit_in_bytes", f"{256 << 20}\n")
     assert facts()["cgroup"]["memory_mib"] == 256
@@ -185,7 +185,7 @@ def shadow(tmp_path, monkeypatch):
     return put
 
 
-def test_what_works_here_is_told_with_its_version():
+def test_working_packages_have_a_version():
     """NumPy and ONNX Runtime of this process are those of the child."""
     found = doctor.packages()
 
@@ -213,7 +213,7 @@ def test_what_is_not_installed_has_no_version(shadow):
     assert "No module named 'tensorrt'" in found["error"]
 
 
-def test_a_package_that_ends_the_process_is_told_by_its_signal(shadow):
+def test_package_that_kills_the_process_is_reported_with_its_signal(shadow):
     """A wheel for another processor does; its version is still known."""
     shadow("numpy", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
 
@@ -224,7 +224,7 @@ def test_a_package_that_ends_the_process_is_told_by_its_signal(shadow):
     assert found["version"] == np.__version__
 
 
-def test_a_package_that_never_answers_is_given_up(shadow, monkeypatch):
+def test_package_that_hangs_times_out(shadow, monkeypatch):
     """A driver that hangs must not hang the doctor."""
     shadow("numpy", "import time; time.sleep(60)")
     monkeypatch.setattr(doctor, "TIMEOUT_S", 0.5)
@@ -236,7 +236,7 @@ def test_a_package_that_never_answers_is_given_up(shadow, monkeypatch):
 
 
 @pytest.mark.parametrize("fails", [0, 100])
-def test_a_gpu_is_told_by_the_driver(tmp_path, monkeypatch, fails):
+def test_gpu_facts_come_from_the_driver(tmp_path, monkeypatch, fails):
     """The driver's own library is asked; where it has no device there is no GPU."""
     compiler = shutil.which("cc")
     if compiler is None:

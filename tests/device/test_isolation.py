@@ -86,7 +86,7 @@ def test_program_validates_where_only_numpy_and_onnxruntime_are(italy, tmp_path)
 
 
 @pytest.mark.parametrize("package", ["torch", "onnx", "click", "pydantic", "yaml", "numba"])
-def test_an_import_too_many_is_found(italy, tmp_path, package):
+def test_import_of_a_workstation_package_fails(italy, tmp_path, package):
     """A copy of the package whose device side imports a package of the workstation fails."""
     root = tmp_path / "copy"
     for source in (edgedistill, edgedistill_kernels):

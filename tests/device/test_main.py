@@ -30,7 +30,7 @@ from edgedistill.runtimes.session_settings import DEFAULT, SessionSettings
 QUICK = ["--runs", "10"]
 
 
-def test_validate_keeps(italy, tmp_path, capsys):
+def test_validate_exits_0_if_the_contract_is_kept(italy, tmp_path, capsys):
     """A sound bundle: a table, a report, exit 0."""
     out = tmp_path / "facts" / "report.json"
 
@@ -84,7 +84,7 @@ def test_benchmark(italy, capsys):
     assert found["p50_ms"]["value"] > 0
 
 
-def test_benchmark_says_what_the_model_takes(italy, capsys):
+def test_benchmark_reports_costs(italy, capsys):
     """Throughput, memory and cold start from fresh processes; --no-costs leaves them out."""
     assert main(["benchmark", str(italy), "--json", *QUICK]) == 0
     costs = json.loads(capsys.readouterr().out)["costs"]
@@ -97,7 +97,7 @@ def test_benchmark_says_what_the_model_takes(italy, capsys):
     assert "cold start" not in without
 
 
-def test_runs_auto_says_why_it_ended(italy, capsys):
+def test_runs_auto_reports_why_it_stopped(italy, capsys):
     """By default the interval or the budget ends it, and the table says which."""
     assert main(["benchmark", str(italy), "--no-costs", "--budget", "0.3"]) == 0
     ended = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("runs"))
@@ -105,7 +105,7 @@ def test_runs_auto_says_why_it_ended(italy, capsys):
     assert "narrow enough" in ended or "until the time was up" in ended
 
 
-def test_runs_that_are_no_number(italy, capsys):
+def test_runs_must_be_a_number(italy, capsys):
     """A sentence, not a traceback."""
     with pytest.raises(SystemExit) as stopped:
         main(["benchmark", str(italy), "--runs", "many"])
@@ -114,7 +114,7 @@ def test_runs_that_are_no_number(italy, capsys):
     assert "'many' is no number; give one, or auto" in capsys.readouterr().err
 
 
-def test_budget_that_is_no_time(italy, capsys):
+def test_budget_must_be_positive(italy, capsys):
     """Nothing can be measured in it."""
     assert main(["benchmark", str(italy), "--budget", "0"]) == 2
     assert "give more than 0 for both" in capsys.readouterr().err
@@ -137,7 +137,7 @@ def test_validate_reports_costs_and_telemetry(sysfs, italy, tmp_path, monkeypatc
     assert re.search(r"^cold start +[\d.]+ m?s to the first answer$", table, re.MULTILINE)
 
 
-def test_throttling_is_said(sysfs, italy, tmp_path, monkeypatch, capsys):
+def test_throttling_is_reported(sysfs, italy, tmp_path, monkeypatch, capsys):
     """A board that slows down while it is measured says so in the table and in the report."""
     hot = {"sys/class/thermal/cooling_device0/cur_state": "3"}
     sysfs.write(tmp_path, {**sysfs.ORIN_NANO, **hot})
@@ -172,7 +172,7 @@ def test_tune_prints_and_stores(italy, tmp_path, capsys):
     assert main(["validate", str(tuned), "--out", str(tmp_path / "report.json"), *QUICK]) == 0
 
 
-def test_tuning_table_says_what_was_refused():
+def test_tuning_table_lists_refused_settings():
     """Settings that change the answers have no time."""
     two = SessionSettings(threads=2)
     trials = (
@@ -345,7 +345,7 @@ def test_other_disk_errors_exit_5(italy, tmp_path, capsys):
     assert "error: " in capsys.readouterr().err
 
 
-def test_ctrl_c_inside_an_import_is_still_ctrl_c(italy, monkeypatch, capsys):
+def test_ctrl_c_inside_an_import_exits_130(italy, monkeypatch, capsys):
     """An extension module that is interrupted while it loads reports an ImportError."""
 
     def interrupted(*_):

@@ -49,7 +49,7 @@ def test_stored_threads_never_outnumber_the_cores(model, monkeypatch):
     assert found["session"].startswith("2 threads")
 
 
-def test_threads_that_are_asked_for_win(model):
+def test_threads_argument_overrides_the_settings(model):
     """Over those of the settings; the other settings stay."""
     stored = replace(model, session=SessionSettings(threads=1, memory_arena=False))
 

@@ -68,14 +68,14 @@ def test_power_mode_with_padded_number(orin):
     assert Sensors(orin).settings()["power mode"] == "MODE_30W (1)"
 
 
-def test_power_mode_that_only_the_tool_tells(sysfs, tmp_path):
+def test_power_mode_comes_from_nvpmodel_if_never_saved(sysfs, tmp_path):
     """Where no mode was ever saved, nvpmodel itself is asked."""
     sysfs.tool(tmp_path, "usr/sbin/nvpmodel", "NV Power Mode: MAXN\n0")
 
     assert Sensors(tmp_path).settings() == {"power mode": "MAXN (0)"}
 
 
-def test_root_reads_more(sysfs, orin):
+def test_root_reads_measured_and_memory_clocks(sysfs, orin):
     """A clock as measured wins over one as asked for, and the memory's clock is there."""
     more = {
         f"{sysfs.CPUFREQ}/policy0/cpuinfo_cur_freq": "242000",
@@ -88,7 +88,7 @@ def test_root_reads_more(sysfs, orin):
     assert found == {"cpu": 649.0, "gpu": 306.0, "emc": 2133.0}
 
 
-def test_power_chip_that_knows_its_power(sysfs, tmp_path):
+def test_power_chip_with_a_power_reading(sysfs, tmp_path):
     """Thor's INA238 gives microwatts and no label."""
     files = {
         "sys/class/hwmon/hwmon3/name": "ina238",
@@ -160,7 +160,7 @@ def test_a_machine_without_sensors(tmp_path):
     assert not sensors.shows_throttling
 
 
-def test_a_sensor_that_falls_silent(orin):
+def test_sensor_that_fails_later_reads_none(orin):
     """What answered once and then does not is None, and the others go on."""
     sensors = Sensors(orin)
     (orin / "sys/class/hwmon/hwmon1/curr1_input").write_text("")

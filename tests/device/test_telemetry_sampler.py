@@ -48,7 +48,7 @@ def test_reads_before_during_and_after(sysfs, orin):
     assert found.throttling == ()
 
 
-def test_says_what_was_counted_meanwhile(sysfs, orin):
+def test_counter_that_moved_is_a_sign(sysfs, orin):
     """A counter that moved is a sign; where it stood before is none."""
     counter = "sys/class/hwmon/hwmon2/oc3_event_cnt"
     sysfs.write(orin, {counter: "5"})
@@ -79,7 +79,7 @@ def test_nothing_to_read_is_no_telemetry(tmp_path):
     assert seen.telemetry() is None
 
 
-def test_nothing_that_tells_is_not_no_throttling(sysfs, tmp_path):
+def test_throttling_is_unknown_without_such_sensors(sysfs, tmp_path):
     """A temperature alone does not show whether the machine slows down."""
     files = {k: v for k, v in sysfs.PI_5.items() if "thermal_zone" in k}
 
@@ -110,7 +110,7 @@ def test_a_long_run_keeps_a_bounded_number(orin, monkeypatch):
     assert found.at_s[-1] > 0.25
 
 
-def test_a_calm_machine_has_no_signs():
+def test_no_signs_without_throttling():
     """Readings at the limit, nothing counted."""
     assert _signs(CALM, CALM, CALM) == ()
 
@@ -153,7 +153,7 @@ def test_an_idle_clock_before_and_after_is_none():
     assert _signs(idle, idle) == ()
 
 
-def test_firmware_and_alarm_say_it_once():
+def test_firmware_flag_and_alarm_are_one_sign():
     """The kernel's alarm and the firmware's flag of the same name are one sign."""
     low = replace(CALM, slowing={"supply voltage too low": 1})
 

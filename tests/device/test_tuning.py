@@ -51,7 +51,7 @@ def test_tries_threads_then_the_rest(student, world, monkeypatch):
     assert found.gain >= 1
 
 
-def test_what_is_taken_was_surely_faster(student, world, monkeypatch):
+def test_taken_settings_are_significantly_faster(student, world, monkeypatch):
     """Made-up times: two threads win the first step, no arena the second; the gains multiply."""
     ms = {1: 4.0, 2: 2.0}
 
@@ -125,7 +125,7 @@ def recurrent(world, tmp_path, rng):
     )
 
 
-def test_settings_that_change_the_answers_are_never_taken(recurrent, world, monkeypatch):
+def test_settings_that_change_the_logits_are_never_taken(recurrent, world, monkeypatch):
     """A real case: ONNX Runtime's 8-bit LSTM gives other logits on two threads than on one."""
     monkeypatch.setattr(tuning, "cores", lambda: 2)
 

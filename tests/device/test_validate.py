@@ -22,7 +22,7 @@ def _validated(path, **options):
         return device.validate(bundle, **{"runs": 20, **options})
 
 
-def test_keeps_the_right_model(italy):
+def test_original_model_keeps_the_contract(italy):
     """The model that was shipped matches its teacher and is exactly the student."""
     found = _validated(italy)
 
@@ -38,7 +38,7 @@ def test_keeps_the_right_model(italy):
     }
 
 
-def test_breaks_for_other_weights(world, tmp_path, swap_model, write_onnx, rng):
+def test_other_weights_break_the_contract(world, tmp_path, swap_model, write_onnx, rng):
     """A network with other weights fails the clauses on the teacher, by name."""
     path = world.write(tmp_path / "b")
     swap_model(path, write_onnx(tmp_path / "other.onnx", world.student.noisy(5, rng)))
@@ -95,7 +95,7 @@ def test_judges_size_and_latency_when_asked(world, tmp_path, clause, threshold):
     assert found.verdict == "broken"
 
 
-def test_teacher_that_gave_no_reasons(world, tmp_path):
+def test_teacher_without_saliency_maps(world, tmp_path):
     """A teacher known only by its logits has maps of zeros: saliency is not measured."""
     teacher = world.golden.teacher
     mute = dataclasses.replace(

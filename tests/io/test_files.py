@@ -214,7 +214,7 @@ def test_read_only_disk_is_explained(disk):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_folder_of_someone_else_is_explained(tmp_path):
+def test_folder_without_permission_is_explained(tmp_path):
     """A folder without write permission, as a user meets it."""
     tmp_path.chmod(0o555)
 
@@ -260,13 +260,13 @@ def test_file_does_not_replace_a_folder_nor_a_folder_a_file(tmp_path):
     assert (tmp_path / "folder" / "f").read_text() == (tmp_path / "file").read_text() == "mine"
 
 
-def test_an_error_that_is_not_the_disks_passes_through(tmp_path):
+def test_other_errors_pass_through(tmp_path):
     """A file that is missing inside the block is not called a full disk."""
     with pytest.raises(FileNotFoundError), files.whole_file(tmp_path / "f"):
         (tmp_path / "absent").read_text()
 
 
-def test_json_is_written_for_people(tmp_path):
+def test_json_is_indented(tmp_path):
     """Indented, ending with a line break."""
     files.write_json(tmp_path / "f.json", {"a": 1})
 

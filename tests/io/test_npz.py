@@ -80,7 +80,7 @@ def test_what_numpy_wrote_is_read(save, tmp_path):
         *("axes", "empty and huge", "version", "parentheses", "tokens", "magic"),
     ],
 )
-def test_arrays_that_lie_are_refused(member, message, tmp_path):
+def test_arrays_with_false_headers_are_refused(member, message, tmp_path):
     """A header is believed only where the bytes are there."""
     path = _npz(tmp_path / "a.npz", {"x.npy": member})
 

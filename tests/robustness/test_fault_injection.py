@@ -12,7 +12,7 @@ from faults import device
 from faults.board import LocalBoard, Ran, make_goods
 from faults.campaign import Case, Found, found, read, run, table
 from faults.deployment import Workstation
-from faults.faulty_network import Line
+from faults.faulty_network import FaultyNetwork
 from faults.machine import bare_python
 from faults.server import running
 
@@ -28,7 +28,7 @@ def prepared(tmp_path_factory):
     (folder / "root").mkdir()
     board = LocalBoard(folder / "root", make_goods(folder / "goods"))
     yield board, device.prepare(board)
-    board.nursery.close()
+    board.fork_server.close()
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +42,11 @@ def station(tmp_path_factory, unavailable):
             found = Workstation(board, server, folder)
             found.prepare()
             yield found
-            found.nursery.close()
+            found.fork_server.close()
     except MachineError as error:
         unavailable(str(error))
     finally:
-        board.nursery.close()
+        board.fork_server.close()
 
 
 def _trapped(board, work, at, do="kill"):
@@ -80,7 +80,7 @@ def test_a_kill_between_link_and_health_check(prepared):
 
 def test_a_connection_cut_in_the_upload(station):
     """The deployment goes on over another connection."""
-    with Line(station.server.port, strike_at=60_000) as line:
+    with FaultyNetwork(station.server.port, strike_at=60_000) as line:
         result = station.harmed(lambda: station.deploy("two", port=line.port))
 
     assert line.struck == 1
@@ -198,7 +198,7 @@ def test_a_line_breaks_at_its_byte(at):
 
     thread = threading.Thread(target=collect)
     thread.start()
-    with Line(server.getsockname()[1], strike_at=at) as line:
+    with FaultyNetwork(server.getsockname()[1], strike_at=at) as line:
         for _ in range(2):
             with (
                 socket.create_connection(("127.0.0.1", line.port)) as end,

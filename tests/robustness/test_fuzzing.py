@@ -73,7 +73,7 @@ def test_models_are_read_in_a_process_of_their_own(material, tmp_path):
 
 def test_the_command_says_what_is_wrong(material, tmp_path):
     """The exit code of a real process fits the error, and there is no traceback."""
-    found = commands.ask(material, tmp_path, "ci", 5)
+    found = commands.run_commands(material, tmp_path, "ci", 5)
 
     assert found.asked == sum(found.codes.values()) == 5
     assert found.findings == []

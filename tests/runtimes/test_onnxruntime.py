@@ -76,7 +76,7 @@ def test_missing_onnxruntime_says_what_installs_it(world, monkeypatch):
         OrtRuntime(world.folder / "student.onnx")
 
 
-def test_tells_nobody_and_leaves_no_trace(italy, tmp_path):
+def test_telemetry_of_onnxruntime_is_off(italy, tmp_path):
     """ONNX Runtime's telemetry is off: no device id, no session file, no cache."""
     environment = {name: os.environ[name] for name in ("PATH",)}
     environment |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
@@ -206,7 +206,7 @@ def test_the_defaults_are_onnxruntimes_own_on_one_thread():
     ],
     ids=str,
 )
-def test_settings_do_not_change_the_answers(world, settings):
+def test_settings_do_not_change_the_logits(world, settings):
     """A real session under each gives the same logits."""
     path = world.folder / "student.onnx"
 
@@ -233,13 +233,13 @@ def test_a_provider_that_this_build_lacks(world, provider):
 class TestSilentFallback:
     """A provider that is there, starts, and runs no node."""
 
-    def test_onnxruntime_itself_says_nothing(self, world):
+    def test_onnxruntime_itself_falls_back_without_an_error(self, world):
         """Why the guard is there: the session opens, and the CPU computes."""
         session = onnxruntime.InferenceSession(world.folder / "student.onnx", providers=[AZURE])
 
         assert session.get_providers()[0] == AZURE
 
-    def test_here_it_is_an_error_that_names_the_nodes(self, world):
+    def test_fallback_is_an_error_that_lists_the_nodes(self, world):
         """Which operators the CPU got, and the way out."""
         with pytest.raises(MachineError, match=r"leaves to the CPU .*1 Gemm.*--provider cpu"):
             OrtRuntime(world.folder / "student.onnx", provider=AZURE)

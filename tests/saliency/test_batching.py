@@ -31,7 +31,7 @@ def test_a_batch_grows_while_that_pays():
     assert set(sizes[5:]) == {256}
 
 
-def test_a_gain_below_a_tenth_does_not_pay():
+def test_gain_below_a_tenth_stops_the_growth():
     """9 percent more copies a second are not worth twice the memory; 11 are."""
     rates = {32: 1.0, 64: 1.11, 128: 1.11 * 1.09}
 
@@ -54,7 +54,7 @@ def test_a_given_size_stays():
     assert set(_feed(BatchSizer(48, 1, PLENTY), lambda _: 1e-9)) == {48}
 
 
-def test_what_is_left_over_does_not_tell():
+def test_short_last_call_does_not_change_the_size():
     """A last, small call is slow for its size, which says nothing about the size."""
     batch = BatchSizer(None, 1, PLENTY)
 
@@ -76,7 +76,7 @@ def test_a_batch_that_failed_does_not_grow_again():
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 8, 11, 100])
-def test_a_sweep_asks_about_everything_once(rng, size):
+def test_sweep_computes_every_window_once(rng, size):
     """Whole series where they fit, else windows of one, in order."""
     answers = rng.normal(size=(5, 4, 2)).astype(np.float32)
     asked = np.zeros((5, 4), dtype=int)

@@ -309,7 +309,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(series, predict, error, batc
     np.testing.assert_allclose(parts.signed, whole.signed, rtol=1e-3, atol=1e-3)
 
 
-def test_out_of_memory_on_one_series_is_told(series):
+def test_out_of_memory_on_one_series_is_an_error(series):
     """Nothing is smaller than that."""
 
     def never(_):

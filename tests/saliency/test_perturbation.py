@@ -94,7 +94,7 @@ def test_plan_survives_json(plan):
     ],
     ids=["length", "huge", "NaN"],
 )
-def test_what_no_machine_could_compute_is_a_config_error(change, message):
+def test_plan_beyond_any_machine_is_a_config_error(change, message):
     """A forged plan must not take all memory before anything else is looked at."""
     with pytest.raises(ConfigError, match=message):
         PerturbationPlan.from_dict({**default_plan(24).to_dict(), **change})
@@ -105,7 +105,7 @@ def test_what_no_machine_could_compute_is_a_config_error(change, message):
     [{"width": None}, {"seed": 1}, {"length": "24"}, {"stride": 1.5}, {"width": True}],
     ids=["missing", "unknown", "text", "half a step", "truth value"],
 )
-def test_what_is_no_plan_is_a_config_error(change):
+def test_invalid_plan_is_a_config_error(change):
     """The message shows what was given."""
     values = {**default_plan(24).to_dict(), **change}
     values = {key: value for key, value in values.items() if value is not None}

@@ -2,7 +2,7 @@
 
 An engine runs on the GPU and the TensorRT version that built it. So it is kept in a folder
 named after both, the model and the options: `engine.plan`, and beside it `engine.json`,
-which says what the plan is before TensorRT has to find out.
+which describes the plan before TensorRT loads it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from edgedistill.device import doctor
 from edgedistill.errors import ConfigError, MachineError, UsageError
 
 
-def test_boards_that_lack_nothing_are_well(pi, orin):
+def test_complete_boards_are_ok(pi, orin):
     """Every finding is ok, and the family is recognized."""
     for facts, name in ((pi(), "aarch64"), (orin(), "jetson-orin-nano")):
         found = diagnose(facts)
@@ -27,7 +27,7 @@ def test_boards_that_lack_nothing_are_well(pi, orin):
         assert (found.outcome, found.target.name) == ("ok", name)
 
 
-def test_the_samples_are_what_the_device_tells(pi, orin, tmp_path):
+def test_sample_facts_match_the_device_program(pi, orin, tmp_path):
     """Facts of the tests have the names that the device side gives them."""
     real = doctor.facts(tmp_path)
 
@@ -90,7 +90,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_a_pi_lacks_is_found(pi, case):
+def test_missing_parts_of_a_pi_are_found(pi, case):
     """One thing is wrong, and that thing alone is told."""
     changes, (what, outcome, told) = CASES[case]
 
@@ -131,7 +131,7 @@ JETSON_CASES = {
 
 
 @pytest.mark.parametrize("case", JETSON_CASES)
-def test_what_a_jetson_lacks_is_found(orin, case):
+def test_missing_parts_of_a_jetson_are_found(orin, case):
     """One thing is wrong, and that thing alone is told."""
     changes, (what, outcome, told) = JETSON_CASES[case]
 
@@ -199,7 +199,7 @@ def test_a_clock_may_differ_a_little(pi):
     assert "400 s slow" in _finding(diagnose(facts, now_s=now + 400), "clock").seen
 
 
-def test_who_takes_unsigned_bundles_needs_no_ssh_keygen(pi):
+def test_unsigned_bundles_need_no_ssh_keygen(pi):
     """It is said all the same."""
     found = diagnose(pi(ssh_keygen=None), signed=False)
 
@@ -236,7 +236,7 @@ def ask(ssh_server, tmp_path):
     return work
 
 
-def test_a_board_tells_what_it_has(ask, tmp_path):
+def test_facts_are_collected_from_a_board(ask, tmp_path):
     """The program is carried there for the question."""
     found = ask()
 
@@ -256,18 +256,18 @@ def test_nothing_stays_on_the_board(ask, tmp_path, monkeypatch):
     assert not (tmp_path / "root").exists()
 
 
-def test_this_machine_tells_it_too(tmp_path):
+def test_facts_are_collected_here(tmp_path):
     """Without a connection."""
     assert asking.collect_here(str(tmp_path))["disk"]["folder"] == str(tmp_path)
 
 
-def test_a_board_without_python_is_told(ask):
+def test_board_without_python_is_refused(ask):
     """With what installs it."""
     with pytest.raises(MachineError, match=r"has no python3\.99.*apt-get install.*--python"):
         ask("python3.99")
 
 
-def test_an_old_python_is_told_in_its_own_words(ask, tmp_path):
+def test_old_python_is_refused_by_the_program(ask, tmp_path):
     """The program says what it needs, even to one that cannot run it."""
     old = tmp_path / "old"
     old.write_text(

@@ -93,7 +93,7 @@ def test_validate_and_benchmark_take_the_engine_that_was_built(board, world, tmp
     assert written["environment"]["runtime"] == "tensorrt 10.3.0"
 
 
-def test_the_first_validation_says_that_it_builds(board, world, tmp_path, capsys):
+def test_first_validation_reports_the_engine_build(board, world, tmp_path, capsys):
     """It can take minutes, so stderr says so; the second run finds the engine."""
     bundle = str(world.write(tmp_path / "b.zip", runtime="tensorrt"))
     command = ["validate", bundle, "--cache", str(tmp_path / "engines"), "--runs", "5"]
@@ -129,7 +129,7 @@ def test_errors_become_messages_and_codes(italy, tmp_path, capsys, rtx, options,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_names_the_layers_that_dla_leaves(board, italy, tmp_path, capsys, monkeypatch):
+def test_layers_left_to_the_gpu_are_listed(board, italy, tmp_path, capsys, monkeypatch):
     """The fallback to the GPU, which TensorRT keeps to itself, has a line of its own."""
     monkeypatch.setattr(
         engines, "serialize", lambda *_, **__: EngineBuild(b"a plan", ("mean", "head"))

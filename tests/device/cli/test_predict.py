@@ -44,7 +44,7 @@ def test_table(italy, series, capsys):
     assert "Predicted 2, could not use 1." in printed.err
 
 
-def test_all_good_is_0(italy, tmp_path, capsys):
+def test_exit_code_is_0_without_errors(italy, tmp_path, capsys):
     """JSON lines, nothing else on stdout."""
     (tmp_path / "x.csv").write_text(GOOD * 2)
 
@@ -115,7 +115,7 @@ def test_windows_of_another_length_are_resampled(italy):
     assert [json.loads(line)["start"] for line in ran.stdout.decode().splitlines()] == [0]
 
 
-def test_answers_come_while_the_stream_goes_on(italy):
+def test_predictions_are_flushed_while_the_stream_goes_on(italy):
     """Each line is flushed, so that what follows in a pipe sees it at once."""
     command = _device("predict", italy, "--json")
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -129,7 +129,7 @@ def test_answers_come_while_the_stream_goes_on(italy):
     assert process.returncode == 0
 
 
-def test_a_reader_that_has_seen_enough(italy):
+def test_closed_output_pipe_ends_quietly(italy):
     """`head` closes the pipe: no traceback, no error."""
     command = _device("predict", italy, "--json")
     with subprocess.Popen(
@@ -146,7 +146,7 @@ def test_a_reader_that_has_seen_enough(italy):
     assert (process.returncode, errors) == (0, b"")
 
 
-def test_a_release_is_taken_as_it_was_installed(italy, tmp_path, capsys):
+def test_release_folder_stands_for_its_bundle(italy, tmp_path, capsys):
     """Its folder stands for its bundle."""
     (tmp_path / "x.csv").write_text(GOOD)
     root = ["releases", "--root", str(tmp_path / "root")]
@@ -201,7 +201,7 @@ def test_nothing_to_predict(words, italy, tmp_path, capsys):
     ],
     ids=range(15),
 )
-def test_what_makes_no_sense(words, code, told, italy, tmp_path, monkeypatch, capsys):
+def test_contradicting_options_are_refused(words, code, told, italy, tmp_path, monkeypatch, capsys):
     """Each has its message."""
     monkeypatch.chdir(tmp_path)
 
@@ -209,7 +209,7 @@ def test_what_makes_no_sense(words, code, told, italy, tmp_path, monkeypatch, ca
     assert told in capsys.readouterr().err
 
 
-def test_saliency_is_not_loaded_unless_asked_for(italy, series):
+def test_saliency_is_loaded_only_if_requested(italy, series):
     """A first answer comes sooner without: neither the golden set nor what explains is imported."""
     code = (
         "import sys\nfrom edgedistill.device.__main__ import main\n"

@@ -47,7 +47,7 @@ def validated(root, capsys):
     return call
 
 
-def test_whole_way(run, root, italy, validated):
+def test_install_validate_switch_rollback_prune(run, root, italy, validated):
     """Install, validate there, switch, install another, switch, go back, prune."""
     first = _json(run("install", italy, "--unsigned", "--json"))
     assert first["fresh"]
@@ -104,7 +104,7 @@ def test_root_is_in_the_home_folder_by_default(tmp_path, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["root"] == str(tmp_path / "edgedistill")
 
 
-def test_trust_must_be_said(run, italy):
+def test_install_needs_signers_or_unsigned(run, italy):
     """Neither signers nor --unsigned is a wrong command; both are, too."""
     for trust in ([], ["--unsigned", "--allowed-signers", "f"]):
         with pytest.raises(SystemExit) as raised:
@@ -149,7 +149,7 @@ def test_unhealthy_release_is_left_with_exit_4(run, root, italy):
     assert root.current.resolve() == root.folder("a")
 
 
-def test_interrupted_switch_is_told_of_and_ended(run, root, italy):
+def test_interrupted_switch_is_listed_and_settled(run, root, italy):
     """`list` says how; `settle` asks the release, takes the switch back, and says so."""
     run("install", italy, "--unsigned", "--name", "a")
     (root.folder("a") / "bundle" / "golden.npz").unlink()
@@ -182,7 +182,7 @@ def test_release_stands_for_its_bundle(run, root, italy, capsys, tmp_path, monke
     assert not (tmp_path / "report.json").exists()
 
 
-def test_check_asks_for_one_answer(run, root, italy, capsys):
+def test_check_runs_one_prediction(run, root, italy, capsys):
     """It is what a switch runs."""
     run("install", italy, "--unsigned", "--name", "a")
 

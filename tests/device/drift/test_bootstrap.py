@@ -72,7 +72,7 @@ def _mean_correlation(first, second):
     return float(np.mean([np.corrcoef(a, b)[0, 1] for a, b in pairs]))
 
 
-def test_means_of_maps_without_anything_in_common_are_not_alike(rng):
+def test_means_of_unrelated_maps_do_not_correlate(rng):
     """Two means of pure noise do not correlate; plain resamples of one sample do, by its noise."""
     maps = rng.normal(size=(25, 40))
     drawn = resampling.draw_resamples(rng, 25, 25)

@@ -189,7 +189,7 @@ def test_another_mix_of_classes_is_found(gun):
     assert found.drifted_in("reasons") is False
 
 
-def test_reasons_alone_are_found(gun):
+def test_drift_of_saliency_alone_is_found(gun):
     """A recorder that triggers later: the same shapes and classes, decided by other steps.
 
     Mean, spread, peak and the classes stay, so whoever watches inputs and predictions sees nothing.
@@ -202,7 +202,7 @@ def test_reasons_alone_are_found(gun):
     assert _answers(found) == {"inputs": False, "predictions": False, "reasons": True}
 
 
-def test_noise_matters_where_the_reasons_are(italy):
+def test_noise_in_the_strongest_window_moves_saliency_most(italy):
     """The same noise moves reasons further in the strongest window than in the weakest."""
     rng = np.random.default_rng(3)
     order = rng.permutation(len(italy.x))

@@ -110,7 +110,7 @@ def test_correlations_are_those_of_numpy(rng):
     np.testing.assert_allclose(found, [*expected, 0.0])
 
 
-def test_a_map_is_held_against_the_others(rng):
+def test_map_is_compared_with_the_mean_of_the_others(rng):
     """Not against a mean that it is part of, which would flatter it."""
     maps = rng.normal(size=(6, WINDOWS))
 
@@ -133,7 +133,7 @@ def test_profiles_add_up(world):
         np.testing.assert_allclose(first.arrays()[name], array)
 
 
-def test_what_is_saved_is_loaded(world, tmp_path):
+def test_saved_profile_is_loaded(world, tmp_path):
     """And can be added to."""
     found = _filled(world, range(40))
 

@@ -106,7 +106,7 @@ def test_a_person_gets_a_table(predict, bundle, tmp_path, recorded, capsys):
     ]
 
 
-def test_a_profile_is_gone_on_with(predict, drift, tmp_path, recorded):
+def test_existing_profile_is_continued(predict, drift, tmp_path, recorded):
     """A second run adds to what is there; so do several profiles."""
     predict(recorded[SEEN])
     predict(recorded[:48])
@@ -132,7 +132,7 @@ def test_another_bundles_profile_is_moved_aside(predict, reference, tmp_path, re
     assert load(tmp_path / "profile.npz", Bins.from_reference(reference)).series == 152
 
 
-def test_what_is_no_profile_is_left_alone(predict, tmp_path, recorded):
+def test_other_file_is_not_overwritten(predict, tmp_path, recorded):
     """It may be anything."""
     (tmp_path / "profile.npz").write_text("my notes")
 
@@ -143,7 +143,7 @@ def test_what_is_no_profile_is_left_alone(predict, tmp_path, recorded):
     assert (tmp_path / "profile.npz").read_text() == "my notes"
 
 
-def test_a_bundle_without_a_reference_says_so(italy, tmp_path, recorded, capsys):
+def test_bundle_without_a_reference_is_refused(italy, tmp_path, recorded, capsys):
     """Old bundles have none; predicting needs none."""
     np.savetxt(tmp_path / "series.csv", recorded[:3, 0], delimiter=",")
     file = str(tmp_path / "series.csv")
@@ -191,7 +191,7 @@ def test_the_profile_is_written_now_and_then(reference, tmp_path, monkeypatch):
     assert load(path, profiler.profile.bins).series == 3
 
 
-def test_a_reference_travels(bundle, reference):
+def test_reference_is_stored_in_the_bundle(bundle, reference):
     """With its limits, as the bundle gives them back."""
     with open_bundle(bundle) as opened:
         found, limits = opened.reference()

@@ -133,7 +133,7 @@ def test_a_full_disk_leaves_no_half_result(predictor, full_disk):
     assert list((full_disk / "results").iterdir()) == []
 
 
-def test_a_folder_that_cannot_be(predictor, tmp_path):
+def test_folder_that_cannot_be_created(predictor, tmp_path):
     """A file stands where the folder should be."""
     (tmp_path / "file").write_text("")
 

@@ -52,7 +52,7 @@ def test_missing_values(line):
 
 
 @pytest.mark.parametrize("id_", ["a1", 7])
-def test_id_comes_along(id_):
+def test_id_is_kept(id_):
     """What the sender calls the series is what the answer will be called."""
     (item,) = _read(json.dumps({"id": id_, "series": [1, 2]}))
 
@@ -75,14 +75,14 @@ def test_header_of_names_alone():
     assert '"low", not a number' in second.error
 
 
-def test_where_each_line_is_answered_none_is_a_header():
+def test_no_header_where_each_line_gets_a_reply():
     """Somebody waits for the answer to the first line too."""
     (item,) = _read("low,high", header=False)
 
     assert item.error is not None
 
 
-def test_byte_order_mark_is_no_value():
+def test_byte_order_mark_is_ignored():
     """Spreadsheets put one in front of the first line."""
     (item,) = _read("1,2".encode("utf-8-sig"))
 

@@ -138,7 +138,7 @@ def test_predictions_of_a_file_are_published(paho, mosquitto, italy, tmp_path, c
     assert later == [("line/1/plan", printed[0])]
 
 
-def test_a_broker_that_comes_back_gets_what_it_missed(paho, mosquitto):
+def test_broker_that_comes_back_gets_queued_messages(paho, mosquitto):
     """Nothing is lost that found room."""
     broker = mosquitto("allow_anonymous true", "persistence false")
 
@@ -155,7 +155,7 @@ def test_a_broker_that_comes_back_gets_what_it_missed(paho, mosquitto):
     assert ("t", {"n": 1}) in heard
 
 
-def test_a_loss_is_told_when_it_happens(paho, mosquitto):
+def test_lost_connection_is_logged(paho, mosquitto):
     """And that it is over, but not that we leave ourselves."""
     broker, told = mosquitto(), []
 
@@ -170,7 +170,7 @@ def test_a_loss_is_told_when_it_happens(paho, mosquitto):
     assert len(told) == 2
 
 
-def test_a_broker_that_stays_away_is_told_of(paho, mosquitto, monkeypatch):
+def test_messages_dropped_by_an_absent_broker_are_counted(paho, mosquitto, monkeypatch):
     """What found no room was dropped, and is counted; so is what was never taken."""
     monkeypatch.setattr(mqtt, "_QUEUED", 2)
     monkeypatch.setattr(mqtt, "_REPLY_S", 2.0)
@@ -222,7 +222,7 @@ def test_tls(paho, mosquitto, tmp_path, monkeypatch):
     assert ours.dropped == 0
 
 
-def test_nobody_listens(paho):
+def test_no_listener(paho):
     """The message names the address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -231,7 +231,7 @@ def test_nobody_listens(paho):
         Broker(BrokerAddress("127.0.0.1", port), "t")
 
 
-def test_what_listens_is_no_broker(paho, monkeypatch):
+def test_listener_that_is_no_broker_is_refused(paho, monkeypatch):
     """It takes the connection and never answers."""
     monkeypatch.setattr(mqtt, "_REPLY_S", 0.5)
     with (
@@ -291,14 +291,14 @@ def test_series_that_come_too_fast_are_counted(paho, mosquitto, monkeypatch):
 @pytest.mark.parametrize(
     "text", ["", "host:", "host:x", "host:0", "host:70000", "a b", ":1", "http://h"]
 )
-def test_what_is_no_broker(text):
+def test_invalid_broker_address_is_refused(text):
     """The message shows the form."""
     with pytest.raises(UsageError, match=r"is no broker\. Give HOST"):
         to_broker(text)
 
 
 @pytest.mark.parametrize("topic", ["", "a/#", "+/b"])
-def test_what_is_no_topic(topic):
+def test_invalid_topic_is_refused(topic):
     """Patterns are for those who listen."""
     with pytest.raises(UsageError, match="no topic to publish to"):
         Broker(BrokerAddress("127.0.0.1"), topic)

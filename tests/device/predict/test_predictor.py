@@ -113,7 +113,7 @@ def test_series_that_cannot_be_used(bundle, series, preprocessed, error, told):
     assert answer.error
 
 
-def test_what_was_not_read_keeps_its_error(bundle):
+def test_unreadable_item_keeps_its_error(bundle):
     """The model is not asked."""
     answer = Predictor(bundle, _Constant()).predict_item(Item(place={"line": 1}, error="not JSON"))
 
@@ -137,7 +137,7 @@ def test_probabilities_of_far_logits(bundle):
     np.testing.assert_array_equal(found.probabilities, [1, 0])
 
 
-def test_observer_hears_everything(bundle, recorded):
+def test_observer_gets_input_logits_and_maps(bundle, recorded):
     """The input as the model saw it, the logits, and a map with every second one."""
     heard = []
     predictor = Predictor(
@@ -156,7 +156,7 @@ def test_observer_hears_everything(bundle, recorded):
     assert shown == [None] * 4, "nobody asked for maps"
 
 
-def test_warming_up_is_no_prediction(bundle):
+def test_warm_up_is_not_observed(bundle):
     """The observer does not hear of it."""
     heard = []
     predictor = Predictor(
@@ -168,7 +168,7 @@ def test_warming_up_is_no_prediction(bundle):
     assert heard == []
 
 
-def test_windows_are_the_models_own(bundle):
+def test_default_windows_have_the_models_length(bundle):
     """A window has the steps that the model takes, the next one begins where it ends."""
     windows = Predictor(bundle, _Constant(0, 1)).windows(None, None)
 

@@ -33,7 +33,7 @@ def test_nothing(content):
     assert list(series_items(_stream(content), 1)) == []
 
 
-def test_npz_is_told_by_its_first_bytes(rng):
+def test_npz_is_recognized_by_its_first_bytes(rng):
     """The name does not matter."""
     x = rng.normal(size=(3, 1, 5))
 
@@ -111,7 +111,7 @@ def test_two_axes_are_one_channel(rng):
 
 
 @pytest.mark.parametrize("gap", [False, True])
-def test_padding_is_told_from_gaps_as_on_the_workstation(gap, tmp_path: Path, rng):
+def test_trailing_nan_is_padding_unless_there_are_gaps(gap, tmp_path: Path, rng):
     """NaN at the ends alone are padding; with one elsewhere they are missing values."""
     x = rng.normal(size=(4, 1, 8))
     x[1, :, 5:] = np.nan

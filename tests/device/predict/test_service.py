@@ -24,7 +24,7 @@ def heard(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         yield sock
 
 
-def test_systemd_is_told(heard, tmp_path):
+def test_states_are_sent_to_systemd(heard, tmp_path):
     """Signs of life while it works, a word when it stops."""
     service = Service(tmp_path)
 
@@ -40,7 +40,7 @@ def test_systemd_is_told(heard, tmp_path):
 
 
 @pytest.mark.parametrize("address", ["", "/nowhere/at/all"])
-def test_nobody_listens(address, monkeypatch):
+def test_no_listener(address, monkeypatch):
     """Then nothing is told, and nothing fails."""
     monkeypatch.setenv("NOTIFY_SOCKET", address)
 
@@ -111,7 +111,7 @@ def test_a_switch_while_the_service_started_is_noticed(root):
     assert Link(root / "current", target=root / "releases" / "one").has_moved()
 
 
-def test_a_switch_that_went_back_is_none(root):
+def test_switch_that_went_back_is_ignored(root):
     """The service goes on as it is."""
     link = Link(root / "current")
 
@@ -131,6 +131,6 @@ def test_a_link_that_is_gone_is_no_new_release(root):
     assert not link.has_moved()
 
 
-def test_a_folder_never_moves(root):
+def test_plain_folder_never_has_a_new_target(root):
     """Only a link can come to lead elsewhere."""
     assert not Link(root / "releases" / "one").has_moved()

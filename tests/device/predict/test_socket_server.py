@@ -87,7 +87,7 @@ def _ask(address: str, content: bytes) -> list[dict]:
 
 
 @pytest.mark.parametrize("kind", ["unix", "127.0.0.1", "[::1]"])
-def test_a_line_in_a_line_out(kind, italy, serves, tmp_path):
+def test_each_line_gets_a_reply_in_order(kind, italy, serves, tmp_path):
     """In the order they came, bad ones too, and the last without a line end."""
     address = f"unix:{tmp_path}/s" if kind == "unix" else f"{kind}:0"
 
@@ -99,7 +99,7 @@ def test_a_line_in_a_line_out(kind, italy, serves, tmp_path):
     assert answers[2]["id"] == "x"
 
 
-def test_an_answer_comes_at_once(italy, serves, tmp_path):
+def test_reply_comes_at_once(italy, serves, tmp_path):
     """The client need not hang up, or send more."""
     with serves(italy, f"unix:{tmp_path}/s") as (where, _), _connected(where) as client:
         answers = client.makefile()
@@ -117,7 +117,7 @@ def test_saliency_begins_with_the_plan(italy, serves, tmp_path):
     assert len(plan["plan"]["starts"]) == len(answer["saliency"])
 
 
-def test_many_clients_get_their_own_answers(italy, serves, tmp_path):
+def test_many_clients_get_their_own_replies(italy, serves, tmp_path):
     """Eight at a time, each with ids of its own."""
     found: dict[int, list[str]] = {}
 
@@ -135,7 +135,7 @@ def test_many_clients_get_their_own_answers(italy, serves, tmp_path):
     assert found == {number: [f"{number}-{k}" for k in range(40)] for number in range(8)}
 
 
-def test_a_client_that_does_not_read_holds_up_nobody(italy, serves, tmp_path):
+def test_client_that_does_not_read_delays_only_itself(italy, serves, tmp_path):
     """It waits for itself, and the memory of its answers is bounded."""
     heard: list[PredictionResult] = []
 
@@ -159,7 +159,7 @@ def test_a_client_that_does_not_read_holds_up_nobody(italy, serves, tmp_path):
             deaf.send(GOOD)
 
 
-def test_one_client_too_many_is_told_so(italy, serves, tmp_path):
+def test_client_beyond_the_limit_is_refused(italy, serves, tmp_path):
     """And can come back when another has left."""
     with serves(italy, f"unix:{tmp_path}/s", max_clients=1) as (where, _):
         with _connected(where) as first:
@@ -174,7 +174,7 @@ def test_one_client_too_many_is_told_so(italy, serves, tmp_path):
     assert "class" in accepted
 
 
-def test_stopping_answers_what_was_sent(italy, serves, tmp_path):
+def test_stop_replies_to_received_lines(italy, serves, tmp_path):
     """Then it hangs up; half a line is no line."""
     with serves(italy, f"unix:{tmp_path}/s") as (where, service):
         with _connected(where) as client:
@@ -224,7 +224,7 @@ def test_addresses_that_cannot_be(text):
 
 
 @pytest.mark.parametrize("text", ["", "unix:", "host", "host:", "host:x", "host:70000", ":80"])
-def test_what_is_no_address(text):
+def test_invalid_address_is_refused(text):
     """The message shows both kinds."""
     with pytest.raises(UsageError, match="unix:PATH, or HOST:PORT"):
         to_address(text)

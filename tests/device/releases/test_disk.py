@@ -10,7 +10,7 @@ from edgedistill.device.releases import disk
 from edgedistill.errors import MachineError
 
 
-def test_link_is_made_and_turned(tmp_path):
+def test_link_is_created_and_replaced(tmp_path):
     """Nothing stays beside it, and what somebody who was killed left is in nobody's way."""
     (tmp_path / ".current.new").symlink_to("half")
 

@@ -26,23 +26,23 @@ def wrong(world, tmp_path, write_onnx, rng):
     return make
 
 
-def test_student_is_healthy(italy):
+def test_release_with_the_recorded_student_is_healthy(italy):
     """It answers as it did where it was made."""
     check(Target(bundle=italy))
 
 
-def test_model_that_answers_otherwise_is_not(wrong):
+def test_model_with_other_logits_is_unhealthy(wrong):
     """How far it is off stands in the message."""
     with pytest.raises(VerificationError, match=r"a logit is off by .* at most 0\.0001 is allowed"):
         check(Target(bundle=wrong()))
 
 
-def test_what_int8_loses_is_not_judged_here(wrong):
+def test_int8_has_no_tolerance_in_the_health_check(wrong):
     """The contract has judged it, by more than one series."""
     check(Target(bundle=wrong("int8")))
 
 
-def test_model_without_finite_answers_is_not_healthy(world, tmp_path, write_onnx):
+def test_model_without_finite_logits_is_unhealthy(world, tmp_path, write_onnx):
     """Whatever its precision."""
     broken = replace(world.student, bias=np.array([np.nan, 0], np.float32))
     path = write_onnx(tmp_path / "nan.onnx", broken)
@@ -84,7 +84,7 @@ def test_healthy_release_has_no_failure(release):
     assert failure(release) is None
 
 
-def test_failure_says_what_the_check_said(release):
+def test_failure_has_the_message_of_the_check(release):
     """The message of its error."""
     (release / "bundle" / "golden.npz").write_bytes(b"")
 
@@ -101,7 +101,7 @@ def _program(release, code):
         archive.writestr("__main__.py", code)
 
 
-def test_program_of_the_release_is_asked(release):
+def test_program_of_the_release_runs_the_check(release):
     """With what any version of it understands."""
     _program(release, "import sys; sys.exit(f'error: asked {sys.argv[1:]}')")
 

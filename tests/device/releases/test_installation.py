@@ -209,7 +209,7 @@ def test_archive_is_bounded(root, italy, tmp_path, name, content, message):
     assert _names(root.releases) == []
 
 
-def test_disk_without_room_is_said_beforehand(italy, full_disk):
+def test_disk_without_room_is_refused_beforehand(italy, full_disk):
     """How much is needed, and how much there is."""
     (full_disk / "filler").unlink()
     root = Root(full_disk / "root")
@@ -220,7 +220,7 @@ def test_disk_without_room_is_said_beforehand(italy, full_disk):
     assert _names(root.releases) == []
 
 
-def test_left_overs_of_a_killed_command_go(root, italy):
+def test_leftovers_of_a_killed_command_are_removed(root, italy):
     """The next one that changes anything sweeps them away."""
     (root.releases / ".new.abc" / "bundle").mkdir(parents=True)
 

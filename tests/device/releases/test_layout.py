@@ -43,7 +43,7 @@ def root(tmp_path):
     return found
 
 
-def test_record_comes_back(root):
+def test_record_round_trip(root):
     """Every field, also those that hold nothing."""
     assert root.release("gun-1") == RELEASE
 
@@ -98,13 +98,13 @@ def test_absent_release_lists_those_there_are(root, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "..", "../x", "a/b", ".hidden", "-x", "a b", "x" * 65])
-def test_name_that_is_no_name_is_refused(root, name):
+def test_invalid_release_name_is_refused(root, name):
     """No name leads out of the folder of releases."""
     with pytest.raises(UsageError, match="cannot name a release"):
         root.folder(name)
 
 
-def test_names_leave_out_what_is_no_release(root):
+def test_names_skip_other_files_and_folders(root):
     """What a killed command left begins with a dot, and a file is somebody's."""
     (root.releases / ".new.abc").mkdir()
     (root.releases / "notes.txt").touch()
@@ -122,7 +122,7 @@ def test_names_leave_out_what_is_no_release(root):
         ("x" * 100, f"{'x' * 40}-0123456789ab"),
     ],
 )
-def test_made_names_are_names(root, bundle, name):
+def test_generated_names_are_valid(root, bundle, name):
     """Whatever a bundle is called for people."""
     assert name_of(bundle, SHA256) == name
     assert root.folder(name).name == name

@@ -35,7 +35,7 @@ def holder(tmp_path):
     process.stdout.close()
 
 
-def test_second_is_told_who_holds_it(tmp_path, holder):
+def test_second_command_is_refused_with_the_holders_process_number(tmp_path, holder):
     """At once, with the number of the process."""
     with (
         pytest.raises(MachineError, match=rf"is changing .*root \(process {holder.pid}\)\. Wait"),
@@ -44,7 +44,7 @@ def test_second_is_told_who_holds_it(tmp_path, holder):
         pytest.fail("the block must not run")
 
 
-def test_killed_holder_holds_nothing(tmp_path, holder):
+def test_lock_of_a_killed_process_is_free(tmp_path, holder):
     """The system lets go of the lock, whatever the file says."""
     holder.send_signal(signal.SIGKILL)
     holder.wait()
@@ -69,7 +69,7 @@ def test_lock_is_free_afterwards(tmp_path):
         pass
 
 
-def test_holder_who_could_not_write_its_number_is_unknown(tmp_path, full_disk):
+def test_holder_without_a_process_number_is_unknown(tmp_path, full_disk):
     """A full disk does not keep anybody from going back to another release."""
     (full_disk / "lock").touch()
 

@@ -58,7 +58,7 @@ def test_first_switch_has_nothing_to_return_to(root, sick):
     assert _state(root) == ("a", None, False)
 
 
-def test_switch_remembers_what_was_before(root, sick):
+def test_switch_sets_the_previous_release(root, sick):
     """Only the last one."""
     for name in ("a", "b", "c"):
         switch(root, name)
@@ -75,7 +75,7 @@ def test_switch_to_what_runs_changes_nothing(root, sick):
     assert _state(root) == ("b", "a", False)
 
 
-def test_sick_release_is_left_again(root, sick):
+def test_unhealthy_release_is_rolled_back(root, sick):
     """The message says why, and what runs now; the previous one is still the one before that."""
     switch(root, "a")
     switch(root, "b")
@@ -87,7 +87,7 @@ def test_sick_release_is_left_again(root, sick):
     assert _state(root) == ("b", "a", False)
 
 
-def test_first_release_that_is_sick_leaves_none(root, sick):
+def test_unhealthy_first_release_leaves_no_current_one(root, sick):
     """As before."""
     sick.add("a")
 
@@ -97,7 +97,7 @@ def test_first_release_that_is_sick_leaves_none(root, sick):
     assert _state(root) == (None, None, False)
 
 
-def test_interrupted_health_check_returns_too(root, sick, monkeypatch):
+def test_interrupted_health_check_rolls_back(root, sick, monkeypatch):
     """Ctrl-C, or a disk that refuses, in the middle of it."""
     switch(root, "a")
 
@@ -178,7 +178,7 @@ def test_absent_release_is_not_switched_to(root, sick):
 
 
 @pytest.mark.parametrize("before", ["a", None])
-def test_switch_that_had_not_begun_is_forgotten(root, sick, before):
+def test_journal_of_a_switch_before_the_link_is_removed(root, sick, before):
     """The journal stood, the link had not been turned: the old release runs on, unasked."""
     if before:
         switch(root, before)
@@ -189,7 +189,7 @@ def test_switch_that_had_not_begun_is_forgotten(root, sick, before):
     assert _state(root) == (before, None, False)
 
 
-def test_switch_that_was_not_confirmed_is(root, sick):
+def test_unconfirmed_switch_to_a_healthy_release_is_confirmed(root, sick):
     """The link had been turned and the release is healthy."""
     switch(root, "a")
     files.write_json(root.journal, {"from": "a", "to": "b"})
@@ -203,7 +203,7 @@ def test_switch_that_was_not_confirmed_is(root, sick):
 
 
 @pytest.mark.parametrize("before", ["a", None])
-def test_switch_that_was_not_confirmed_is_taken_back(root, sick, before):
+def test_unconfirmed_switch_to_an_unhealthy_release_is_taken_back(root, sick, before):
     """The link had been turned and the release is not healthy: who comes later goes back."""
     files.write_json(root.journal, {"from": before, "to": "b"})
     root.current.symlink_to("releases/b")
@@ -279,7 +279,7 @@ def test_switch_killed_at_any_step(kills, root, sick, tmp_path, healthy):
         assert _state(found) == ("c", current, False), step
 
 
-def test_switch_to_a_sick_release_killed_at_any_step(kills, root, sick, tmp_path):
+def test_switch_to_an_unhealthy_release_killed_at_any_step(kills, root, sick, tmp_path):
     """On the way there or back: in the end the old one is current."""
     switch(root, "a")
     sick.add("b")
@@ -294,7 +294,7 @@ def test_switch_to_a_sick_release_killed_at_any_step(kills, root, sick, tmp_path
         assert _state(found) == ("a", None, False), step
 
 
-def test_real_release_is_switched_to_and_left(tmp_path, italy, report):
+def test_real_health_check_switches_and_rolls_back(tmp_path, italy, report):
     """With the real check by a program of its own: one that answers, one that does not."""
     root = Root(tmp_path / "root")
     for name, code in (("good", "pass"), ("bad", "import sys; sys.exit('error: no runtime')")):

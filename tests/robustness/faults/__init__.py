@@ -1,4 +1,4 @@
-"""What goes wrong while a bundle reaches a board, made to go wrong on purpose.
+"""Fault injection into deployments and the device program.
 
 `bundles` makes what is deployed; `board` is a board that can be put back to where it was;
 `fault_injector` runs a program and does harm at one of its steps; `faulty_network` is a network

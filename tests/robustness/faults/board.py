@@ -1,4 +1,4 @@
-"""A board that was deployed to before, and can be put back to that moment as often as wanted."""
+"""A board with a deployment, which can be reset to that state any number of times."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from edgedistill.io import archives
 from faults import bundles, fork_server
 
 TIMEOUT_S = 120.0
-TRAP, NURSERY = (
+TRAP, FORK_SERVER = (
     Path(__file__).with_name(f"{name}.py") for name in ("fault_injector", "fork_server")
 )
 CODES = {2, 3, 4, 5, 6}  # that a refusal may have
@@ -31,7 +31,7 @@ CODES = {2, 3, 4, 5, 6}  # that a refusal may have
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a command left."""
+    """Result of a command."""
 
     code: int
     stdout: str
@@ -39,14 +39,14 @@ class Ran:
 
     @property
     def is_clear(self) -> bool:
-        """Say whether it succeeded, was killed, or said what was wrong without a traceback."""
+        """Whether it succeeded, was killed, or failed with a message and no traceback."""
         if "Traceback" in self.stderr + self.stdout:
             return False
         return self.code in {0, -9} or (self.code in CODES and "error: " in self.stderr.lower())
 
     @property
     def message(self) -> str:
-        """Return the last line that was said."""
+        """Last line on stderr."""
         lines = self.stderr.strip().splitlines()
         return lines[-1] if lines else ""
 
@@ -61,14 +61,16 @@ def run(command: Sequence[str | Path], **options: Any) -> Ran:
     return Ran(ran.returncode, ran.stdout, ran.stderr)
 
 
-class Nursery:
-    """Runs Python programs as `run` does, but sooner, for packages are loaded: `fork_server.py`."""
+class ForkServer:
+    """Runs Python programs like `run`, but faster, with loaded packages: `fork_server.py`."""
 
     def __init__(self, folder: Path, *packages: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self.socket = Path(tempfile.mkdtemp(prefix="nursery-")) / "socket"  # its path must be short
-        command = [sys.executable, NURSERY, "serve", self.socket, *packages]
+        self.socket = (
+            Path(tempfile.mkdtemp(prefix="fork-server-")) / "socket"
+        )  # its path must be short
+        command = [sys.executable, FORK_SERVER, "serve", self.socket, *packages]
         self._process = subprocess.Popen(
             [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
         )
@@ -88,14 +90,14 @@ class Nursery:
             return Ran(code, out.read(), err.read())
 
     def python(self, path: Path, trap: Sequence[str | Path] = (), only: str = "") -> Path:
-        """Write a program that runs others as Python does, through the nursery.
+        """Write a program that runs others as Python does, through the fork server.
 
         Args:
-            path: of the new program.
-            trap: words before the program's own.
-            only: the one command that the trap is for.
+            path: path of the new program.
+            trap: arguments before the program's own.
+            only: command that the trap applies to.
         """
-        head = [sys.executable, "-I", "-S", NURSERY, "run", self.socket]
+        head = [sys.executable, "-I", "-S", FORK_SERVER, "run", self.socket]
         through = shlex.join(str(word) for word in head)
         trapped = shlex.join(str(word) for word in trap)
         path.write_text(
@@ -114,7 +116,7 @@ class Nursery:
 
 @dataclass(frozen=True)
 class Goods:
-    """What is deployed, made once: the program, bundles, and somebody who signs them."""
+    """Artifacts to deploy, made once: the program, bundles, and the signing key."""
 
     folder: Path
     signers: Path = field(init=False)
@@ -130,7 +132,7 @@ class Goods:
 
     @property
     def unsigned(self) -> Path:
-        """Return the zip of a sound bundle that nobody signed."""
+        """Return the zip of a sound, unsigned bundle."""
         return self.folder / "unsigned.zip"
 
     @property
@@ -142,7 +144,7 @@ class Goods:
 def make_goods(folder: Path) -> Goods:
     """Write the program, two sound bundles and a broken one, all signed by the same key.
 
-    What a campaign that was stopped has made is taken again.
+    Artifacts of a stopped campaign are used again.
     """
     goods = Goods(folder)
     if goods.series.exists():
@@ -177,8 +179,8 @@ class LocalBoard:
 
     def __init__(self, root: Path, goods: Goods) -> None:
         self.root, self.goods = root, goods
-        self.python: Path | None = None  # None: this one, through the nursery
-        self.nursery = Nursery(goods.folder / "board", "numpy", "onnxruntime")
+        self.python: Path | None = None  # None: this one, through the fork server
+        self.fork_server = ForkServer(goods.folder / "board", "numpy", "onnxruntime")
         self.states = root.with_name(f"{root.name}.states")
         self.answers: dict[str, str] = {}  # of the releases, by name
         self.environment: dict[str, str] = {}  # of the program's, beside this process's own
@@ -186,7 +188,7 @@ class LocalBoard:
     def start(self, words: Sequence[str | Path]) -> Ran:
         """Run a Python program as the board does."""
         if self.python is None and not self.environment:
-            return self.nursery.run(words)
+            return self.fork_server.run(words)
         environment = {**os.environ, **self.environment}
         return run([self.python or sys.executable, *words], env=environment)
 
@@ -211,7 +213,7 @@ class LocalBoard:
         return self.program("validate", self.root / "releases" / release, "--runs", "5", trap=trap)
 
     def predict(self) -> Ran:
-        """Predict by what runs, with the program that came with it."""
+        """Predict with the current release and its own program."""
         current = self.root / "current"
         return self.start([current / NAME, "predict", current, self.goods.series, "--json"])
 
@@ -232,26 +234,26 @@ class LocalBoard:
                 return ran, release
         return ran, release
 
-    def learn(self, release: str) -> None:
-        """Note what the release that runs answers, to recognize it later."""
+    def record_answers(self, release: str) -> None:
+        """Record the predictions of the current release, to recognize it later."""
         ran = self.predict()
         if ran.code or self.current() != release:
             raise RuntimeError(f"{release} does not run: {ran.stderr}")
         self.answers[release] = ran.stdout
 
     def save(self, state: str) -> None:
-        """Remember the root as it is."""
+        """Save the state of the root."""
         shutil.rmtree(self.states / state, ignore_errors=True)  # of a campaign that was stopped
         shutil.copytree(self.root, self.states / state, symlinks=True)
 
     def restore(self, state: str) -> None:
-        """Put the root back to a state that was remembered; the folder itself stays."""
+        """Restore a saved state of the root; the folder itself stays."""
         for path in self.root.iterdir():
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         shutil.copytree(self.states / state, self.root, symlinks=True, dirs_exist_ok=True)
 
     def still_runs(self) -> str:
-        """Return "" if a known release runs and answers as ever, else what is wrong."""
+        """Return "" if a recorded release runs and predicts as before, else the problem."""
         ran, name = self.predict(), self.current()
         if name not in self.answers:
             return f"current is {name}"

@@ -28,16 +28,16 @@ def write(path: Path, name: str, seed: int) -> Path:
     """Write a bundle (zip) whose teacher is its own student: it keeps any contract.
 
     Args:
-        path: of the new zip.
-        name: of the bundle, for people.
-        seed: other seeds give other weights, and so other answers.
+        path: path of the new zip.
+        name: name of the bundle.
+        seed: seed of the weights, and so of the logits.
     """
     model = _network(path.with_suffix(f".{seed}.onnx"), seed)
     recorded = list(np.random.default_rng(0).normal(size=(SERIES, 1, LENGTH)).cumsum(axis=2))
     preprocessing = fit(recorded, length=None, sizing="resample", normalization="series")
     series = preprocessing.apply(recorded)
     plan = default_plan(LENGTH)
-    said = occlusion.explain(OrtRuntime(model).logits, series, plan)
+    explanation = occlusion.explain(OrtRuntime(model).logits, series, plan)
     packing.write(
         path,
         name=name,
@@ -56,7 +56,12 @@ def write(path: Path, name: str, seed: int) -> Path:
                 parameters=1_000,
             )
         ],
-        golden=Golden(series=series, labels=said.logits.argmax(axis=1), teacher=said, student=said),
+        golden=Golden(
+            series=series,
+            labels=explanation.logits.argmax(axis=1),
+            teacher=explanation,
+            student=explanation,
+        ),
         provenance=bundle.Provenance(
             recipe={"seed": seed}, versions={"numpy": np.__version__}, seeds={}, data="0"
         ),
@@ -67,7 +72,7 @@ def write(path: Path, name: str, seed: int) -> Path:
 def write_broken(path: Path, sound: Path, seed: int) -> Path:
     """Write a sound bundle with another model in its place, and every hash made to fit.
 
-    Nothing about it can be told from its bytes: only running it shows what it is.
+    Its bytes show nothing of it: only running it does.
     """
     root = path.with_suffix("")
     archives.unpack(sound, root)

@@ -1,4 +1,4 @@
-"""Running cases, in an order that does not matter, and counting what they left."""
+"""Runs of cases, in any order, and counts of their outcomes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from faults.board import LocalBoard, Ran
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What one case left."""
+    """Outcome of one case."""
 
-    code: int  # exit code of what was harmed; -9 if it was killed
-    message: str  # the last it said
+    code: int  # exit code of the harmed command; -9 if it was killed
+    message: str  # its last line
     unclear: str = ""  # what was wrong with the message; "": nothing
-    stands: str = ""  # why no release ran afterwards; "": one did, and answered as ever
+    stands: str = ""  # why no release ran afterwards; "": one did, and predicted as before
     next: str = ""  # why the next deployment failed; "": it did not
 
     @property
     def is_good(self) -> bool:
-        """Say whether the board was left as it must be."""
+        """Whether the board is in a good state."""
         return not (self.unclear or self.stands or self.next)
 
 
@@ -47,10 +47,10 @@ def found(
     """Do harm, then look at the board, then deploy to it.
 
     Args:
-        board: in the state that the harm begins in.
-        harm: does it, and returns what was said.
-        heal: takes away what would harm the next deployment too.
-        deploy: the next deployment; by default by the device program alone.
+        board: board in the state before the harm.
+        harm: function that does the harm and returns the command's result.
+        heal: function that removes what would harm the next deployment too.
+        deploy: function of the next deployment; by default by the device program alone.
     """
     ran = harm()
     stands = board.still_runs()
@@ -65,11 +65,11 @@ def found(
 
 
 def run(cases: Iterable[Case], log: Path) -> None:
-    """Run the cases that the log does not have yet, and note what they left.
+    """Run the cases that the log does not have yet, and log their outcomes.
 
     Args:
-        cases: each is run by itself.
-        log: a line a case.
+        cases: cases to run.
+        log: path of the log, a line a case.
     """
     done = read(log)
     with log.open("a", encoding="utf-8") as stream:
@@ -80,11 +80,11 @@ def run(cases: Iterable[Case], log: Path) -> None:
                 result = case.run()
                 stream.write(json.dumps({"case": key, **asdict(result)}) + "\n")
                 stream.flush()
-                _tell(case, result)
+                _print(case, result)
 
 
 def read(log: Path) -> dict[str, Found]:
-    """Return what is known, by `GROUP/NAME`; a line that was cut off when it was written is not."""
+    """Return the logged outcomes, by `GROUP/NAME`; an incomplete last line is ignored."""
     if not log.exists():
         return {}
     lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
@@ -108,6 +108,6 @@ def table(results: Mapping[str, Found]) -> list[dict[str, str | int]]:
     return list(rows.values())
 
 
-def _tell(case: Case, result: Found) -> None:
+def _print(case: Case, result: Found) -> None:
     word = "ok" if result.is_good else f"BAD {asdict(result)}"
     print(f"{case.group}: {case.name}: {word}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Faults that meet a deployment over SSH, on either side and in between."""
+"""Faults of a deployment over SSH, on either side and in between."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 import edgedistill
 from faults import disks
-from faults.board import TRAP, LocalBoard, Nursery, Ran
+from faults.board import TRAP, ForkServer, LocalBoard, Ran
 from faults.campaign import Case, Found, found
-from faults.faulty_network import Line
+from faults.faulty_network import FaultyNetwork
 from faults.machine import PYTHONS, bare_python
 from faults.server import Server
 
@@ -36,8 +36,8 @@ class Workstation:
 
     def __init__(self, board: LocalBoard, server: Server, folder: Path) -> None:
         self.board, self.server, self.folder = board, server, folder
-        self.nursery = Nursery(folder / "workstation", *_PACKAGES)
-        self.python = board.nursery.python(folder / "python")
+        self.fork_server = ForkServer(folder / "workstation", *_PACKAGES)
+        self.python = board.fork_server.python(folder / "python")
         self.two = ""  # name of the second bundle's release
 
     def words(
@@ -63,15 +63,15 @@ class Workstation:
         if trap is not None:
             reports = str(self.folder / "reports")
             head = [TRAP, json.dumps({"root": reports, "sends": True, **trap})]
-        return self.nursery.run([*head, _PROGRAM, *self.words(name, **how)])
+        return self.fork_server.run([*head, _PROGRAM, *self.words(name, **how)])
 
     def prepare(self) -> None:
-        """Deploy both bundles once, to know what they answer; the first one stays."""
+        """Deploy both bundles once, to record their predictions; the first one stays."""
         for name in ("one", "two"):
             ran = self.deploy(name)
             if ran.code:
                 raise RuntimeError(f"The deployment fails without any fault: {ran.stderr}")
-            self.board.learn(self.board.current() or "")
+            self.board.record_answers(self.board.current() or "")
             if name == "one":
                 for path in (self.board.root / "incoming").iterdir():
                     path.unlink()  # so that the program is sent again too
@@ -96,9 +96,9 @@ class Workstation:
 
 
 def cuts(station: Workstation, count: int, always: int, seed: int) -> Iterator[Case]:
-    """Yield lines that break at random bytes, some of them each time anew."""
+    """Yield connections that break at random bytes, some of them every time."""
     rng = Random(seed)
-    with Line(station.server.port) as line:
+    with FaultyNetwork(station.server.port) as line:
         station.harmed(lambda: station.deploy("two", port=line.port))
         total = line.sent
     for number in range(count):
@@ -180,14 +180,14 @@ def collisions(station: Workstation, count: int, seed: int) -> Iterator[Case]:
 
 
 def _cut(station: Workstation, at: int, always: bool) -> Found:
-    with Line(station.server.port, strike_at=at, always=always) as line:
+    with FaultyNetwork(station.server.port, strike_at=at, always=always) as line:
         return station.harmed(lambda: station.deploy("two", port=line.port))
 
 
 def _filled(station: Workstation, at: int) -> Found:
     root = station.board.root
     fill = partial(disks.leave, root, 0)
-    with Line(station.server.port, strike_at=at, strike=fill) as line:
+    with FaultyNetwork(station.server.port, strike_at=at, strike=fill) as line:
         return station.harmed(
             lambda: station.deploy("two", port=line.port), heal=lambda: disks.heal(root)
         )
@@ -199,11 +199,11 @@ def _trapped_python(station: Workstation, command: str, at: int) -> Path:
     path.parent.mkdir(exist_ok=True)
     log = str(station.folder / "device.log")
     trap = {"root": str(station.board.root), "at": at, "do": "kill", "log": log}
-    return station.board.nursery.python(path, [TRAP, json.dumps(trap)], only=command)
+    return station.board.fork_server.python(path, [TRAP, json.dumps(trap)], only=command)
 
 
 def _collide(station: Workstation, names: list[str], pause: float) -> Ran:
-    """Deploy twice at once; what is told is of the one that came out worse."""
+    """Deploy twice at once; return the worse result."""
     both: dict[int, Ran] = {}
 
     def begin(number: int) -> None:

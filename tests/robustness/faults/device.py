@@ -32,14 +32,14 @@ class Work:
 def prepare(board: LocalBoard) -> dict[str, Work]:
     """Lead a board through the states that the commands begin in; return the commands."""
     _, one = board.deploy("one")
-    board.learn(one)
+    board.record_answers(one)
     board.save("one")
     two = json.loads(board.install("two").stdout)["name"]
     board.save("installed")
     board.validate(two)
     board.save("validated")
     board.releases("switch", two)
-    board.learn(two)
+    board.record_answers(two)
     board.save("switched")
     signers = ("--allowed-signers", board.goods.signers)
     for threads in ("2", "3"):  # releases that may go
@@ -103,7 +103,7 @@ def steps(board: LocalBoard, work: Work) -> list[str]:
     log = Path(_log(board))
     log.unlink(missing_ok=True)
     work.run({"at": 0, "do": "count", "log": str(log)})
-    # Names that are drawn differ from run to run, and cases are known by their names.
+    # Random names would differ from run to run, and cases are identified by their names.
     return [line.split(" ")[0] for line in log.read_text().splitlines()]
 
 

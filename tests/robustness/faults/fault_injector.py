@@ -1,10 +1,10 @@
 """Run a program and, at one step of its work on the disk, kill it or take the disk away.
 
-    python trap.py '{"root": ROOT, "at": 12, "do": "kill", "log": FILE}' PROGRAM ARGUMENTS ...
+    python fault_injector.py '{"root": ROOT, "at": 12, "do": "kill", "log": FILE}' PROGRAM ...
 
-Steps are what Python itself tells (audit events) of files under ROOT that are opened for writing,
-renamed, linked, removed, flushed, of locks, and of programs that are started; each is told before
-it happens. The n-th is met with `do`: "kill" is kill -9, "fill" fills ROOT's disk, and "count"
+Steps are Python's audit events of files under ROOT that are opened for writing, renamed, linked,
+removed, flushed, of locks, and of programs that are started; each comes before it happens. At the
+n-th `do` is done: "kill" is kill -9, "fill" fills ROOT's disk, and "count"
 does nothing. The steps go to the log, one a line. With `sends`, what is sent over the network is a
 step too; with `kill_after_s` the program is killed after so many seconds, whatever it does then.
 Standard library only: the board's Python runs it.
@@ -41,8 +41,8 @@ class Trap:
         self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self.steps = 0
 
-    def hear(self, event: str, facts: tuple[Any, ...]) -> None:
-        """Take an audit event."""
+    def on_event(self, event: str, facts: tuple[Any, ...]) -> None:
+        """Handle an audit event."""
         if not self._counts(event, facts):
             return
         self.steps += 1
@@ -102,22 +102,22 @@ def main() -> None:
         timer.daemon = True  # a program that is done before may end
         timer.start()
     trap = Trap(**facts)
-    _tell_more(trap, sends=sends)
-    sys.addaudithook(trap.hear)
+    _add_events(trap, sends=sends)
+    sys.addaudithook(trap.on_event)
     sys.argv = sys.argv[2:]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
-def _tell_more(trap: Trap, *, sends: bool) -> None:
-    """Have the trap hear of steps that Python tells nobody."""
+def _add_events(trap: Trap, *, sends: bool) -> None:
+    """Report steps to the trap that are no audit events of Python."""
     true_fsync, true_send = os.fsync, socket.socket.send
 
     def fsync(fd: Any) -> None:
-        trap.hear("fsync", (fd if isinstance(fd, int) else fd.fileno(),))
+        trap.on_event("fsync", (fd if isinstance(fd, int) else fd.fileno(),))
         true_fsync(fd)
 
     def send(end: socket.socket, *arguments: Any) -> int:
-        trap.hear("send", ())
+        trap.on_event("send", ())
         return true_send(end, *arguments)
 
     os.fsync = fsync

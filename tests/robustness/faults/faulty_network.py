@@ -1,4 +1,4 @@
-"""A network between workstation and board that breaks when told to."""
+"""A network between workstation and board that breaks on demand."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _CHUNK = 1 << 12
 _RESET = struct.pack("ii", 1, 0)  # close with a reset, as a dead line does
 
 
-class Line:
+class FaultyNetwork:
     """Passes connections on to a port of this machine, and counts what the workstation sends.
 
     Args:
-        port: of the SSH server.
-        strike_at: bytes after which something happens, once.
-        strike: what; by default the connection is cut.
+        port: port of the SSH server.
+        strike_at: number of bytes after which `strike` is called, once.
+        strike: function to call; by default the connection is cut.
         always: strike again at as many bytes of every later connection.
     """
 
@@ -38,7 +38,7 @@ class Line:
         self.struck = 0
         self._open: list[socket.socket] = []
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> FaultyNetwork:
         threading.Thread(target=self._accept, daemon=True).start()
         return self
 

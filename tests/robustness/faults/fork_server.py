@@ -1,10 +1,10 @@
-"""Runs Python programs, each in a fork of a process that has loaded the packages they need.
+"""Fork server: runs Python programs, each in a fork of a process with loaded packages.
 
     python fork_server.py serve SOCKET numpy onnxruntime &
     python -I -S fork_server.py run SOCKET PROGRAM ARGUMENTS ...
 
 A campaign starts programs some thousands of times, and most of the time of a start goes into
-loading packages. Whoever asks sends along where the program shall write. Standard library only.
+loading packages. A request brings the streams of the program's output. Standard library only.
 """
 
 from __future__ import annotations
@@ -27,36 +27,38 @@ def run(path: str, words: list[str], streams: tuple[int, int]) -> int:
     """Run a program to its end and return its exit code, -9 if it was killed.
 
     Args:
-        path: of the nursery's socket.
-        words: the program and its arguments.
-        streams: file descriptors of what it prints, and of what it says.
+        path: path of the server's socket.
+        words: program and arguments.
+        streams: file descriptors of stdout and stderr.
     """
-    with socket.socket(socket.AF_UNIX) as nursery:
-        nursery.connect(path)
-        socket.send_fds(nursery, [json.dumps(words).encode()], streams)
-        answer = nursery.recv(16)
-    return int(answer) if answer else -signal.SIGKILL
+    with socket.socket(socket.AF_UNIX) as server:
+        server.connect(path)
+        socket.send_fds(server, [json.dumps(words).encode()], streams)
+        code = server.recv(16)
+    return int(code) if code else -signal.SIGKILL
 
 
 def serve(path: str, packages: list[str]) -> None:
-    """Load packages, then fork for whoever asks."""
+    """Load packages, then fork for every request."""
     for name in packages:
         importlib.import_module(name)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # they are not waited for
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(path)
         door.listen(16)
-        while sys.stdin not in select.select([door, sys.stdin], [], [])[0]:  # closed: nobody asks
-            asking, _ = door.accept()
+        while (
+            sys.stdin not in select.select([door, sys.stdin], [], [])[0]
+        ):  # closed: no more requests
+            client, _ = door.accept()
             if not os.fork():
                 door.close()
-                _become(asking)
-            asking.close()
+                _become(client)
+            client.close()
 
 
-def _become(asking: socket.socket) -> None:
+def _become(client: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    request, streams, _, _ = socket.recv_fds(asking, _LONGEST, 2)
+    request, streams, _, _ = socket.recv_fds(client, _LONGEST, 2)
     code: Any = 1
     try:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -68,12 +70,12 @@ def _become(asking: socket.socket) -> None:
         code = 0
     except SystemExit as stop:
         code = stop.code or 0
-    except BaseException:  # noqa: BLE001 - a crash is something to be seen
+    except BaseException:  # noqa: BLE001 - a crash is shown
         traceback.print_exc()
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-        asking.send(str(code).encode())
+        client.send(str(code).encode())
     finally:
         os._exit(0)
 

@@ -131,7 +131,7 @@ def _without(board: LocalBoard, work: Work, bare: partial[Path]) -> Found:
 
 
 def _collide(board: LocalBoard, works: list[Work], pause: float) -> Found:
-    """Run two commands at once; what is told is of the one that came out worse."""
+    """Run two commands at once; return the worse result."""
     both: dict[int, Ran] = {}
 
     def begin(number: int) -> None:

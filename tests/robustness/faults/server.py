@@ -39,7 +39,7 @@ class Server:
 
 @contextmanager
 def running(folder: Path) -> Iterator[Server]:
-    """Yield a server that serves whoever runs this.
+    """Yield a server for the user who runs this.
 
     Raises:
         MachineError: there is no sshd, or it does not start.

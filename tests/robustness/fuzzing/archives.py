@@ -123,7 +123,7 @@ def _strange(random: Random) -> Member:
 
 
 def npy(descr: Any, shape: Any, data: bytes, *, fortran: Any = False) -> bytes:
-    """Return an array file whose header says whatever it is told."""
+    """Return an array file with any header."""
     return _npy(repr({"descr": descr, "fortran_order": fortran, "shape": shape}).encode(), data)
 
 

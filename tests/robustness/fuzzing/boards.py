@@ -1,4 +1,4 @@
-"""Subjects of a board: what `predict` is sent, and what lies in the folder of the releases."""
+"""Subjects of a board: inputs of `predict`, and files in the folder of the releases."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def _lines(corpus: Corpus) -> list[bytes]:
     return [line.encode() for line in (*texts, *map(json.dumps, values), header, "1,NaN,?,,2")]
 
 
-def _answer(data: bytes, _: Path, corpus: Corpus) -> None:
-    """Predict all series of a stream, and write the answers in every form."""
+def _predict(data: bytes, _: Path, corpus: Corpus) -> None:
+    """Predict all series of a stream, and write the results in every form."""
     predictor = corpus.predictor
     writers = [
         JsonLines(predictor, StringIO()),
@@ -100,7 +100,7 @@ def _read_report(data: bytes, folder: Path, _: Corpus) -> None:
 
 
 def _compare(data: bytes, folder: Path, corpus: Corpus) -> None:
-    """Hold a damaged profile against the reference, and say all that there is to say."""
+    """Compare a damaged profile with the reference, and write the whole report."""
     (folder / PROFILE).write_bytes(data)
     reference, limits, bins = corpus.watched
     found = compare(load(folder / PROFILE, bins), reference, limits, ("winter", "summer"))
@@ -148,7 +148,7 @@ SUBJECTS = (
         name="predict, lines of series",
         inputs=12_000,
         makes=lambda random, corpus: damaged_lines(_lines(corpus), random),
-        reads=_answer,
+        reads=_predict,
         sound=lambda corpus: b"\n".join(_lines(corpus)),
     ),
     Subject(
@@ -162,7 +162,7 @@ SUBJECTS = (
         name="predict, NPZ",
         inputs=8_000,
         makes=lambda random, corpus: strange_npz(_x(corpus), random),
-        reads=_answer,
+        reads=_predict,
         sound=lambda corpus: zipped(corpus.npz),
     ),
     Subject(

@@ -50,7 +50,7 @@ def _damaged_manifest(random: Random, corpus: Corpus) -> bytes:
 
 
 def _read_manifest(data: bytes, folder: Path, corpus: Corpus) -> None:
-    """Open a bundle whose files are sound and whose manifest is not; ask it for all it holds."""
+    """Open a bundle with sound files and a damaged manifest; read all its parts."""
     root = folder / "bundle"
     shutil.copytree(corpus.folder / "bundle", root, copy_function=shutil.copyfile)
     (root / bundle.MANIFEST).write_bytes(data)

@@ -1,4 +1,4 @@
-"""A campaign: every subject in pieces, each piece read by workers that may die, counted once.
+"""A fuzzing campaign: every subject in pieces, each read by workers that may die, counted once.
 
 A piece that is done is a JSON file in the work folder; a piece that is being done is locked. So a
 campaign can be stopped and gone on with, and several may work on one folder at the same time.
@@ -33,7 +33,7 @@ _MEMORY_DISK = Path("/dev/shm")  # where folders are made and removed fast
 
 @dataclass
 class Tally:
-    """What came of the inputs of a subject."""
+    """Counts of the outcomes of a subject's inputs."""
 
     inputs: int = 0
     read: int = 0
@@ -43,7 +43,7 @@ class Tally:
     findings: list[str] = field(default_factory=list)  # the input's index, and what it did
 
     def add(self, other: Tally) -> None:
-        """Count what another piece of the same subject found."""
+        """Add the counts of another piece of the same subject."""
         self.inputs += other.inputs
         self.read += other.read
         self.refused = dict(Counter(self.refused) + Counter(other.refused))
@@ -76,25 +76,25 @@ def run(
     scale: float = 1.0,
     names: list[str] | None = None,
     jobs: int = 1,
-    tell: Callable[[str], None] = lambda _: None,
+    on_piece: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Tally]:
     """Run a campaign, or what is left of it, and return the tally of every subject.
 
     Args:
-        corpus: folder that `corpus.make` filled.
-        work: folder that keeps what is done.
-        seed: decides every input.
-        scale: times the number of inputs of each subject.
-        names: of the subjects; all by default.
-        jobs: workers at the same time.
-        tell: hears of every piece that is done.
+        corpus: folder of `corpus.make`.
+        work: folder of the results.
+        seed: seed of every input.
+        scale: factor of the number of inputs of each subject.
+        names: names of the subjects; all by default.
+        jobs: number of workers at a time.
+        on_piece: callback for every finished piece.
     """
     pieces = list(_pieces(seed, scale, names or list(SUBJECTS)))
     tallies = {piece.subject.name: Tally() for piece in pieces}
 
     def do(piece: Piece) -> Tally:
         found = _done(piece, corpus, work)
-        tell(f"{piece.subject.name}, inputs {piece.first} to {piece.stop}: {found.inputs}")
+        on_piece(f"{piece.subject.name}, inputs {piece.first} to {piece.stop}: {found.inputs}")
         return found
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -134,7 +134,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def read_all(piece: Piece, corpus: Path, log: Path, *, limit_s: float = LIMIT_S) -> None:
-    """Have every input of a piece read; after one that kills or stops its worker comes the next."""
+    """Read every input of a piece; after one that kills or stops its worker comes the next."""
     first = piece.first
     while first < piece.stop:
         verdict = _worked(piece, first, corpus, log, limit_s)
@@ -146,13 +146,13 @@ def read_all(piece: Piece, corpus: Path, log: Path, *, limit_s: float = LIMIT_S)
 
 
 def _worked(piece: Piece, first: int, corpus: Path, log: Path, limit_s: float) -> str | None:
-    """Run one worker to its end; return what the last input did to it, or None if all went well."""
+    """Run one worker to its end; return the failure of the last input, or None."""
     command = [sys.executable, "-W", "ignore", "-m", "fuzzing.worker", str(corpus)]
     command += [piece.subject.name, piece.seed, str(first), str(piece.stop), str(log)]
     scratch = _MEMORY_DISK if os.access(_MEMORY_DISK, os.W_OK) else Path(gettempdir())
     places = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    said = log.with_suffix(".stderr")  # a file: nobody reads a pipe while the worker works
-    with said.open("w") as stderr:
+    errors = log.with_suffix(".stderr")  # a file: a pipe would fill up
+    with errors.open("w") as stderr:
         worker = subprocess.Popen(
             command,
             env={**os.environ, "TMPDIR": str(scratch), "PYTHONPATH": os.pathsep.join(places)},
@@ -172,7 +172,7 @@ def _worked(piece: Piece, first: int, corpus: Path, log: Path, limit_s: float) -
     if worker.returncode == 0:
         return None
     if worker.returncode > 0:
-        words = said.read_text(errors="replace")[-2_000:]
+        words = errors.read_text(errors="replace")[-2_000:]
         raise RuntimeError(f"The worker of {piece.name} failed by itself:\n{words}")
     return f"crashed\tsignal {-worker.returncode}"
 
@@ -207,5 +207,5 @@ def tally(log: Path) -> Tally:
 
 
 def died(finding: str) -> bool:
-    """Say whether a finding is that the process died or hung."""
+    """Return whether a finding is that the process died or hung."""
     return finding.partition(": ")[2].startswith(("crashed", "hung"))

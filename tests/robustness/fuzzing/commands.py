@@ -1,4 +1,4 @@
-"""The real command, asked about damaged bundles and inputs: its exit codes and what it prints."""
+"""The real command on damaged bundles and inputs: its exit codes and its output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fuzzing.subjects import SUBJECTS
 from fuzzing.worker import made
 
 _LIMIT_S = 60.0
-_WAYS = {  # the subject, and how its input is given to the program
+_WAYS = {  # arguments of the program, by subject
     "bundle's zip, bytes": ("validate", "{input}", "--runs", "20", "--out", "{folder}/report.json"),
     "zip, members by hand": ("benchmark", "{input}", "--runs", "20", "--json"),
     "predict, lines of series": ("predict", "{bundle}", "{input}", "--json"),
@@ -29,24 +29,24 @@ _BUNDLES = ("bundle's zip, bytes", "zip, members by hand", "installation of an a
 
 
 @dataclass
-class Asked:
-    """How often the command was run, and what was wrong."""
+class CommandTally:
+    """Runs of the command, their exit codes, and findings."""
 
-    asked: int = 0
+    asked: int = 0  # runs; the name in the results
     codes: dict[str, int] = field(default_factory=dict)  # how often each exit code came
     findings: list[str] = field(default_factory=list)
 
 
-def ask(material: Path, work: Path, seed: str, count: int) -> Asked:
+def run_commands(material: Path, work: Path, seed: str, count: int) -> CommandTally:
     """Run the command on the first inputs of some subjects.
 
     Args:
-        material: folder that `corpus.make` filled.
-        work: folder for what it needs.
-        seed: as of the campaign.
-        count: of runs, of all subjects together.
+        material: folder of `corpus.make`.
+        work: folder for temporary files.
+        seed: seed of the campaign.
+        count: number of runs, of all subjects together.
     """
-    corpus, found = Corpus(material), Asked()
+    corpus, found = Corpus(material), CommandTally()
     for number in range(count):
         name = list(_WAYS)[number % len(_WAYS)]
         data = made(SUBJECTS[name], corpus, seed, number // len(_WAYS))
@@ -86,20 +86,20 @@ def _wrong(
     folder: Path,
     done: subprocess.CompletedProcess[bytes],
 ) -> str | None:
-    """Say what is wrong with an exit code or a message, if anything is."""
-    said = done.stderr.decode(errors="replace")
-    if "Traceback" in said:
-        return f"a traceback: {said.strip().splitlines()[-1]}"
+    """Return what is wrong with an exit code or a message, if anything."""
+    message = done.stderr.decode(errors="replace")
+    if "Traceback" in message:
+        return f"a traceback: {message.strip().splitlines()[-1]}"
     wanted = _codes(name, data, corpus, folder)
     if done.returncode not in wanted:
-        return f"exit code {done.returncode}, not one of {sorted(wanted)}: {said[-200:]}"
-    if done.returncode and not said.strip():
+        return f"exit code {done.returncode}, not one of {sorted(wanted)}: {message[-200:]}"
+    if done.returncode and not message.strip():
         return f"exit code {done.returncode} without a word"
     return None
 
 
 def _codes(name: str, data: bytes, corpus: Corpus, folder: Path) -> set[int]:
-    """Return the exit codes that fit what reading the input alone comes to."""
+    """Return the exit codes that fit the result of reading the input alone."""
     inside = folder / "again"
     inside.mkdir()
     try:

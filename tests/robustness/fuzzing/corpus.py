@@ -150,7 +150,7 @@ class Corpus:
 
     @cached_property
     def watched(self) -> tuple[Reference, DriftLimits, Bins]:
-        """Return what drift is measured from."""
+        """Return reference, limits and bins of drift."""
         with bundle.open_bundle(self.folder / FOLDER) as opened:
             reference, limits = opened.reference()
         return reference, limits, Bins.from_reference(reference)

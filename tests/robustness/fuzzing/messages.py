@@ -31,7 +31,7 @@ def damaged_model(random: Random, corpus: Corpus) -> bytes:
 
 
 def keeps_outside(data: bytes) -> bool:
-    """Say whether a model has a tensor that does not lie in it."""
+    """Return whether a model has a tensor in another file."""
     tensors = _get_all_tensors(onnx.load_from_string(data))
     return any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors)
 

@@ -1,4 +1,4 @@
-"""What a subject of fuzzing is: how inputs of one kind are made, and what reads them on a board."""
+"""Subjects of fuzzing: how inputs of one kind are made, and what reads them on a board."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Subject:
     makes: Makes
     reads: Reads
     sound: Callable[[Corpus], bytes]  # an input without damage, which must be read
-    native: bool = False  # read by a library that may take the process down: counted, told
+    native: bool = False  # read by a library that may crash the process: counted, reported
 
 
 def to_bytes(value: Any) -> bytes:

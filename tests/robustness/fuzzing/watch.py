@@ -1,10 +1,10 @@
-"""What reading may not do: write or delete outside its folder, unpickle, reach the network.
+"""Sandbox of the readers: no writes outside its folder, no unpickling, no network.
 
 An audit hook sees every such call that Python makes, before it is made, and stops it. The files
 around the folder are compared besides, for what a library does on its own.
 """
 
-# The hook hears of every call of the system; pathlib would make more of them.
+# The hook gets every audited call; pathlib would make more of them.
 # ruff: noqa: PTH100, PTH115, PTH117, PTH118, PTH119, PTH208
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PROGRAMS = {"ssh-keygen"}  # what a board may start
 
 
 class Trespass(BaseException):
-    """Something that reading may not do; no `except Exception` holds it back."""
+    """A forbidden action of a reader; no `except Exception` catches it."""
 
 
 class Watch:
@@ -61,7 +61,7 @@ class Watch:
         self._allowed = tuple(f"{os.path.realpath(p)}/" for p in (self.inside, self.scratch))
         self._before = self._tree()
         self._active = False
-        sys.addaudithook(self._hear)
+        sys.addaudithook(self._on_event)
 
     def __enter__(self) -> None:
         self._active = True
@@ -85,7 +85,7 @@ class Watch:
                 found.append((path, seen.st_mode, seen.st_size, seen.st_mtime_ns))
         return found
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self._active:
             return
         if event in _NEVER:

@@ -1,4 +1,4 @@
-"""Reads inputs in a process of its own, under watch, and writes down a line about each.
+"""Worker: reads inputs in a process of its own, under watch, and logs a line about each.
 
     python -m fuzzing.worker CORPUS SUBJECT SEED FIRST STOP LOG
 
@@ -50,7 +50,7 @@ def made(subject: Subject, corpus: Corpus, seed: str, index: int) -> bytes:
 
 
 def judge(subject: Subject, corpus: Corpus, watch: Watch, seed: str, index: int) -> str:
-    """Have one input read and return what came of it, as one line.
+    """Read one input and return the outcome, as one line.
 
     "read", "refused" and the kind of our error, or a finding: "escaped", "trespass", "memory",
     "silent" (an error without a message).
@@ -77,7 +77,7 @@ def judge(subject: Subject, corpus: Corpus, watch: Watch, seed: str, index: int)
 
 
 def limit_memory(room: int) -> None:
-    """Let this process take so many bytes more than it has."""
+    """Limit this process to `room` bytes more than it has."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + room
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -143,7 +143,7 @@ def test_absent_dla_is_a_machine_error(rtx, world, tmp_path):
         _serialize(rtx, world.folder / "student.onnx", tmp_path, dla_core=0)
 
 
-def test_layers_left_to_the_gpu_are_told(rtx, world):
+def test_layers_left_to_the_gpu_are_returned(rtx, world):
     """What a core cannot run is named; the machine's answers are a stand-in, for want of a DLA."""
     layers = [SimpleNamespace(name=name) for name in ("conv", "mean", "head")]
     network = SimpleNamespace(num_layers=3, get_layer=lambda index: layers[index])

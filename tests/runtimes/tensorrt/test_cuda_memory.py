@@ -33,7 +33,7 @@ def test_carries_arrays_there_and_back(fake_cuda, rng):
     assert fake_cuda.streams_used == {memory.stream}
 
 
-def test_gives_everything_back(fake_cuda):
+def test_memory_and_stream_are_freed(fake_cuda):
     """Buffers and stream go when the memory does."""
     memory = DeviceMemory()
     memory.allocate(64)

@@ -77,7 +77,7 @@ def test_finds_what_it_built_and_nothing_else(built, world, write_onnx, tmp_path
     ],
     ids=str,
 )
-def test_engine_of_another_place_is_refused(built, change):
+def test_engine_for_another_target_is_refused(built, change):
     """The message names both places and what to do."""
     _, engine, here = built
     there = dataclasses.replace(here, **change)
@@ -242,12 +242,12 @@ def test_only_rtx_builds_for_a_gpu_elsewhere(rtx):
         engine_target(vendor, compute_capability="8.7")
 
 
-def test_place_here_is_the_gpu(rtx, fake_cuda):
+def test_engine_target_is_the_gpu_here(rtx, fake_cuda):
     """Name and compute capability come from CUDA, the version from TensorRT."""
     assert engine_target(rtx) == EngineTarget("tensorrt_rtx", rtx.version, "Orin", "8.7")
 
 
-def test_cache_is_where_the_system_says(monkeypatch, tmp_path):
+def test_cache_follows_xdg_cache_home(monkeypatch, tmp_path):
     """XDG_CACHE_HOME if it is set, else .cache at home."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
     assert default_cache() == tmp_path / "x" / "edgedistill" / "engines"

@@ -51,7 +51,7 @@ def engine(tmp_path):
     ],
     ids=["three calls", "one series", "none", "fixed batch", "one at a time"],
 )
-def test_answers_any_number_of_series(fake_tensorrt, engine, rng, batches, count, calls):
+def test_logits_for_any_number_of_series(fake_tensorrt, engine, rng, batches, count, calls):
     """Calls hold what the engine can take, short ones are filled up, and no answer is lost."""
     fake = fake_tensorrt(_answer, batches=batches, shape=SHAPE, classes=CLASSES)
     series = rng.normal(size=(count, *SHAPE)).astype(np.float32)
@@ -73,7 +73,7 @@ def test_takes_series_that_are_no_plain_memory(fake_tensorrt, engine, rng):
     np.testing.assert_allclose(logits, _answer(series.astype("f4")), rtol=1e-5, atol=1e-5)
 
 
-def test_tells_how_it_runs(fake_tensorrt, engine):
+def test_describes_version_and_gpu(fake_tensorrt, engine):
     """A report says which TensorRT and which GPU it was."""
     fake_tensorrt(_answer, batches=(1, 4), shape=SHAPE, classes=CLASSES)
 
@@ -161,7 +161,7 @@ def test_builds_once(world, tmp_path, rtx):
     assert second.engine == first.engine
 
 
-def test_other_place_is_built_anew_and_told(world, tmp_path, rtx):
+def test_engine_for_another_target_is_rebuilt(world, tmp_path, rtx):
     """An engine for another GPU is not taken, and the report says whose it is."""
     model, engines = world.folder / "student.onnx", Engines(cache=tmp_path)
     prepare(model, engines, compute_capability="8.6")
@@ -173,7 +173,7 @@ def test_other_place_is_built_anew_and_told(world, tmp_path, rtx):
     assert found.engine.place.compute_capability == "8.9"
 
 
-def test_damaged_engine_is_built_anew_and_told(world, tmp_path, rtx):
+def test_damaged_engine_is_rebuilt(world, tmp_path, rtx):
     """A cache can always be made again, so damage in it stops nobody."""
     model, engines = world.folder / "student.onnx", Engines(cache=tmp_path)
     engine = prepare(model, engines, compute_capability="8.6").engine

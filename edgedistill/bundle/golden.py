@@ -104,23 +104,23 @@ def golden_set(
     labels: Ints,
     teacher: Explanation,
     student: Explanation,
-    judged: Explanation,
+    variant: Explanation,
     count: int,
 ) -> Golden:
     """Return the golden set of `choose_golden`, with the recorded explanations.
 
     Args:
         series: held-out series, (N, C, T).
-        labels: their classes, (N,).
-        teacher: the teacher's explanation of them.
-        student: the FP32 student's.
-        judged: that of the variant whose agreement with the teacher decides.
+        labels: classes of the series, (N,).
+        teacher: explanation of the series by the teacher.
+        student: explanation by the FP32 student.
+        variant: explanation by the variant whose agreement with the teacher decides.
         count: number of series to choose.
     """
     rows = choose_golden(
         labels,
-        metrics.agrees(teacher.logits, judged.logits),
-        metrics.pearson(teacher.signed, judged.signed),
+        metrics.agrees(teacher.logits, variant.logits),
+        metrics.pearson(teacher.signed, variant.signed),
         count,
     )
     return Golden(

@@ -203,7 +203,9 @@ def _named(spec, data, **changes):
 
 def test_network_has_logits_and_gradients(run, data):
     """Under the name of its folder."""
-    model = explained_model("student", open_classifier(run / "student", data.class_names, data.test.x))
+    model = explained_model(
+        "student", open_classifier(run / "student", data.class_names, data.test.x)
+    )
 
     assert (model.role, model.name) == ("student", "student")
     assert model.network is not None

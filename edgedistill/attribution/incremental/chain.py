@@ -13,11 +13,11 @@ from itertools import pairwise
 import numpy as np
 import torch
 from edgedistill_kernels import chain as kernel
-from edgedistill_kernels.reference import Floats
 from torch import Tensor
 
 from edgedistill.attribution.incremental.layers import Conv, Dense, Mean, Relu, Rule, Same, Shift
 from edgedistill.attribution.incremental.steps import Steps
+from edgedistill.io.arrays import AnyFloats
 
 _WIDEST = 2048  # channels in times channels out: here a library's convolution is as fast
 _COPY_BYTES = 64 * 1024**2  # of patches that do not lie side by side in memory
@@ -28,7 +28,7 @@ class Chain:
     """(Convolution, ReLU) repeated, mean over time, linear layer."""
 
     layers: tuple[kernel.Layer, ...]
-    head: Floats  # weight of the linear layer, (K, C')
+    head: AnyFloats  # weight of the linear layer, (K, C')
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,6 @@ def _links(rules: Sequence[tuple[Rule, Tensor]]) -> list[_Link] | None:
     return links if weight is None and not padding else None
 
 
-def _array(value: Tensor) -> Floats:
-    array: Floats = value.detach().numpy()
+def _array(value: Tensor) -> AnyFloats:
+    array: AnyFloats = value.detach().numpy()
     return array

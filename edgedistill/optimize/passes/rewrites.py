@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
+
+from edgedistill.io.arrays import Floats
 
 _EPSILON = 1e-5  # of a norm that names none
 _SLICE = 3  # inputs of a slice that names its axis, without the value
@@ -176,7 +177,7 @@ def _is_trained(norm: ir.Node) -> bool:
     return len(norm.outputs) != 1 or (mode is not None and mode.as_int() != 0)
 
 
-def _scale_and_shift(norm: ir.Node) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+def _scale_and_shift(norm: ir.Node) -> tuple[Floats, Floats] | None:
     """Return the scale and shift of a norm, (C,) each, if its parameters are constants."""
     gamma, beta, mean, variance = (_constant(value) for value in norm.inputs[1:])
     if gamma is None or beta is None or mean is None or variance is None:
@@ -212,8 +213,8 @@ def _affine(
     norm: ir.Node,
     value: ir.Value | None,
     name: str,
-    scale: NDArray[np.float32],
-    shift: NDArray[np.float32],
+    scale: Floats,
+    shift: Floats,
 ) -> ir.Value:
     """Put a norm of this scale and shift before `norm`, and return its output."""
     zeros, ones = np.zeros_like(shift), np.ones_like(shift)
@@ -229,15 +230,13 @@ def _affine(
     return output
 
 
-def _constant_of(graph: ir.Graph, name: str, array: NDArray[np.float32]) -> ir.Value:
+def _constant_of(graph: ir.Graph, name: str, array: Floats) -> ir.Value:
     value = ir.val(name, const_value=ir.tensor(array))
     graph.register_initializer(value)
     return value
 
 
-def _norm_of(
-    graph: ir.Graph, norm: ir.Node, branch: ir.Value, parameters: list[NDArray[np.float32]]
-) -> ir.Node:
+def _norm_of(graph: ir.Graph, norm: ir.Node, branch: ir.Value, parameters: list[Floats]) -> ir.Node:
     """Return the batch norm of one branch with its share of the parameters."""
     values = [
         _constant_of(graph, f"{branch.name}_{name}", parameter)
@@ -285,7 +284,7 @@ def channels_of(value: ir.Value | None) -> int:
     return size if isinstance(size, int) else 0
 
 
-def _constant(value: ir.Value | None) -> NDArray[np.float32] | None:
+def _constant(value: ir.Value | None) -> Floats | None:
     if value is None or value.const_value is None:
         return None
     return value.const_value.numpy()

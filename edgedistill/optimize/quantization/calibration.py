@@ -21,11 +21,10 @@ from typing import Literal
 import numpy as np
 import onnx
 import onnxruntime
-from numpy.typing import NDArray
 
 from edgedistill.errors import ConfigError, DataError
 from edgedistill.io import files
-from edgedistill.io.arrays import Floats
+from edgedistill.io.arrays import Floats, Ints
 from edgedistill.io.npz import read_npz
 from edgedistill.optimize.execution import open_model
 
@@ -43,7 +42,7 @@ _STEP = LEVELS // 8  # bins between the ranges that "entropy" tries
 class Histogram:
     """The distribution of a tensor's values."""
 
-    counts: NDArray[np.int64]  # (B,), of equal bins
+    counts: Ints  # (B,), of equal bins
     low: float
     high: float
 
@@ -185,16 +184,16 @@ def _entropy(histogram: Histogram) -> tuple[float, float]:
     return float(edges[first]), float(edges[last])
 
 
-def _without_spike(counts: NDArray[np.int64], zero: int) -> NDArray[np.int64]:
+def _without_spike(counts: Ints, zero: int) -> Ints:
     """Return counts without the zeros of a ReLU: 8 bits hold zero as it is, whatever the range."""
-    found: NDArray[np.int64] = counts.copy()
+    found: Ints = counts.copy()
     for place in {max(0, zero - 1), zero}:
         beside = np.delete(counts[max(0, place - 2) : place + 3], min(place, 2))
         found[place] = min(counts[place], beside.max())
     return found
 
 
-def _divergence(counts: NDArray[np.int64], first: int, last: int) -> float:
+def _divergence(counts: Ints, first: int, last: int) -> float:
     """Return the KL of bins `first` to `last`, the rest clipped into them, in 256 levels."""
     inside = counts[first:last].astype(np.float64)
     clipped = inside.copy()

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import numpy_helper
+
+from edgedistill.io.arrays import Doubles
 
 _ROUNDING = 1e-5  # of a sum of float32, over the sum of sizes
 
@@ -42,7 +43,7 @@ def weight_ranges(model: onnx.ModelProto, levels: int) -> Overrides:
     return result
 
 
-def _levels(weights: NDArray[np.float64], levels: int) -> int:
+def _levels(weights: Doubles, levels: int) -> int:
     """Return the whole number for the largest weight that loses least, of the sum and of all."""
     largest = np.abs(weights).max()
 

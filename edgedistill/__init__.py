@@ -1,6 +1,8 @@
 """Put a small time-series classifier on the edge that reasons like its teacher, and prove it."""
 
 import os
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 
 __version__ = "0.1.0"
 
@@ -22,3 +24,20 @@ def set_library_defaults() -> None:
     """
     for name, value in LIBRARY_DEFAULTS.items():
         os.environ.setdefault(name, value)
+
+
+def public_name(room: str, homes: Mapping[str, Sequence[str]], name: str) -> object:
+    """Load a public name of a room from its module when it is first used (PEP 562).
+
+    Args:
+        room: dotted name of the package.
+        homes: modules of the room, each with the public names that it defines.
+        name: name that was looked up.
+
+    Raises:
+        AttributeError: the room has no such public name.
+    """
+    for module, names in homes.items():
+        if name in names:
+            return getattr(import_module(f"{room}.{module}"), name)
+    raise AttributeError(f"module {room!r} has no attribute {name!r}")

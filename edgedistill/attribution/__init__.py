@@ -1,5 +1,6 @@
 """The differentiable side of saliency: what `edgedistill.saliency.occlusion` measures, in torch."""
 
+from edgedistill import public_name
 from edgedistill.attribution.functional import (
     correlation,
     normalize,
@@ -12,12 +13,32 @@ from edgedistill.attribution.functional import (
 )
 
 __all__ = [
+    "FollowedChanges",
+    "IncrementalModel",
+    "PerturbedCopies",
+    "UnsupportedModule",
+    "autograd",
+    "completeness_gap",
     "correlation",
+    "gradient_input",
+    "integrated_gradients",
     "normalize",
     "perturb",
     "plackett_luce",
+    "record",
     "signed_change",
     "signed_fall",
     "timestep_map",
     "window_saliency",
+    "window_scores",
 ]
+_HOMES = {
+    "gradients": ("completeness_gap", "gradient_input", "integrated_gradients"),
+    "incremental.onnx_graph": ("FollowedChanges", "PerturbedCopies", "window_scores"),
+    "incremental.propagation": ("IncrementalModel", "record"),
+    "incremental.steps": ("UnsupportedModule",),
+}
+
+
+def __getattr__(name: str) -> object:
+    return public_name(__name__, _HOMES, name)

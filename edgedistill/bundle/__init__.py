@@ -1,1 +1,37 @@
 """The bundle: reading, writing, signing, and what lies in it. NumPy only."""
+
+from edgedistill import public_name
+
+__all__ = [
+    "FEATURES",
+    "MANIFEST",
+    "SIGNATURE",
+    "Bundle",
+    "DriftLimits",
+    "Golden",
+    "Model",
+    "Provenance",
+    "Reference",
+    "features",
+    "golden_set",
+    "make_reference",
+    "open_bundle",
+    "read",
+    "rewrite",
+    "sign_bundle",
+    "signature",
+    "signer",
+    "writer",
+]
+_HOMES = {
+    "drift_reference": ("DriftLimits", "FEATURES", "Reference", "features", "make_reference"),
+    "golden": ("Golden", "golden_set"),
+    "manifest": ("MANIFEST", "SIGNATURE", "read"),
+    "reader": ("Bundle", "Model", "Provenance", "open_bundle"),
+    "signature": ("sign_bundle", "signer"),
+    "writer": ("rewrite",),
+}
+
+
+def __getattr__(name: str) -> object:
+    return public_name(__name__, _HOMES, name)

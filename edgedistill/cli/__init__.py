@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from edgedistill import __version__, set_library_defaults
+from edgedistill import __version__, public_name, set_library_defaults
 from edgedistill.cli.compare import compare
 from edgedistill.cli.deployment import deploy, program, rollback, status, trust
 from edgedistill.cli.doctor import doctor
@@ -20,6 +20,14 @@ from edgedistill.cli.files import inspect, report, sign, verify
 from edgedistill.cli.stages import bundle, compress, distill, export, init, optimize, train
 from edgedistill.cli.validation import benchmark, validate
 from edgedistill.errors import EdgeDistillError, MachineError, UsageError
+
+__all__ = [
+    "main",
+    "progress",
+]
+_HOMES = {
+    "output": ("progress",),
+}
 
 INTERRUPTED = 130
 _INTERRUPTED = "Interrupted; nothing half written was kept. Run it again to go on."
@@ -117,3 +125,7 @@ def _install_message(error: ImportError) -> str:
     package = (error.name or "edgedistill").partition(".")[0]
     distribution = _DISTRIBUTIONS.get(package, package)
     return f"error: {error}. Install it with: python -m pip install {distribution}"
+
+
+def __getattr__(name: str) -> object:
+    return public_name(__name__, _HOMES, name)

@@ -3,8 +3,27 @@
 `load` reads; `prepare` splits, sizes and normalizes.
 """
 
+from edgedistill import public_name
 from edgedistill.data.series import RawSeries, Source
 from edgedistill.data.sources import ReadOptions, load
 from edgedistill.data.splits import Prepared, Split, prepare
 
-__all__ = ["Prepared", "RawSeries", "ReadOptions", "Source", "Split", "load", "prepare"]
+__all__ = [
+    "Prepared",
+    "RawSeries",
+    "ReadOptions",
+    "Source",
+    "Split",
+    "load",
+    "prepare",
+    "stratified_series",
+    "wav_files",
+]
+_HOMES = {
+    "splits": ("stratified_series",),
+    "wav_folders": ("wav_files",),
+}
+
+
+def __getattr__(name: str) -> object:
+    return public_name(__name__, _HOMES, name)

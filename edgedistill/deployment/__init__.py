@@ -1,1 +1,49 @@
 """The way to the board: the program that travels, SSH, one board, a fleet."""
+
+from edgedistill import public_name
+
+__all__ = [
+    "NAME",
+    "BoardStatus",
+    "Diagnosis",
+    "Event",
+    "EventCallback",
+    "Facts",
+    "Finding",
+    "Host",
+    "Outcome",
+    "Request",
+    "SshOptions",
+    "connect",
+    "deploy_to_all",
+    "diagnose",
+    "diagnosis",
+    "exit_code",
+    "hosts",
+    "parse",
+    "prepare_payload",
+    "read_inventory",
+    "read_signers",
+    "run_on_all",
+    "status",
+    "write_program",
+]
+_HOMES = {
+    "connection": ("SshOptions", "connect"),
+    "doctor": ("diagnosis",),
+    "doctor.checks": ("Facts", "Finding"),
+    "doctor.diagnosis": ("Diagnosis", "diagnose"),
+    "fleet": ("deploy_to_all", "run_on_all"),
+    "hosts": ("Host", "parse"),
+    "inventory": ("read_inventory",),
+    "outcome": ("Event", "EventCallback", "Outcome", "exit_code"),
+    "payload": ("prepare_payload",),
+    "status": ("BoardStatus",),
+    "steps": ("Request",),
+    "trust": ("read_signers",),
+    "zipapp": ("NAME", "write_program"),
+}
+
+
+def __getattr__(name: str) -> object:
+    return public_name(__name__, _HOMES, name)

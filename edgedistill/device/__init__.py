@@ -1,1 +1,35 @@
 """What runs on the board: validate a bundle and time its model, on NumPy and a runtime alone."""
+
+from edgedistill import public_name
+
+__all__ = [
+    "PROGRAM",
+    "REPORT",
+    "Latency",
+    "Runtime",
+    "Sensors",
+    "TelemetrySampler",
+    "benchmark",
+    "doctor",
+    "environment",
+    "measure",
+    "measure_interleaved",
+    "quantile",
+    "start",
+    "tune",
+    "validate",
+]
+_HOMES = {
+    "benchmark": ("Latency", "measure", "measure_interleaved", "quantile"),
+    "releases.layout": ("PROGRAM", "REPORT"),
+    "runtime": ("Runtime", "start"),
+    "sensors": ("Sensors",),
+    "telemetry": ("environment",),
+    "telemetry_sampler": ("TelemetrySampler",),
+    "tuning": ("tune",),
+    "validate": ("validate",),
+}
+
+
+def __getattr__(name: str) -> object:
+    return public_name(__name__, _HOMES, name)

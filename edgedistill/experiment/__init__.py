@@ -2,3 +2,26 @@
 
 plan -> a teacher for each set -> a student for each method and seed -> results.csv -> report
 """
+
+from edgedistill import public_name
+
+__all__ = [
+    "PAGE",
+    "RESULTS",
+    "load",
+    "plan",
+    "read_published",
+    "report",
+    "run",
+    "write_report",
+]
+_HOMES = {
+    "plan": ("load",),
+    "report": ("PAGE", "write_report"),
+    "results": ("RESULTS", "read_published"),
+    "run": ("run",),
+}
+
+
+def __getattr__(name: str) -> object:
+    return public_name(__name__, _HOMES, name)

@@ -3,6 +3,7 @@
 `inputs` opens models and series, `attribution` explains, `plot` draws.
 """
 
+from edgedistill import public_name
 from edgedistill.explain.attribution import METHODS, Attribution, ExplanationReport, Method, explain
 from edgedistill.explain.inputs import (
     ExplainedModel,
@@ -21,6 +22,16 @@ __all__ = [
     "Method",
     "PlanOverrides",
     "RecordedExplanation",
+    "captions",
     "explain",
     "open_input",
+    "plot",
+    "render",
 ]
+_HOMES = {
+    "plot": ("captions", "render"),
+}
+
+
+def __getattr__(name: str) -> object:
+    return public_name(__name__, _HOMES, name)

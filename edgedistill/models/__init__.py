@@ -26,9 +26,14 @@ from edgedistill.models.resnet import ResNet
 
 __all__ = [
     "FAMILIES",
+    "FCN",
+    "LITE",
+    "LSTM",
     "Cost",
     "Family",
+    "Inception",
     "ModelSpec",
+    "ResNet",
     "SelfExplainingNetwork",
     "WithExplanation",
     "build",

@@ -1,1 +1,61 @@
 """The recipe and the run folder: which stages there are, and in what order they run."""
+
+from edgedistill import public_name
+
+__all__ = [
+    "ONNX",
+    "REPORT_JSON",
+    "STAGE",
+    "TEACHER_FACTS",
+    "TEACHER_OUTPUTS",
+    "TRIALS",
+    "Result",
+    "RunFolder",
+    "check_plan_length",
+    "compress",
+    "floor_agreement",
+    "is_unchanged",
+    "make_stage",
+    "make_student",
+    "make_teacher",
+    "now",
+    "objective_context",
+    "open_teacher",
+    "open_teacher_outputs",
+    "perturbation_plan",
+    "prepare_data",
+    "read_source",
+    "recorded_plan",
+    "run",
+    "single_stage",
+    "stage_key",
+    "start_on_host",
+    "teacher_sections",
+    "versions",
+    "with_report_estimates",
+]
+_HOMES = {
+    "keys": ("stage_key", "teacher_sections"),
+    "objective_context": ("objective_context",),
+    "run": ("Result", "compress"),
+    "run_folder": (
+        "ONNX",
+        "REPORT_JSON",
+        "RunFolder",
+        "TEACHER_FACTS",
+        "TEACHER_OUTPUTS",
+        "TRIALS",
+        "check_plan_length",
+        "recorded_plan",
+    ),
+    "scoring": ("with_report_estimates",),
+    "stage_folder": ("STAGE", "is_unchanged", "make_stage", "now", "versions"),
+    "stages.data": ("prepare_data", "read_source"),
+    "stages.evaluate": ("floor_agreement", "start_on_host"),
+    "stages.student": ("make_student",),
+    "stages.teacher": ("make_teacher", "open_teacher", "open_teacher_outputs", "perturbation_plan"),
+}
+
+
+def __getattr__(name: str) -> object:
+    return public_name(__name__, _HOMES, name)

@@ -1,1 +1,21 @@
 """The recipe: its keys, their defaults, presets and validation errors."""
+
+from edgedistill import public_name
+
+__all__ = [
+    "ModelSection",
+    "Recipe",
+    "TeacherSection",
+    "default_settings",
+    "load",
+    "parse",
+    "recipe",
+]
+_HOMES = {
+    "recipe": ("Recipe", "default_settings", "load", "parse"),
+    "schema": ("ModelSection", "TeacherSection"),
+}
+
+
+def __getattr__(name: str) -> object:
+    return public_name(__name__, _HOMES, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgedistill import public_name
 from edgedistill.report.boards import merge
 from edgedistill.report.encoding import from_json, schema, to_json
 from edgedistill.report.facts import (
@@ -25,6 +26,9 @@ from edgedistill.report.facts import (
 
 __all__ = [
     "FORMAT",
+    "LIGHT",
+    "NOT_MEASURED",
+    "PAGE",
     "Bin",
     "Board",
     "Calibration",
@@ -37,11 +41,45 @@ __all__ = [
     "Example",
     "Latency",
     "Metrics",
+    "Palette",
     "Report",
     "Saliency",
     "Telemetry",
+    "boards",
+    "calibration_bins",
+    "cost_rows",
+    "decimals",
+    "figures",
+    "format",
     "from_json",
+    "html",
+    "make_confusion",
+    "make_curve",
+    "make_examples",
+    "make_metrics",
+    "markdown",
     "merge",
+    "milliseconds",
+    "percent",
     "schema",
+    "set_style",
+    "svg",
+    "telemetry_rows",
     "to_json",
 ]
+_HOMES = {
+    "format": ("NOT_MEASURED", "decimals", "milliseconds", "percent"),
+    "measured": (
+        "calibration_bins",
+        "make_confusion",
+        "make_curve",
+        "make_examples",
+        "make_metrics",
+    ),
+    "svg": ("LIGHT", "PAGE", "Palette", "set_style", "svg"),
+    "telemetry": ("cost_rows", "telemetry_rows"),
+}
+
+
+def __getattr__(name: str) -> object:
+    return public_name(__name__, _HOMES, name)

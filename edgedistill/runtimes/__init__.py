@@ -1,1 +1,30 @@
 """What runs a model: ONNX Runtime, and TensorRT where there is an NVIDIA GPU. NumPy only."""
+
+from edgedistill import public_name
+
+__all__ = [
+    "DEFAULT",
+    "BuildOptions",
+    "Engines",
+    "OrtRuntime",
+    "SessionSettings",
+    "TensorRtRuntime",
+    "default_cache",
+    "engines",
+    "prepare",
+    "report",
+    "use_exact_int8",
+]
+_HOMES = {
+    "onnxruntime": ("OrtRuntime",),
+    "session_settings": ("DEFAULT", "SessionSettings", "use_exact_int8"),
+    "tensorrt": ("engines",),
+    "tensorrt.builder": ("BuildOptions",),
+    "tensorrt.engines": ("Engines", "default_cache"),
+    "tensorrt.report": ("report",),
+    "tensorrt.runtime": ("TensorRtRuntime", "prepare"),
+}
+
+
+def __getattr__(name: str) -> object:
+    return public_name(__name__, _HOMES, name)

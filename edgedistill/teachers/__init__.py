@@ -3,6 +3,7 @@
 `load` opens what a recipe names; the classes wrap objects of your program.
 """
 
+from edgedistill import public_name
 from edgedistill.saliency.classifier import Classifier
 from edgedistill.teachers.classifier import SoftmaxClassifier
 from edgedistill.teachers.estimator import EstimatorClassifier
@@ -17,6 +18,37 @@ __all__ = [
     "OnnxClassifier",
     "SoftmaxClassifier",
     "TableClassifier",
+    "TeacherOutputs",
     "TorchClassifier",
+    "WindowCache",
+    "WindowCacheSpec",
+    "affordable_windows",
+    "compute_teacher_outputs",
+    "draw_weighted_starts",
+    "exact_session",
     "load",
+    "mean_maps",
+    "open_maps",
+    "open_window_cache",
+    "start_probabilities",
+    "write_maps",
+    "write_window_cache",
 ]
+_HOMES = {
+    "exact_session": ("exact_session",),
+    "map_cache": ("mean_maps", "open_maps", "write_maps"),
+    "outputs": ("TeacherOutputs", "compute_teacher_outputs"),
+    "window_cache": (
+        "WindowCache",
+        "WindowCacheSpec",
+        "affordable_windows",
+        "draw_weighted_starts",
+        "open_window_cache",
+        "start_probabilities",
+        "write_window_cache",
+    ),
+}
+
+
+def __getattr__(name: str) -> object:
+    return public_name(__name__, _HOMES, name)

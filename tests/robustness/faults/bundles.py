@@ -37,7 +37,7 @@ def write(path: Path, name: str, seed: int) -> Path:
     preprocessing = fit(recorded, length=None, sizing="resample", normalization="series")
     series = preprocessing.apply(recorded)
     plan = default_plan(LENGTH)
-    explanation = occlusion.explain(OrtRuntime(model).logits, series, plan)
+    maps = occlusion.explain(OrtRuntime(model).logits, series, plan)
     packing.write(
         path,
         name=name,
@@ -56,12 +56,7 @@ def write(path: Path, name: str, seed: int) -> Path:
                 parameters=1_000,
             )
         ],
-        golden=Golden(
-            series=series,
-            labels=explanation.logits.argmax(axis=1),
-            teacher=explanation,
-            student=explanation,
-        ),
+        golden=Golden(series=series, labels=maps.logits.argmax(axis=1), teacher=maps, student=maps),
         provenance=bundle.Provenance(
             recipe={"seed": seed}, versions={"numpy": np.__version__}, seeds={}, data="0"
         ),

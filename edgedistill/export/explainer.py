@@ -1,4 +1,4 @@
-"""One file that says what a student predicts and which time steps it predicts it from.
+"""One ONNX file with a student and its saliency: logits, and the scores of time steps.
 
 The perturbation plan is part of the graph, so a board needs nothing of ours to explain a
 prediction: it hands over a series and reads logits and a saliency map.
@@ -44,7 +44,7 @@ Form = Literal["incremental", "general"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplainerFacts:
-    """What is in an exported explainer, and how far it misses the library's own maps."""
+    """Facts of an exported explainer, and its errors against the library's own maps."""
 
     form: Form
     reason: str  # why the general form was taken; empty for the other
@@ -96,13 +96,13 @@ def export_explainer(
     """Write a model and its saliency as ONNX, for any N.
 
     `series` (N, C, T) to `logits` (N, K), `saliency` (N, T) and `window_saliency` (N, W), what
-    `occlusion.explain` gives as `kl` and `occlusion.time_map` makes of it. The file is held
-    against both, with the model in float64, before it takes its name: on any miss there is no
+    `occlusion.explain` gives as `kl` and `occlusion.time_map` makes of it. The file is compared
+    with both, with the model in float64, before it takes its name: on any miss there is no
     file.
 
     Args:
-        model: in any mode and on any device; it stays as it is.
-        path: of the file.
+        model: model in any mode and on any device; it stays as it is.
+        path: path of the ONNX file.
         sample: real series, (N, C, T).
         plan: windows, baseline and temperature; they become part of the file.
         tolerance: largest difference of a logit, over the largest |logit| (at least 1). For small
@@ -116,14 +116,9 @@ def export_explainer(
         ShapeError: the plan is for series of another length.
         VerificationError: ONNX Runtime gives other logits or another saliency than the library.
     """
-    check_series(sample, "check of the explainer")
-    if sample.shape[2] != plan.length:
-        raise ShapeError(
-            f"Got series of {sample.shape[2]} steps for a plan of {plan.length}. Make the plan "
-            "for the length that the model takes."
-        )
+    _check_sample(sample, plan)
     module = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    torch_logits(module, sample[:1])  # refuses what it cannot take or answer
+    torch_logits(module, sample[:1])  # refuses series that the model does not take
     network, reason, saving = _network(module, sample[:1], plan)
     form: Form = "general" if reason else "incremental"
     proto = fold(_named(trace(Explainer(network, plan).eval(), sample), plan))
@@ -131,7 +126,7 @@ def export_explainer(
     with files.whole_file(path) as partial:
         partial.write_bytes(proto.SerializeToString())
         load(partial)
-        logits(partial, sample[:1])  # one series must do too; says why if it cannot be run
+        logits(partial, sample[:1])  # one series must do too; raises if it cannot be run
         absolute_logits, absolute, largest = _verify(module, partial, sample, plan, tolerance)
     return ExplainerFacts(
         form=form,
@@ -145,6 +140,15 @@ def export_explainer(
         max_abs_error=absolute,
         largest_score=largest,
     )
+
+
+def _check_sample(sample: Floats, plan: PerturbationPlan) -> None:
+    check_series(sample, "check of the explainer")
+    if sample.shape[2] != plan.length:
+        raise ShapeError(
+            f"Got series of {sample.shape[2]} steps for a plan of {plan.length}. Make the plan "
+            "for the length that the model takes."
+        )
 
 
 def _network(
@@ -164,7 +168,7 @@ def _network(
 
 
 def _averages(plan: PerturbationPlan) -> Tensor:
-    """Return what a series (C, T) is multiplied with for the levels of its windows.
+    """Return the factor of a series (C, T) that gives the levels of its windows.
 
     `perturbation.fill` is linear in the series, so what it makes of unit impulses is its matrix.
     """
@@ -193,8 +197,8 @@ def _verify(
     """Return the largest errors of logits and of scores, and the largest score."""
     truth = explain(_Precise(module), sample, plan)
     maps = time_map(truth.kl, plan)
-    rows, (said, saliency, windows) = _answers(path, sample, max(2, _COPIES // len(plan.starts)))
-    absolute_logits, _ = assert_close("The explainer", truth.logits[rows], said, tolerance)
+    rows, (values, saliency, windows) = _outputs(path, sample, max(2, _COPIES // len(plan.starts)))
+    absolute_logits, _ = assert_close("The explainer", truth.logits[rows], values, tolerance)
     absolute = max(errors(maps[rows], saliency)[0], errors(truth.kl[rows], windows)[0])
     largest = float(truth.kl.max())
     allowed = tolerance * max(largest, largest**0.5, tolerance)
@@ -207,7 +211,7 @@ def _verify(
 
 
 class _Precise:
-    """A model asked in float64: what a faster way is held against should not be rounded itself."""
+    """A model in float64: the reference of a faster way should not be rounded itself."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = copy.deepcopy(module).double()
@@ -218,8 +222,8 @@ class _Precise:
         return found
 
 
-def _answers(path: Path, sample: Floats, group: int) -> tuple[Ints, list[Floats]]:
-    """Return what a file gives: one series alone, then each twice, `group` at once.
+def _outputs(path: Path, sample: Floats, group: int) -> tuple[Ints, list[Floats]]:
+    """Return the outputs of a file: one series alone, then each twice, `group` at once.
 
     Returns:
         Rows of the sample, (R,); logits, maps and window scores of these.

@@ -27,7 +27,7 @@ OUTPUT = "logits"
 
 _TRACED_SERIES = 2  # with one, the exporter takes the batch size for a constant
 
-# What torch says about its own parts while it exports; a caller can do nothing about any of it.
+# Warnings of torch about its own parts while it exports; a caller can do nothing about them.
 _NOISE = (
     (FutureWarning, r"_check_is_size will be removed"),
     (FutureWarning, r"`isinstance\(treespec, LeafSpec\)` is deprecated"),
@@ -38,7 +38,7 @@ _NOISE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportFacts:
-    """What was measured about an exported file, against torch on the same series."""
+    """Errors of an exported file against torch on the same series."""
 
     max_abs_error: float  # in logits
     max_rel_error: float  # over the largest |logit|, which counts as 1 if smaller
@@ -51,12 +51,12 @@ def export(
 ) -> ExportFacts:
     """Write a model as ONNX, `series` (N, C, T) to `logits` (N, K), for any N.
 
-    The file is checked, run in ONNX Runtime on one series and on all of them, and held against
+    The file is checked, run in ONNX Runtime on one series and on all of them, and compared with
     torch before it takes its name: on any miss there is no file.
 
     Args:
-        model: in any mode and on any device; it stays as it is.
-        path: of the file.
+        model: model in any mode and on any device; it stays as it is.
+        path: path of the ONNX file.
         sample: real series, (N, C, T); the file takes series of this C and T.
         tolerance: largest difference of a logit, over the largest |logit| (at least 1).
 
@@ -144,7 +144,7 @@ def trace(module: nn.Module, sample: Floats) -> onnx.ModelProto:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return the heart of an exporter's error, which goes on for pages."""
+    """Return the central line of an exporter's error, which is pages long."""
     return str(error).splitlines()[0][:300]
 
 

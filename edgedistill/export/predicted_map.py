@@ -29,7 +29,7 @@ EXPLANATION = "explanation"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExplanationFacts:
-    """What was measured about an exported file, against torch on the same series."""
+    """Errors of an exported file against torch on the same series."""
 
     max_abs_error_logits: float
     max_abs_error: float  # of the predicted map, whose scale is about 1
@@ -42,12 +42,12 @@ def export_explanation(
 ) -> ExplanationFacts:
     """Write a student and the map it predicts as ONNX, for any N.
 
-    `series` (N, C, T) to `logits` (N, K) and `explanation` (N, T). The file is held against torch,
+    `series` (N, C, T) to `logits` (N, K) and `explanation` (N, T). The file is compared with torch,
     on one series and on all of them, before it takes its name: on any miss there is no file.
 
     Args:
         model: in any mode and on any device; it stays as it is.
-        path: of the file.
+        path: path of the ONNX file.
         sample: real series, (N, C, T).
         tolerance: largest difference, over the largest |logit| or |value of a map| (at least 1).
 
@@ -65,7 +65,7 @@ def export_explanation(
     with files.whole_file(path) as partial:
         partial.write_bytes(proto.SerializeToString())
         load(partial)
-        logits(partial, sample[:1])  # says why if it cannot be run
+        logits(partial, sample[:1])  # raises if it cannot be run
         absolute_logits, absolute = _verify(partial, sample, expected, tolerance)
     return ExplanationFacts(
         max_abs_error_logits=absolute_logits,

@@ -72,7 +72,7 @@ def student_key(recipe: Recipe, data: Prepared, teacher: Path) -> str:
 
 
 def teacher_sections(recipe: Recipe) -> list[Any]:
-    """Return what a teacher depends on, besides seed and data."""
+    """Return the recipe sections and file hashes of a teacher, besides seed and data."""
     values = recipe.to_dict()
     sections = [values[name] for name in ("teacher", "saliency", "references")]
     named = [recipe.teacher.source, recipe.teacher.weights]
@@ -95,7 +95,7 @@ def _run_key(stage: Stage, recipe: Recipe, data: Prepared) -> str:
 
 
 def _sections(stage: Stage, recipe: Recipe) -> list[Any]:
-    """Return what a stage itself reads of the recipe, and the hashes of files it names."""
+    """Return the sections of the recipe that a stage reads, and the hashes of files it names."""
     values = recipe.to_dict()
     if stage == "teacher":
         return teacher_sections(recipe)
@@ -118,7 +118,7 @@ def _branch_sections(recipe: Recipe) -> list[Any]:
 
 
 def _search_sections(values: Mapping[str, Any]) -> list[Any]:
-    """Return what a search depends on; nothing without a search."""
+    """Return the settings of a search; none without a search."""
     settings = values["optimize"]
     if settings["search"] is None:
         return []
@@ -142,7 +142,7 @@ def _extra_teacher_hashes(recipe: Recipe) -> list[str]:
 
 
 def _is_made_by(stage: Stage, path: Path, recipe: Recipe, data: Prepared) -> bool:
-    """Return whether a folder, or the file of the model, is what the recipe makes of the data."""
+    """Whether a folder, or the file of the model, is the one that the recipe makes of the data."""
     if stage == "model" and path.name != ONNX:
         return False
     folder = path.parent if stage == "model" else path

@@ -1,4 +1,4 @@
-"""What a student's objectives are built from: teachers opened and plans read as a recipe says."""
+"""The context of a recipe's objectives: series, plan, teacher outputs, ways to open teachers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def objective_context(
     cache_folder: Path,
     on_progress: ProgressCallback = ignore_progress,
 ) -> ObjectiveContext:
-    """Return what the objectives of a recipe are built from.
+    """Return the context that the objectives of a recipe are built from.
 
     Args:
         recipe: names seed, plan and teacher.

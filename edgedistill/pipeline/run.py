@@ -1,4 +1,4 @@
-"""The whole way: stages in order, each skipped when nothing it depends on has changed.
+"""A run: stages in order, each skipped when nothing it depends on has changed.
 
 A stage folder is written beside and renamed, so it is whole or absent. Its
 `stage.json` names the key it was made from (recipe sections, inputs, version) and
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgedistill.data import Prepared
 from edgedistill.io.files import read_json, write_text
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline.keys import STAGES, Stage, stage_key
@@ -30,7 +31,7 @@ from edgedistill.training import networks
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run ended with."""
+    """The result of a run."""
 
     report: Report
     page: Path  # report.html
@@ -52,22 +53,7 @@ def compress(recipe: Recipe, out: Path, on_progress: ProgressCallback = ignore_p
     """
     data, run = prepare_data(recipe), RunFolder(out)
     write_text(run.recipe, config.dump(recipe))
-    teacher, student, variants = run.teacher, run.student, run.variants
-
-    def result(folder: Path, _: Path) -> None:
-        make_result(recipe, data, teacher, student, variants, folder, on_progress)
-
-    makers: dict[Stage, Callable[[Path, Path], None]] = {
-        "teacher": lambda folder, work: make_teacher(recipe, data, folder, work, on_progress),
-        "student": lambda folder, work: make_student(
-            recipe, data, teacher, folder, work, on_progress
-        ),
-        "model": lambda folder, _: export_student(data, student, folder, on_progress),
-        "variants": lambda folder, work: make_variants(
-            recipe, data, teacher, run.onnx, folder, work, on_progress
-        ),
-        "result": result,
-    }
+    makers = _makers(recipe, data, run, on_progress)
     ran: dict[str, bool] = {}
     for stage in STAGES:
         key = stage_key(stage, recipe, data)
@@ -79,11 +65,31 @@ def compress(recipe: Recipe, out: Path, on_progress: ProgressCallback = ignore_p
         page=run.page,
         bundle=run.bundle if run.bundle.exists() else None,
         stages=ran,
-        costs=_costs(teacher, student),
+        costs=_costs(run.teacher, run.student),
     )
 
 
+def _makers(
+    recipe: Recipe, data: Prepared, run: RunFolder, on_progress: ProgressCallback
+) -> dict[Stage, Callable[[Path, Path], None]]:
+    """Return for each stage a function that fills its folder, with a working folder beside."""
+    teacher, student, variants = run.teacher, run.student, run.variants
+    return {
+        "teacher": lambda folder, work: make_teacher(recipe, data, folder, work, on_progress),
+        "student": lambda folder, work: make_student(
+            recipe, data, teacher, folder, work, on_progress
+        ),
+        "model": lambda folder, _: export_student(data, student, folder, on_progress),
+        "variants": lambda folder, work: make_variants(
+            recipe, data, teacher, run.onnx, folder, work, on_progress
+        ),
+        "result": lambda folder, _: make_result(
+            recipe, data, teacher, student, variants, folder, on_progress
+        ),
+    }
+
+
 def _costs(*folders: Path) -> dict[str, dict[str, int]]:
-    """Return what the networks of ours in these folders cost; a brought teacher does not tell."""
+    """Return the costs of the networks in these folders; an external teacher has none."""
     facts = {folder.name: folder / networks.FACTS for folder in folders}
     return {name: read_json(path)["cost"] for name, path in facts.items() if path.exists()}

@@ -1,4 +1,4 @@
-"""One stage alone, on files: what the commands of that name run.
+"""Single stages on files, one for each command of that name.
 
 Each returns facts to print: names to numbers and texts.
 """
@@ -43,8 +43,8 @@ def train(recipe: Recipe, out: Path, on_progress: ProgressCallback) -> Facts:
         lambda f, work: make_teacher(recipe, data, f, work, on_progress),
     )
     teacher_outputs, facts = open_teacher_outputs(out)
-    said = teacher_outputs.splits["validation"]
-    hits = metrics.correct(said.logits, data.validation.y)
+    outputs = teacher_outputs.splits["validation"]
+    hits = metrics.correct(outputs.logits, data.validation.y)
     return {
         "teacher": facts["name"],
         **_cost(out),
@@ -61,16 +61,16 @@ def distill(recipe: Recipe, teacher: Path, out: Path, on_progress: ProgressCallb
         stage_key("student", recipe, data, {"teacher": teacher}),
         lambda f, work: make_student(recipe, data, teacher, f, work, on_progress),
     )
-    found = read_json(out / TRIALS)
-    chosen = found["trials"][found["chosen"]]
+    search = read_json(out / TRIALS)
+    chosen = search["trials"][search["chosen"]]
     return {
         **_cost(out),
         "weights": chosen["weights"],
         "validation_accuracy": chosen["accuracy"],
         "validation_kl": chosen["kl"],
         "validation_saliency_pearson": chosen["saliency_pearson"],
-        "epochs_trained": found["epochs"]["trained"],  # of all candidates
-        "epochs_in_full": found["epochs"]["of_all_in_full"],
+        "epochs_trained": search["epochs"]["trained"],  # of all candidates
+        "epochs_in_full": search["epochs"]["of_all_in_full"],
     }
 
 
@@ -126,8 +126,8 @@ def optimize(
     made = read_json(out / VARIANTS)["variants"]
     facts: Facts = {variant["path"]: {"size_bytes": variant["size_bytes"]} for variant in made}
     if (out / RECOVERY_JSON).exists():
-        found = read_json(out / RECOVERY_JSON)
-        facts["recovery"] = {"taken": found["taken"], "reason": found["reason"]}
+        recovery = read_json(out / RECOVERY_JSON)
+        facts["recovery"] = {name: recovery[name] for name in ("taken", "reason")}
     return facts | ({"search": read_json(out / SEARCH_JSON)} if searches else {})
 
 

@@ -1,4 +1,4 @@
-"""A stage's folder: whole or absent, and able to tell whether it is still what it was made from."""
+"""The folder of a stage: whole or absent, with the key and the hashes that it was made with."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def make_stage(
 
     Args:
         out: the folder.
-        key: of everything it depends on.
+        key: key of everything that the stage depends on.
         make: fills (folder, work); what it leaves in `work` survives a kill.
-        work: where a killed run goes on; by default beside `out`.
+        work: folder that a killed run resumes from; by default beside `out`.
     """
     work = work or out.parent / WORK / f"{out.name}-{key[:12]}"
     work.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def make_stage(
         shutil.rmtree(work)
     finally:
         for empty in (work, work.parent):
-            with suppress(OSError):  # not empty: something to go on from
+            with suppress(OSError):  # not empty: something to resume from
                 empty.rmdir()
 
 
@@ -63,7 +63,7 @@ def cached_folder(parent: Path, name: str, key: str, fill: Callable[[Path], None
 
 
 def is_unchanged(folder: Path, key: str) -> bool:
-    """Return whether a folder was made from `key`, and every file in it is as it was then."""
+    """Whether a folder was made under `key`, and every file in it is unchanged since."""
     try:
         manifest = read_json(folder / STAGE)
     except DataError:
@@ -81,11 +81,11 @@ def file_hashes(folder: Path) -> dict[str, str]:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that make a bundle."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for package in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
-    return found
+            numbers[package] = metadata.version(package)
+    return numbers
 
 
 def now() -> str:

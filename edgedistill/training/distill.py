@@ -92,6 +92,17 @@ def distill(
     run = partial(fit, student, objectives, training_data(data), training, seed=seed)
     history = run(outputs=outputs, on_epoch=on_epoch, pruner=pruner, until=until)
     network = student if pruning is None else extract_student(student, pruning.student).eval()
+    return _measured(network, history, teacher_outputs, data, plan)
+
+
+def _measured(
+    network: nn.Module,
+    history: list[Epoch],
+    teacher_outputs: TeacherOutputs,
+    data: Prepared,
+    plan: PerturbationPlan,
+) -> DistilledStudent:
+    """Measure a network on the validation split."""
     return _evaluated(network, history, data, teacher_outputs, plan)
 
 

@@ -35,6 +35,7 @@ from edgedistill.report import (
     Candidate,
     Curves,
     Data,
+    Example,
     Latency,
     Report,
     html,
@@ -92,7 +93,8 @@ def write_report(outcome: Outcome, out: Path) -> Report:
 
 def make_report(outcome: Outcome) -> Report:
     """Return the facts of an outcome."""
-    data, teacher = outcome.data, outcome.teacher_outputs.splits["test"]
+    data, student = outcome.data, outcome.explanation
+    teacher = outcome.teacher_outputs.splits["test"]
     return Report(
         created=now(),
         name=outcome.recipe.name or data.name,
@@ -119,19 +121,22 @@ def make_report(outcome: Outcome) -> Report:
             teacher=make_curve(outcome.curves["teacher"]),
             student=make_curve(outcome.curves["student"]),
         ),
-        confusion=make_confusion(
-            data.class_names, data.test.y, teacher.logits, outcome.explanation.logits
-        ),
+        confusion=make_confusion(data.class_names, data.test.y, teacher.logits, student.logits),
         calibration=Calibration(
             teacher=calibration_bins(outcome.teacher.evaluation.explanation.logits, data.test.y),
-            student=calibration_bins(outcome.explanation.logits, data.test.y),
+            student=calibration_bins(student.logits, data.test.y),
         ),
-        examples=make_examples(
-            data.test.x, data.test.y, data.class_names, teacher, outcome.explanation, outcome.plan
-        )
-        if outcome.teacher_outputs.maps
-        else (),
+        examples=_examples(outcome),
     )
+
+
+def _examples(outcome: Outcome) -> tuple[Example, ...]:
+    """Return examples of series with both maps; none without maps of the teacher."""
+    if not outcome.teacher_outputs.maps:
+        return ()
+    test, teacher = outcome.data.test, outcome.teacher_outputs.splits["test"]
+    names = outcome.data.class_names
+    return make_examples(test.x, test.y, names, teacher, outcome.explanation, outcome.plan)
 
 
 def write_bundle(outcome: Outcome, path: Path) -> None:

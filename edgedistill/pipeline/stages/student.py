@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import nn
 
 from edgedistill.data import Prepared
+from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.objectives import WeightedObjective, build_objective
+from edgedistill.distillation.objectives.config import ObjectiveConfig
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import fingerprint, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
@@ -41,18 +43,13 @@ def make_student(
         recipe: student, objectives, training.
         data: series to learn from and to choose weights on.
         teacher: folder of the teacher stage.
-        out: folder for the chosen student, and for what was tried.
+        out: folder for the chosen student, and for the trials.
         work: folder for checkpoints and TensorBoard events; survives a kill. Beside it lie
-            the banks of the teacher's answers, which students to come draw from too.
+            the caches of the teacher's outputs, which later students read too.
         on_progress: progress.
     """
     teacher_outputs, _ = open_teacher_outputs(teacher)
-    section = recipe.student
-    candidates = search.weight_candidates(
-        [objective.weight for objective in section.objectives],
-        points=section.search.points,
-        seed=recipe.seed,
-    )
+    candidates = weight_candidates(recipe)
     stages = halving_stages(recipe, len(candidates))
     key = student_key(recipe, data, teacher)
     folders = [work / f"student-{index}" for index in range(len(candidates))]
@@ -75,6 +72,16 @@ def make_student(
     for name in (networks.WEIGHTS, networks.FACTS):
         shutil.copyfile(folders[chosen] / name, out / name)
     write_json(out / TRIALS, search.search_summary(stages, trials, chosen))
+
+
+def weight_candidates(recipe: Recipe) -> list[tuple[float, ...]]:
+    """Return every combination of the objectives' weights that a recipe tries."""
+    section = recipe.student
+    return search.weight_candidates(
+        [objective.weight for objective in section.objectives],
+        points=section.search.points,
+        seed=recipe.seed,
+    )
 
 
 def halving_stages(recipe: Recipe, candidates: int) -> list[HalvingStage]:
@@ -141,15 +148,7 @@ def _train(
         network,
         teacher_outputs,
         data,
-        [
-            WeightedObjective(
-                objective=build_objective(config, context),
-                weight=weight,
-                start=config.start,
-                ramp=config.ramp,
-            )
-            for config, weight in zip(configs, weights, strict=True)
-        ],
+        _objectives(configs, weights, context),
         recipe.student.training,
         plan=context.plan,
         seed=recipe.seed,
@@ -164,6 +163,20 @@ def _train(
     networks.save(student.network, recipe.student.spec, data, student.history, folder)
     names = [config.name for config in configs]
     return student.trial(dict(zip(names, weights, strict=True)))
+
+
+def _objectives(
+    configs: Sequence[ObjectiveConfig], weights: Sequence[float], context: ObjectiveContext
+) -> list[WeightedObjective]:
+    return [
+        WeightedObjective(
+            objective=build_objective(config, context),
+            weight=weight,
+            start=config.start,
+            ramp=config.ramp,
+        )
+        for config, weight in zip(configs, weights, strict=True)
+    ]
 
 
 def _first_choice(recipe: Recipe) -> int:

@@ -49,12 +49,12 @@ def make_teacher(
     work: Path,
     on_progress: ProgressCallback = ignore_progress,
 ) -> None:
-    """Write the teacher, and its answers for all series, into an existing folder.
+    """Write the teacher, and its outputs for all series, into an existing folder.
 
     Args:
         recipe: names the teacher, or how to train one.
-        data: what it is asked about.
-        out: folder for weights and answers.
+        data: series that the teacher is trained on, and computes outputs for.
+        out: folder for weights and outputs.
         work: folder for checkpoints and TensorBoard events; survives a kill.
         on_progress: progress.
     """
@@ -105,7 +105,7 @@ def load_external_teacher(recipe: Recipe, data: Prepared) -> Classifier:
 
 
 def open_teacher_outputs(folder: Path) -> tuple[TeacherOutputs, dict[str, Any]]:
-    """Return the teacher's answers and facts of a folder that `make_teacher` filled."""
+    """Return the teacher's outputs and facts from a folder that `make_teacher` filled."""
     return TeacherOutputs.open(folder / TEACHER_OUTPUTS), read_json(folder / TEACHER_FACTS)
 
 
@@ -162,7 +162,7 @@ def _ceiling(
     work: Path,
     on_progress: ProgressCallback,
 ) -> list[float]:
-    """Return how well the maps of a second teacher match, a Pearson a test series."""
+    """Return the Pearson correlation of a second teacher's maps, one a test series."""
     folder = work / "ceiling"
     folder.mkdir(parents=True, exist_ok=True)
     second = _train(

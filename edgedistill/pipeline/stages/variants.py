@@ -99,7 +99,7 @@ def search_plan(recipe: Recipe, data: Prepared, teacher: Path) -> SearchPlan | N
 
 
 def candidate_evaluator(recipe: Recipe, data: Prepared, teacher_outputs: TeacherOutputs) -> Measure:
-    """Return what measures a file on validation series against the teacher."""
+    """Return a function that measures a file on validation series against the teacher."""
 
     def measure(path: Path) -> Mapping[str, Estimate]:
         model = Model(

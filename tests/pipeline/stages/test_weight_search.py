@@ -12,7 +12,7 @@ import pytest
 
 from edgedistill.io.files import read_json
 from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS, TRIALS
-from edgedistill.pipeline.stages.student import halving_stages, make_student
+from edgedistill.pipeline.stages.student import halving_stages, make_student, weight_candidates
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
@@ -32,16 +32,6 @@ HALVING = (
 
 def with_(recipe: Recipe, *settings: str) -> Recipe:
     return config.parse(config.dump(recipe), settings)
-
-
-def candidates(recipe: Recipe) -> list[tuple[float, ...]]:
-    """Return the weights that a recipe tries."""
-    section = recipe.student
-    return search.weight_candidates(
-        [term.weight for term in section.objectives],
-        points=section.search.points,
-        seed=recipe.seed,
-    )
 
 
 def distilled(recipe: Recipe, data, teacher: Path, folder: Path, tell: Any = None) -> Any:
@@ -73,14 +63,14 @@ def test_lists_are_crossed_for_every_point_of_the_ranges(recipe):
     )
     changed = with_(recipe, f"student.objectives={terms}", "student.search.points=5")
 
-    found = candidates(changed)
+    found = weight_candidates(changed)
 
     assert len(found) == len(set(found)) == 10
     assert [weights[0] for weights in found] == [0.1, 1.0] * 5
     assert all(1 <= kd <= 2 and 10 <= maps <= 20 and rkd == 3 for _, kd, maps, rkd in found)
     assert len({weights[1:] for weights in found}) == 5
-    assert candidates(changed) == found
-    assert candidates(with_(changed, "seed=1")) != found
+    assert weight_candidates(changed) == found
+    assert weight_candidates(with_(changed, "seed=1")) != found
 
 
 def test_by_default_every_candidate_trains_in_full(recipe):
@@ -271,7 +261,7 @@ def test_ranges_are_searched(recipe, data, stages, tmp_path):
     found = distilled(changed, data, stages / "teacher", tmp_path)
 
     weights = [trial["weights"]["kd"] for trial in found["trials"]]
-    assert weights == [kd for _, kd in candidates(changed)]
+    assert weights == [kd for _, kd in weight_candidates(changed)]
     assert found["rungs"] == [{"epoch": 1, "candidates": 3}, {"epoch": 3, "candidates": 1}]
 
 

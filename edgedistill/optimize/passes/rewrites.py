@@ -20,7 +20,7 @@ _INITIAL_STATES = (5, 6)  # inputs of an LSTM: initial_h and initial_c
 _SWAP_DIRECTION = [0, 2, 1, 3]  # (T, directions, N, H) -> (T, N, directions, H)
 
 
-def norm_before_concat(graph: ir.Graph) -> None:
+def move_norm_before_concat(graph: ir.Graph) -> None:
     """Turn norm(concat(a, b)) into concat(norm(a), norm(b)): then convolutions can take them in.
 
     Inception and LITE normalize after they join their branches.
@@ -50,7 +50,7 @@ def norm_before_concat(graph: ir.Graph) -> None:
         graph.remove(norm, safe=True)  # or the concatenation would seem to have two readers
 
 
-def sum_of_one_channel(graph: ir.Graph) -> None:
+def drop_single_channel_sum(graph: ir.Graph) -> None:
     """Drop the sum over channels where there is one: LITE's fixed filters read it."""
     for node in list(graph):
         if node.op_type != "ReduceSum" or node.attributes["keepdims"].as_int() != 1:
@@ -62,7 +62,7 @@ def sum_of_one_channel(graph: ir.Graph) -> None:
             node.outputs[0].replace_all_uses_with(node.inputs[0])
 
 
-def chosen_channels(graph: ir.Graph) -> None:
+def merge_channel_slices(graph: ir.Graph) -> None:
     """Turn concat(y[:, a:b], -y[:, c:d], ...) of a convolution's output into one convolution.
 
     LITE's fixed filters come once for an increase and, negated, once for a decrease. A norm behind
@@ -91,7 +91,7 @@ def chosen_channels(graph: ir.Graph) -> None:
         before.replace_all_uses_with(output)
 
 
-def norm_before_relu(graph: ir.Graph) -> None:
+def move_norm_before_relu(graph: ir.Graph) -> None:
     """Turn relu(norm(relu(conv))) into relu(norm(conv)), so that the convolution can take it in.
 
     Of a scale s >= 0 and a shift t, relu(s relu(y) + t) = relu(s y + min(t, 0)) + max(t, 0). Where
@@ -120,7 +120,7 @@ def norm_before_relu(graph: ir.Graph) -> None:
         norm.outputs[0].replace_all_uses_with(value)
 
 
-def plain_lstm(graph: ir.Graph) -> None:
+def drop_zero_lstm_state(graph: ir.Graph) -> None:
     """Drop the zero initial states of an LSTM and the shape arithmetic behind it.
 
     ONNX starts at zero by itself. The exporter merges the direction axis by a reshape to a shape

@@ -40,10 +40,10 @@ def _model(text: str, rng: np.random.Generator, **shapes: tuple[int, ...]) -> on
 
 def _rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = ir.from_proto(shape_inference.infer_shapes(model, data_prop=True))
-    rewrites.norm_before_concat(graph.graph)
-    rewrites.chosen_channels(graph.graph)
-    rewrites.norm_before_relu(graph.graph)
-    rewrites.plain_lstm(graph.graph)
+    rewrites.move_norm_before_concat(graph.graph)
+    rewrites.merge_channel_slices(graph.graph)
+    rewrites.move_norm_before_relu(graph.graph)
+    rewrites.drop_zero_lstm_state(graph.graph)
     optimizer.remove_unused_nodes(graph)
     return ir.to_proto(graph)
 
@@ -322,7 +322,7 @@ def test_the_sum_of_one_channel_is_dropped(channels, axis, output, left, rng):
     x = rng.normal(size=(3, channels, 6)).astype(np.float32)
     graph = ir.from_proto(shape_inference.infer_shapes(model))
 
-    rewrites.sum_of_one_channel(graph.graph)
+    rewrites.drop_single_channel_sum(graph.graph)
 
     found = ir.to_proto(graph)
     ran = ReferenceEvaluator(found).run(None, {"x": x})[0]

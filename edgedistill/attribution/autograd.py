@@ -22,7 +22,7 @@ _BACKENDS = {"cpu": "cpu", "cuda": "cuda"}  # of a torch device
 _TYPES = (torch.float32, torch.float64)
 
 
-def takes(*tensors: Tensor) -> bool:
+def supports_kernels(*tensors: Tensor) -> bool:
     """Return whether the kernels can work on these tensors, all of one type and device.
 
     Not while torch traces them for a graph, and not where Numba is missing.

@@ -54,7 +54,7 @@ def window_saliency(
 
     Source: Temporal Saliency Distillation, arXiv:2601.04263.
     """
-    if perturbed.numel() >= _LOGITS_PAY and bridge.takes(clean, perturbed):
+    if perturbed.numel() >= _LOGITS_PAY and bridge.supports_kernels(clean, perturbed):
         return bridge.window_saliency(clean, perturbed, temperature=temperature, form=form)
     log_p = functional.log_softmax(_precise(clean) / temperature, dim=-1)[:, None]
     log_q = functional.log_softmax(_precise(perturbed) / temperature, dim=-1)
@@ -86,7 +86,7 @@ def temporal_saliency(
 
     Source: Temporal Saliency Distillation, arXiv:2601.04263.
     """
-    if perturbed.numel() >= _LOGITS_PAY and bridge.takes(clean, perturbed):
+    if perturbed.numel() >= _LOGITS_PAY and bridge.supports_kernels(clean, perturbed):
         return bridge.temporal_saliency(clean, perturbed, temperature=temperature, form=form)
     return normalize(window_saliency(clean, perturbed, temperature=temperature, form=form))
 
@@ -164,7 +164,7 @@ def _is_for_kernel(series: Tensor, starts: Tensor, patches: Tensor) -> bool:
     needs_gradient = torch.is_grad_enabled() and (series.requires_grad or patches.requires_grad)
     enough = starts.numel() * series[0].numel() >= _COPIES_PAY if len(series) else False
     same = starts.device == series.device
-    return enough and same and not needs_gradient and bridge.takes(series, patches)
+    return enough and same and not needs_gradient and bridge.supports_kernels(series, patches)
 
 
 def _precise(logits: Tensor) -> Tensor:

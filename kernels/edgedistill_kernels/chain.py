@@ -41,7 +41,7 @@ class Layer:
     clean: Floats  # its output for the series as they are, (N, C', T')
 
     @property
-    def reach(self) -> int:
+    def kernel_span(self) -> int:
         """Return the steps from the first to the last tap."""
         taps: int = self.weight.shape[2]
         return self.dilation * (taps - 1)
@@ -128,8 +128,8 @@ def _plan(layers: Sequence[Layer], width: int) -> NDArray[np.int64]:
     shift, size = 0, width
     for layer in layers:
         channels, inputs, taps = layer.weight.shape
-        shift += layer.padding - layer.reach  # of the first changed position, from the start
-        size += layer.reach  # changed positions
+        shift += layer.padding - layer.kernel_span  # of the first changed position, from the start
+        size += layer.kernel_span  # changed positions
         tiles = (-(-inputs // TILE), -(-channels // TILE))
         rows.append((*tiles, channels, taps, layer.dilation, shift, size, layer.clean.shape[2]))
     return np.array(rows, dtype=np.int64)

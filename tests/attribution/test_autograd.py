@@ -32,7 +32,7 @@ def _logits(rng, shape, device, dtype=torch.float64):
 
 def _plain(monkeypatch):
     """Keep the functions of `windows` from the kernels."""
-    monkeypatch.setattr(bridge, "takes", lambda *_: False)
+    monkeypatch.setattr(bridge, "supports_kernels", lambda *_: False)
 
 
 @every_device
@@ -160,8 +160,8 @@ def test_gradients_of_an_expanded_sum(rng):
 )
 def test_other_tensors_are_left_to_torch(first, second):
     """Types that the kernels do not compute with, mixed types, and tensors without memory."""
-    assert bridge.takes(torch.zeros(2), torch.zeros(2))
-    assert not bridge.takes(first, second)
+    assert bridge.supports_kernels(torch.zeros(2), torch.zeros(2))
+    assert not bridge.supports_kernels(first, second)
 
 
 def test_a_traced_graph_holds_plain_operators(rng):
@@ -182,6 +182,6 @@ def test_without_numba_everything_is_plain_torch(rng, monkeypatch):
     """As on a machine that lacks it."""
     monkeypatch.setattr(bridge.backends, "unavailable_reason", lambda _: "Numba does not import")
 
-    assert not bridge.takes(torch.zeros(2))
+    assert not bridge.supports_kernels(torch.zeros(2))
     scores = windows.temporal_saliency(*_logits(rng, (16, 64, 9), "cpu"), temperature=1.0)
     assert scores.shape == (16, 64)

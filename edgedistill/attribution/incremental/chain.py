@@ -61,7 +61,7 @@ def as_chain(steps: Steps) -> Chain | None:
     kinds = {(value.dtype, value.device.type) for value in values}
     if kinds not in ({(torch.float32, "cpu")}, {(torch.float64, "cpu")}):
         return None
-    if not pays([values[0].shape[1], *(len(link.weight) for link in links)]):
+    if not is_faster_compiled([values[0].shape[1], *(len(link.weight) for link in links)]):
         return None
     layers = tuple(
         kernel.Layer(_array(link.weight), link.padding, link.dilation, _array(link.clean))
@@ -70,7 +70,7 @@ def as_chain(steps: Steps) -> Chain | None:
     return Chain(layers, _array(head))
 
 
-def pays(channels: Sequence[int]) -> bool:
+def is_faster_compiled(channels: Sequence[int]) -> bool:
     """Return whether a chain of these widths, from the series on, is faster compiled."""
     return max(a * b for a, b in pairwise(channels)) <= _WIDEST
 

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from edgedistill.attribution.incremental.propagation import record
-from edgedistill.attribution.incremental.regions import At, Region
+from edgedistill.attribution.incremental.regions import ReadRegion, Region
 from edgedistill.attribution.incremental.steps import Steps, UnsupportedModule
 from edgedistill.attribution.incremental.tracing import follow
 
@@ -53,7 +53,7 @@ class FollowedChanges(nn.Module):
             steps = follow(graph, sample)
         self._source, self._logits = steps.source, steps.logits
         source = Region(starts[:, None], width, sample.shape[2])
-        self.window = At(source)
+        self.window = ReadRegion(source)
         self.layers, self.saving = _layers(steps, source)
         self._plan = [(step.name, step.inputs) for step in steps.steps]
         reading = {step.inputs[0] for step in steps.steps if step.rule.reads_clean}

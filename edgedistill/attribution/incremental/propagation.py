@@ -196,7 +196,11 @@ class _Propagation:
 
     def _clean(self, step: Step) -> Value:
         value = self._steps.values.get(step.inputs[0])  # an LSTM's is no tensor, and is not read
-        return None if value is None else step.rule.clean(value, self._regions[step.inputs[0]])
+        return (
+            None
+            if value is None
+            else step.rule.prepare_clean_input(value, self._regions[step.inputs[0]])
+        )
 
     def _chunk(self, memory_bytes: int) -> int:
         """Return the number of windows computed together: as many as cache and bound allow."""

@@ -4,7 +4,8 @@ A change is kept as a tensor (W, N, L, C): L positions from a region's begin, fo
 W windows of N series and C channels. Channels stand last: then a clean value can be
 read at every window as a view, and its inner loops are long.
 
-In a graph the positions are constants, and a change is (N, C, W, L): see `At`, `Pick`, `Masked`.
+In a graph the positions are constants, and a change is (N, C, W, L): see
+`ReadRegion`, `SelectPositions` and `MaskOutside`.
 """
 
 from __future__ import annotations
@@ -81,21 +82,21 @@ def union(regions: Sequence[Region]) -> Region:
     return Region(begin, int((ends - begin).max()), regions[0].length).clipped()
 
 
-def place(change: Tensor, region: Region, target: Region) -> Tensor:
+def expand_to_region(change: Tensor, region: Region, target: Region) -> Tensor:
     """Return a change of one region as that of a region which holds it."""
     first = _offset(region, target)
     if first is None:
-        return pick(change, region.begin, target.positions())
+        return gather_positions(change, region.begin, target.positions())
     if target.size == region.size:
         return change
     return functional.pad(change, (0, 0, first, target.size - region.size - first))
 
 
-def put(change: Tensor, region: Region, target: Region, out: Tensor) -> None:
+def scatter_into(change: Tensor, region: Region, target: Region, out: Tensor) -> None:
     """Write a change of one region into zeros, (W, N, L', C), of a region which holds it."""
     first = _offset(region, target)
     if first is None:
-        out.copy_(pick(change, region.begin, target.positions()))
+        out.copy_(gather_positions(change, region.begin, target.positions()))
     else:
         out[:, :, first : first + region.size] = change
 
@@ -108,7 +109,7 @@ def _offset(region: Region, target: Region) -> int | None:
     return first if same else None
 
 
-def pick(change: Tensor, begin: Tensor, positions: Tensor) -> Tensor:
+def gather_positions(change: Tensor, begin: Tensor, positions: Tensor) -> Tensor:
     """Return a change at other positions; zero where it has none.
 
     Args:
@@ -161,7 +162,7 @@ class Clean:
         return taken.reshape(*positions.shape, channels)
 
 
-class At(nn.Module):
+class ReadRegion(nn.Module):
     """Clean values, (N, C, T), at a region: (N, C, W, L), or (N, C, 1, T) if it is the whole.
 
     Beyond the borders it is the nearest value: no change there reads it.
@@ -185,7 +186,7 @@ class At(nn.Module):
         return rows.reshape(-1, value.shape[1], *self.shape)
 
 
-class Pick(nn.Module):
+class SelectPositions(nn.Module):
     """A change, (N, C, W, L), at other positions, (N, C, W, L'); zero where it has none."""
 
     index: Tensor
@@ -214,7 +215,7 @@ class Pick(nn.Module):
         return picked if self.is_inside else picked * self.inside
 
 
-class Masked(nn.Module):
+class MaskOutside(nn.Module):
     """Zeros beyond the borders of a layer, where the network's own padding stands."""
 
     mask: Tensor

@@ -72,10 +72,10 @@ def unbounded(steps: Sequence[Step]) -> tuple[Step, ...]:
     )
 
 
-def laid_out(steps: Sequence[Step]) -> tuple[Step, ...]:
+def to_channels_last(steps: Sequence[Step]) -> tuple[Step, ...]:
     """Return the steps with constant weights in the memory layout that convolutions read."""
     return tuple(
-        replace(step, rule=step.rule.laid_out())
+        replace(step, rule=step.rule.to_channels_last())
         if isinstance(step.rule, Conv) and not step.rule.weight.requires_grad
         else step
         for step in steps

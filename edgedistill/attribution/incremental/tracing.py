@@ -20,7 +20,7 @@ from edgedistill.attribution.incremental.steps import (
     Steps,
     UnsupportedModule,
     folded,
-    laid_out,
+    to_channels_last,
     unbounded,
 )
 
@@ -112,4 +112,4 @@ def follow(graph: fx.GraphModule, series: Tensor) -> Steps:
     if not isinstance(logits, fx.Node) or values[logits.name].ndim != 2:
         raise UnsupportedModule("the module gives something other than logits (N, K)")
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-    return Steps(source.name, laid_out(unbounded(folded(steps))), tensors, logits.name)
+    return Steps(source.name, to_channels_last(unbounded(folded(steps))), tensors, logits.name)

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from edgedistill.attribution.functional import perturb
 from edgedistill.attribution.incremental import chain as module
-from edgedistill.attribution.incremental.chain import as_chain, changes, pays
+from edgedistill.attribution.incremental.chain import as_chain, changes, is_faster_compiled
 from edgedistill.attribution.incremental.tracing import follow, trace
 from edgedistill.models.convolution import SameConv1d
 from edgedistill.models.fcn import FCN
@@ -147,5 +147,5 @@ def test_no_windows_give_no_changes():
 
 
 def test_it_pays_for_compact_chains_only():
-    assert pays([1, 12, 24, 12])
-    assert not pays([1, 128, 256, 128])
+    assert is_faster_compiled([1, 12, 24, 12])
+    assert not is_faster_compiled([1, 128, 256, 128])

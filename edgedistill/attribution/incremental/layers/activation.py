@@ -19,7 +19,7 @@ from edgedistill.attribution.incremental.layers.rule import (
     clean_reader,
     require_pair,
 )
-from edgedistill.attribution.incremental.regions import Clean, Masked, Region
+from edgedistill.attribution.incremental.regions import Clean, MaskOutside, Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Relu(Rule):
 
     reads_clean: ClassVar[bool] = True
 
-    def clean(self, value: Tensor, source: Region | None) -> Value:
+    def prepare_clean_input(self, value: Tensor, source: Region | None) -> Value:
         """Return -z and its positive part; beyond the borders nothing is larger."""
         if source is None:
             return -value, (-value).relu()
@@ -58,7 +58,7 @@ class _ReluLayer(nn.Module):
         del rule
         self.at = clean_reader(sources[0])
         # Convolutions that only a ReLU reads leave their mask to it.
-        self.masked = nn.Identity() if sources[0] is None else Masked(sources[0])
+        self.masked = nn.Identity() if sources[0] is None else MaskOutside(sources[0])
 
     def forward(self, changes: Sequence[Tensor], clean: Tensor) -> Tensor:
         below: Tensor = self.at(-clean)
@@ -108,7 +108,7 @@ class Pointwise(Rule):
 
     function: Callable[[Tensor], Tensor]
 
-    def clean(self, value: Tensor, source: Region | None) -> Value:
+    def prepare_clean_input(self, value: Tensor, source: Region | None) -> Value:
         """Return z."""
         return value if source is None else Clean(value, source)
 

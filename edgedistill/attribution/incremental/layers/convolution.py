@@ -17,7 +17,12 @@ from edgedistill.attribution.incremental.layers.rule import (
     Value,
     require_region,
 )
-from edgedistill.attribution.incremental.regions import Masked, Pick, Region, place
+from edgedistill.attribution.incremental.regions import (
+    MaskOutside,
+    Region,
+    SelectPositions,
+    expand_to_region,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class Conv(Rule):
     bounded: bool = True  # False: what comes next lets nothing through beyond the borders
 
     @property
-    def reach(self) -> int:
+    def kernel_span(self) -> int:
         """Return the steps from the first to the last tap."""
         return self.dilation * (self.weight.shape[2] - 1)
 
@@ -42,16 +47,16 @@ class Conv(Rule):
         scale = factor[:, None, None] if isinstance(factor, Tensor) else factor
         return replace(self, weight=self.weight * scale)
 
-    def laid_out(self) -> Conv:
+    def to_channels_last(self) -> Conv:
         """Return the weight as channels-last convolutions read it, or each call would copy it."""
         return replace(self, weight=self.weight.permute(0, 2, 1).contiguous().permute(0, 2, 1))
 
     def region(self, sources: Regions) -> Region | None:
         """Return the positions whose taps meet the change."""
         source = require_region(sources[0])
-        first = source.begin + self.padding - self.reach
+        first = source.begin + self.padding - self.kernel_span
         begin = -torch.div(-first, self.stride, rounding_mode="floor")
-        size = (source.size - 1 + self.reach) // self.stride + 1
+        size = (source.size - 1 + self.kernel_span) // self.stride + 1
         return Region(begin, size, self.length).clipped()
 
     def macs(self, source: Region | None) -> float:
@@ -71,15 +76,15 @@ class Conv(Rule):
         del clean
         change, source = changes[0].value, changes[0].temporal
         out = require_region(self.region([source]))
-        natural = self.stride == 1 and source.size + self.reach < self.length  # not the whole
+        natural = self.stride == 1 and source.size + self.kernel_span < self.length  # not the whole
         if natural and source.size == self.dilation == self.groups == 1:
             result = self._scatter(change)
         elif natural:
-            result = self._convolve(change, self.reach)
+            result = self._convolve(change, self.kernel_span)
         else:  # the positions that the outputs see, whatever stride and borders
-            size = (out.size - 1) * self.stride + self.reach + 1
+            size = (out.size - 1) * self.stride + self.kernel_span + 1
             seen = Region(out.begin * self.stride - self.padding, size, source.length)
-            result = self._convolve(place(change, source, seen), 0)
+            result = self._convolve(expand_to_region(change, source, seen), 0)
         if self.bounded and not out.is_inside:
             result = result * out.mask()
         return Change(result, out)
@@ -116,18 +121,18 @@ class _ConvolutionLayer(nn.Module):
         super().__init__()
         source, out = require_region(sources[0]), require_region(rule.region(sources))
         first = out.begin * rule.stride - rule.padding  # what the first output sees
-        natural = bool((first == source.begin - rule.reach).all())
-        natural &= rule.stride == 1 and out.size == source.size + rule.reach
-        seen = Region(first, (out.size - 1) * rule.stride + rule.reach + 1, source.length)
-        self.pick = nn.Identity() if natural else Pick(source, seen)
+        natural = bool((first == source.begin - rule.kernel_span).all())
+        natural &= rule.stride == 1 and out.size == source.size + rule.kernel_span
+        seen = Region(first, (out.size - 1) * rule.stride + rule.kernel_span + 1, source.length)
+        self.pick = nn.Identity() if natural else SelectPositions(source, seen)
         self.settings: dict[str, Any] = {
             "stride": (1, rule.stride),
-            "padding": (0, rule.reach if natural else 0),
+            "padding": (0, rule.kernel_span if natural else 0),
             "dilation": (1, rule.dilation),
             "groups": rule.groups,
         }
         self.register_buffer("weight", rule.weight.detach()[:, :, None])
-        self.masked = Masked(out) if rule.bounded else nn.Identity()
+        self.masked = MaskOutside(out) if rule.bounded else nn.Identity()
 
     def forward(self, changes: Sequence[Tensor], clean: Tensor | None) -> Tensor:
         del clean

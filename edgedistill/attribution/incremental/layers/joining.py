@@ -16,7 +16,13 @@ from edgedistill.attribution.incremental.layers.rule import (
     Value,
     require_region,
 )
-from edgedistill.attribution.incremental.regions import Pick, Region, place, put, union
+from edgedistill.attribution.incremental.regions import (
+    Region,
+    SelectPositions,
+    expand_to_region,
+    scatter_into,
+    union,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ class Join(Rule):
         ends = list(accumulate(change.value.shape[-1] for change in changes))
         joined = changes[0].value.new_zeros(windows, samples, out.size, ends[-1])
         for change, begin, end in zip(changes, [0, *ends], ends, strict=False):
-            put(change.value, change.temporal, out, joined[..., begin:end])
+            scatter_into(change.value, change.temporal, out, joined[..., begin:end])
         return Change(joined, out)
 
 
@@ -78,7 +84,7 @@ class _JoinLayer(nn.Module):
         found = [source for source in sources if source is not None]
         out = union(found) if found else None
         self.places = nn.ModuleList(
-            nn.Identity() if source is None or out is None else Pick(source, out)
+            nn.Identity() if source is None or out is None else SelectPositions(source, out)
             for source in sources
         )
         self.axis = 1 if found else 2
@@ -100,4 +106,4 @@ def _aligned(changes: Sequence[Change]) -> tuple[list[Tensor], Region | None]:
     if changes[0].region is None:
         return [change.value for change in changes], None
     out = union([change.temporal for change in changes])
-    return [place(change.value, change.temporal, out) for change in changes], out
+    return [expand_to_region(change.value, change.temporal, out) for change in changes], out

@@ -21,7 +21,14 @@ from edgedistill.attribution.incremental.layers.rule import (
     require_region,
     require_series,
 )
-from edgedistill.attribution.incremental.regions import At, Clean, Masked, Pick, Region, place
+from edgedistill.attribution.incremental.regions import (
+    Clean,
+    MaskOutside,
+    ReadRegion,
+    Region,
+    SelectPositions,
+    expand_to_region,
+)
 
 _LOWEST = -1e30  # never wins a pool, and unlike -inf can be subtracted from itself
 
@@ -38,7 +45,7 @@ class MaxPool(Rule):
     dilation: int
     length: int
 
-    def clean(self, value: Tensor, source: Region | None) -> Value:
+    def prepare_clean_input(self, value: Tensor, source: Region | None) -> Value:
         """Return x wherever a changed output looks, where padding never wins, and max(x)."""
         region = require_region(source)
         pooled = functional.max_pool1d(value, self.kernel, self.stride, self.padding, self.dilation)
@@ -58,7 +65,7 @@ class MaxPool(Rule):
         source = changes[0].temporal
         out, seen = require_region(self.region([source])), self._input_region(source)
         x, pooled = require_pair(clean)
-        changed = require_series(x).at(seen) + place(changes[0].value, source, seen)
+        changed = require_series(x).at(seen) + expand_to_region(changes[0].value, source, seen)
         change = self._pool(changed, out.size) - require_series(pooled).at(out)
         return Change(change if out.is_inside else change.where(out.mask(), 0.0), out)
 
@@ -88,7 +95,11 @@ class _MaxPoolLayer(nn.Module):
         source, out = require_region(sources[0]), require_region(rule.region(sources))
         size = (out.size - 1) * rule.stride + rule.dilation * (rule.kernel - 1) + 1
         seen = Region(out.begin * rule.stride - rule.padding, size, source.length)
-        self.at, self.pick, self.masked = At(seen), Pick(source, seen), Masked(out)
+        self.at, self.pick, self.masked = (
+            ReadRegion(seen),
+            SelectPositions(source, seen),
+            MaskOutside(out),
+        )
         self.is_inside = seen.is_inside
         self.register_buffer("inside", seen.mask()[:, 0, :, 0])  # (W, L)
         self.settings: dict[str, Any] = {
@@ -153,7 +164,7 @@ class GlobalMax(ToVector):
 
     length: int
 
-    def clean(self, value: Tensor, source: Region | None) -> Value:
+    def prepare_clean_input(self, value: Tensor, source: Region | None) -> Value:
         """Return x everywhere: any step may hold the maximum."""
         return Clean(value, require_region(source).whole())
 
@@ -166,7 +177,7 @@ class GlobalMax(ToVector):
         source = changes[0].temporal
         whole = source.whole()
         x = require_series(clean).at(whole)
-        dense = place(changes[0].value, source, whole)
+        dense = expand_to_region(changes[0].value, source, whole)
         return Change((x + dense).amax(dim=2) - x.amax(dim=2))
 
 
@@ -176,7 +187,7 @@ class _GlobalMaxLayer(nn.Module):
     def __init__(self, rule: GlobalMax, sources: Regions) -> None:
         super().__init__()
         del rule
-        self.dense = Pick(require_region(sources[0]), require_region(sources[0]).whole())
+        self.dense = SelectPositions(require_region(sources[0]), require_region(sources[0]).whole())
 
     def forward(self, changes: Sequence[Tensor], clean: Tensor) -> Tensor:
         was = clean[:, :, None]  # (N, C, 1, T)
@@ -199,7 +210,7 @@ class Flatten(ToVector):
         del clean
         source = changes[0].temporal
         whole = source.whole()
-        dense = place(changes[0].value, source, whole)  # (W, N, T, C)
+        dense = expand_to_region(changes[0].value, source, whole)  # (W, N, T, C)
         return Change(dense.transpose(2, 3).flatten(2))
 
 
@@ -209,7 +220,7 @@ class _FlattenLayer(nn.Module):
     def __init__(self, rule: Flatten, sources: Regions) -> None:
         super().__init__()
         del rule
-        self.dense = Pick(require_region(sources[0]), require_region(sources[0]).whole())
+        self.dense = SelectPositions(require_region(sources[0]), require_region(sources[0]).whole())
 
     def forward(self, changes: Sequence[Tensor], clean: Tensor | None) -> Tensor:
         del clean

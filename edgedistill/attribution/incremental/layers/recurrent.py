@@ -38,7 +38,7 @@ class LastState(Rule):
     module: Recurrence
     length: int
 
-    def clean(self, value: Tensor, source: Region | None) -> Value:
+    def prepare_clean_input(self, value: Tensor, source: Region | None) -> Value:
         """Return the whole series, (N, T, C)."""
         del source
         return value

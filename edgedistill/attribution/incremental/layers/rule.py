@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from edgedistill.attribution.incremental.regions import At, Clean, Region
+from edgedistill.attribution.incremental.regions import Clean, ReadRegion, Region
 
 Regions = Sequence[Region | None]  # positions of each input that the windows reach
 CleanInput = Clean | Tensor  # the clean input of a layer: temporal, or a vector
@@ -51,7 +51,7 @@ class Rule:
         """Return the region of the output that can change; None for a vector."""
         return sources[0]
 
-    def clean(self, value: Tensor, source: Region | None) -> Value:
+    def prepare_clean_input(self, value: Tensor, source: Region | None) -> Value:
         """Prepare the clean input, (N, C, T) or (N, F), as `apply` reads it for all windows."""
         del value, source
         return None
@@ -131,4 +131,4 @@ class OneOfAll(nn.Module):
 
 def clean_reader(region: Region | None) -> nn.Module:
     """Return the layer that reads a clean value, a vector or a series, at a region."""
-    return OneOfAll() if region is None else At(region)
+    return OneOfAll() if region is None else ReadRegion(region)

@@ -72,7 +72,7 @@ def _recipe(folder: Path) -> Recipe:
     """Return the recipe of the ResNet; its data section is that of the students too."""
     teacher = {"family": "resnet", "width": 32, "training": {"epochs": 100}}
     values: dict[str, Any] = {"data": {"train": str(folder)}, "teacher": teacher}
-    return config.parse("", above={**values, "references": {"ceiling": False}})
+    return config.parse("", file_overrides={**values, "references": {"ceiling": False}})
 
 
 def _estimator(recipe: Recipe, data: Prepared, out: Path, work: Path) -> None:

@@ -44,7 +44,7 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Board(_Table):
+class BoardMatcher(_Table):
     """Rules to recognize a board: all that are set must hold."""
 
     machine: str  # as of `uname -m`
@@ -85,7 +85,7 @@ class SystemRelease(_Table):
 
     version: Release
     linux: Release  # the release of its Linux
-    boards: tuple[str, ...]  # chips, as in `Board.compatible`
+    boards: tuple[str, ...]  # chips, as in `BoardMatcher.compatible`
     tensorrt: Release
     cuda: Release
     python: Release
@@ -98,7 +98,7 @@ class Target(_Table):
 
     name: str
     description: str
-    board: Board
+    board: BoardMatcher
     requires: Requirements
     install: Mapping[str, Mapping[str, Release]] = {}  # package -> Python, or EMULATED -> release
     hardware: Hardware = Hardware()

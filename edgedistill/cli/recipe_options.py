@@ -99,9 +99,9 @@ def read_recipe(
 
     above = default_settings(data, test, teacher=teacher, target=target, trust=trust)
     if recipe is not None:
-        return load(recipe, settings, above=above)
+        return load(recipe, settings, file_overrides=above)
     if data is None:
         raise UsageError(
             "Name a recipe, or data with --data, such as: edgedistill compress --data GunPoint"
         )
-    return parse("", settings, above=above, origin="the command line")
+    return parse("", settings, file_overrides=above, origin="the command line")

@@ -228,7 +228,9 @@ def _check_part(part: Mapping[str, Any], path: tuple[str, ...], source: _PlanTex
         )
     if part:  # data may be a name alone here
         above: dict[str, Any] = {"data": {}} if isinstance(part.get("data"), str) else {}
-        parse_recipe(source.cut(*path), above=above, origin=source.origin, whole=False)
+        parse_recipe(
+            source.cut(*path), file_overrides=above, origin=source.origin, is_complete=False
+        )
 
 
 def _check_name(name: str, path: tuple[str, ...], source: _PlanText) -> None:
@@ -253,7 +255,7 @@ def _check_distinct(names: Iterable[str], path: tuple[str, ...], source: _PlanTe
 
 
 def _recipe(values: Mapping[str, Any], source: _PlanText) -> Recipe:
-    return parse_recipe("", above=values, origin=source.origin)
+    return parse_recipe("", file_overrides=values, origin=source.origin)
 
 
 def _combined(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

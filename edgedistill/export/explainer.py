@@ -32,7 +32,7 @@ from edgedistill.io.arrays import Floats, Ints
 from edgedistill.optimize.execution import TOLERANCE, assert_close, check_series, errors, logits
 from edgedistill.optimize.passes.graph import fold, load
 from edgedistill.saliency.occlusion import explain, time_map
-from edgedistill.saliency.perturbation import PerturbationPlan, fill
+from edgedistill.saliency.perturbation import PerturbationPlan, baseline_patches
 
 SALIENCY, WINDOWS = "saliency", "window_saliency"
 METADATA = "edgedistill.saliency"  # key of the plan in the file's metadata_props
@@ -170,10 +170,11 @@ def _network(
 def _averages(plan: PerturbationPlan) -> Tensor:
     """Return the factor of a series (C, T) that gives the levels of its windows.
 
-    `perturbation.fill` is linear in the series, so what it makes of unit impulses is its matrix.
+    `perturbation.baseline_patches` is linear in the series, so what it makes of unit impulses is
+    its matrix.
     """
     impulses = np.eye(plan.length, dtype=np.float32)[:, None]  # (T, 1, T)
-    levels = fill(plan, impulses)[:, :, 0, 0]  # (T, W)
+    levels = baseline_patches(plan, impulses)[:, :, 0, 0]  # (T, W)
     shared = levels if plan.baseline == "local_mean" else levels[:, :1]
     return torch.from_numpy(np.ascontiguousarray(shared))
 

@@ -60,14 +60,14 @@ class Recipe(Section):
 
 
 def load(
-    path: Path, overrides: Iterable[str] = (), *, above: Mapping[str, Any] | None = None
+    path: Path, overrides: Iterable[str] = (), *, file_overrides: Mapping[str, Any] | None = None
 ) -> Recipe:
     """Read the recipe in a YAML file.
 
     Args:
         path: path of the file.
         overrides: settings `a.b=value` that win over the file.
-        above: settings that win over the file, but not over `overrides`.
+        file_overrides: settings that win over the file, but not over `overrides`.
 
     Raises:
         ConfigError: the file or a setting is invalid.
@@ -76,20 +76,20 @@ def load(
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read the recipe {path}: {error}. Check the path.") from error
-    return parse(text, overrides, above=above, origin=str(path))
+    return parse(text, overrides, file_overrides=file_overrides, origin=str(path))
 
 
 def parse(
     text: str,
     overrides: Iterable[str] = (),
     *,
-    above: Mapping[str, Any] | None = None,
+    file_overrides: Mapping[str, Any] | None = None,
     origin: str = "recipe",
-    whole: bool = True,
+    is_complete: bool = True,
 ) -> Recipe:
     """Parse the recipe in a YAML text; `origin` names it in messages.
 
-    A recipe that is not `whole` lacks sections, so that no section is checked against others.
+    One that is not complete lacks sections, so that no section is checked against others.
     """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -103,12 +103,12 @@ def parse(
             f"{origin} holds {type(values).__name__}, a recipe is a mapping of sections. "
             "Start from `edgedistill init`."
         )
-    values = _merge(values, above or {})
+    values = _merge(values, file_overrides or {})
     for setting in overrides:
         _set(values, setting)
     try:
         recipe = Recipe.model_validate(_merge(_base(values), values))
-        if whole:
+        if is_complete:
             _check_pruning(recipe.teacher, recipe.student)
     except ValidationError as error:
         places = dict(lines(node)) if node is not None else {}
@@ -208,7 +208,7 @@ def _base(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge settings section by section; those of `above` win.
+    """Merge settings section by section; those of `file_overrides` win.
 
     A section whose lines are all commented out is None in YAML, and changes nothing.
     """

@@ -11,7 +11,7 @@ import numpy as np
 from edgedistill.evaluation.metrics import TOP_FRACTION, Estimate
 from edgedistill.io.arrays import Bools, Doubles
 from edgedistill.report.facts import Bin, Candidate, Epoch, Example, Report, Telemetry
-from edgedistill.report.format import milliseconds, size
+from edgedistill.report.format import format_size, milliseconds
 from edgedistill.report.svg import INK, MUTED, NARROW, RULE, STUDENT, TEACHER, WIDE, svg
 from edgedistill.report.telemetry import largest_sensors
 
@@ -26,7 +26,7 @@ _FEW_POINTS = 8  # up to so many, the points of a line are marked one by one
 
 def size_against_agreement(report: Report) -> str:
     """Draw the file size of each model against its agreement; empty with less than two models."""
-    return _trade_off(report, "File size", lambda m: m.size_bytes, size)
+    return _trade_off(report, "File size", lambda m: m.size_bytes, format_size)
 
 
 def latency_against_agreement(report: Report) -> str:

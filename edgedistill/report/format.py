@@ -22,19 +22,19 @@ class Row:
     write: Callable[[float], str]
 
 
-def count(value: float) -> str:
+def format_count(value: float) -> str:
     """Format a whole number with groups of three digits.
 
-    >>> count(203002)
+    >>> format_count(203002)
     '203,002'
     """
     return f"{value:,.0f}"
 
 
-def size(value: float) -> str:
+def format_size(value: float) -> str:
     """Format bytes in decimal units.
 
-    >>> size(812), size(12_345), size(2_500_000)
+    >>> format_size(812), format_size(12_345), format_size(2_500_000)
     ('812 B', '12.3 kB', '2.50 MB')
     """
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
@@ -90,10 +90,10 @@ def scientific(value: float) -> str:
     return f"{value:.1e}"
 
 
-def times(larger: float, smaller: float) -> str:
+def format_ratio(larger: float, smaller: float) -> str:
     """Format a ratio.
 
-    >>> times(1000, 80), times(3, 2)
+    >>> format_ratio(1000, 80), format_ratio(3, 2)
     ('12.5×', '1.50×')
     """
     return f"{_three_digits(larger / smaller)}×"
@@ -101,8 +101,8 @@ def times(larger: float, smaller: float) -> str:
 
 ROWS: dict[str, tuple[Row, ...]] = {
     "Cost": (
-        Row("Parameters", "", lambda c: c.parameters, count),
-        Row("File size", "", lambda c: c.size_bytes, size),
+        Row("Parameters", "", lambda c: c.parameters, format_count),
+        Row("File size", "", lambda c: c.size_bytes, format_size),
         Row(
             "Latency p50",
             "one series",
@@ -125,7 +125,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
             "Throughput",
             "series a second, best batch",
             lambda c: c.costs.best_series_per_s if c.costs else None,
-            count,
+            format_count,
         ),
         Row(
             "Peak memory",
@@ -162,7 +162,7 @@ _CLAUSES: dict[str, tuple[str, Callable[[float], str]]] = {
     "kl": ("KL from the teacher, nats", decimals),
     "saliency_pearson": ("Saliency agreement, Pearson", decimals),
     "saliency_spearman": ("Saliency agreement, Spearman", decimals),
-    "size_bytes": ("File size", size),
+    "size_bytes": ("File size", format_size),
     "latency_p95_ms": ("Latency p95", milliseconds),
     "fidelity_logit_error": ("Largest logit error against the student", scientific),
     "fidelity_saliency_error": ("Largest saliency error against the student", scientific),
@@ -275,8 +275,8 @@ def _gains(teacher: Candidate | None, model: Candidate) -> list[str]:
 
 def _gain(before: float, after: float, better: str, worse: str) -> str:
     if after <= before:
-        return f"{times(before, after)} {better}"
-    return f"{times(after, before)} {worse}"
+        return f"{format_ratio(before, after)} {better}"
+    return f"{format_ratio(after, before)} {worse}"
 
 
 def _signed(value: float, places: int) -> str:

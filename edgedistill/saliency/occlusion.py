@@ -18,7 +18,7 @@ from edgedistill.errors import ModelError, ShapeError
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.saliency.batching import MEMORY_BYTES, BatchSizer, WindowBatch, batched_logits
 from edgedistill.saliency.classifier import ChangesFn, Classifier, LogitsFn
-from edgedistill.saliency.perturbation import PerturbationPlan, fill
+from edgedistill.saliency.perturbation import PerturbationPlan, baseline_patches
 
 BATCH_COPIES = 512  # series or copies a call; fills a small CPU's cores
 
@@ -217,7 +217,7 @@ def _cut(series: Floats, plan: PerturbationPlan, batch: WindowBatch) -> tuple[Fl
     """Return a batch's series (n, C, T), starts (m,) and patches (n, m, C, w)."""
     part = series[batch.rows]
     some = _WindowSubset(**asdict(plan), selected=batch.windows)
-    return part, some.starts, fill(some, part)
+    return part, some.starts, baseline_patches(some, part)
 
 
 def _checked_logits(predict: LogitsFn, series: Floats) -> Floats:

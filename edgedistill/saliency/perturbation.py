@@ -111,7 +111,7 @@ def unseen_plan(plan: PerturbationPlan) -> PerturbationPlan:
     )
 
 
-def fill(plan: PerturbationPlan, series: Floats) -> Floats:
+def baseline_patches(plan: PerturbationPlan, series: Floats) -> Floats:
     """Return the replacement of each window of each series.
 
     Args:
@@ -199,7 +199,7 @@ def start_count(length: int, width: int) -> int:
     return length - width + 1
 
 
-def cut(donor_series: Floats, donors: Ints, starts: Ints, width: int) -> Floats:
+def donor_patches(donor_series: Floats, donors: Ints, starts: Ints, width: int) -> Floats:
     """Return each donor's window at the place where it will be written.
 
     Args:

@@ -28,7 +28,7 @@ from edgedistill.saliency.classifier import Classifier
 from edgedistill.saliency.occlusion import BATCH_COPIES
 from edgedistill.saliency.perturbation import (
     PerturbationPlan,
-    cut,
+    donor_patches,
     draw_donors,
     draw_starts,
     start_count,
@@ -293,7 +293,7 @@ def _copy_logits(
 
     def logits(piece: WindowBatch) -> Floats:
         where = piece.rows, piece.windows
-        patches = cut(plan.series, donors[where], starts[where], plan.width)
+        patches = donor_patches(plan.series, donors[where], starts[where], plan.width)
         return _window_logits(
             teacher, series[piece.rows], clean[piece.rows], starts[where], patches
         )

@@ -31,12 +31,12 @@ class Layer:
 
     units: int
     target_units: int  # of them in the student
-    own: tuple[str, ...]  # tensors with `blocks` times a row for each unit
-    read_by: tuple[str, ...]  # tensors with a column for each unit
+    weight_tensors: tuple[str, ...]  # tensors with `blocks` times a row for each unit
+    consumer_tensors: tuple[str, ...]  # tensors with a column for each unit
     blocks: int = 1
 
     def rows(self, tensor: Tensor) -> Tensor:
-        """Return a view of one of `own`, (blocks, units, weights of a row)."""
+        """Return a view of one of `weight_tensors`, (blocks, units, weights of a row)."""
         return tensor.view(self.blocks, self.units, -1)
 
 
@@ -80,7 +80,7 @@ class Pruner(nn.Module):
         parameters = dict(network.named_parameters())
         share = self._smoothing
         for index, layer in enumerate(self._layers):
-            own = [parameters[name] for name in layer.own if name in parameters]
+            own = [parameters[name] for name in layer.weight_tensors if name in parameters]
             importance = sum_of_rows(layer, [p * p.grad for p in own if p.grad is not None])
             if importance.isfinite().all():  # mixed precision overflows silently now and then
                 before = self.get_buffer(f"importance{index}")
@@ -103,7 +103,7 @@ class Pruner(nn.Module):
             alive = torch.zeros_like(alive)
             alive[order[: remaining_units(layer, self.until, done)]] = True
             setattr(self, f"alive{index}", alive)
-            for name in layer.own:
+            for name in layer.weight_tensors:
                 if name in parameters:
                     layer.rows(parameters[name])[:, ~alive] = 0.0
 
@@ -111,7 +111,7 @@ class Pruner(nn.Module):
 def remaining_units(layer: Layer, until: float, done: float) -> int:
     """Return the number of units left in a layer after a share of all steps.
 
-    >>> layer = Layer(units=64, target_units=8, own=(), read_by=())
+    >>> layer = Layer(units=64, target_units=8, weight_tensors=(), consumer_tensors=())
     >>> [remaining_units(layer, 0.8, done) for done in (0.0, 0.2, 0.4, 0.8, 1.0)]
     [64, 32, 15, 8, 8]
     """
@@ -139,17 +139,17 @@ def extract_student(network: nn.Module, student: nn.Module) -> nn.Module:
     whole, trained = network.state_dict(), dict(network.named_parameters())
     state = dict(whole)
     for layer in layers(network, student):
-        size = sum_of_rows(layer, [whole[name] for name in layer.own if name in trained])
+        size = sum_of_rows(layer, [whole[name] for name in layer.weight_tensors if name in trained])
         if (left := int(size.count_nonzero())) > layer.target_units:
             raise ModelError(
-                f"{left} of {layer.units} units are left in {layer.own[0]}, the student has "
-                f"{layer.target_units}. Train until pruning has ended."
+                f"{left} of {layer.units} units are left in {layer.weight_tensors[0]}, the student "
+                f"has {layer.target_units}. Train until pruning has ended."
             )
         kept = size.argsort(descending=True, stable=True)[: layer.target_units].sort().values
-        for name in layer.own:
+        for name in layer.weight_tensors:
             blocks = state[name].unflatten(0, (layer.blocks, layer.units))
             state[name] = blocks[:, kept].flatten(0, 1)
-        for name in layer.read_by:
+        for name in layer.consumer_tensors:
             state[name] = state[name][:, kept]
     student.load_state_dict(state)
     return student
@@ -205,11 +205,11 @@ def _fcn_layer(index: int, units: int, target_units: int, last: bool) -> Layer:
     return Layer(
         units=units,
         target_units=target_units,
-        own=(
+        weight_tensors=(
             *(f"{name}.{kind}" for name in (convolution, norm) for kind in ("weight", "bias")),
             *statistics,
         ),
-        read_by=("head.weight" if last else f"blocks.{2 * index + 2}.0.weight",),
+        consumer_tensors=("head.weight" if last else f"blocks.{2 * index + 2}.0.weight",),
     )
 
 
@@ -218,8 +218,8 @@ def _lstm_layer(index: int, units: int, target_units: int, last: bool) -> Layer:
     return Layer(
         units=units,
         target_units=target_units,
-        own=tuple(f"lstm.{kind}_l{index}" for kind in kinds),
-        read_by=(
+        weight_tensors=tuple(f"lstm.{kind}_l{index}" for kind in kinds),
+        consumer_tensors=(
             f"lstm.weight_hh_l{index}",
             "head.weight" if last else f"lstm.weight_ih_l{index + 1}",
         ),

@@ -124,7 +124,7 @@ def test_settings_win_over_the_file_and_later_ones_over_earlier():
 def test_settings_above_the_file_lose_to_overrides():
     above = {"student": {"width": 5, "depth": 2}, "seed": 9}
 
-    recipe = config.parse(RECIPE, ["student.width=6"], above=above)
+    recipe = config.parse(RECIPE, ["student.width=6"], file_overrides=above)
 
     assert (recipe.student.width, recipe.student.depth, recipe.seed) == (6, 2, 9)
     assert recipe.student.training.epochs == 7
@@ -159,7 +159,7 @@ def test_sounds_become_log_mel_frames(tmp_path):
     for name in ("0_a.wav", "1_a.wav"):
         (tmp_path / name).touch()
 
-    recipe = config.parse("", above=config.default_settings(str(tmp_path)))
+    recipe = config.parse("", file_overrides=config.default_settings(str(tmp_path)))
 
     assert recipe.data.train == str(tmp_path)
     assert (recipe.data.features, recipe.data.sizing) == ("log_mel", "pad")
@@ -167,7 +167,7 @@ def test_sounds_become_log_mel_frames(tmp_path):
 
 def test_table_of_logits_has_no_saliency_settings():
     recipe = config.parse(
-        "", above=config.default_settings("GunPoint", teacher="logits.npz", trust=True)
+        "", file_overrides=config.default_settings("GunPoint", teacher="logits.npz", trust=True)
     )
 
     assert recipe.teacher.trust
@@ -434,7 +434,7 @@ def test_pruning_is_checked_in_whole_recipes_only():
     """A part of a plan, parsed alone, may belong to another teacher."""
     text = PRUNED + "family: lstm}"
 
-    assert config.parse(text, whole=False).student.prune_from_teacher is not None
+    assert config.parse(text, is_complete=False).student.prune_from_teacher is not None
     whole = config.parse(f"teacher: {{family: lstm}}\n{text}")
     assert whole.student.prune_from_teacher == PruneSection()
 

@@ -15,16 +15,16 @@ from edgedistill.report import format as fmt
 @pytest.mark.parametrize(
     ("write", "value", "text"),
     [
-        (fmt.size, 999, "999 B"),
-        (fmt.size, 1_000, "1.00 kB"),
-        (fmt.size, 3.2e9, "3.20 GB"),
+        (fmt.format_size, 999, "999 B"),
+        (fmt.format_size, 1_000, "1.00 kB"),
+        (fmt.format_size, 3.2e9, "3.20 GB"),
         (fmt.milliseconds, 0.5, "500 µs"),
         (fmt.milliseconds, 12.34, "12.3 ms"),
         (fmt.milliseconds, 12_340, "12.3 s"),
         (fmt.percent, 1.0, "100.0 %"),
         (fmt.points, -0.00001, "0.0 pp"),
         (fmt.decimals, -0.5, "−0.500"),
-        (fmt.count, 2_100_000, "2,100,000"),
+        (fmt.format_count, 2_100_000, "2,100,000"),
     ],
 )
 def test_numbers_have_units(write, value, text):
@@ -34,8 +34,8 @@ def test_numbers_have_units(write, value, text):
 
 def test_interval_keeps_units_that_differ():
     """A shared unit is written once, two units are both written."""
-    assert fmt.interval(Estimate(1, 900, 1200), fmt.size) == "900 B to 1.20 kB"
-    assert fmt.interval(Estimate(1, 100, 200), fmt.size) == "100 to 200 B"
+    assert fmt.interval(Estimate(1, 900, 1200), fmt.format_size) == "900 B to 1.20 kB"
+    assert fmt.interval(Estimate(1, 100, 200), fmt.format_size) == "100 to 200 B"
 
 
 @pytest.mark.parametrize(

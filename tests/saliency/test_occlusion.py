@@ -14,7 +14,7 @@ from scipy.stats import entropy
 from edgedistill.errors import ConfigError, MachineError, ModelError, ShapeError
 from edgedistill.saliency import occlusion
 from edgedistill.saliency.batching import FIRST_BATCH
-from edgedistill.saliency.perturbation import PerturbationPlan, fill
+from edgedistill.saliency.perturbation import PerturbationPlan, baseline_patches
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def _plan(**changes):
 
 def _slow(predict, series, plan, targets):
     """The definition, a window of a series at a time: (N, W) KL and signed maps."""
-    patches = fill(plan, series)
+    patches = baseline_patches(plan, series)
     kl, signed = np.zeros((2, *patches.shape[:2]))
     for n, w in np.ndindex(kl.shape):
         covered = series[n].copy()

@@ -147,7 +147,7 @@ def test_fill_agrees_with_loops(plan, seed):
     """Each patch is constant over its window, at the baseline's level."""
     series = np.random.default_rng(seed).normal(3, 1, (2, 3, plan.length)).astype(np.float32)
 
-    patches = perturbation.fill(plan, series)
+    patches = perturbation.baseline_patches(plan, series)
 
     assert patches.shape == (2, len(plan.starts), 3, plan.width)
     assert patches.dtype == np.float32
@@ -166,7 +166,7 @@ def test_fill_agrees_with_loops(plan, seed):
 def test_fill_refuses_series_of_another_length(shape):
     """The message names the shape and the plan's length."""
     with pytest.raises(ShapeError, match=r"series of shape .* for a plan of 24 steps"):
-        perturbation.fill(default_plan(24), np.zeros(shape, dtype=np.float32))
+        perturbation.baseline_patches(default_plan(24), np.zeros(shape, dtype=np.float32))
 
 
 # Draws
@@ -248,7 +248,7 @@ def test_cut_agrees_with_loops(rng):
     starts = rng.integers(0, 9, size=(2, 4))
     starts[0, 0], starts[0, 1] = 0, 8  # both borders
 
-    patches = perturbation.cut(bank, donors, starts, 4)
+    patches = perturbation.donor_patches(bank, donors, starts, 4)
 
     assert patches.shape == (2, 4, 3, 4)
     for n, w, c, t in np.ndindex(patches.shape):

@@ -88,7 +88,7 @@ def live(model: nn.Module) -> list[list[int]]:
     known = dict(model.named_parameters())
     found = []
     for layer in units(model):
-        owned = [known[name] for name in layer.own if name in known]
+        owned = [known[name] for name in layer.weight_tensors if name in known]
         sums = sum(p.abs().reshape(-1, layer.units, p[0].numel()).sum(dim=(0, 2)) for p in owned)
         found.append(torch.nonzero(sums).flatten().tolist())
     return found
@@ -105,7 +105,8 @@ def test_importance_is_weight_times_gradient_summed_over_a_unit(data, family, de
     for index, layer in enumerate(units(model)):
         found = plan.get_buffer(f"importance{index}")
         expected = [
-            slow_importance(model, layer.own, unit, layer.units) for unit in range(layer.units)
+            slow_importance(model, layer.weight_tensors, unit, layer.units)
+            for unit in range(layer.units)
         ]
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-6)
 
@@ -114,13 +115,17 @@ def test_every_parameter_but_the_heads_bias_belongs_to_units():
     """A tensor that was forgotten would not shrink."""
     for family, depth in NETWORKS:
         model = network(family, depth, 5)
-        known = {name for layer in units(model) for name in (*layer.own, *layer.read_by)}
+        known = {
+            name
+            for layer in units(model)
+            for name in (*layer.weight_tensors, *layer.consumer_tensors)
+        }
         assert set(dict(model.named_parameters())) - known == {"head.bias"}
 
 
 def test_the_schedule_is_cubic():
     """From all units to those of the student, which are reached at `until`."""
-    layer = Layer(units=100, target_units=20, own=(), read_by=())
+    layer = Layer(units=100, target_units=20, weight_tensors=(), consumer_tensors=())
     expected = [20 + 80 * (1 - tenth / 10) ** 3 for tenth in range(11)]
 
     found = [remaining_units(layer, 0.5, tenth / 20) for tenth in range(11)]
@@ -142,7 +147,7 @@ def test_the_least_important_units_go_first(data, family, depth):
         learn(model, data, count=8 + 4 * step)
         for index, layer in enumerate(units(model)):
             for unit in range(layer.units):
-                seen = slow_importance(model, layer.own, unit, layer.units)
+                seen = slow_importance(model, layer.weight_tensors, unit, layer.units)
                 smoothed[index][unit] = 0.6 * smoothed[index][unit] + 0.4 * seen
             left = 3 * (layer.units // 9)
             left += round((layer.units - left) * (1 - step / 3) ** 3)
@@ -189,7 +194,7 @@ def test_slicing_keeps_what_is_alive_even_where_fewer_are(data):
     wide, narrow = trained_narrow("fcn", 2, data)
     first = live(wide)[0][0]
     with torch.no_grad():
-        for name in units(wide)[0].own[:4]:
+        for name in units(wide)[0].weight_tensors[:4]:
             wide.get_parameter(name)[first] = 0.0
 
     small = extract_student(wide, narrow).eval()

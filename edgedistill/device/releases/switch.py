@@ -43,10 +43,10 @@ def root_lock(root: Root) -> Iterator[SwitchRecovery]:
         IntegrityError: the journal, or a link, is damaged.
     """
     with file_lock(root.lock):
-        yield settle(root)
+        yield recover_interrupted_switch(root)
 
 
-def settle(root: Root) -> SwitchRecovery:
+def recover_interrupted_switch(root: Root) -> SwitchRecovery:
     """Confirm or take back an unfinished switch; the caller holds the lock.
 
     Raises:

@@ -151,7 +151,7 @@ class CutMixWindowObjective(Objective):
     def windows(self, batch: Batch) -> Windows:
         """Return windows of opposing series, drawn anew at every step."""
         starts, donors = self._draw(batch)
-        patches = perturbation.cut(self._donors, donors, starts, self._width)
+        patches = perturbation.donor_patches(self._donors, donors, starts, self._width)
         device = batch.series.device
         return Windows(torch.from_numpy(starts).to(device), torch.from_numpy(patches).to(device))
 

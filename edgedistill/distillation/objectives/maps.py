@@ -9,7 +9,7 @@ from edgedistill.attribution import signed_fall
 from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs, Windows
 from edgedistill.errors import ShapeError
 from edgedistill.saliency.occlusion import Explanation
-from edgedistill.saliency.perturbation import PerturbationPlan, fill
+from edgedistill.saliency.perturbation import PerturbationPlan, baseline_patches
 
 
 class MapObjective(Objective):
@@ -43,7 +43,7 @@ class MapObjective(Objective):
 
     def windows(self, batch: Batch) -> Windows:
         """Return the windows of the plan."""
-        patches = torch.from_numpy(fill(self._plan, batch.series.cpu().numpy()))
+        patches = torch.from_numpy(baseline_patches(self._plan, batch.series.cpu().numpy()))
         return Windows(self.starts, patches.to(batch.series.device))
 
     def maps(self, batch: Batch, outputs: StudentOutputs) -> tuple[Tensor, Tensor]:

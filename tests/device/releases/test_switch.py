@@ -10,7 +10,12 @@ from edgedistill.bundle.reader import open_bundle
 from edgedistill.device.releases import health
 from edgedistill.device.releases.installation import Request, install
 from edgedistill.device.releases.layout import Root, linked_release
-from edgedistill.device.releases.switch import rollback, root_lock, settle, switch
+from edgedistill.device.releases.switch import (
+    recover_interrupted_switch,
+    rollback,
+    root_lock,
+    switch,
+)
 from edgedistill.device.validate import validate
 from edgedistill.errors import ContractError, IntegrityError, MachineError, UsageError
 from edgedistill.io import files
@@ -185,7 +190,7 @@ def test_journal_of_a_switch_before_the_link_is_removed(root, sick, before):
         sick.add(before)
     files.write_json(root.journal, {"from": before, "to": "b"})
 
-    assert settle(root).outcome == "unchanged"
+    assert recover_interrupted_switch(root).outcome == "unchanged"
     assert _state(root) == (before, None, False)
 
 
@@ -196,7 +201,7 @@ def test_unconfirmed_switch_to_a_healthy_release_is_confirmed(root, sick):
     root.current.unlink()
     root.current.symlink_to("releases/b")
 
-    found = settle(root)
+    found = recover_interrupted_switch(root)
 
     assert (found.outcome, found.current) == ("confirmed", "b")
     assert _state(root) == ("b", "a", False)
@@ -227,7 +232,7 @@ def test_damaged_journal_stops_everything(root, sick, text):
     root.journal.write_text(text)
 
     with pytest.raises(IntegrityError, match=r"switching\.json is damaged: .*releases list"):
-        settle(root)
+        recover_interrupted_switch(root)
 
 
 def test_two_at_once(root, sick):
@@ -271,7 +276,7 @@ def test_switch_killed_at_any_step(kills, root, sick, tmp_path, healthy):
         found = Root(tmp_path / "kills" / str(number))
         assert linked_release(found.current) in {"a", "b"}, step
         pending = found.journal.exists()
-        settle(found)
+        recover_interrupted_switch(found)
         current = linked_release(found.current)
         assert not found.journal.exists()
         assert current == "a" or healthy or not pending, step
@@ -290,7 +295,7 @@ def test_switch_to_an_unhealthy_release_killed_at_any_step(kills, root, sick, tm
     for number, step in enumerate(steps):
         found = Root(tmp_path / "kills" / str(number))
         assert linked_release(found.current) in {"a", "b"}, step
-        settle(found)
+        recover_interrupted_switch(found)
         assert _state(found) == ("a", None, False), step
 
 

@@ -91,7 +91,7 @@ def _read_release(data: bytes, folder: Path, _: Corpus) -> None:
 def _settle(data: bytes, folder: Path, _: Corpus) -> None:
     root = releases.Root(folder)
     root.journal.write_bytes(data)
-    switch.settle(root)
+    switch.recover_interrupted_switch(root)
 
 
 def _read_report(data: bytes, folder: Path, _: Corpus) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from edgedistill import LIBRARY_DEFAULTS as DEFAULTS
 
+pytestmark = pytest.mark.slow
+
 IMPORT = "import edgedistill"
 FUNCTION = "import edgedistill; edgedistill.set_library_defaults()"
 COMMAND = "from edgedistill.cli import run; run(['inspect', 'absent'])"

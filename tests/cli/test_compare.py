@@ -6,6 +6,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def faulty(finished, tmp_path_factory):

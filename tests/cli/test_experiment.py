@@ -11,6 +11,8 @@ import pytest
 from edgedistill.cli.experiment import experiment
 from edgedistill.experiment.results import RESULTS
 
+pytestmark = pytest.mark.slow
+
 PLAN = """\
 recipe:
   data: {limit_per_class: 8}

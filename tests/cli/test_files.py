@@ -8,6 +8,8 @@ import pytest
 
 from edgedistill.io.files import read_json, sha256
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def alice(tmp_path_factory, ssh_key):

@@ -16,6 +16,8 @@ from edgedistill.errors import MachineError
 from edgedistill.pipeline import single_stage as one_stage
 from edgedistill.recipe import recipe as config
 
+pytestmark = pytest.mark.slow
+
 _STAGES = {"teacher", "student", "model", "variants", "result"}
 
 

@@ -11,6 +11,8 @@ from edgedistill.cli import output
 from edgedistill.io.files import read_json
 from edgedistill.report import from_json
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("columns", "intervals"),

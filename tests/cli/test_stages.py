@@ -14,6 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from edgedistill.data import load, prepare
 from edgedistill.io.files import read_json, sha256
 
+pytestmark = pytest.mark.slow
+
 STAGES = ("teacher", "student", "model", "variants", "result")
 
 

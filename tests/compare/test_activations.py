@@ -15,6 +15,8 @@ from edgedistill.optimize.passes.graph import fold, load
 from edgedistill.optimize.quantization.int8 import to_int8
 from edgedistill.optimize.quantization.symmetric import to_w8a16
 
+pytestmark = pytest.mark.slow
+
 _FIXED = """
 <ir_version: 10, opset_import: ["" : 20]>
 g (float[4, 1, 6] x) => (float[4, K] y)

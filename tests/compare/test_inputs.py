@@ -17,6 +17,8 @@ from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.recipe import recipe as config
 from edgedistill.runtimes.tensorrt.engines import FACTS, FORMAT, PLAN
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data(recipe):

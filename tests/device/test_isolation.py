@@ -19,6 +19,8 @@ import pytest
 import edgedistill
 from edgedistill.deployment.zipapp import write_program
 
+pytestmark = pytest.mark.slow
+
 OURS = {"edgedistill", "edgedistill_kernels"}
 ALLOWED = OURS | {"numpy", "onnxruntime"}
 SCRIPT = """

@@ -27,6 +27,8 @@ from edgedistill.runtimes import onnxruntime as ort
 from edgedistill.runtimes.onnxruntime import PROVIDERS
 from edgedistill.runtimes.session_settings import DEFAULT, SessionSettings
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--runs", "10"]
 
 

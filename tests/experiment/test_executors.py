@@ -14,6 +14,8 @@ import pytest
 from edgedistill.errors import MachineError
 from edgedistill.experiment import executors
 
+pytestmark = pytest.mark.slow
+
 SLEEPS = """
 import sys, time
 from edgedistill.experiment import executors

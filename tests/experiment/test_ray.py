@@ -8,6 +8,8 @@ import pytest
 
 from edgedistill.experiment import run as running
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # Ray's own

@@ -11,6 +11,8 @@ from edgedistill.experiment import results
 from edgedistill.experiment.report import DIAGRAM, MARKDOWN, PAGE, SCATTER, write_report
 from edgedistill.experiment.results import RESULTS, Row
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("kd", "maps | kd", "<control>")
 PNG = b"\x89PNG"
 

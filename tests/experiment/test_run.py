@@ -22,6 +22,8 @@ from edgedistill.io.files import read_json
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.training.networks import WEIGHTS
 
+pytestmark = pytest.mark.slow
+
 FIVE = """\
 recipe:
   data: {limit_per_class: 12}

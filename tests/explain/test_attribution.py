@@ -15,6 +15,8 @@ from edgedistill.evaluation import metrics
 from edgedistill.explain import PlanOverrides, explain, open_input
 from edgedistill.saliency import occlusion
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def input_(run, recipe):

@@ -16,6 +16,8 @@ from edgedistill.explain.plot import render
 from edgedistill.report import format as fmt
 from edgedistill.report.svg import LIGHT
 
+pytestmark = pytest.mark.slow
+
 EVIL = "<script>alert('x')</script>"
 
 

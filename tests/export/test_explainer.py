@@ -21,6 +21,8 @@ from edgedistill.saliency.occlusion import explain, time_map
 from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers import TorchClassifier
 
+pytestmark = pytest.mark.slow
+
 CLASSES = 3
 LENGTH = 40
 SMALL = {

@@ -17,6 +17,8 @@ from edgedistill.export.export import OPSET, export
 from edgedistill.models import ModelSpec, build
 from edgedistill.optimize.execution import logits
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "fcn": ModelSpec(family="fcn", width=4),
     "resnet": ModelSpec(family="resnet", width=4, depth=2),

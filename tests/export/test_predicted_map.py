@@ -12,6 +12,8 @@ from edgedistill.errors import DataError, ModelError, VerificationError
 from edgedistill.export.predicted_map import EXPLANATION, export_explanation
 from edgedistill.models import ModelSpec, SelfExplainingNetwork, build
 
+pytestmark = pytest.mark.slow
+
 
 def explained(family: str = "fcn") -> SelfExplainingNetwork:
     torch.manual_seed(0)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 RUN, BUNDLE = "old/run", "old/run/result/bundle.zip"
 COMMANDS = {
     "report": ("report", RUN),

@@ -15,6 +15,8 @@ from edgedistill_kernels import backends
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("numba", reason="the compiled backends need Numba")
 FAST = [name for name in kernels.BACKENDS if name != "reference"]
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"  # a thread of Python a thread: tiny only

@@ -10,6 +10,8 @@ from pathlib import Path
 import edgedistill_kernels as kernels
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("numba", reason="the compiled backends need Numba")
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kernels_gpu.py"

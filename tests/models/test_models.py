@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from edgedistill.errors import ConfigError, ShapeError
 from edgedistill.models import FAMILIES, ModelSpec, build
 
+pytestmark = pytest.mark.slow
+
 # What the published layers add up to at C=1, without the head. The paper of LITE gives 9,814,
 # and says that it is 2.34 % of Inception.
 TRUNKS = {"fcn": 264_704, "resnet": 504_000, "inception": 420_192, "lite": 9_814}

@@ -20,6 +20,8 @@ from edgedistill.export.export import export
 from edgedistill.models import ModelSpec, build
 from edgedistill.optimize.variants import PRECISIONS, variants
 
+pytestmark = pytest.mark.slow
+
 LENGTH = 32
 BATCH = 8
 CARD = "SM86"  # an Ampere GPU, the generation of Jetson Orin

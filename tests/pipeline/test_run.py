@@ -27,6 +27,8 @@ from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.report import schema, to_json
 
+pytestmark = pytest.mark.slow
+
 STAGES = ("teacher", "student", "model", "variants", "result")
 TINY = """
 data: {train: ItalyPowerDemand, limit_per_class: 20}

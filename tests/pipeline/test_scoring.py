@@ -19,6 +19,8 @@ from edgedistill.saliency import occlusion
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import default_plan
 
+pytestmark = pytest.mark.slow
+
 NOTHING = dict.fromkeys((field.name for field in fields(Contract)), None)
 AGREEING = Contract(**{**NOTHING, "min_agreement": 0.9})
 

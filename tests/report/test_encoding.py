@@ -14,6 +14,8 @@ from jsonschema import Draft202012Validator
 from edgedistill.errors import DataError, EdgeDistillError, IntegrityError
 from edgedistill.report import Report, from_json, schema, to_json
 
+pytestmark = pytest.mark.slow
+
 # Each: where, the planted value, what our own reader says.
 MISSING = "taken away"
 PLANTED = [

@@ -15,6 +15,8 @@ from edgedistill.errors import DataError
 from edgedistill.report import Confusion, Curves, to_json
 from edgedistill.report.html import render
 
+pytestmark = pytest.mark.slow
+
 EVIL = "<script>alert('x')</script>"
 
 

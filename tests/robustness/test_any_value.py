@@ -21,6 +21,8 @@ from edgedistill.runtimes.session_settings import SessionSettings
 from edgedistill.runtimes.tensorrt import engines
 from edgedistill.saliency.perturbation import PerturbationPlan
 
+pytestmark = pytest.mark.slow
+
 quick = settings(
     max_examples=60,
     deadline=None,

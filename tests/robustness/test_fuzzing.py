@@ -24,6 +24,8 @@ from fuzzing.watch import Trespass, Watch
 from edgedistill.errors import DataError
 from edgedistill.io.files import read_json
 
+pytestmark = pytest.mark.slow
+
 PLANTED = "planted"
 SHORT = 25  # inputs of a subject
 

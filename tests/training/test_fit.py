@@ -29,6 +29,8 @@ from edgedistill.models import ModelSpec, build
 from edgedistill.training.config import Epoch, FitConfig, RunOutputs
 from edgedistill.training.fit import fit
 
+pytestmark = pytest.mark.slow
+
 CONFIG = FitConfig(epochs=6, batch_size=8, learning_rate=0.02, accelerator="cpu")
 TRAINED, CLASSES = 48, 2
 

@@ -14,6 +14,8 @@ from edgedistill.attribution.incremental.tracing import follow, trace
 from edgedistill.models.convolution import SameConv1d
 from edgedistill.models.fcn import FCN
 
+pytestmark = pytest.mark.slow
+
 
 class Pooled(nn.Module):
     """Some layers, the mean over time, a linear head."""

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="looks for the peak of a process in /proc"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not Path("/proc/self/status").exists(), reason="looks for the peak of a process in /proc"
+    ),
+]
 
 BOUND_MIB = 48
 # The bound is on tensors; the peak of a process also holds what the allocator keeps of freed ones.

@@ -19,6 +19,8 @@ from edgedistill.attribution.incremental.tracing import follow, trace
 from edgedistill.evaluation import metrics
 from edgedistill.models import FAMILIES, ModelSpec, build
 
+pytestmark = pytest.mark.slow
+
 WIDTH, LENGTH = 4, 60
 
 

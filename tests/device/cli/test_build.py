@@ -11,6 +11,8 @@ from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.tensorrt import engines
 from edgedistill.runtimes.tensorrt.builder import BuildOptions, EngineBuild
 
+pytestmark = pytest.mark.slow
+
 ELSEWHERE = ["--compute-capability", "8.6"]
 
 

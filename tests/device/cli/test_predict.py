@@ -13,6 +13,8 @@ import pytest
 
 from edgedistill.device.__main__ import main
 
+pytestmark = pytest.mark.slow
+
 GOOD = ",".join(str(k % 7) for k in range(24)) + "\n"
 
 

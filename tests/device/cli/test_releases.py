@@ -12,6 +12,8 @@ import pytest
 from edgedistill.device.__main__ import main
 from edgedistill.device.releases.layout import Root
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(tmp_path, capsys):

@@ -19,6 +19,8 @@ from edgedistill.device.drift.profile import Bins, Profile
 from edgedistill.saliency.occlusion import Explanation, explain
 from edgedistill.saliency.perturbation import PerturbationPlan, default_plan
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("first", "second")
 BARE = DriftLimits(min_distance=0.0, max_map_pearson=1.0)  # chance alone decides
 FILTERS, WIDTH = 24, 9

@@ -21,6 +21,8 @@ from edgedistill.errors import ContractError, IntegrityError, MachineError, Usag
 from edgedistill.io import files
 from edgedistill.report import to_json
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def report(italy):

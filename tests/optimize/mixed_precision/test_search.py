@@ -27,6 +27,8 @@ from edgedistill.optimize.quantization.int8 import to_int8
 from edgedistill.saliency import occlusion
 from edgedistill.saliency.perturbation import default_plan
 
+pytestmark = pytest.mark.slow
+
 NOTHING = dict.fromkeys((field.name for field in fields(Contract)), None)
 NODES = ("Conv_0", "Conv_1", "Conv_2", "Gemm_0")
 NEEDED = frozenset({"Conv_2", "Gemm_0"})  # must stay float, by the simulated measure below

@@ -21,6 +21,8 @@ from edgedistill.optimize.quantization.calibration import observe, ranges
 from edgedistill.optimize.quantization.int8 import quantize
 from edgedistill.optimize.quantization.nodes import nodes
 
+pytestmark = pytest.mark.slow
+
 NEAR = 1e-5  # of the largest logit: what float32 sums in another order differ by
 STEP = 1e-3  # of it: what one value that a float layer rounds to the next step changes
 

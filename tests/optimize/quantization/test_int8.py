@@ -20,6 +20,8 @@ from edgedistill.optimize.passes.graph import fold, load, operators
 from edgedistill.optimize.quantization.calibration import METHODS
 from edgedistill.optimize.quantization.int8 import to_int8
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("family", ["fcn", "lite", "lstm"])
 def test_int8_is_near_and_smaller(family, student, series, tmp_path):

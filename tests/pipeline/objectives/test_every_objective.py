@@ -17,6 +17,8 @@ from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.objectives import ObjectiveSection
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = {
     get_args(each.model_fields["name"].annotation)[0]: each
     for each in get_args(get_args(ObjectiveSection)[0])

@@ -17,6 +17,8 @@ from edgedistill.recipe import recipe as config
 from edgedistill.training.config import RunOutputs
 from edgedistill.training.fit import fit
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("fitnets", "at", "vid", "dt2w", "memkd", "sskd", "dih", "rkd", "sp", "crd")
 TRAINED = {"fitnets", "vid", "dt2w", "crd"}  # those with parameters of their own
 

@@ -12,6 +12,8 @@ from edgedistill.errors import ConfigError, DataError
 from edgedistill.recipe import recipe as config
 from edgedistill.teachers.window_cache import start_probabilities
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = "windows: 4, width: 6, bank: 4"
 SETTINGS = {
     "widths": "windows: 5, width: [6, 3], bank: 4",

@@ -32,6 +32,8 @@ from edgedistill.training import networks
 from edgedistill.training.config import RunOutputs
 from edgedistill.training.fit import fit
 
+pytestmark = pytest.mark.slow
+
 TSD = "{name: tsd, windows: 4, width: 6, bank: 4}"
 TERMS = f"[{{name: cross_entropy}}, {{name: xdistillation}}, {TSD}]"
 

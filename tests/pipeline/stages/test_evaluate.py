@@ -12,6 +12,8 @@ from edgedistill.evaluation.contract import Contract
 from edgedistill.pipeline.stages.evaluate import clause_values, evaluate_all
 from edgedistill.recipe import recipe as config
 
+pytestmark = pytest.mark.slow
+
 CLAUSES = {field.name.split("_", 1)[1] for field in fields(Contract)}
 
 

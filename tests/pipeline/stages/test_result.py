@@ -28,6 +28,8 @@ from edgedistill.report import from_json, schema
 from edgedistill.runtimes.session_settings import SessionSettings
 from edgedistill.saliency.occlusion import explain
 
+pytestmark = pytest.mark.slow
+
 IMPOSSIBLE = Contract(**{**dict.fromkeys((f.name for f in fields(Contract)), None), "max_kl": -1.0})
 
 

@@ -14,6 +14,8 @@ from edgedistill.teachers import TorchClassifier
 from edgedistill.training import networks
 from edgedistill.training.weight_search import Trial, choose
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_candidate_weight_is_trained_and_the_best_is_taken(recipe, data, stages):
     found = read_json(stages / "student" / TRIALS)

@@ -18,6 +18,8 @@ from edgedistill.pipeline.stages.result import make_report, write_bundle
 from edgedistill.pipeline.stages.variants import make_variants
 from edgedistill.recipe import recipe as config
 
+pytestmark = pytest.mark.slow
+
 BOTH = ("optimize.precisions=[fp32, bf16]", "contract.max_latency_p95_ms=1000")
 
 

@@ -41,6 +41,8 @@ from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.teachers.outputs import TeacherOutputs
 from edgedistill.training import networks
 
+pytestmark = pytest.mark.slow
+
 
 def searched_folder(recipe, data, stages, out, model=None):
     """Add what a recipe searches to a folder of variants."""

@@ -21,6 +21,8 @@ from edgedistill.training import networks
 from edgedistill.training import weight_search as search
 from edgedistill.training.weight_search import HalvingStage, Trial, rank
 
+pytestmark = pytest.mark.slow
+
 LISTS = "[{name: cross_entropy, weight: [0.1, 1]}, {name: tsd_maps, weight: [1.0, 3.0]}]"
 HALVING = (
     f"student.objectives={LISTS}",

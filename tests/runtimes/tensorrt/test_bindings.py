@@ -25,6 +25,8 @@ from packaging.utils import parse_wheel_filename
 
 import edgedistill
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).with_name("binding_check.py")
 PACKAGE = Path(edgedistill.__path__[0])
 TENSORRT = PACKAGE / "runtimes" / "tensorrt"

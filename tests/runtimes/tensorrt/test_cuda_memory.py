@@ -14,6 +14,8 @@ import pytest
 from edgedistill.errors import MachineError
 from edgedistill.runtimes.tensorrt.cuda_memory import DeviceMemory, Gpu, find_gpu
 
+pytestmark = pytest.mark.slow
+
 
 def test_names_the_gpu(fake_cuda):
     """Name and compute capability, as an engine's key needs them."""

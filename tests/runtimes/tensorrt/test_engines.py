@@ -19,6 +19,8 @@ from edgedistill.runtimes.tensorrt.engines import (
     read,
 )
 
+pytestmark = pytest.mark.slow
+
 PLACE = {"library": "tensorrt", "version": "10", "gpu": "Orin", "compute_capability": "8.7"}
 
 

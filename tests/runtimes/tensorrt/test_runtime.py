@@ -15,6 +15,8 @@ from edgedistill.runtimes.tensorrt.builder import BuildOptions
 from edgedistill.runtimes.tensorrt.engines import Engine, Engines, EngineTarget
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime, prepare
 
+pytestmark = pytest.mark.slow
+
 HERE = EngineTarget("tensorrt", "10.3.0", "Orin", "8.7")
 SHAPE, CLASSES = (2, 5), 3
 

@@ -17,6 +17,8 @@ from edgedistill.distillation.objectives.baselines.fitnets import FitNets
 from edgedistill.training.config import FitConfig
 from edgedistill.training.fit import fit
 
+pytestmark = pytest.mark.slow
+
 
 def through(layer: nn.Conv1d, output: np.ndarray) -> np.ndarray:
     """A convolution of one step, in float64."""

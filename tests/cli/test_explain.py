@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def test_run_is_explained_in_tables(invoke, finished):
     """Predictions, strongest windows and agreement on stdout, progress on stderr."""

@@ -12,6 +12,8 @@ from aeon.datasets import load_italy_power_demand
 
 from edgedistill.io.archives import unpack
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def failing(invoke):

@@ -28,6 +28,8 @@ from edgedistill.optimize.quantization.int8 import to_int8
 from edgedistill.saliency.occlusion import explain
 from edgedistill.saliency.perturbation import default_plan
 
+pytestmark = pytest.mark.slow
+
 PLAN = default_plan(60)
 _OVERFLOWS = """
 <ir_version: 10, opset_import: ["" : 20]>

@@ -15,6 +15,8 @@ from edgedistill.deployment.payload import prepare_payload
 from edgedistill.deployment.steps import Request
 from edgedistill.errors import UsageError
 
+pytestmark = pytest.mark.slow
+
 
 def _hosts(count):
     return [Host(name=f"board{n}", address="127.0.0.1") for n in range(count)]

@@ -10,6 +10,8 @@ from edgedistill.errors import DataError, IntegrityError
 from edgedistill.report import from_json, merge, to_json
 from edgedistill.report.boards import board_rows, chain, summary
 
+pytestmark = pytest.mark.slow
+
 
 def test_merge_adds_boards_and_keeps_the_rest(full_report, orin_report, hot_report, joined_report):
     """Reports of boards stay unchanged, in order; the rest is the workstation's."""

@@ -17,6 +17,8 @@ from edgedistill.deployment.hosts import parse
 from edgedistill.device import doctor
 from edgedistill.errors import ConfigError, MachineError, UsageError
 
+pytestmark = pytest.mark.slow
+
 
 def test_complete_boards_are_ok(pi, orin):
     """Every finding is ok, and the family is recognized."""

@@ -13,6 +13,8 @@ from edgedistill.optimize.passes.channel_padding import align
 from edgedistill.optimize.passes.graph import fold, load, parameters
 from edgedistill.optimize.variants import to_int8
 
+pytestmark = pytest.mark.slow
+
 HEAD = '<ir_version: 10, opset_import: ["" : 20]>'
 SHAPES = {
     "first": (5, 2, 3),

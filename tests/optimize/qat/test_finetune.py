@@ -22,6 +22,8 @@ from edgedistill.saliency.occlusion import explain
 from edgedistill.saliency.perturbation import default_plan
 from edgedistill.training.config import FitConfig
 
+pytestmark = pytest.mark.slow
+
 CONFIG = FitConfig(
     epochs=25, batch_size=8, learning_rate=0.003, select="objective", accelerator="cpu"
 )

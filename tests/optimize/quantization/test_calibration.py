@@ -27,6 +27,8 @@ from edgedistill.optimize.quantization.calibration import (
 from edgedistill.optimize.quantization.int8 import to_int8
 from edgedistill.optimize.quantization.symmetric import to_int8_symmetric
 
+pytestmark = pytest.mark.slow
+
 BINS = 2048
 OWN = {"a": (-1.0, 2.0), "b": (-3.0, 1.0), "c": (-3.0, 2.0), "r": (0.0, 2.0), "y": (0.0, 2.0)}
 

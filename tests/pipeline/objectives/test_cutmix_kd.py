@@ -10,6 +10,8 @@ from edgedistill.distillation.objectives import CutMixKD
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import read_json
 
+pytestmark = pytest.mark.slow
+
 WINDOWS = "windows: 4, width: 6, bank: 4"
 
 

@@ -19,6 +19,8 @@ from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers import TorchClassifier
 from edgedistill.training import networks
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def opened(monkeypatch) -> list[str]:

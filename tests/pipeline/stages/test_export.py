@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from edgedistill.optimize.execution import logits
 from edgedistill.pipeline.run_folder import EXPORT_FACTS, ONNX
@@ -12,6 +13,8 @@ from edgedistill.pipeline.stages.export import EXPLAINER, export_student
 from edgedistill.pipeline.stages.teacher import perturbation_plan
 from edgedistill.teachers import TorchClassifier
 from edgedistill.training import networks
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_export_computes_what_torch_computes(data, stages):

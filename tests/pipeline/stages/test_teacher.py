@@ -25,6 +25,8 @@ from edgedistill.saliency.perturbation import default_plan
 from edgedistill.teachers.outputs import SPLITS
 from edgedistill.training import networks
 
+pytestmark = pytest.mark.slow
+
 
 def plan(*settings: str):
     return perturbation_plan(config.parse("", settings), 96)

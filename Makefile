@@ -21,7 +21,7 @@ test: $(READY) ## Tests, doctests, and the README's commands
 	$(PYTEST) --durations 20
 
 coverage: $(READY) ## The same, and which lines no test reaches
-	$(PYTEST) --durations 20 --cov
+	$(PYTEST) --durations 20 --cov edgedistill --cov edgedistill_kernels
 
 # INT8 of ONNX Runtime saturates on such a CPU unless a session is told to be exact. The emulator crashes
 # in what oneDNN, torch's library, compiles for AVX2.

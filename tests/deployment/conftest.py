@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import socket
 import subprocess
@@ -163,3 +164,6 @@ def cutter(ssh_server, board, tmp_path) -> Iterator[Callable[[list[int]], tuple[
     yield make
     for cutter in made:
         cutter.close()
+    # asyncssh leaves failed tasks that nobody awaits. Python logs each when it is collected, and
+    # some releases of 3.11 fail if that happens while a source is parsed.
+    gc.collect()

@@ -47,8 +47,8 @@ def put(tmp_path):
 @pytest.fixture
 def facts(tmp_path, monkeypatch):
     """Ask for the facts below that root, without trying packages."""
-    monkeypatch.setattr(doctor.probes, "packages", dict)
-    monkeypatch.setattr(doctor.probes, "gpu", lambda: None)
+    monkeypatch.setattr(doctor, "packages", dict)
+    monkeypatch.setattr(doctor, "gpu", lambda: None)
     return lambda: doctor.facts(tmp_path / "releases", root=tmp_path / "root")
 
 

@@ -30,7 +30,8 @@ from edgedistill.export.export import INPUT, OPSET, OUTPUT, torch_logits, trace
 from edgedistill.io import files
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.optimize.execution import TOLERANCE, assert_close, check_series, errors, logits
-from edgedistill.optimize.passes.graph import fold, load
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load
 from edgedistill.saliency.occlusion import explain, time_map
 from edgedistill.saliency.perturbation import PerturbationPlan, baseline_patches
 

@@ -20,8 +20,9 @@ from edgedistill.io.arrays import Floats
 from edgedistill.optimize.emulation import emulate
 from edgedistill.optimize.execution import TOLERANCE, assert_close, check_series, logits, runner
 from edgedistill.optimize.float16 import single_precision, to_bf16, to_fp16
-from edgedistill.optimize.passes.graph import fold, load, operators, parameters
-from edgedistill.optimize.passes.passes import (
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load, operators, parameters
+from edgedistill.optimize.passes.verified_passes import (
     Pass,
     apply,
     fastest_layout,

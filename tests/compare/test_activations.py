@@ -11,7 +11,8 @@ from onnx import parser
 from edgedistill.compare.activations import Network, node_inputs, nodes_between, subgraph
 from edgedistill.errors import ModelError
 from edgedistill.optimize.float16 import to_bf16, to_fp16
-from edgedistill.optimize.passes.graph import fold, load
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load
 from edgedistill.optimize.quantization.int8 import to_int8
 from edgedistill.optimize.quantization.symmetric import to_w8a16
 

@@ -23,7 +23,8 @@ from edgedistill.compare.comparison import (
 from edgedistill.errors import ConfigError, ModelError, ShapeError
 from edgedistill.evaluation import metrics
 from edgedistill.optimize.float16 import to_fp16
-from edgedistill.optimize.passes.graph import fold, load
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load
 from edgedistill.optimize.quantization.int8 import to_int8
 from edgedistill.saliency.occlusion import explain
 from edgedistill.saliency.perturbation import default_plan

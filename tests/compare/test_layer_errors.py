@@ -16,7 +16,8 @@ from edgedistill.compare.activations import Network, Range
 from edgedistill.compare.layer_errors import LayerComparer, Sums
 from edgedistill.compare.pairing import pair
 from edgedistill.errors import ConfigError
-from edgedistill.optimize.passes.graph import fold, load
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load
 
 _PLENTY = 1 << 28
 

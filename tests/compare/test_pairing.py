@@ -8,7 +8,8 @@ from onnx import helper, parser
 
 from edgedistill.compare.activations import Network
 from edgedistill.compare.pairing import pair, readers
-from edgedistill.optimize.passes.graph import fold, load
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load
 from edgedistill.optimize.quantization.int8 import to_int8
 
 _FLAT = """

@@ -12,8 +12,9 @@ from edgedistill.errors import ModelError
 from edgedistill.optimize.emulation import Emulation, emulate
 from edgedistill.optimize.execution import logits, runner
 from edgedistill.optimize.float16 import to_bf16, to_fp16
-from edgedistill.optimize.passes.graph import fold, load
-from edgedistill.optimize.passes.passes import static_batch
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load
+from edgedistill.optimize.passes.verified_passes import static_batch
 from edgedistill.optimize.quantization.symmetric import to_int8_symmetric, to_w8a16
 
 

@@ -11,7 +11,8 @@ from edgedistill.errors import DataError, ModelError
 from edgedistill.optimize.emulation import emulate
 from edgedistill.optimize.execution import errors, logits, runner
 from edgedistill.optimize.float16 import single_precision, to_bf16, to_fp16
-from edgedistill.optimize.passes.graph import fold, load, operators
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load, operators
 
 ONES = np.ones((1, 1, 4), dtype=np.float32)
 

@@ -31,7 +31,8 @@ from edgedistill.optimize.mixed_precision.candidates import (
     log_key,
     pareto_front,
 )
-from edgedistill.optimize.passes.graph import fold, load, strip
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load, strip
 from edgedistill.optimize.quantization.calibration import (
     METHODS,
     Histogram,

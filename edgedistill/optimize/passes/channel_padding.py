@@ -15,8 +15,7 @@ import onnx_ir as ir
 from onnx import shape_inference
 
 from edgedistill.io.arrays import Floats
-from edgedistill.optimize.passes.graph import strip
-from edgedistill.optimize.passes.rewrites import channels_of
+from edgedistill.optimize.passes.graph import channels_of, strip
 
 BLOCK = 16  # channels
 _OUTPUTS, _INPUTS = 0, 1  # axes of a convolution's weights, (O, I, k)

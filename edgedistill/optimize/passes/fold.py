@@ -1,6 +1,7 @@
-"""Rewrites that the general optimizer lacks, for what the exporter makes of our networks.
+"""Fold batch norms and constants of an ONNX model into fewer operators.
 
-They change a graph in place and leave dead nodes for the optimizer that runs after them.
+The rewrites are those that the general optimizer lacks, for networks exported from torch. They
+change a graph in place and leave dead nodes for the optimizer that runs after them.
 """
 
 from __future__ import annotations
@@ -8,16 +9,45 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 import onnx_ir as ir
+from onnx import shape_inference
+from onnxscript import optimizer, rewriter
 
 from edgedistill.io.arrays import Floats
+from edgedistill.optimize.passes.graph import channels_of, check, strip
 
+_NO_LIMIT = 1 << 31  # bytes of a constant to fold: by default an LSTM's weights are too large
 _EPSILON = 1e-5  # of a norm that names none
 _SLICE = 3  # inputs of a slice that names its axis, without the value
 _NORM_PARAMETERS = ("gamma", "beta", "mean", "variance")  # inputs 1 to 4 of BatchNormalization
 _STAY_ZERO = {"Expand", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
 _INITIAL_STATES = (5, 6)  # inputs of an LSTM: initial_h and initial_c
 _SWAP_DIRECTION = [0, 2, 1, 3]  # (T, directions, N, H) -> (T, N, directions, H)
+
+
+def fold(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return an equal model with fewer operators, stripped.
+
+    Batch norms go into the convolutions before them, through a concatenation too; constants are
+    computed once; an LSTM loses its zero states and the shape arithmetic around it.
+
+    Raises:
+        ModelError: the result is not a valid model.
+    """
+    typed = shape_inference.infer_shapes(strip(model), data_prop=True)
+    graph = ir.from_proto(typed)
+    optimizer.optimize(graph, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
+    move_norm_before_concat(graph.graph)
+    drop_single_channel_sum(graph.graph)
+    merge_channel_slices(graph.graph)
+    move_norm_before_relu(graph.graph)
+    drop_zero_lstm_state(graph.graph)
+    graph = rewriter.rewrite(graph)
+    optimizer.optimize(graph, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
+    folded = strip(ir.to_proto(graph))
+    check(folded, "The folded model")
+    return folded
 
 
 def move_norm_before_concat(graph: ir.Graph) -> None:
@@ -274,14 +304,6 @@ def _is_zero(value: ir.Value | None) -> bool:
 def _is_convolution(value: ir.Value | None) -> bool:
     node = _producer(value)
     return node is not None and node.op_type == "Conv"
-
-
-def channels_of(value: ir.Value | None) -> int:
-    """Return the size of axis 1, or 0 if it is unknown."""
-    if value is None or value.shape is None or len(value.shape) < 2:
-        return 0
-    size = value.shape[1]
-    return size if isinstance(size, int) else 0
 
 
 def _constant(value: ir.Value | None) -> Floats | None:

@@ -1,4 +1,4 @@
-"""Operations on a graph that keep its function, in portable ONNX operators only.
+"""Load, check and strip ONNX models, in portable operators only.
 
 Nothing here writes an operator of one runtime: the same file serves ONNX Runtime and TensorRT.
 """
@@ -12,12 +12,8 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 from onnx import inliner, shape_inference
-from onnxscript import optimizer, rewriter
 
 from edgedistill.errors import ModelError
-from edgedistill.optimize.passes import rewrites
-
-_NO_LIMIT = 1 << 31  # bytes of a constant to fold: by default an LSTM's weights are too large
 
 
 def load(path: Path) -> onnx.ModelProto:
@@ -68,30 +64,6 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
     return bare
 
 
-def fold(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return an equal model with fewer operators, stripped.
-
-    Batch norms go into the convolutions before them, through a concatenation too; constants are
-    computed once; an LSTM loses its zero states and the shape arithmetic around it.
-
-    Raises:
-        ModelError: the result is not a valid model.
-    """
-    typed = shape_inference.infer_shapes(strip(model), data_prop=True)
-    graph = ir.from_proto(typed)
-    optimizer.optimize(graph, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
-    rewrites.move_norm_before_concat(graph.graph)
-    rewrites.drop_single_channel_sum(graph.graph)
-    rewrites.merge_channel_slices(graph.graph)
-    rewrites.move_norm_before_relu(graph.graph)
-    rewrites.drop_zero_lstm_state(graph.graph)
-    graph = rewriter.rewrite(graph)
-    optimizer.optimize(graph, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
-    folded = strip(ir.to_proto(graph))
-    check(folded, "The folded model")
-    return folded
-
-
 def parameters(model: onnx.ModelProto) -> int:
     """Return the number of float32 constants of a model."""
     sizes = (i.dims for i in model.graph.initializer if i.data_type == onnx.TensorProto.FLOAT)
@@ -102,6 +74,14 @@ def operators(model: onnx.ModelProto) -> dict[str, int]:
     """Count the occurrences of each operator in the graph, sorted by name."""
     names = [node.op_type for node in model.graph.node]
     return {name: names.count(name) for name in sorted(set(names))}
+
+
+def channels_of(value: ir.Value | None) -> int:
+    """Return the size of axis 1, or 0 if it is unknown."""
+    if value is None or value.shape is None or len(value.shape) < 2:
+        return 0
+    size = value.shape[1]
+    return size if isinstance(size, int) else 0
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

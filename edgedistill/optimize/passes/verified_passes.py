@@ -1,4 +1,4 @@
-"""Graph passes: each returns (model, changed), and is verified by running the model.
+"""Graph passes, such as folding: each returns (model, changed), and is verified by a run.
 
 A pass keeps the names and types of inputs and outputs. `apply` runs the model before and after it
 on real series, and refuses other logits.
@@ -17,7 +17,8 @@ from edgedistill.io.arrays import Floats
 from edgedistill.optimize.execution import TOLERANCE, assert_close, runner
 from edgedistill.optimize.passes.channel_padding import align
 from edgedistill.optimize.passes.conv1d_to_conv2d import lift
-from edgedistill.optimize.passes.graph import check, fold, parameters, strip
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import check, parameters, strip
 from edgedistill.saliency.classifier import LogitsFn
 
 Pass = Callable[[onnx.ModelProto], tuple[onnx.ModelProto, bool]]
@@ -28,7 +29,7 @@ _FASTER = 0.95  # of the time it took: less gain is not worth other operators
 
 
 def folded(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
-    """Fold batch norms and constants, see `graph.fold`.
+    """Fold batch norms and constants, see `fold`.
 
     Raises:
         ModelError: the result is not a valid model.

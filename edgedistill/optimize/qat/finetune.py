@@ -25,7 +25,8 @@ from edgedistill.io.files import whole_file
 from edgedistill.optimize.execution import logits
 from edgedistill.optimize.mixed_precision.candidates import Candidate
 from edgedistill.optimize.mixed_precision.search import Search, rank
-from edgedistill.optimize.passes.graph import fold, load, strip
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load, strip
 from edgedistill.optimize.qat.model import QatModel, check_trainable
 from edgedistill.optimize.quantization.calibration import Method, Observe, observe, ranges
 from edgedistill.saliency.occlusion import Explanation, explain

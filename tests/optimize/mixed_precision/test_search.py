@@ -22,7 +22,8 @@ from edgedistill.optimize.mixed_precision.search import (
     search,
     select,
 )
-from edgedistill.optimize.passes.graph import fold, load
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load
 from edgedistill.optimize.quantization.int8 import to_int8
 from edgedistill.saliency import occlusion
 from edgedistill.saliency.perturbation import default_plan

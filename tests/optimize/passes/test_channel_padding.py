@@ -10,7 +10,8 @@ from onnx.reference import ReferenceEvaluator
 
 from edgedistill.optimize.execution import runner
 from edgedistill.optimize.passes.channel_padding import align
-from edgedistill.optimize.passes.graph import fold, load, parameters
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load, parameters
 from edgedistill.optimize.variants import to_int8
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,8 @@ from onnx import numpy_helper, parser, shape_inference
 
 from edgedistill.optimize.execution import runner
 from edgedistill.optimize.passes.conv1d_to_conv2d import lift
-from edgedistill.optimize.passes.graph import check, fold, load, operators
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import check, load, operators
 
 
 @pytest.mark.parametrize("family", ["fcn", "lite"])

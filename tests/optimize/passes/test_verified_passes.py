@@ -9,9 +9,9 @@ from onnx import numpy_helper
 
 from edgedistill.errors import ConfigError, ModelError, VerificationError
 from edgedistill.optimize.execution import runner
-from edgedistill.optimize.passes import passes
+from edgedistill.optimize.passes import verified_passes
 from edgedistill.optimize.passes.graph import load, operators
-from edgedistill.optimize.passes.passes import (
+from edgedistill.optimize.passes.verified_passes import (
     aligned,
     apply,
     fastest_layout,
@@ -103,8 +103,8 @@ def test_a_pass_that_changes_the_interface_is_refused(student, series):
 @pytest.mark.parametrize(("ratio", "chosen"), [(0.5, True), (0.96, False)])
 def test_lifted_only_where_it_is_faster(ratio, chosen, student, series, monkeypatch):
     """The clock decides; here it is set."""
-    monkeypatch.setattr(passes, "_time", lambda *_: ratio)
-    monkeypatch.setattr(passes, "_SMALL", 0)
+    monkeypatch.setattr(verified_passes, "_time", lambda *_: ratio)
+    monkeypatch.setattr(verified_passes, "_SMALL", 0)
     model, _ = folded(load(student("fcn")))
 
     found, changed = fastest_layout(series[:1])(model)
@@ -117,8 +117,8 @@ def test_lifted_only_where_it_is_faster(ratio, chosen, student, series, monkeypa
 def test_aligned_too_where_that_is_faster_again(ratio, chosen, student, series, monkeypatch):
     """First the lifted model is timed, then the one that is aligned as well."""
     times = iter((0.9, ratio))
-    monkeypatch.setattr(passes, "_time", lambda *_: next(times))
-    monkeypatch.setattr(passes, "_SMALL", 0)
+    monkeypatch.setattr(verified_passes, "_time", lambda *_: next(times))
+    monkeypatch.setattr(verified_passes, "_SMALL", 0)
     model, _ = folded(load(student("lite")))
 
     found, _ = fastest_layout(series[:1])(model)
@@ -129,7 +129,7 @@ def test_aligned_too_where_that_is_faster_again(ratio, chosen, student, series, 
 
 
 def test_a_small_model_is_not_timed(student, series, monkeypatch):
-    monkeypatch.setattr(passes, "_time", lambda *_: pytest.fail("timed"))
+    monkeypatch.setattr(verified_passes, "_time", lambda *_: pytest.fail("timed"))
     model, _ = folded(load(student("lite")))
 
     assert fastest_layout(series[:1])(model) == (model, False)
@@ -139,4 +139,4 @@ def test_timing_distinguishes_a_slow_model_from_a_fast_one(student, series):
     """The same model on forty series takes longer than on one."""
     run = runner(load(student("fcn")))
 
-    assert passes._time(run, lambda one: run(np.repeat(one, 40, axis=0)), series[:1]) < 0.8
+    assert verified_passes._time(run, lambda one: run(np.repeat(one, 40, axis=0)), series[:1]) < 0.8

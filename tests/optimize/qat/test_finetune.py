@@ -15,7 +15,8 @@ from edgedistill.evaluation.metrics import kl_divergence, pearson
 from edgedistill.export.export import export
 from edgedistill.models import ModelSpec, build
 from edgedistill.optimize.execution import logits
-from edgedistill.optimize.passes.graph import fold, load, strip
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load, strip
 from edgedistill.optimize.qat.finetune import recover
 from edgedistill.optimize.quantization.int8 import to_int8
 from edgedistill.saliency.occlusion import explain

@@ -14,7 +14,8 @@ from edgedistill.errors import ModelError
 from edgedistill.export.export import export
 from edgedistill.models import ModelSpec, build
 from edgedistill.optimize.execution import logits
-from edgedistill.optimize.passes.graph import fold, load, strip
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load, strip
 from edgedistill.optimize.qat.model import QatModel, check_trainable
 from edgedistill.optimize.qat.operators import OPERATORS
 from edgedistill.optimize.quantization.calibration import observe, ranges

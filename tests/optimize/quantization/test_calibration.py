@@ -11,7 +11,8 @@ from onnx import numpy_helper, parser
 
 from edgedistill.errors import ConfigError
 from edgedistill.optimize.execution import errors, runner
-from edgedistill.optimize.passes.graph import fold, load, strip
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load, strip
 from edgedistill.optimize.quantization import calibration
 from edgedistill.optimize.quantization import int8 as quantization
 from edgedistill.optimize.quantization.calibration import (

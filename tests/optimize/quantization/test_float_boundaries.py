@@ -9,7 +9,8 @@ import pytest
 from onnx import numpy_helper, parser
 
 from edgedistill.optimize.execution import errors, logits
-from edgedistill.optimize.passes.graph import fold, load, operators
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load, operators
 from edgedistill.optimize.quantization.int8 import to_int8
 
 

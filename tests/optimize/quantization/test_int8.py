@@ -16,7 +16,8 @@ from edgedistill.errors import ConfigError, DataError, ModelError, ShapeError
 from edgedistill.export.export import export
 from edgedistill.models import ModelSpec, build
 from edgedistill.optimize.execution import errors, logits, runner
-from edgedistill.optimize.passes.graph import fold, load, operators
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load, operators
 from edgedistill.optimize.quantization.calibration import METHODS
 from edgedistill.optimize.quantization.int8 import to_int8
 

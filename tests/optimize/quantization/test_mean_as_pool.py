@@ -9,7 +9,8 @@ from onnx import numpy_helper, parser
 from onnx.reference import ReferenceEvaluator
 
 from edgedistill.optimize.execution import errors, runner
-from edgedistill.optimize.passes.graph import fold, load, operators
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load, operators
 from edgedistill.optimize.quantization.mean_as_pool import mean_as_pool
 from edgedistill.optimize.quantization.nodes import with_node_names
 from edgedistill.optimize.variants import to_int8

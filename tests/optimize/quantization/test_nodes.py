@@ -7,7 +7,8 @@ import pytest
 from onnx import numpy_helper, parser
 
 from edgedistill.errors import ConfigError
-from edgedistill.optimize.passes.graph import fold, load
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load
 from edgedistill.optimize.quantization.nodes import check_nodes, fixed_nodes, nodes, with_node_names
 
 

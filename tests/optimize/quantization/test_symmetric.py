@@ -11,7 +11,8 @@ from edgedistill.errors import ConfigError, DataError, ModelError
 from edgedistill.optimize.emulation import emulate
 from edgedistill.optimize.execution import errors, open_model, runner
 from edgedistill.optimize.float16 import single_precision, to_fp16
-from edgedistill.optimize.passes.graph import fold, load, operators
+from edgedistill.optimize.passes.fold import fold
+from edgedistill.optimize.passes.graph import load, operators
 from edgedistill.optimize.quantization.calibration import METHODS
 from edgedistill.optimize.quantization.symmetric import _quantized, to_int8_symmetric, to_w8a16
 

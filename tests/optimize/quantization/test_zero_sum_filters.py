@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from edgedistill.optimize.execution import runner
-from edgedistill.optimize.passes.graph import fold
+from edgedistill.optimize.passes.fold import fold
 from edgedistill.optimize.quantization.zero_sum_filters import weight_ranges
 from edgedistill.optimize.variants import to_int8
 

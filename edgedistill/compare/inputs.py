@@ -22,7 +22,7 @@ from edgedistill.pipeline.stages.data import prepare_data, read_source
 from edgedistill.pipeline.stages.teacher import perturbation_plan
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.runtimes.onnxruntime import OrtRuntime
-from edgedistill.runtimes.tensorrt import engines
+from edgedistill.runtimes.tensorrt import engine_cache
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
 from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.training import networks
@@ -177,7 +177,7 @@ def _compared_model(path: Path, shared: _SharedInput, scratch: Path) -> Compared
         return ComparedModel(
             name=str(path), classifier=file, network=file, precision=file.precision
         )
-    if path.suffix.lower() == Path(engines.PLAN).suffix:
+    if path.suffix.lower() == Path(engine_cache.PLAN).suffix:
         return _engine(path)
     run = RunFolder(path)
     folder = run.student if run.is_run() else path
@@ -194,7 +194,7 @@ def _compared_model(path: Path, shared: _SharedInput, scratch: Path) -> Compared
 
 def _engine(path: Path) -> ComparedModel:
     """Return an engine, with the precision in the name of its source file."""
-    engine = engines.read(path)
+    engine = engine_cache.read(path)
     return ComparedModel(
         name=str(path),
         classifier=TensorRtRuntime(engine),

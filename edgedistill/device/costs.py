@@ -24,7 +24,7 @@ from edgedistill.io.arrays import Floats
 from edgedistill.report import Costs
 from edgedistill.runtimes.session_settings import SessionSettings
 from edgedistill.runtimes.tensorrt.builder import BuildOptions
-from edgedistill.runtimes.tensorrt.engines import Engines
+from edgedistill.runtimes.tensorrt.engine_cache import Engines
 
 STARTS: Final = 3  # cold starts, of which the median counts
 _TIMEOUT_S: Final = 300

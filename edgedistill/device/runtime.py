@@ -14,7 +14,7 @@ from edgedistill.saliency.classifier import Classifier
 
 if TYPE_CHECKING:
     # Here: ONNX Runtime starts faster without.
-    from edgedistill.runtimes.tensorrt.engines import Engines
+    from edgedistill.runtimes.tensorrt.engine_cache import Engines
 
 _TENSORRT = "tensorrt"
 _INTEGER = {"int8", "mixed"}  # precisions in which ONNX Runtime computes with integers
@@ -75,7 +75,7 @@ def _session_settings(model: Model, threads: int | None) -> SessionSettings:
 
 def _tensorrt(model: Model, engines: Engines | None) -> Runtime:
     # Here: ONNX Runtime starts faster without.
-    from edgedistill.runtimes.tensorrt.engines import Engines
+    from edgedistill.runtimes.tensorrt.engine_cache import Engines
     from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime, prepare
 
     return TensorRtRuntime(prepare(model.path, engines or Engines()).engine)

@@ -26,7 +26,7 @@ from edgedistill.evaluation.evaluate import evaluate
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.report import Candidate, Costs, Metrics, Report, Saliency, Telemetry
 from edgedistill.report import Latency as ReportedLatency
-from edgedistill.runtimes.tensorrt.engines import Engines
+from edgedistill.runtimes.tensorrt.engine_cache import Engines
 from edgedistill.saliency.occlusion import Explanation
 
 # Largest error of a logit over the largest logit. FP32 backends differ in the order of their

@@ -10,7 +10,7 @@ __all__ = [
     "SessionSettings",
     "TensorRtRuntime",
     "default_cache",
-    "engines",
+    "engine_cache",
     "prepare",
     "report",
     "use_exact_int8",
@@ -18,9 +18,9 @@ __all__ = [
 _HOMES = {
     "onnxruntime": ("OrtRuntime",),
     "session_settings": ("DEFAULT", "SessionSettings", "use_exact_int8"),
-    "tensorrt": ("engines",),
+    "tensorrt": ("engine_cache",),
     "tensorrt.builder": ("BuildOptions",),
-    "tensorrt.engines": ("Engines", "default_cache"),
+    "tensorrt.engine_cache": ("Engines", "default_cache"),
     "tensorrt.report": ("report",),
     "tensorrt.runtime": ("TensorRtRuntime", "prepare"),
 }

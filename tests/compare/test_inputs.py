@@ -15,7 +15,7 @@ from edgedistill.errors import IntegrityError, MachineError, ModelError, ShapeEr
 from edgedistill.io.files import read_json
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.recipe import recipe as config
-from edgedistill.runtimes.tensorrt.engines import FACTS, FORMAT, PLAN
+from edgedistill.runtimes.tensorrt.engine_cache import FACTS, FORMAT, PLAN
 
 pytestmark = pytest.mark.slow
 

@@ -18,7 +18,7 @@ from edgedistill.io import files
 from edgedistill.preprocessing.transforms import Preprocessing
 from edgedistill.report import from_json
 from edgedistill.runtimes.session_settings import SessionSettings
-from edgedistill.runtimes.tensorrt import engines
+from edgedistill.runtimes.tensorrt import engine_cache
 from edgedistill.saliency.perturbation import PerturbationPlan
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,7 @@ SCALARS = (
     | st.integers()
     | st.floats()
     | st.text(max_size=8)
-    | st.sampled_from([manifest.FORMAT, releases.FORMAT, engines.FORMAT, "cpu", 10**400])
+    | st.sampled_from([manifest.FORMAT, releases.FORMAT, engine_cache.FORMAT, "cpu", 10**400])
 )
 ANYTHING = st.recursive(
     SCALARS,
@@ -58,14 +58,14 @@ def _in_file(read, name):
 
 
 def _engine(folder):
-    (folder / engines.PLAN).touch()
-    engines.read(folder / engines.PLAN)
+    (folder / engine_cache.PLAN).touch()
+    engine_cache.read(folder / engine_cache.PLAN)
 
 
 READERS = {
     "manifest": _in_file(lambda folder: manifest.read(folder / "m.json"), "m.json"),
     "release": _in_file(releases.read, releases.RECORD),
-    "engine": _in_file(_engine, engines.FACTS),
+    "engine": _in_file(_engine, engine_cache.FACTS),
     "report": _in_file(lambda folder: from_json(files.read_json(folder / "r.json")), "r.json"),
     "preprocessing": lambda value, _: Preprocessing.from_dict(value),
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from edgedistill.device.benchmark import AutoRuns
-    from edgedistill.runtimes.tensorrt.engines import Engines
+    from edgedistill.runtimes.tensorrt.engine_cache import Engines
 
 
 AUTO: Final = "auto"
@@ -136,7 +136,7 @@ def engines_from_options(options: argparse.Namespace) -> Engines:
         UsageError: a value that TensorRT does not support.
     """
     from edgedistill.runtimes.tensorrt.builder import BuildOptions
-    from edgedistill.runtimes.tensorrt.engines import Engines, default_cache
+    from edgedistill.runtimes.tensorrt.engine_cache import Engines, default_cache
 
     build = BuildOptions(
         max_batch=options.max_batch,

@@ -18,7 +18,7 @@ from edgedistill.device.runtime import start
 from edgedistill.device.validate import FIDELITY_TOLERANCE
 from edgedistill.errors import VerificationError
 from edgedistill.io.arrays import Floats
-from edgedistill.runtimes.tensorrt.engines import Engines
+from edgedistill.runtimes.tensorrt.engine_cache import Engines
 
 TIMEOUT_S: Final = 600  # an engine may have to be built
 

@@ -6,17 +6,13 @@ that finds it, because the machine died in between, checks the release again and
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from edgedistill.device.releases import disk, health
 from edgedistill.device.releases.layout import REPORT, Root, linked_release
-from edgedistill.errors import ContractError, DataError, IntegrityError, MachineError, UsageError
+from edgedistill.errors import ContractError, DataError, IntegrityError, UsageError
 from edgedistill.io import files
 from edgedistill.report import from_json
 
@@ -32,18 +28,6 @@ class SwitchRecovery:
     current: str | None  # the release that runs now
     failed: str | None = None  # the one that was left again
     reason: str = ""  # why
-
-
-@contextmanager
-def root_lock(root: Root) -> Iterator[SwitchRecovery]:
-    """Hold the lock of a root and settle an open switch; yield its outcome.
-
-    Raises:
-        MachineError: another command holds the lock, or the disk is read-only.
-        IntegrityError: the journal, or a link, is damaged.
-    """
-    with file_lock(root.lock):
-        yield recover_interrupted_switch(root)
 
 
 def recover_interrupted_switch(root: Root) -> SwitchRecovery:
@@ -64,7 +48,7 @@ def recover_interrupted_switch(root: Root) -> SwitchRecovery:
 
 
 def switch(root: Root, name: str, *, force: bool = False) -> SwitchRecovery:
-    """Make a release the current one if it is healthy; the caller holds `root_lock`.
+    """Make a release the current one if it is healthy; the caller holds `lock.root_lock`.
 
     Args:
         root: root of the releases.
@@ -96,7 +80,7 @@ def switch(root: Root, name: str, *, force: bool = False) -> SwitchRecovery:
 
 
 def rollback(root: Root) -> SwitchRecovery:
-    """Make the previous release the current one again; the caller holds `root_lock`.
+    """Make the previous release the current one again; the caller holds `lock.root_lock`.
 
     Raises:
         UsageError: there is no previous release.
@@ -108,30 +92,6 @@ def rollback(root: Root) -> SwitchRecovery:
     if name is None:
         raise UsageError(f"There is no previous release in {root.path} to return to.")
     return switch(root, name, force=True)  # it was current, so it had kept its contract
-
-
-@contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold the lock in a file; the system releases it when the process ends, however it does.
-
-    Raises:
-        MachineError: another process holds it, or the file cannot be written.
-    """
-    with files.translate_os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("ab", buffering=0)
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MachineError(
-                f"Another command is changing {path.parent} ({_holder(path)}). Wait until it is "
-                "done, and run again."
-            ) from None
-        with suppress(OSError):  # the name is a courtesy: a full disk must not stop a rollback
-            stream.truncate(0)
-            stream.write(f"{os.getpid()}\n".encode())
-        yield
 
 
 def listing(root: Root) -> dict[str, Any]:
@@ -210,12 +170,6 @@ def _journal(root: Root) -> tuple[str | None, str]:
             "list`, remove the file, and switch to that release."
         ) from error
     return before, to
-
-
-def _holder(path: Path) -> str:
-    """Return the holder of a lock, as text; its number may not be written yet."""
-    text = path.read_text(encoding="utf-8", errors="replace").strip()
-    return f"process {text}" if text.isdecimal() else "process unknown"
 
 
 def _entry(root: Root, name: str) -> dict[str, Any]:

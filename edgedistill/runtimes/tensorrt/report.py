@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgedistill.io.arrays import Floats
-from edgedistill.runtimes.tensorrt.engines import Engines
+from edgedistill.runtimes.tensorrt.engine_cache import Engines
 from edgedistill.runtimes.tensorrt.layers import Layer, by_precision
 from edgedistill.runtimes.tensorrt.runtime import PreparedEngine, TensorRtRuntime, prepare
 

@@ -17,7 +17,7 @@ from edgedistill.io.arrays import Floats
 from edgedistill.runtimes.onnx_file import check_alone
 from edgedistill.runtimes.tensorrt.builder import FREE
 from edgedistill.runtimes.tensorrt.cuda_memory import DeviceMemory
-from edgedistill.runtimes.tensorrt.engines import Engine, Engines, EngineTarget, engine_target
+from edgedistill.runtimes.tensorrt.engine_cache import Engine, Engines, EngineTarget, engine_target
 from edgedistill.runtimes.tensorrt.layers import Layer, profiler, read_layers, with_times
 from edgedistill.runtimes.tensorrt.library import Library, load
 

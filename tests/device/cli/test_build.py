@@ -8,7 +8,7 @@ import pytest
 
 from edgedistill.device.__main__ import main
 from edgedistill.runtimes.onnxruntime import OrtRuntime
-from edgedistill.runtimes.tensorrt import engines
+from edgedistill.runtimes.tensorrt import engine_cache
 from edgedistill.runtimes.tensorrt.builder import BuildOptions, EngineBuild
 
 pytestmark = pytest.mark.slow
@@ -60,7 +60,7 @@ def board(fake_tensorrt, rtx, world, monkeypatch):
         built.append(options)
         return EngineBuild(b"a plan", ())
 
-    monkeypatch.setattr(engines, "serialize", serialize)
+    monkeypatch.setattr(engine_cache, "serialize", serialize)
     fake_tensorrt(student.logits, batches=(1, 64), shape=(1, 24), classes=2)
     return built
 
@@ -134,7 +134,7 @@ def test_errors_become_messages_and_codes(italy, tmp_path, capsys, rtx, options,
 def test_layers_left_to_the_gpu_are_listed(board, italy, tmp_path, capsys, monkeypatch):
     """The fallback to the GPU, which TensorRT keeps to itself, has a line of its own."""
     monkeypatch.setattr(
-        engines, "serialize", lambda *_, **__: EngineBuild(b"a plan", ("mean", "head"))
+        engine_cache, "serialize", lambda *_, **__: EngineBuild(b"a plan", ("mean", "head"))
     )
 
     assert main(["build", str(italy), "--cache", str(tmp_path), "--dla", "0"]) == 0

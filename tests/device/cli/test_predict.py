@@ -217,7 +217,7 @@ def test_saliency_is_loaded_only_if_requested(italy, series):
         "import sys\nfrom edgedistill.device.__main__ import main\n"
         f"main(['predict', {str(italy)!r}, {str(series)!r}, *sys.argv[1:]])\n"
         "slow = {'bundle.golden', 'saliency.occlusion', 'runtimes.tensorrt.runtime', "
-        "'runtimes.tensorrt.engines', 'device.predict.mqtt'}\n"
+        "'runtimes.tensorrt.engine_cache', 'device.predict.mqtt'}\n"
         "print([m for m in sorted(slow) if f'edgedistill.{m}' in sys.modules], file=sys.stderr)\n"
         "print('importlib.metadata' in sys.modules, 'asyncio' in sys.modules, file=sys.stderr)"
     )

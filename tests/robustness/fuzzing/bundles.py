@@ -17,7 +17,7 @@ from edgedistill.bundle.golden import load_golden
 from edgedistill.io import archives, files
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.session_settings import SessionSettings
-from edgedistill.runtimes.tensorrt import engines
+from edgedistill.runtimes.tensorrt import engine_cache
 from fuzzing.archives import strange_npz, strange_zip
 from fuzzing.corpus import Corpus
 from fuzzing.messages import damaged_model, keeps_outside
@@ -115,15 +115,15 @@ def _read_session(data: bytes, folder: Path, _: Corpus) -> None:
 
 
 def _read_engine(data: bytes, folder: Path, _: Corpus) -> None:
-    (folder / engines.FACTS).write_bytes(data)
-    (folder / engines.PLAN).write_bytes(_PLAN)
-    found = engines.read(folder / engines.PLAN)
+    (folder / engine_cache.FACTS).write_bytes(data)
+    (folder / engine_cache.PLAN).write_bytes(_PLAN)
+    found = engine_cache.read(folder / engine_cache.PLAN)
     found.check(replace(found.place, version="10.3.0"))
 
 
 def _engine(_: Corpus) -> Any:
     return {
-        "format": engines.FORMAT,
+        "format": engine_cache.FORMAT,
         "sha256": sha256(_PLAN).hexdigest(),
         "model": "student.onnx",
         "model_sha256": "0" * 64,

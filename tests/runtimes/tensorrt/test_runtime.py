@@ -12,7 +12,7 @@ from edgedistill.errors import IntegrityError, MachineError, ModelError, ShapeEr
 from edgedistill.io import files
 from edgedistill.runtimes.tensorrt import library as tensorrt_library
 from edgedistill.runtimes.tensorrt.builder import BuildOptions
-from edgedistill.runtimes.tensorrt.engines import Engine, Engines, EngineTarget
+from edgedistill.runtimes.tensorrt.engine_cache import Engine, Engines, EngineTarget
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime, prepare
 
 pytestmark = pytest.mark.slow

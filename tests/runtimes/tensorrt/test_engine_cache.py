@@ -9,7 +9,7 @@ import pytest
 
 from edgedistill.errors import DataError, IntegrityError, MachineError, UsageError
 from edgedistill.runtimes.tensorrt.builder import BuildOptions
-from edgedistill.runtimes.tensorrt.engines import (
+from edgedistill.runtimes.tensorrt.engine_cache import (
     FACTS,
     PLAN,
     Engines,

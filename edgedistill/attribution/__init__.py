@@ -1,4 +1,4 @@
-"""The differentiable side of saliency: what `edgedistill.saliency.occlusion` measures, in torch."""
+"""Differentiable perturbation saliency in torch, equal to `edgedistill.saliency.occlusion`."""
 
 from edgedistill import public_name
 from edgedistill.attribution.functional import (

@@ -1,4 +1,4 @@
-"""The bundle's manifest: reading it, and saying what is wrong with it or with the files it lists.
+"""The bundle's manifest: read it, and check it and the files it lists.
 
 `schema.json` is the same for other programs. The checks are written by hand,
 because a board has no schema library and a person needs a sentence.

@@ -143,7 +143,7 @@ class Bundle:
 
 @contextmanager
 def open_bundle(path: Path) -> Iterator[Bundle]:
-    """Verify a bundle and yield it; a zip is unpacked into a folder that goes afterwards.
+    """Verify a bundle and yield it; a zip is unpacked into a temporary folder.
 
     Raises:
         UsageError: there is nothing at `path`.

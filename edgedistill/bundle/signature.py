@@ -125,7 +125,7 @@ def _check_manifest(root: Path) -> None:
 
 
 def _check(root: Path, signature: Path, allowed: Path, principal: str, signer: str) -> None:
-    """Refuse a signature that does not fit the manifest, or is not of its time or use."""
+    """Refuse a signature that does not match the manifest, or whose key may not sign bundles."""
     where = ("-s", str(signature))
     whom = ("-f", str(allowed), "-I", principal)
     done = _ssh_keygen("verify", *whom, *where, data=root / MANIFEST)
@@ -178,7 +178,7 @@ def _parts(text: str) -> tuple[bytes, bytes]:
 
 
 def _string(blob: bytes) -> tuple[bytes, bytes]:
-    """Return the string at the start of a blob, after its length, and what follows."""
+    """Return the length-prefixed string at the start of a blob, and the rest."""
     length, rest = int.from_bytes(blob[:4], "big"), blob[4:]
     if len(blob) < 4 or length > len(rest):
         raise ValueError("it is cut off")

@@ -129,7 +129,7 @@ def write_until_kept(
 
 
 def rewrite(bundle: Bundle, path: Path, change: Callable[[Path], None]) -> None:
-    """Write a copy of an open bundle that is changed on the way; a signature does not come along.
+    """Write a changed copy of an open bundle, without its signature.
 
     Args:
         bundle: stays as it is, unless `path` is its own.
@@ -199,7 +199,7 @@ def _entry(model: Model) -> dict[str, Any]:
 
 
 def _check_target(path: Path) -> None:
-    """Refuse to replace what is no bundle: writing a folder removes the one that was there."""
+    """Refuse to replace a folder that is no bundle."""
     taken = path.is_dir() if path.suffix == ".zip" else path.exists()
     if taken and not (path / MANIFEST).is_file():
         raise UsageError(f"{path} exists and is no bundle. Name a new path for the bundle.")

@@ -91,7 +91,7 @@ def prepare(
 
 
 def hold_out(labels: Sequence[str], fraction: float, seed: Sequence[int]) -> list[int]:
-    """Draw series to hold out, class by class; return their indices in rising order.
+    """Draw a stratified hold-out; return its sorted indices.
 
     A class gives its share, rounded, but at least one series and never its last one: so each
     class with two series is on both sides, and a class with one stays where it is. scikit-learn's

@@ -1,4 +1,4 @@
-"""The way to the board: the program that travels, SSH, one board, a fleet."""
+"""Deployment to boards over SSH: the program sent, one board, a fleet."""
 
 from edgedistill import public_name
 

@@ -101,7 +101,7 @@ class Connection:
         return found
 
     async def start(self, command: Sequence[str]) -> asyncssh.SSHClientProcess[bytes]:
-        """Start a command on the board and return it as it runs; what SSH raises is raised."""
+        """Start a command on the board and return the running process; errors of SSH are raised."""
         return await self.ssh.create_process(shlex.join(command), encoding=None)
 
     @asynccontextmanager
@@ -151,7 +151,7 @@ async def connect(host: Host, access: SshOptions) -> AsyncIterator[Connection]:
 
 @contextmanager
 def translate_ssh_errors(host: Host) -> Iterator[None]:
-    """Turn errors of SSH on an open connection into errors of ours.
+    """Translate errors of SSH on an open connection into `EdgeDistillError`s.
 
     Raises:
         LostConnectionError: the connection broke off.

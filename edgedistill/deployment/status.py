@@ -44,7 +44,7 @@ class BoardStatus:
 
 
 async def status(host: Host, access: SshOptions) -> BoardStatus:
-    """Return the status of a board; an error of ours is recorded in it, not raised."""
+    """Return the status of a board; an `EdgeDistillError` is recorded in it, not raised."""
     try:
         async with connect(host, access) as connection:
             return await _status(connection, await probe(connection))

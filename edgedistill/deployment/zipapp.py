@@ -109,7 +109,7 @@ def _device_modules() -> Iterator[str]:
 
 
 def _imported(source: Path) -> Iterator[str]:
-    """Yield the modules of ours that a file imports, at its top or later, and their packages."""
+    """Yield the edgedistill modules that a file imports anywhere, and their packages."""
     for node in ast.walk(ast.parse(source.read_bytes())):
         names: list[str] = []
         if isinstance(node, ast.Import):

@@ -121,7 +121,7 @@ def throughput(classifier: Classifier, sample: Floats) -> dict[int, float]:
 def measure_interleaved(
     classifiers: Sequence[Classifier], sample: Floats, *, rounds: int = ROUNDS
 ) -> list[Estimate]:
-    """Time models on one series in turns, so that what else the machine does meets them all.
+    """Time models in alternation, so that background load affects all equally.
 
     In every round each model has a block of calls, in another order. The median of a block is
     one value: calls that follow each other are alike, blocks that lie apart are hardly.

@@ -1,4 +1,4 @@
-"""What a model takes from the machine: series a second, memory, the time of a cold start.
+"""Cost of a model on this machine: throughput, memory and cold start time.
 
 Memory and cold start are those of fresh processes: in this one, whatever ran before counts.
 """

@@ -82,7 +82,7 @@ class Sensors:
         )
 
     def counts(self) -> dict[str, int]:
-        """Return how often something slowed the machine down since the boot, by what it was."""
+        """Return the number of throttling events since boot, by cause."""
         said = _read_all(self._counters)
         seen = {name: since for name, (_, since) in self._flags().items()}
         return {**{name: int(n) for name, n in said.items() if n is not None}, **seen}

@@ -1,4 +1,4 @@
-"""What an objective is built from: series, teacher outputs, student, and ways to open teachers."""
+"""The context of an objective: series, teacher outputs, student, and how to open teachers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class CacheFolder(Protocol):
 
 
 class OpenSource(Protocol):
-    """A way to open teachers beside the one that is distilled."""
+    """Opens further teachers, besides the one that is distilled."""
 
     def __call__(self, source: str, *, trust: bool) -> Classifier:
         """Return a teacher.

@@ -1,4 +1,4 @@
-"""Offsets of the recipe's seed: each random draw of a run has its own, and no two are equal.
+"""Offsets to the recipe's seed, for what must differ from draws that use the seed itself.
 
 Without them an untrained student of the teacher's kind would have the teacher's initial weights.
 """

@@ -60,7 +60,7 @@ class _PlanText:
         return f"{self.origin}{line}: {sentence}"
 
     def refuse_repeated_keys(self) -> None:
-        """Refuse a key that stands twice: YAML would silently take the last."""
+        """Refuse a repeated key: YAML would silently use the last."""
         repeated = _repeated(self._root)
         if repeated is not None:
             key, line = repeated

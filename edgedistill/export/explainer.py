@@ -181,7 +181,7 @@ def _averages(plan: PerturbationPlan) -> Tensor:
 
 
 def _named(proto: onnx.ModelProto, plan: PerturbationPlan) -> onnx.ModelProto:
-    """Return the graph with its outputs named and shaped; the exporter knows only the first."""
+    """Return the graph with names and shapes of all outputs; the exporter sets the first alone."""
     model = ir.from_proto(proto)
     sizes = {SALIENCY: plan.length, WINDOWS: len(plan.starts)}
     for value, (name, size) in zip(model.graph.outputs[1:], sizes.items(), strict=True):

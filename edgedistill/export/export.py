@@ -1,4 +1,4 @@
-"""From a torch module to one ONNX file that was seen to give the same logits."""
+"""Export a torch module to ONNX and verify its logits."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the exporter's talk about itself: the warnings above, and a missing torchvision."""
+    """Silence the exporter's own warnings: those above, and that of a missing torchvision."""
     registry = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registry.level
     registry.setLevel(logging.ERROR)

@@ -88,7 +88,7 @@ def _maps(module: SelfExplainingNetwork, sample: Floats) -> Floats:
 
 
 def _named(proto: onnx.ModelProto, length: int) -> onnx.ModelProto:
-    """Return the graph with its second output named and shaped; the exporter knows the first."""
+    """Return the graph with name and shape of its second output; the exporter sets the first's."""
     model = ir.from_proto(proto)
     output = model.graph.outputs[1]
     output.name, output.shape = EXPLANATION, ir.Shape(["batch", length])

@@ -114,7 +114,7 @@ def translate_os_errors(path: Path) -> Iterator[None]:
 
 
 def swap_in(partial: Path, path: Path) -> None:
-    """Put a folder in the place of `path`; the old one goes only when the new one stands."""
+    """Replace the folder `path` by another; the old one is removed when the new one is in place."""
     if not path.exists():
         partial.rename(path)
         return

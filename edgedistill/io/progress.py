@@ -1,4 +1,4 @@
-"""How work reports how far it is, without knowing who listens."""
+"""Progress callbacks: their types, and one that ignores progress."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def runner(model: onnx.ModelProto) -> Callable[[Floats], Floats]:
 
 
 def open_model(model: onnx.ModelProto) -> Callable[[Floats], dict[str, Floats]]:
-    """Return a function from series (N, C, T) to every float value of a model by name, theirs too.
+    """Return a function from series (N, C, T) to all float tensors of a model, by name.
 
     If the model's batch is fixed and larger, the last series fills it, in the values too.
 

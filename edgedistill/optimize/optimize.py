@@ -200,7 +200,7 @@ def _recover(
 
 
 def _add_recovered(new: Search, old: Search, out: Path) -> None:
-    """Write what a recovery led to, and the variant if it is better than the one before."""
+    """Write the facts of a recovery, and its variant if it is better than the one before."""
     reason = regressions(new.all_int8, old.all_int8, old.terms)
     write_json(
         out / RECOVERY_JSON,

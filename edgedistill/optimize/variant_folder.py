@@ -1,4 +1,4 @@
-"""A folder of variants: files of one network, and a list of what each of them is."""
+"""A variant folder: the files of one network, and a list that describes them."""
 
 from __future__ import annotations
 

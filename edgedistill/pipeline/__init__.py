@@ -1,4 +1,4 @@
-"""The recipe and the run folder: which stages there are, and in what order they run."""
+"""The pipeline: the stages of a recipe, run in order into a run folder."""
 
 from edgedistill import public_name
 

@@ -150,7 +150,7 @@ def _is_made_by(stage: Stage, path: Path, recipe: Recipe, data: Prepared) -> boo
 
 
 def _contents(stage: Stage, path: Path) -> list[str]:
-    """Return the hashes of what a stage gives to others."""
+    """Return the hashes of the files that later stages read."""
     if stage == "teacher":
         path = path / TEACHER_OUTPUTS
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""A run: stages in order, each skipped when nothing it depends on has changed.
+"""Run all stages in order, skipping unchanged ones.
 
 A stage folder is written beside and renamed, so it is whole or absent. Its
 `stage.json` names the key it was made from (recipe sections, inputs, version) and

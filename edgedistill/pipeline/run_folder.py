@@ -1,4 +1,4 @@
-"""The folder of a run: where its recipe, its stages and what they made are."""
+"""The run folder: paths of the recipe, the stages and their results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a report measures beside the contract, and the choice of the variant that keeps it."""
+"""Score variants: estimates of the report, and the choice of a variant that keeps the contract."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AUC_RESAMPLES = 100  # each costs a sort a class; the others cost a mean
 
 
 def with_report_estimates(evaluation: Evaluation, labels: AnyInts) -> Evaluation:
-    """Return an evaluation with what the report adds: accuracy, calibration error and AUCs.
+    """Return an evaluation with the report's estimates: accuracy, calibration error and AUCs.
 
     Args:
         evaluation: of N series.

@@ -103,7 +103,7 @@ def optimize(
     *,
     teacher: Path | None = None,
 ) -> Facts:
-    """Run the variant stage; a search in it holds what it finds against the teacher.
+    """Run the variant stage; a mixed-precision search compares its candidates with the teacher.
 
     Raises:
         UsageError: the recipe asks for a search, and there is no teacher.
@@ -151,7 +151,7 @@ def bundle(
 
 
 def _cost(folder: Path) -> Facts:
-    """Return the cost of a network of ours; nothing for a brought teacher."""
+    """Return the cost of a network trained here; empty for an external teacher."""
     if not (folder / networks.FACTS).exists():
         return {}
     cost: Facts = read_json(folder / networks.FACTS)["cost"]

@@ -1,4 +1,4 @@
-"""The folder of a stage: whole or absent, with the key and the hashes that it was made with."""
+"""Stage folders: written atomically, checked against key and hashes."""
 
 from __future__ import annotations
 

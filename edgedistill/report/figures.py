@@ -293,7 +293,7 @@ def _name_points(
     points: Sequence[tuple[float, str, Estimate]],
     chosen_name: str | None,
 ) -> None:
-    """Write names beside points, each as near as the others leave room for."""
+    """Place labels next to points without overlaps, as near as possible."""
     figure.draw_without_rendering()  # lays the axes out, so that boxes have their places
     boxes: list[Bbox] = []
     for x, name, y in points:

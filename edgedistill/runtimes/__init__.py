@@ -1,4 +1,4 @@
-"""What runs a model: ONNX Runtime, and TensorRT where there is an NVIDIA GPU. NumPy only."""
+"""Runtimes: ONNX Runtime, and TensorRT on NVIDIA GPUs. NumPy only."""
 
 from edgedistill import public_name
 

@@ -1,4 +1,4 @@
-"""Does an ONNX file hold all that it needs?
+"""Check that an ONNX file has no external tensor data.
 
 A tensor may lie in another file, and ONNX Runtime 1.23 reads it wherever that is (1.31 stays in the
 model's folder). But nothing outside of a bundle is to be read. Protocol Buffers' wire format is

@@ -168,7 +168,7 @@ def session_options(ort: ModuleType, settings: SessionSettings) -> Any:
 
 @contextmanager
 def translate_ort_errors(path: Path) -> Iterator[None]:
-    """Turn ONNX Runtime's errors, which share no base class, into one of ours."""
+    """Translate ONNX Runtime's errors, which share no base class, into a `ModelError`."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     kinds = [kind for kind in vars(state).values() if isinstance(kind, type)]

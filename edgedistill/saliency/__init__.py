@@ -1,4 +1,4 @@
-"""Perturbation saliency: what it is, for any classifier. NumPy only."""
+"""Perturbation saliency of any classifier. NumPy only."""
 
 from edgedistill import public_name
 

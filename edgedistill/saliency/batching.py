@@ -34,7 +34,7 @@ class Session(Protocol):
         """Return its inputs; the first one takes the series."""
 
     def run(self, names: None, feeds: dict[str, Any]) -> Sequence[Any]:
-        """Return its outputs; the first one holds the logits."""
+        """Return the outputs, logits first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class Classifier(Protocol):
 
     @property
     def changes(self) -> ChangesFn | None:
-        """A faster way to the logits of perturbed copies; None where each copy is run."""
+        """Computes the logits of perturbed copies faster; None where each copy is run."""
 
     def logits(self, x: Floats, /) -> Floats:
         """Return logits, (N, K) float32, of series, (N, C, T) float32."""

@@ -98,7 +98,7 @@ def explain_classifier(
     memory_bytes: int = MEMORY_BYTES,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Explanation:
-    """Explain a classifier, by its faster way to perturbed copies if it has one.
+    """Compute the saliency of a classifier, by its `changes` if it has them.
 
     Arguments and errors are those of `explain`.
     """

@@ -1,4 +1,4 @@
-"""Classifiers that can teach: trained here or brought, and caches of their outputs.
+"""Teachers: classifiers trained here or elsewhere, and caches of their outputs.
 
 `load` opens what a recipe names; the classes wrap objects of your program.
 """

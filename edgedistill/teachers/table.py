@@ -64,7 +64,7 @@ class TableClassifier:
 
 
 def read_table(path: Path, *, train: Floats, test: Floats | None) -> TableClassifier:
-    """Return the teacher of an NPZ that holds `train` (N, K) and perhaps `test` (N, K).
+    """Read a teacher from an NPZ of logits: `train` (N, K), and `test` (N, K) if there.
 
     Args:
         path: path of the NPZ.

@@ -55,7 +55,7 @@ class TorchClassifier:
 
     @torch.no_grad()
     def changes(self, x: Floats, starts: Ints, patches: Floats) -> Floats:
-        """Return how windows change the logits, by computing only what they change.
+        """Return the change of the logits by each window, computed incrementally.
 
         Args:
             x: series, (N, C, T).

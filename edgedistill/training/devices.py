@@ -1,4 +1,4 @@
-"""The devices and processes that a training runs on, and what it logs from them."""
+"""The devices and processes of a training, and its log."""
 
 from __future__ import annotations
 

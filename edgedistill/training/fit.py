@@ -127,7 +127,7 @@ def _train(fabric: Fabric, *, run: _Run) -> tuple[list[dict[str, Any]], dict[str
 
 
 def _own_memory(run: _Run) -> _Run:
-    """Copy what spawned processes would share: the memory of tensors on the CPU."""
+    """Copy tensors on the CPU, whose memory spawned processes would share."""
     for term in run.terms:
         for value in (*term.objective.parameters(), *term.objective.buffers()):
             value.data = value.data.clone()

@@ -244,7 +244,7 @@ class Loop:
         return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
 
     def _mean(self, value: float) -> float:
-        """Return the mean over processes, so that all of them decide alike."""
+        """Return the mean over processes, so that all decide the same."""
         return torch.as_tensor(self.fabric.all_reduce(torch.tensor(value), reduce_op="mean")).item()
 
     def _placed(self, loader: DataLoader[Any]) -> Iterator[list[Tensor]]:

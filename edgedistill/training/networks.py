@@ -1,4 +1,4 @@
-"""A network of ours on disk: weights as safetensors, beside what builds it."""
+"""Save and load networks: weights as safetensors, with the facts that rebuild the network."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def build_untrained(spec: ModelSpec, data: Prepared, *, seed: int) -> nn.Module:
 def save(
     model: nn.Module, spec: ModelSpec, data: Prepared, history: list[Epoch], out: Path
 ) -> None:
-    """Write weights, what builds the network, its cost and its learning curves."""
+    """Save weights, the facts that rebuild the network, its cost and its learning curves."""
     facts = {
         "spec": asdict(spec),
         **_shape(data),
@@ -99,7 +99,7 @@ def _shape(data: Prepared) -> dict[str, int]:
 
 
 def _check_shape(path: Path, facts: Mapping[str, Any], channels: int, length: int, k: int) -> None:
-    """A convolutional network would answer for another length too, and mean nothing by it."""
+    """Refuse series of another shape than the network was trained on."""
     made = facts["channels"], facts["length"], facts["classes"]
     if made != (channels, length, k):
         raise ShapeError(

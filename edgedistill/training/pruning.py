@@ -27,7 +27,7 @@ _GATES = 4  # of an LSTM: a row each for every hidden unit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """Units that stand side by side, and where they lie in the tensors of a network."""
+    """The units of a layer, and the tensors that hold their weights."""
 
     units: int
     target_units: int  # of them in the student

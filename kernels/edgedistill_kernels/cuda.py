@@ -31,7 +31,7 @@ _SHARED_DOUBLES = 6_000  # a block may use 48 KB on every GPU
 def perturb(
     series: Device, starts: Device, patches: Device, out: Device, *, stream: int = 0
 ) -> None:
-    """Compute the public `perturb`; what a window has outside its series is cut off."""
+    """Compute the public `perturb`; a window is clipped to its series."""
     rows = patches.shape[0] * patches.shape[1] * patches.shape[2]
     _perturb[rows, THREADS, on(stream)](series, starts, patches, out)
 

@@ -26,7 +26,7 @@ _ROUNDING = 1e-24  # of a map's mean square: float64 noise around a constant map
 def timestep_map(
     scores: Device, starts: Device, width: int, out: Device, *, stream: int = 0
 ) -> None:
-    """Compute the public `timestep_map`; what a window has outside its series is cut off."""
+    """Compute the public `timestep_map`; a window is clipped to its series."""
     grid = (out.shape[0], -(-out.shape[1] // THREADS))
     _timestep_map[grid, THREADS, on(stream)](scores, starts, width, out)
 

@@ -1,4 +1,4 @@
-"""The changes by windows as a module of plain operations: a graph that a file can hold.
+"""Incremental saliency as a module of plain operations, for export to ONNX.
 
 Two forms compute the same. `FollowedChanges` runs the series once and passes on only what windows
 change; `PerturbedCopies` runs the whole network on every copy, and takes any network.

@@ -219,5 +219,5 @@ class _Propagation:
 
     @property
     def is_recurrent(self) -> bool:
-        """Return whether windows share each step's product, so that more at once is faster."""
+        """Return whether the network is recurrent: larger batches of windows are faster then."""
         return any(isinstance(step.rule, LastState) for step in self._steps.steps)

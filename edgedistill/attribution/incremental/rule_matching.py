@@ -127,7 +127,7 @@ def _of_module(module: nn.Module, input_: Tensor, output: Tensor) -> Rule | None
 
 
 def _is_turned(node: fx.Node) -> bool:
-    """Return whether a node hands (N, C, T) to a recurrent network as (N, T, C)."""
+    """Return whether a node transposes (N, C, T) to (N, T, C) for a recurrent network."""
     if node.op != "call_method" or not all(user.op == "call_module" for user in node.users):
         return False
     axes = tuple(node.args[1:])

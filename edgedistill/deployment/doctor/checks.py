@@ -187,7 +187,7 @@ def _python(facts: Facts, target: Target) -> Finding:
 def _runtimes(
     facts: Facts, target: Target, release: SystemRelease | None, runtime: str | None
 ) -> Iterator[Finding]:
-    """Yield a finding for each runtime; where another stands in for it, it is only a warning."""
+    """Yield a finding for each runtime: a warning only where another runtime can replace it."""
     names = target.requires.runtimes if runtime is None else (runtime,)
     found = [tuple(_runtime(facts, target, release, name)) for name in names]
     enough = any(all(each.outcome == "ok" for each in parts) for parts in found)

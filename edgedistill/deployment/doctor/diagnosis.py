@@ -102,7 +102,7 @@ def collect_here(root: str = ROOT) -> Facts:
 
 
 async def collect_from_board(connection: Connection) -> Facts:
-    """Return the facts of a board; nothing of it stays there.
+    """Collect the facts of a board over SSH; nothing is left on it.
 
     Raises:
         MachineError: the board has no Python that is new enough, or fails.

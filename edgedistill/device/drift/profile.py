@@ -31,7 +31,7 @@ SAVE_S: Final = 60.0  # between writes: what a power cut may lose
 
 @dataclass(frozen=True, slots=True)
 class Bins:
-    """Where the reference's quantiles are: the bins of every histogram of its profiles."""
+    """Histogram bins of drift profiles, at the quantiles of the reference."""
 
     fingerprint: str  # SHA-256 of the reference's arrays
     inputs: Doubles  # (C * F, BINS - 1), edges
@@ -201,7 +201,7 @@ def digitize(edges: Doubles, values: Doubles) -> NDArray[np.intp]:
 
 
 class Profiler:
-    """Count what is predicted; write it now and then, and in the end.
+    """Accumulate predictions into a profile; write it periodically and at the end.
 
     An observer of a `Predictor`. A file that is there is added to. One of another bundle, such as
     the release before, is moved aside: a service must start all the same.
@@ -300,7 +300,7 @@ def _agree(profile: Profile) -> bool:
 
 
 def _free(path: Path) -> Path:
-    """Return a name beside a file that nothing has."""
+    """Return an unused name in a file's folder."""
     number = 1
     while (aside := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
         number += 1

@@ -119,7 +119,7 @@ class Broker:
         self.close()
 
     def publish(self, payload: str, *, subtopic: str = "", keep: bool = False) -> None:
-        """Hand a message over; it is sent in the background.
+        """Queue a message; it is sent in the background.
 
         Args:
             payload: text of the message.

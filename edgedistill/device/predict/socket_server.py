@@ -199,7 +199,7 @@ def _listen(address: Address) -> socket.socket:
 
 
 def _unix(path: Path) -> socket.socket:
-    """Listen at a path; a socket that a killed service left there goes."""
+    """Listen at a path; a stale socket of a killed service is removed."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if path.exists() and stat.S_ISSOCK(path.stat().st_mode):

@@ -53,7 +53,7 @@ class ObjectiveConfig(Section):
 
     @property
     def other_teachers(self) -> tuple[str, ...]:
-        """Sources of the teachers that are opened beside the one that is distilled."""
+        """Sources of further teachers, besides the one that is distilled."""
         return ()
 
     @property

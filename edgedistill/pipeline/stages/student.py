@@ -102,7 +102,7 @@ def halving_stages(recipe: Recipe, candidates: int) -> list[HalvingStage]:
 def initial_student(
     recipe: Recipe, data: Prepared, teacher: Path
 ) -> tuple[nn.Module, Pruning | None]:
-    """Return the network that a student's training begins with, and its pruning on the way.
+    """Return the initial network of a student, and its pruner if it is pruned while it trains.
 
     Args:
         recipe: names the student, and whether it is pruned from its teacher.

@@ -1,4 +1,4 @@
-"""The teacher stage: train one or take one, and ask it everything once."""
+"""The teacher stage: train or open a teacher, and store its outputs for all series."""
 
 from __future__ import annotations
 

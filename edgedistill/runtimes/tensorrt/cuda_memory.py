@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """What an engine depends on."""
+    """The GPU that an engine depends on."""
 
     name: str  # such as "Orin"
     compute_capability: str  # such as "8.7"

@@ -1,4 +1,4 @@
-"""Engines and where they are kept.
+"""Build TensorRT engines, and cache them on disk.
 
 An engine runs on the GPU and the TensorRT version that built it. So it is kept in a folder
 named after both, the model and the options: `engine.plan`, and beside it `engine.json`,
@@ -30,7 +30,7 @@ _NAME_DIGITS = 16  # of a hash that names a file: no two of one cache will meet
 
 @dataclass(frozen=True, slots=True)
 class EngineTarget:
-    """What an engine is valid for."""
+    """The library, version and GPU that an engine is valid for."""
 
     library: str  # "tensorrt" or "tensorrt_rtx"
     version: str
@@ -57,7 +57,7 @@ class Engine:
     gpu_fallback: tuple[str, ...]  # layers that a DLA core leaves to the GPU
 
     def check(self, here: EngineTarget) -> None:
-        """See that TensorRT can load it here, which it would refuse with a riddle.
+        """Refuse an engine that TensorRT cannot load here, with a clear message.
 
         Raises:
             IntegrityError: built by another version or for another GPU, or damaged.
@@ -75,14 +75,14 @@ class Engine:
 
 
 def default_cache() -> Path:
-    """Return the folder where engines are kept unless another is named."""
+    """Return the default cache folder of engines."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "edgedistill" / "engines"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engines:
-    """How engines are built, and where they are kept."""
+    """A cache of engines: build options and folder."""
 
     options: BuildOptions = field(default_factory=BuildOptions)
     cache: Path = field(default_factory=default_cache)

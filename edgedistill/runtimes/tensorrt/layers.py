@@ -1,4 +1,4 @@
-"""The layers that an engine really has, what precision each got, and how long it takes.
+"""The layers of a built engine: precision and time of each.
 
 They show why INT8 can be slower than FP16: a layer that TensorRT left in a higher precision,
 or the reformatting layers that it put in between.
@@ -81,7 +81,7 @@ def read_layers(information: str) -> tuple[Layer, ...]:
 
 
 def with_times(layers: Sequence[Layer], ms: Mapping[str, float]) -> tuple[Layer, ...]:
-    """Return the layers with their times, by name; what the profiler did not name has none."""
+    """Return the layers with their profiled times, by name; None where there is none."""
     return tuple(replace(layer, ms=ms.get(layer.name)) for layer in layers)
 
 

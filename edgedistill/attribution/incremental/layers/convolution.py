@@ -64,7 +64,7 @@ class Conv(Rule):
         return float(self.weight.numel() * require_region(self.region([source])).size)
 
     def full_macs(self) -> float:
-        """Return those of a whole series."""
+        """Return the multiply-accumulates of a full run on one series."""
         return float(self.weight.numel() * self.length)
 
     def graph_layer(self, sources: Regions) -> nn.Module:

@@ -97,7 +97,7 @@ class Dense(Rule):
         return float(self.weight.numel())
 
     def full_macs(self) -> float:
-        """Return those of a whole series."""
+        """Return the multiply-accumulates of a full run on one series."""
         return float(self.weight.numel())
 
     def graph_layer(self, sources: Regions) -> nn.Module:

@@ -86,7 +86,7 @@ class MaxPool(Rule):
 
 
 class _MaxPoolLayer(nn.Module):
-    """The largest of what a sliding window sees, less what it was."""
+    """The change of a sliding maximum."""
 
     inside: Tensor
 
@@ -182,7 +182,7 @@ class GlobalMax(ToVector):
 
 
 class _GlobalMaxLayer(nn.Module):
-    """The maximum over time: any step may hold it, so all are looked at."""
+    """The change of the maximum over time; every step is compared."""
 
     def __init__(self, rule: GlobalMax, sources: Regions) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""LSTMs and GRUs: before a window starts, nothing has changed yet.
+"""Incremental changes of LSTMs and GRUs, from the state where a window begins.
 
 Each perturbed copy takes up the state of its clean series where its window begins and
 runs from there, so that windows spread over a series cost half. All copies that have
@@ -59,7 +59,7 @@ class LastState(Rule):
         return float(steps) * _macs_a_step(self.module)
 
     def full_macs(self) -> float:
-        """Return those of a whole series."""
+        """Return the multiply-accumulates of a full run on one series."""
         return float(self.length) * _macs_a_step(self.module)
 
     def apply(self, changes: Sequence[Change], clean: Value) -> Change:

@@ -67,7 +67,7 @@ class Rule:
         return 0.0
 
     def full_macs(self) -> float:
-        """Return those of a whole series."""
+        """Return the multiply-accumulates of a full run on one series."""
         return 0.0
 
     def graph_layer(self, sources: Regions) -> nn.Module | None:

@@ -72,21 +72,22 @@ def export(
     proto = strip(trace(module, sample))
     with files.whole_file(path) as partial:
         partial.write_bytes(proto.SerializeToString())
-        load(partial)
-        assert_close("The exported model", expected[:1], logits(partial, sample[:1]), tolerance)
-        twice = np.concatenate([sample, sample])  # so that a sample of one tries the batch too
-        absolute, relative = assert_close(
-            "The exported model",
-            np.concatenate([expected, expected]),
-            logits(partial, twice),
-            tolerance,
-        )
+        absolute, relative = _verify(partial, sample, expected, tolerance)
     return ExportFacts(
         max_abs_error=absolute,
         max_rel_error=relative,
         opset=OPSET,
         size_bytes=path.stat().st_size,
     )
+
+
+def _verify(path: Path, sample: Floats, expected: Floats, tolerance: float) -> tuple[float, float]:
+    """Return the largest errors of the logits of a file, of one series and of a batch."""
+    load(path)
+    assert_close("The exported model", expected[:1], logits(path, sample[:1]), tolerance)
+    twice = np.concatenate([sample, sample])  # so that a sample of one tries the batch too
+    doubled = np.concatenate([expected, expected])
+    return assert_close("The exported model", doubled, logits(path, twice), tolerance)
 
 
 def torch_logits(module: nn.Module, sample: Floats) -> Floats:

@@ -62,12 +62,9 @@ def make_student(
             on_progress=on_progress,
         )
 
+    keys = [fingerprint([key, weights]) for weights in candidates]
     trials, chosen = search.search_weights(
-        stages,
-        train,
-        keys=[fingerprint([key, weights]) for weights in candidates],
-        folders=folders,
-        samples=len(data.validation.y),
+        stages, train, keys=keys, folders=folders, samples=len(data.validation.y)
     )
     for name in (networks.WEIGHTS, networks.FACTS):
         shutil.copyfile(folders[chosen] / name, out / name)

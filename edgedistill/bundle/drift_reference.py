@@ -18,7 +18,6 @@ from edgedistill.errors import ConfigError, DataError, IntegrityError, ShapeErro
 from edgedistill.io.arrays import Floats
 from edgedistill.io.npz import read_npz
 from edgedistill.saliency.classifier import Classifier
-from edgedistill.saliency.occlusion import explain_classifier
 from edgedistill.saliency.perturbation import PerturbationPlan
 
 FEATURES: Final = ("mean", "spread", "peak", "roughness")  # of each channel of a series
@@ -113,6 +112,8 @@ def make_reference(
         plan: plan of the maps.
         seed: seed of the draw, where the series are many.
     """
+    from edgedistill.saliency.occlusion import explain_classifier  # reading needs no kernels
+
     if len(series) < FEWEST_SERIES:
         return None
     count = min(len(series), MOST_SERIES)

@@ -98,3 +98,18 @@ def test_unknown_command_lists_the_known(capsys):
 
     assert stopped.value.code == 2
     assert "'predict'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [("releases", "--root", "releases", "list"), ("drift", "none.zip", "none.npz")]
+)
+def test_commands_that_read_files_load_no_runtime(command, tmp_path):
+    """Neither the kernels nor a runtime: both work where these do not load."""
+    ran = subprocess.run(
+        [sys.executable, "-c", CODE, *command], cwd=tmp_path, capture_output=True, text=True
+    )
+
+    loaded = json.loads(ran.stderr.splitlines()[-1])
+    assert "edgedistill.errors" in loaded
+    needless = ("edgedistill_kernels", "edgedistill.runtimes.onnxruntime", "onnxruntime")
+    assert [name for name in loaded if name.startswith(needless)] == []

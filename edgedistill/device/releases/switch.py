@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from edgedistill.device.releases import disk, health
+from edgedistill.device.releases import disk
 from edgedistill.device.releases.layout import REPORT, Root, linked_release
 from edgedistill.errors import ContractError, DataError, IntegrityError, UsageError
 from edgedistill.io import files
@@ -116,6 +116,8 @@ def listing(root: Root) -> dict[str, Any]:
 
 def _confirm(root: Root, before: str | None, to: str) -> SwitchRecovery:
     """Keep the current release if it is healthy, else go back."""
+    from edgedistill.device.releases import health  # loads runtimes: `list` starts without
+
     try:
         reason = health.failure(root.current)
     except BaseException:

@@ -8,6 +8,8 @@ import pytest
 
 from edgedistill.io.files import read_json
 
+pytestmark = pytest.mark.slow
+
 
 def test_validate_prints_and_writes(invoke, finished, tmp_path):
     """The bundle keeps its contract; report and page are at the path of --out."""

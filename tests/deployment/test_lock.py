@@ -13,6 +13,8 @@ from edgedistill.deployment.connection import connect
 from edgedistill.deployment.lock import BUSY, board_lock
 from edgedistill.errors import LostConnectionError, MachineError
 
+pytestmark = pytest.mark.slow
+
 
 def _connected(board):
     return connect(board.host, board.access)

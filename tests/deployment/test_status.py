@@ -13,6 +13,8 @@ from edgedistill.deployment.payload import prepare_payload
 from edgedistill.deployment.status import rollback, set_trust, status
 from edgedistill.deployment.steps import Request
 
+pytestmark = pytest.mark.slow
+
 
 def _ask(work, board, *arguments):
     return asyncio.run(work(board.host, board.access, *arguments))

@@ -13,6 +13,8 @@ from edgedistill.deployment.payload import UploadFile
 from edgedistill.deployment.upload import upload
 from edgedistill.errors import IntegrityError, LostConnectionError, MachineError
 
+pytestmark = pytest.mark.slow
+
 SIZE = 700_000
 
 

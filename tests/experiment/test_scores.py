@@ -14,6 +14,8 @@ from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.training import networks
 
+pytestmark = pytest.mark.slow
+
 
 def test_predictions_are_measured_as_scikit_learn_does(tiny, finished):
     out, rows = finished

@@ -15,6 +15,8 @@ from edgedistill.pipeline.stages.evaluate import evaluate_all
 from edgedistill.recipe import recipe as config
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 
+pytestmark = pytest.mark.slow
+
 
 def asking(recipe, *formats, **changes):
     """Return the recipe with other formats."""

@@ -160,7 +160,9 @@ def _gain(spec: ModelSpec, folder: Path) -> Gain:
         path = Path(scratch) / ONNX
         export(network, path, series[:64])
         (int8,) = variants(path, series, Path(scratch), ["int8"])
-        before, after = measure_interleaved([OrtRuntime(path), OrtRuntime(int8.path)], series[:1])
+        before, after = measure_interleaved(
+            [OrtRuntime(p, exact_int8=False) for p in (path, int8.path)], series[:1]
+        )
         return Gain(
             student=f"{spec.family} {spec.width}",
             parameters=sum(p.numel() for p in network.parameters()),
@@ -239,7 +241,8 @@ def _measured(
     knowledge, _ = open_teacher_outputs(teacher)
     plan = perturbation_plan(recipe, data.length)
     runtimes = [OrtRuntime(path) for path in files.values()]
-    times = measure_interleaved(runtimes, data.test.x[:1])
+    timed = [OrtRuntime(path, exact_int8=False) for path in files.values()]
+    times = measure_interleaved(timed, data.test.x[:1])
     x, y = data.test.x, data.test.y
     rows = []
     for (model, path), runtime, time_ms in zip(files.items(), runtimes, times, strict=True):

@@ -15,6 +15,7 @@ import numpy as np
 from edgedistill.bundle.reader import MANIFEST, Bundle, Model
 from edgedistill.bundle.writer import rewrite
 from edgedistill.device.benchmark import ROUNDS, measure_interleaved
+from edgedistill.device.runtime import Runtime, start
 from edgedistill.device.telemetry import cores
 from edgedistill.errors import UsageError
 from edgedistill.evaluation.metrics import Estimate
@@ -64,7 +65,7 @@ def tune(model: Model, series: Floats, *, rounds: int = ROUNDS) -> Tuning:
             f"Model {model.name!r} runs in {model.runtime!r}, which has no session settings to "
             f"tune. Choose a model for {OrtRuntime.name!r} with --model."
         )
-    expected = OrtRuntime(model.path).logits(series)
+    expected = _start(model, DEFAULT).logits(series)
     best, gain, found = DEFAULT, 1.0, list[Trial]()
     for candidates in (_threaded, _around):
         trials = _measure_trials(model, [best, *candidates(best, model)], series, expected, rounds)
@@ -133,7 +134,7 @@ def _measure_trials(
     rounds: int,
 ) -> list[Trial]:
     """Return a trial of each candidate; the first, the present setting, is always timed."""
-    runtimes = [OrtRuntime(model.path, settings=settings) for settings in candidates]
+    runtimes = [_start(model, settings) for settings in candidates]
     errors = [_error(expected, runtime.logits(series)) for runtime in runtimes]
     sound = [0, *(index for index, error in enumerate(errors) if index and error <= TOLERANCE)]
     times = measure_interleaved([runtimes[index] for index in sound], series[:1], rounds=rounds)
@@ -142,6 +143,10 @@ def _measure_trials(
         Trial(settings=settings, logit_error=error, p50_ms=p50_ms.get(index))
         for index, (settings, error) in enumerate(zip(candidates, errors, strict=True))
     ]
+
+
+def _start(model: Model, settings: SessionSettings) -> Runtime:
+    return start(replace(model, session=settings), threads=settings.threads)
 
 
 def _error(expected: Floats, actual: Floats) -> float:

@@ -17,6 +17,9 @@ from edgedistill.device import tuning
 from edgedistill.device.tuning import TOLERANCE, fastest, tune, write_tuned
 from edgedistill.errors import MachineError, UsageError
 from edgedistill.evaluation.metrics import Estimate
+from edgedistill.export.export import export
+from edgedistill.models import ModelSpec, build
+from edgedistill.optimize.variants import variants
 from edgedistill.runtimes.session_settings import DEFAULT, SessionSettings
 
 TWO, FOUR = SessionSettings(threads=2), SessionSettings(threads=4)
@@ -218,3 +221,14 @@ def test_write_tuned_refuses_other_targets_and_models(two, tmp_path):
             write_tuned(source, tmp_path / "t", {"best": TWO})
 
     assert not (tmp_path / "t").exists()
+
+
+def test_8_bit_weights_with_16_bit_arithmetic_are_tuned(student, rng, tmp_path):
+    """The exact mode of INT8, which such a model does not need, would end it."""
+    series = rng.normal(size=(8, 1, 60)).astype(np.float32)
+    network = build(ModelSpec(family="lstm", width=24, depth=1), channels=1, classes=2, length=60)
+    export(network, tmp_path / "lstm.onnx", series)
+    (variant,) = variants(tmp_path / "lstm.onnx", series, tmp_path, ("w8a16",))
+    model = replace(student, path=variant.path, precision="w8a16")
+
+    assert tune(model, series, rounds=1).trials

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgedistill.errors import DataError, ShapeError
+from edgedistill.formats.schema import ColumnRole
 from edgedistill.io.arrays import Floats
 from edgedistill.preprocessing.transforms import check_series
 
@@ -25,6 +26,8 @@ class RawSeries:
     labels: list[str]
     origin: str  # file or data set, for messages
     sample_rate_hz: int | None = None  # of sounds
+    columns: tuple[ColumnRole, ...] = ()  # what each column of a table was taken for
+    remarks: tuple[str, ...] = ()  # sentences for the user, such as labels that were merged
 
     def __post_init__(self) -> None:
         if len(self.series) != len(self.labels):

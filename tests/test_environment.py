@@ -1,4 +1,4 @@
-"""What is decided for the libraries below, and when: by commands and by training."""
+"""What commands and training decide for the libraries below, and which of them they load."""
 
 from __future__ import annotations
 
@@ -56,3 +56,23 @@ def test_commands_and_training_set_defaults(program):
 def test_what_is_set_already_stays(program):
     """Somebody has said how threads wait, and that telemetry may be sent."""
     assert _after(program, OMP_WAIT_POLICY="active", ORT_DISABLE_TELEMETRY="0") == {}
+
+
+@pytest.fixture(scope="module")
+def loaded_by_a_refused_run() -> list[str]:
+    """The modules that a command has loaded when it refuses a data set that is not there."""
+    program = "import sys; from edgedistill.cli import run\n"
+    program += "code = run(['compress', '--data', 'absent.csv']); print(code, *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    code, *loaded = done.stdout.split()
+    assert code == "3"
+    assert "edgedistill.pipeline.run" in loaded
+    return loaded
+
+
+@pytest.mark.parametrize(
+    "library", ["aeon", "lightning_fabric", "pandas", "sklearn", "torch._dynamo"]
+)
+def test_a_wrong_name_is_told_before_a_slow_library_loads(library, loaded_by_a_refused_run):
+    """Each takes a second or more, and not every run needs it."""
+    assert library not in loaded_by_a_refused_run

@@ -6,9 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from edgedistill.distillation.context import TrainingData
@@ -60,6 +57,10 @@ def head_logits(teacher: TeacherFeatures, layers: Sequence[str], data: TrainingD
 
 def _train_head(features: Doubles, labels: Ints, train: Ints) -> Floats:
     """Return the logits, (M, K), of a head that learned from some rows of (M, C')."""
+    from sklearn.linear_model import LogisticRegression  # here: few objectives need a head
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_ITERATIONS))
     head.fit(features[train], labels[train])
     logits: Floats = head.decision_function(features).astype(np.float32)

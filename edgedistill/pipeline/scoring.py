@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from edgedistill.evaluation import contract, metrics
 from edgedistill.evaluation.contract import Contract
@@ -25,6 +24,8 @@ def with_report_estimates(evaluation: Evaluation, labels: AnyInts) -> Evaluation
         evaluation: of N series.
         labels: their classes, (N,).
     """
+    from sklearn.metrics import average_precision_score, roc_auc_score  # takes a second
+
     logits = evaluation.explanation.logits
     probabilities = metrics.softmax(logits.astype(np.float64))
     hits = metrics.correct(logits, labels)

@@ -7,9 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from aeon.base import BaseCollectionEstimator
-from aeon.classification import BaseClassifier
-from sklearn.pipeline import Pipeline
 
 from edgedistill.errors import ModelError
 from edgedistill.io.arrays import Doubles, Floats
@@ -81,6 +78,8 @@ class EstimatorClassifier:
 
 def _behind_votes(estimator: Any) -> Any:
     """Return the pipeline inside aeon's ROCKET and Hydra classifiers where they vote one-hot."""
+    from sklearn.pipeline import Pipeline  # takes a second, and most teachers are no estimators
+
     for name in ("pipeline_", "clf_"):
         inner = getattr(estimator, name, None)
         if isinstance(inner, Pipeline) and not hasattr(inner, "predict_proba"):
@@ -90,6 +89,8 @@ def _behind_votes(estimator: Any) -> Any:
 
 def _only_votes(estimator: Any) -> bool:
     """Return whether an aeon classifier only votes where its last part has decision values."""
+    from aeon.classification import BaseClassifier  # as above
+
     last = getattr(estimator, "classifier", None)
     return (
         isinstance(estimator, BaseClassifier)
@@ -118,6 +119,9 @@ class _Decider:
 
 
 def _wants_3d(estimator: Any) -> bool:
+    from aeon.base import BaseCollectionEstimator  # as above
+    from sklearn.pipeline import Pipeline
+
     first = estimator.steps[0][1] if isinstance(estimator, Pipeline) else estimator
     return isinstance(first, BaseCollectionEstimator)
 

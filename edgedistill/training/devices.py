@@ -5,14 +5,15 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.loggers.logger import Logger
-from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from edgedistill.errors import MachineError
+
+if TYPE_CHECKING:  # takes two seconds; a wrong recipe is refused sooner without it
+    from lightning_fabric import Fabric
+    from lightning_fabric.loggers.logger import Logger
 
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
@@ -37,6 +38,9 @@ def fabric(
     Raises:
         MachineError: this machine has no such devices.
     """
+    from lightning_fabric import Fabric
+    from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+
     # "auto" would start several processes by running the whole command again.
     several = strategy == "auto" and number > 1
     loggers: list[Logger] = []

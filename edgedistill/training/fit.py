@@ -10,10 +10,9 @@ import multiprocessing
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import nn
 
@@ -26,6 +25,9 @@ from edgedistill.training import checkpoints, devices
 from edgedistill.training.config import Epoch, FitConfig, RunOutputs
 from edgedistill.training.loop import Loop, Progress
 from edgedistill.training.pruning import Pruner
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def fit(

@@ -10,10 +10,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
@@ -30,6 +29,9 @@ from edgedistill.training import checkpoints
 from edgedistill.training.config import Epoch, FitConfig
 from edgedistill.training.multi_output_student import MultiOutputStudent
 from edgedistill.training.pruning import Pruner
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 VALIDATION_STEP = 2**31  # seeds the random draws of validation: the same at every epoch
 

@@ -18,11 +18,8 @@ from torch import nn
 from edgedistill.errors import ConfigError, ShapeError
 from edgedistill.models.cost import Cost, cost
 from edgedistill.models.explained import SelfExplainingNetwork, WithExplanation
-from edgedistill.models.fcn import FCN
-from edgedistill.models.inception import Inception
+from edgedistill.models.families import FCN, LSTM, Inception, ResNet
 from edgedistill.models.lite import LITE
-from edgedistill.models.lstm import LSTM
-from edgedistill.models.resnet import ResNet
 
 __all__ = [
     "FAMILIES",

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgedistill.models.convolution import SameConv1d
+from edgedistill.models.families import SameConv1d
 
 _KERNELS = (40, 20, 10)  # of the learned convolutions side by side
 _SEPARABLE_KERNEL = 20  # of the first depthwise-separable layer; each further one has half of it

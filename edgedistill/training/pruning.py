@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.errors import ConfigError, ModelError
-from edgedistill.models.fcn import FCN
-from edgedistill.models.lstm import LSTM
+from edgedistill.models.families import FCN, LSTM
 
 _GATES = 4  # of an LSTM: a row each for every hidden unit
 

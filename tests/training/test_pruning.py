@@ -17,7 +17,7 @@ from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.objectives import TSD, CrossEntropy, WeightedObjective
 from edgedistill.errors import ConfigError, ModelError
 from edgedistill.models import ModelSpec, build
-from edgedistill.models.fcn import FCN
+from edgedistill.models.families import FCN
 from edgedistill.training.config import Epoch, FitConfig, RunOutputs
 from edgedistill.training.fit import fit
 from edgedistill.training.pruning import Layer, Pruner, extract_student, layers, remaining_units

@@ -11,8 +11,7 @@ from edgedistill.attribution.functional import perturb
 from edgedistill.attribution.incremental import chain as module
 from edgedistill.attribution.incremental.chain import as_chain, changes, is_faster_compiled
 from edgedistill.attribution.incremental.tracing import follow, trace
-from edgedistill.models.convolution import SameConv1d
-from edgedistill.models.fcn import FCN
+from edgedistill.models.families import FCN, SameConv1d
 
 pytestmark = pytest.mark.slow
 

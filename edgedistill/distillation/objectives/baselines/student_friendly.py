@@ -14,10 +14,8 @@ from edgedistill.distillation.features import record_features
 from edgedistill.distillation.objectives.config import Section
 from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 from edgedistill.errors import ConfigError
-from edgedistill.models.fcn import FCN
-from edgedistill.models.inception import Inception
+from edgedistill.models.families import FCN, Inception, ResNet
 from edgedistill.models.lite import LITE
-from edgedistill.models.resnet import ResNet
 
 
 class StudentFriendlyConfig(Section):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgedistill.models.convolution import SameConv1d
+from edgedistill.models.families import SameConv1d
 
 
 @pytest.mark.parametrize("dilation", [1, 2, 3])

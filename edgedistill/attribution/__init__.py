@@ -34,9 +34,9 @@ __all__ = [
 ]
 _HOMES = {
     "gradients": ("completeness_gap", "gradient_input", "integrated_gradients"),
+    "incremental.layers": ("UnsupportedModule",),
     "incremental.onnx_graph": ("FollowedChanges", "PerturbedCopies", "window_scores"),
     "incremental.propagation": ("IncrementalModel", "record"),
-    "incremental.steps": ("UnsupportedModule",),
 }
 
 

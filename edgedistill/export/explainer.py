@@ -19,12 +19,12 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from edgedistill.attribution.incremental.layers import UnsupportedModule
 from edgedistill.attribution.incremental.onnx_graph import (
     FollowedChanges,
     PerturbedCopies,
     window_scores,
 )
-from edgedistill.attribution.incremental.steps import UnsupportedModule
 from edgedistill.errors import ShapeError, VerificationError
 from edgedistill.export.export import INPUT, OPSET, OUTPUT, torch_logits, trace
 from edgedistill.io import files

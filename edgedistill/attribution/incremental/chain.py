@@ -16,7 +16,7 @@ from edgedistill_kernels import chain as kernel
 from torch import Tensor
 
 from edgedistill.attribution.incremental.layers import Conv, Dense, Mean, Relu, Rule, Same, Shift
-from edgedistill.attribution.incremental.steps import Steps
+from edgedistill.attribution.incremental.tracing import Steps
 from edgedistill.io.arrays import AnyFloats
 
 _WIDEST = 2048  # channels in times channels out: here a library's convolution is as fast

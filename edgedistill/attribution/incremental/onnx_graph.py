@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
+from edgedistill.attribution.incremental.layers import UnsupportedModule
 from edgedistill.attribution.incremental.propagation import record
 from edgedistill.attribution.incremental.regions import ReadRegion, Region
-from edgedistill.attribution.incremental.steps import Steps, UnsupportedModule
-from edgedistill.attribution.incremental.tracing import follow
+from edgedistill.attribution.incremental.tracing import Steps, follow
 
 _NEAR = 1.0  # changes in units of the temperature; beyond it nothing cancels
 _COEFFICIENTS = tuple(1 / math.factorial(n) for n in range(10, 1, -1))  # of exp(u) - 1 - u

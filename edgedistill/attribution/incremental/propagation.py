@@ -18,10 +18,9 @@ from torch import Tensor, fx, nn
 from edgedistill.attribution.functional import perturb
 from edgedistill.attribution.incremental.chain import as_chain
 from edgedistill.attribution.incremental.chain import changes as chain_changes
-from edgedistill.attribution.incremental.layers import Change, LastState, Value
+from edgedistill.attribution.incremental.layers import Change, LastState, UnsupportedModule, Value
 from edgedistill.attribution.incremental.regions import Clean, Region
-from edgedistill.attribution.incremental.steps import Step, Steps, UnsupportedModule
-from edgedistill.attribution.incremental.tracing import follow, trace
+from edgedistill.attribution.incremental.tracing import Step, Steps, follow, trace
 
 MEMORY_BYTES = 512 * 1024**2  # for changes and perturbed copies at any time
 LEAST_SAVING = 1.3  # of multiply-accumulates; below it the whole network is run

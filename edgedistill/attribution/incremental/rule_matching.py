@@ -27,8 +27,8 @@ from edgedistill.attribution.incremental.layers import (
     Scale,
     Shift,
     Sum,
+    UnsupportedModule,
 )
-from edgedistill.attribution.incremental.steps import UnsupportedModule
 
 _TIME = 2  # axis of (N, C, T)
 _ACTIVATIONS: dict[Any, Callable[[Tensor], Tensor]] = {

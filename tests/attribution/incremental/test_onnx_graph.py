@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from edgedistill.attribution.incremental.layers import UnsupportedModule
 from edgedistill.attribution.incremental.onnx_graph import (
     FollowedChanges,
     PerturbedCopies,
     window_scores,
 )
-from edgedistill.attribution.incremental.steps import UnsupportedModule
 from edgedistill.models import FAMILIES, ModelSpec, build
 from edgedistill.saliency.perturbation import PerturbationPlan
 

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from edgedistill.attribution import perturb
-from edgedistill.attribution.incremental.layers import Conv, Scale
+from edgedistill.attribution.incremental.layers import Conv, Scale, UnsupportedModule
 from edgedistill.attribution.incremental.propagation import IncrementalModel, record
-from edgedistill.attribution.incremental.steps import UnsupportedModule
 from edgedistill.attribution.incremental.tracing import follow, trace
 from edgedistill.evaluation import metrics
 from edgedistill.models import FAMILIES, ModelSpec, build

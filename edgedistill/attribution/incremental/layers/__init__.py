@@ -2,11 +2,24 @@
 
 from edgedistill.attribution.incremental.layers.activation import Pointwise, Relu
 from edgedistill.attribution.incremental.layers.convolution import Conv
-from edgedistill.attribution.incremental.layers.joining import Join, Sum
-from edgedistill.attribution.incremental.layers.linear import Channels, Dense, Same, Scale, Shift
+from edgedistill.attribution.incremental.layers.linear import (
+    Channels,
+    Dense,
+    Join,
+    Same,
+    Scale,
+    Shift,
+    Sum,
+)
 from edgedistill.attribution.incremental.layers.pooling import Flatten, GlobalMax, MaxPool, Mean
 from edgedistill.attribution.incremental.layers.recurrent import LastState
-from edgedistill.attribution.incremental.layers.rule import Change, Regions, Rule, Value
+from edgedistill.attribution.incremental.layers.rule import (
+    Change,
+    Regions,
+    Rule,
+    UnsupportedModule,
+    Value,
+)
 
 __all__ = [
     "Change",
@@ -27,5 +40,6 @@ __all__ = [
     "Scale",
     "Shift",
     "Sum",
+    "UnsupportedModule",
     "Value",
 ]

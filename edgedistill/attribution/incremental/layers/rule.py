@@ -27,6 +27,10 @@ CleanInput = Clean | Tensor  # the clean input of a layer: temporal, or a vector
 Value = CleanInput | tuple[CleanInput, CleanInput] | None  # as a rule reads it; None: not at all
 
 
+class UnsupportedModule(Exception):
+    """The reason why changes cannot be followed through a module, as text for people."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """The change of a value for each window: temporal (W, N, L, C) in a region, or (W, N, F)."""

@@ -28,8 +28,15 @@ __all__ = [
     "unseen_plan",
 ]
 _HOMES = {
-    "batching": ("BatchSizer", "MEMORY_BYTES", "WindowBatch", "batched_logits", "session_logits"),
-    "classifier": ("Classifier", "LogitsFn"),
+    "classifier": (
+        "BatchSizer",
+        "Classifier",
+        "LogitsFn",
+        "MEMORY_BYTES",
+        "WindowBatch",
+        "batched_logits",
+        "session_logits",
+    ),
     "occlusion": ("BATCH_COPIES", "Explanation", "explain", "explain_classifier", "time_map"),
     "perturbation": (
         "Baseline",

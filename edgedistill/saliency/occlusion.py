@@ -16,8 +16,15 @@ import numpy as np
 
 from edgedistill.errors import ModelError, ShapeError
 from edgedistill.io.arrays import Floats, Ints
-from edgedistill.saliency.batching import MEMORY_BYTES, BatchSizer, WindowBatch, batched_logits
-from edgedistill.saliency.classifier import ChangesFn, Classifier, LogitsFn
+from edgedistill.saliency.classifier import (
+    MEMORY_BYTES,
+    BatchSizer,
+    ChangesFn,
+    Classifier,
+    LogitsFn,
+    WindowBatch,
+    batched_logits,
+)
 from edgedistill.saliency.perturbation import PerturbationPlan, baseline_patches
 
 BATCH_COPIES = 512  # series or copies a call; fills a small CPU's cores

@@ -23,8 +23,13 @@ from numpy.typing import NDArray
 from edgedistill.errors import ConfigError, DataError
 from edgedistill.io.arrays import Doubles, Floats, Ints
 from edgedistill.io.files import fingerprint, read_json, write_json
-from edgedistill.saliency.batching import MEMORY_BYTES, BatchSizer, WindowBatch, batched_logits
-from edgedistill.saliency.classifier import Classifier
+from edgedistill.saliency.classifier import (
+    MEMORY_BYTES,
+    BatchSizer,
+    Classifier,
+    WindowBatch,
+    batched_logits,
+)
 from edgedistill.saliency.occlusion import BATCH_COPIES
 from edgedistill.saliency.perturbation import (
     PerturbationPlan,

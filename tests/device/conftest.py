@@ -28,7 +28,7 @@ from edgedistill.evaluation.contract import Contract
 from edgedistill.io import files
 from edgedistill.preprocessing.transforms import fit
 from edgedistill.runtimes.onnxruntime import OrtRuntime
-from edgedistill.runtimes.tensorrt.library import Library, load
+from edgedistill.runtimes.tensorrt.bindings import Library, load_tensorrt
 from edgedistill.saliency import occlusion
 from edgedistill.saliency.perturbation import default_plan
 
@@ -271,10 +271,10 @@ def _fitted(x: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Weig
 @pytest.fixture
 def rtx(unavailable: Callable[[str], NoReturn]) -> Library:
     """TensorRT-RTX, whose parser and builder run without a GPU."""
-    load.cache_clear()  # of what another test put in its place
+    load_tensorrt.cache_clear()  # of what another test put in its place
     if not importlib.util.find_spec("tensorrt_rtx"):
         unavailable("tensorrt-rtx is not installed: TensorRT's parser and builder are not run")
-    library = load()
+    library = load_tensorrt()
     if not library.is_rtx:
         pytest.skip("TensorRT itself is installed, and builds for the GPU that is here only")
     return library
@@ -298,11 +298,11 @@ def fake_tensorrt(
     def install(answer: Callable | None, **facts: object) -> object:
         engine = None if answer is None else fakes.FakeEngine(fake_cuda, answer, **facts)
         monkeypatch.setitem(sys.modules, "tensorrt", fakes.module(engine))
-        load.cache_clear()
+        load_tensorrt.cache_clear()
         return engine
 
     yield install
-    load.cache_clear()
+    load_tensorrt.cache_clear()
 
 
 @pytest.fixture

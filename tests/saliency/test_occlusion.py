@@ -13,7 +13,7 @@ from scipy.stats import entropy
 
 from edgedistill.errors import ConfigError, MachineError, ModelError, ShapeError
 from edgedistill.saliency import occlusion
-from edgedistill.saliency.batching import FIRST_BATCH
+from edgedistill.saliency.classifier import FIRST_BATCH
 from edgedistill.saliency.perturbation import PerturbationPlan, baseline_patches
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgedistill.errors import MachineError, ModelError, UsageError
 from edgedistill.io import files
-from edgedistill.runtimes.tensorrt.library import Library
+from edgedistill.runtimes.tensorrt.bindings import Library
 
 if TYPE_CHECKING:
     import tensorrt

@@ -16,9 +16,8 @@ from typing import Any, Final
 
 from edgedistill.errors import DataError, IntegrityError, UsageError
 from edgedistill.io import files
+from edgedistill.runtimes.tensorrt.bindings import Library, find_gpu
 from edgedistill.runtimes.tensorrt.builder import BuildOptions, serialize
-from edgedistill.runtimes.tensorrt.cuda_memory import find_gpu
-from edgedistill.runtimes.tensorrt.library import Library
 
 FORMAT: Final = "edgedistill.engine/1"
 PLAN: Final = "engine.plan"

@@ -15,11 +15,10 @@ import numpy as np
 from edgedistill.errors import DataError, IntegrityError, ModelError, ShapeError
 from edgedistill.io.arrays import Floats
 from edgedistill.runtimes.onnx_file import check_alone
+from edgedistill.runtimes.tensorrt.bindings import DeviceMemory, Library, load_tensorrt
 from edgedistill.runtimes.tensorrt.builder import FREE
-from edgedistill.runtimes.tensorrt.cuda_memory import DeviceMemory
 from edgedistill.runtimes.tensorrt.engine_cache import Engine, Engines, EngineTarget, engine_target
 from edgedistill.runtimes.tensorrt.layers import Layer, profiler, read_layers, with_times
-from edgedistill.runtimes.tensorrt.library import Library, load
 
 if TYPE_CHECKING:
     import tensorrt
@@ -52,7 +51,7 @@ def prepare(
         UsageError: TensorRT cannot build for that compute capability.
     """
     check_alone(model)
-    library = load()
+    library = load_tensorrt()
     here = engine_target(library, compute_capability=compute_capability)
     try:
         found = engines.find(model, here)
@@ -82,7 +81,7 @@ class TensorRtRuntime:
     changes: ClassVar[None] = None
 
     def __init__(self, engine: Engine) -> None:
-        self._library = load()
+        self._library = load_tensorrt()
         engine.check(engine_target(self._library))
         self._source = engine
         self._engine: tensorrt.ICudaEngine = _deserialize(self._library, engine)

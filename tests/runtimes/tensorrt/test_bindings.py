@@ -270,7 +270,7 @@ def test_planted_faults_are_found_in_both_majors(either, tmp_path, module, old, 
 )
 def test_planted_faults_are_found_in_cuda(cuda, tmp_path, old, new, problem):
     """The same for CUDA."""
-    problems = cuda.check(_planted(tmp_path, "cuda_memory", old, new))["problems"]
+    problems = cuda.check(_planted(tmp_path, "bindings", old, new))["problems"]
 
     assert any(problem in text for text in problems), problems
 
@@ -303,7 +303,7 @@ def test_a_machine_without_a_driver_is_explained(bindings):
     real = bindings(PYTHON, CUDA, "", "cuda-bindings==13.*", "cuda-pathfinder")
     code = (
         f"import sys; sys.path[:0] = {sys.path[1:]!r}\n"
-        "from edgedistill.runtimes.tensorrt.cuda_memory import find_gpu\n"
+        "from edgedistill.runtimes.tensorrt.bindings import find_gpu\n"
         "from edgedistill.errors import MachineError\n"
         "try:\n    print(find_gpu())\nexcept MachineError as error:\n    print(error)\n"
     )

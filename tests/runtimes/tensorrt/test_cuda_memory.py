@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgedistill.errors import MachineError
-from edgedistill.runtimes.tensorrt.cuda_memory import DeviceMemory, Gpu, find_gpu
+from edgedistill.runtimes.tensorrt.bindings import DeviceMemory, Gpu, find_gpu
 
 pytestmark = pytest.mark.slow
 

@@ -7,15 +7,15 @@ import sys
 import pytest
 
 from edgedistill.errors import MachineError
-from edgedistill.runtimes.tensorrt import library as tensorrt_library
+from edgedistill.runtimes.tensorrt import bindings
 
 
 @pytest.fixture(autouse=True)
 def _forget():
     """Load anew in each test, and again afterwards."""
-    tensorrt_library.load.cache_clear()
+    bindings.load_tensorrt.cache_clear()
     yield
-    tensorrt_library.load.cache_clear()
+    bindings.load_tensorrt.cache_clear()
 
 
 def _install(folder, monkeypatch, code):
@@ -37,7 +37,7 @@ def test_takes_tensorrt_rtx_if_it_is_alone(monkeypatch, rtx):
     """The second choice is taken, and it says so."""
     monkeypatch.setitem(sys.modules, "tensorrt", None)
 
-    found = tensorrt_library.load()
+    found = bindings.load_tensorrt()
 
     assert (found.name, found.is_rtx) == ("tensorrt_rtx", True)
     assert found.version == rtx.version
@@ -47,16 +47,16 @@ def test_takes_tensorrt_first(tmp_path, monkeypatch):
     """TensorRT itself goes before TensorRT-RTX."""
     _install(tmp_path, monkeypatch, f"__version__ = '10.3.0'{LOGGER}")
 
-    found = tensorrt_library.load()
+    found = bindings.load_tensorrt()
 
     assert (found.name, found.version, found.is_rtx) == ("tensorrt", "10.3.0", False)
-    assert tensorrt_library.load() is found
+    assert bindings.load_tensorrt() is found
 
 
 def test_keeps_what_matters_of_the_log(tmp_path, monkeypatch):
     """Warnings and errors are kept once each until they are asked for; the rest is noise."""
     _install(tmp_path, monkeypatch, f"__version__ = '10.3.0'{LOGGER}")
-    library = tensorrt_library.load()
+    library = bindings.load_tensorrt()
     severity = library.trt.ILogger.Severity
 
     library.log.log(severity.INFO, "built a layer")
@@ -74,7 +74,7 @@ def test_nothing_installed_is_a_machine_error(monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
 
     with pytest.raises(MachineError, match=r"JetPack.*--system-site-packages.*pip install tensor"):
-        tensorrt_library.load()
+        bindings.load_tensorrt()
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ def test_a_broken_installation_is_not_passed_over(tmp_path, monkeypatch, code):
     _install(tmp_path, monkeypatch, code)
 
     with pytest.raises(MachineError, match=r"tensorrt is installed but cannot .*libnvinfer"):
-        tensorrt_library.load()
+        bindings.load_tensorrt()

@@ -10,7 +10,7 @@ import pytest
 
 from edgedistill.errors import IntegrityError, MachineError, ModelError, ShapeError
 from edgedistill.io import files
-from edgedistill.runtimes.tensorrt import library as tensorrt_library
+from edgedistill.runtimes.tensorrt import bindings
 from edgedistill.runtimes.tensorrt.builder import BuildOptions
 from edgedistill.runtimes.tensorrt.engine_cache import Engine, Engines, EngineTarget
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime, prepare
@@ -105,7 +105,7 @@ def test_dla_and_version_compatible_engines_are_loaded_as_such(fake_tensorrt, en
     fake_tensorrt(_answer, batches=(1, 1), shape=SHAPE, classes=CLASSES)
     options = BuildOptions(dla_core=1, version_compatible=True)
     runtime = TensorRtRuntime(dataclasses.replace(engine, options=options))
-    (made,) = tensorrt_library.load().trt.Runtime.made
+    (made,) = bindings.load_tensorrt().trt.Runtime.made
 
     assert (made.DLA_core, made.engine_host_code_allowed) == (1, True)
     assert runtime.describe()["engine"] == "DLA core 1, level 3, batch 1 to 1"
@@ -126,7 +126,7 @@ def test_failing_call_is_a_model_error(fake_tensorrt, engine):
     fake = fake_tensorrt(_answer, batches=(1, 4), shape=SHAPE, classes=CLASSES)
     runtime = TensorRtRuntime(engine)
     fake.fails = True
-    tensorrt_library.load().log.log(1, "out of scratch memory")
+    bindings.load_tensorrt().log.log(1, "out of scratch memory")
 
     with pytest.raises(ModelError, match=r"cannot run student.onnx: out of scratch memory"):
         runtime.logits(np.zeros((1, *SHAPE), dtype=np.float32))
@@ -148,7 +148,7 @@ def test_engine_of_another_version_is_never_loaded(fake_tensorrt, engine):
     with pytest.raises(IntegrityError, match=r"built by tensorrt 10.13.0 on GPU Orin.*this is te"):
         TensorRtRuntime(dataclasses.replace(engine, place=place))
 
-    assert tensorrt_library.load().trt.Runtime.made == []
+    assert bindings.load_tensorrt().trt.Runtime.made == []
 
 
 def test_builds_once(world, tmp_path, rtx):

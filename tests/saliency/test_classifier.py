@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgedistill.errors import ModelError
-from edgedistill.saliency.batching import FIRST_BATCH, BatchSizer, batched_logits, session_logits
+from edgedistill.saliency.classifier import FIRST_BATCH, BatchSizer, batched_logits, session_logits
 
 PLENTY = 1 << 40
 

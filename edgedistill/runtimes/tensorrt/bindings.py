@@ -1,14 +1,18 @@
-"""The GPU that is here, and memory on it: a stream and the buffers of one model.
+"""NVIDIA's Python bindings: TensorRT's module with its log, and CUDA's memory.
 
-cuda-python's runtime bindings do the work; they are imported when a GPU is used.
+TensorRT and TensorRT-RTX have the same classes, so everything above works with either; only a
+function whose name ends in `_rtx` may use what TensorRT-RTX alone has. Nothing is imported before
+`load_tensorrt`, cuda-python's runtime bindings when a GPU is used.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +21,65 @@ from edgedistill.errors import MachineError
 from edgedistill.io.arrays import Floats
 
 if TYPE_CHECKING:
+    import tensorrt
     from cuda.bindings import runtime
+
+_MODULES: Final = ("tensorrt", "tensorrt_rtx")  # best first
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A loaded module and the one log that it may have.
+
+    TensorRT keeps the first log and ignores all later ones, so a process
+    has one `Library`.
+    """
+
+    name: str  # "tensorrt" or "tensorrt_rtx"
+    trt: Any  # the module
+    log: Any  # logger of each builder, parser and runtime
+    _messages: list[str]
+
+    @property
+    def version(self) -> str:
+        """Return the version, such as "10.3.0"."""
+        return str(self.trt.__version__)
+
+    @property
+    def is_rtx(self) -> bool:
+        """Whether it is TensorRT-RTX, which has no timing cache and no DLA."""
+        return self.name == "tensorrt_rtx"
+
+    def drain_messages(self) -> str:
+        """Return the warnings and errors since the last call, and forget them."""
+        text = "; ".join(dict.fromkeys(self._messages))
+        self._messages.clear()
+        return text
+
+
+@cache
+def load_tensorrt() -> Library:
+    """Import TensorRT, or TensorRT-RTX if TensorRT is not installed.
+
+    Raises:
+        MachineError: neither is installed, or the one that is cannot be loaded.
+    """
+    for name in _MODULES:
+        try:
+            trt = import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name == name:
+                continue
+            raise _unloadable(name, error) from error
+        except (ImportError, OSError) as error:  # OSError: one of its libraries is missing
+            raise _unloadable(name, error) from error
+        said: list[str] = []
+        return Library(name, trt, _logger(trt, said.append), said)
+    raise MachineError(
+        "TensorRT is not installed for this Python. On a Jetson it comes with JetPack: install "
+        "python3-libnvinfer and make the environment with --system-site-packages. Elsewhere: "
+        "python -m pip install tensorrt"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +136,26 @@ class DeviceMemory:
     def _copy(self, to: int, source: int, array: NDArray[np.float32], kind: Any) -> None:
         copied = self._cudart.cudaMemcpyAsync(to, source, array.nbytes, kind, self.stream)
         _done(self._cudart, copied)
+
+
+def _unloadable(name: str, error: Exception) -> MachineError:
+    return MachineError(
+        f"{name} is installed but cannot be loaded: {error}. Install the TensorRT libraries of the "
+        "same version as its Python module."
+    )
+
+
+def _logger(trt: Any, keep: Callable[[str], None]) -> tensorrt.ILogger:
+    """Return a log that keeps warnings and errors; TensorRT writes thousands of other lines."""
+    severities = trt.ILogger.Severity
+    kept = {severities.INTERNAL_ERROR, severities.ERROR, severities.WARNING}
+
+    class Log(trt.ILogger):  # type: ignore[misc]  # the base is loaded at run time
+        def log(self, severity: tensorrt.ILogger.Severity, msg: str) -> None:
+            if severity in kept:
+                keep(msg.strip())
+
+    return Log()
 
 
 def _cuda_runtime() -> Any:

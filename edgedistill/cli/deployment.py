@@ -110,7 +110,7 @@ def deploy(
     """
     from edgedistill.cli.deployment_output import print_outcomes, show_events
     from edgedistill.cli.output import print_json
-    from edgedistill.deployment.fleet import deploy_to_all
+    from edgedistill.deployment.deploy import deploy_to_all
     from edgedistill.deployment.outcome import exit_code
     from edgedistill.deployment.payload import prepare_payload
 
@@ -224,7 +224,7 @@ def _each(
 ) -> int:
     from edgedistill.cli.deployment_output import print_statuses
     from edgedistill.cli.output import print_json
-    from edgedistill.deployment.fleet import run_on_all
+    from edgedistill.deployment.deploy import run_on_all
     from edgedistill.deployment.outcome import exit_code
 
     statuses = asyncio.run(run_on_all(hosts, work, jobs=jobs))
@@ -245,8 +245,7 @@ def _hosts(
     from dataclasses import replace
 
     from edgedistill import targets
-    from edgedistill.deployment.hosts import parse
-    from edgedistill.deployment.inventory import read_inventory
+    from edgedistill.deployment.hosts import parse, read_inventory
     from edgedistill.errors import UsageError
 
     if not names and inventory is None:

@@ -30,12 +30,11 @@ __all__ = [
 ]
 _HOMES = {
     "connection": ("SshOptions", "connect"),
+    "deploy": ("deploy_to_all", "run_on_all"),
     "doctor": ("diagnosis",),
     "doctor.checks": ("Facts", "Finding"),
     "doctor.diagnosis": ("Diagnosis", "diagnose"),
-    "fleet": ("deploy_to_all", "run_on_all"),
-    "hosts": ("Host", "parse"),
-    "inventory": ("read_inventory",),
+    "hosts": ("Host", "parse", "read_inventory"),
     "outcome": ("Event", "EventCallback", "Outcome", "exit_code"),
     "payload": ("prepare_payload",),
     "status": ("BoardStatus",),

@@ -1,21 +1,45 @@
-"""Payload of a deployment: bundle and device program, prepared once for all boards."""
+"""Payload of a deployment, prepared once for all boards, and its upload to one.
+
+An upload resumes after a cut, is verified by its hash, and is whole or absent: it grows as
+`SHA256.part` and takes the name `SHA256` once the board has read those bytes back. A part is
+resumed only if its own hash agrees.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import asyncssh
+
 from edgedistill.bundle.manifest import SIGNATURE
 from edgedistill.bundle.reader import Bundle, open_bundle
+from edgedistill.deployment.connection import Connection
 from edgedistill.deployment.zipapp import NAME, write_program
-from edgedistill.errors import IntegrityError
+from edgedistill.errors import IntegrityError, LostConnectionError, MachineError
 from edgedistill.io import archives, files
 
 _ENGINE_BYTES: Final = 64 << 20  # an engine and its timing cache, generously
+_CHUNK_BYTES: Final = 1 << 18
+_HASHING_S: Final = 600.0  # gigabytes on a slow card
+_LOOK: Final = """
+mkdir -p -- "$1" && cd -- "$1" || exit 5
+if [ -f "$2" ]; then echo "whole $(wc -c <"$2") $(sha256sum <"$2")"; fi
+if [ -f "$2.part" ]; then echo "part $(wc -c <"$2.part") $(sha256sum <"$2.part")"; fi
+"""
+_FINISH: Final = """
+cd -- "$1" || exit 5
+case "$(sha256sum <"$2.part" 2>/dev/null)" in
+  "$2"*) sync "$2.part" && mv -f -- "$2.part" "$2" && sync . ;;
+  *) rm -f -- "$2.part"; [ -f "$2" ] || exit 6 ;;
+esac
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +110,54 @@ def prepare_payload(
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadResult:
+    """Result of an upload."""
+
+    path: str  # on the board
+    sent_bytes: int  # 0 if it was there already
+
+
+async def upload(
+    connection: Connection, file: UploadFile, folder: str, on_bytes: Callable[[int, int], None]
+) -> UploadResult:
+    """Upload a file to a folder of the board, under the name of its hash.
+
+    Args:
+        connection: open connection.
+        file: file to upload.
+        folder: folder on the board, absolute; created if missing.
+        on_bytes: callback for bytes done and bytes in all.
+
+    Raises:
+        LostConnectionError: the connection broke off; what has arrived stays for the next time.
+        MachineError: the disk there is full or read-only.
+        IntegrityError: the board reads back other bytes than were sent.
+    """
+    path = f"{folder}/{file.sha256}"
+    found = await _uploaded_bytes(connection, file, folder)
+    if found is None:
+        on_bytes(file.size_bytes, file.size_bytes)
+        return UploadResult(path=path, sent_bytes=0)
+    try:
+        await _send(connection, file, f"{path}.part", found, on_bytes)
+    except LostConnectionError:
+        raise
+    except MachineError as error:
+        raise await _write_error(connection, file, folder, error) from error
+    done = await connection.run(
+        ["sh", "-s", "--", folder, file.sha256], stdin=_FINISH, timeout_s=_HASHING_S
+    )
+    if done.code == IntegrityError.exit_code:
+        raise IntegrityError(
+            f"{connection.host} read back other bytes than were sent to {path}. Its disk may be "
+            "failing; what was written is removed. Deploy again."
+        )
+    if done.code:
+        raise MachineError(f"{connection.host} cannot finish {path}: {_last_line(done.stderr)}")
+    return UploadResult(path=path, sent_bytes=file.size_bytes - found)
+
+
 def _archive(bundle: Path, bundle_reader: Bundle, scratch: Path) -> Path:
     if not bundle.is_dir():
         return bundle
@@ -96,3 +168,75 @@ def _archive(bundle: Path, bundle_reader: Bundle, scratch: Path) -> Path:
 
 def _upload_file(path: Path) -> UploadFile:
     return UploadFile(path=path, sha256=files.sha256(path), size_bytes=path.stat().st_size)
+
+
+async def _uploaded_bytes(connection: Connection, file: UploadFile, folder: str) -> int | None:
+    """Return the size of a file's part on the board, None if the file is there whole."""
+    found = await connection.run(
+        ["sh", "-s", "--", folder, file.sha256], stdin=_LOOK, timeout_s=_HASHING_S
+    )
+    if found.code:
+        raise MachineError(
+            f"{connection.host} cannot use {folder}: {_last_line(found.stderr)}. Choose another "
+            "--root, or change who may write there."
+        )
+    there = {
+        kind: (int(size), sha256)
+        for kind, size, sha256, *_ in map(str.split, found.stdout.splitlines())
+    }
+    if "whole" in there and there["whole"][1] == file.sha256:
+        return None
+    size, sha256 = there.get("part", (0, ""))
+    if size <= file.size_bytes and sha256 == await asyncio.to_thread(_head, file.path, size):
+        return size
+    return 0
+
+
+async def _send(
+    connection: Connection,
+    file: UploadFile,
+    path: str,
+    start: int,
+    on_bytes: Callable[[int, int], None],
+) -> None:
+    """Write a file from byte `start` on; the board's bytes beyond it are dropped."""
+    async with connection.sftp() as client:
+        with file.path.open("rb") as source:
+            flags = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT
+            async with client.open(path, flags, encoding=None) as sink:
+                await sink.truncate(start)
+                source.seek(start)
+                on_bytes(start, file.size_bytes)
+                while chunk := source.read(_CHUNK_BYTES):
+                    await sink.write(chunk, start)
+                    start += len(chunk)
+                    on_bytes(start, file.size_bytes)
+
+
+async def _write_error(
+    connection: Connection, file: UploadFile, folder: str, error: MachineError
+) -> MachineError:
+    """Return the error of a failed write, and remove the part if the disk is full."""
+    script = 'df -Pk -- "$1" | tail -n 1; rm -f -- "$1/$2.part"'
+    result = await connection.run(["sh", "-s", "--", folder, file.sha256], stdin=script)
+    free = result.stdout.split()[3:4]
+    if free and free[0].isdecimal() and int(free[0]) * 1024 < file.size_bytes:
+        return MachineError(
+            f"The disk of {connection.host} is full: {file.size_bytes} bytes do not fit into "
+            f"{folder}. What was written is removed. Free some space there and deploy again."
+        )
+    return error
+
+
+def _head(path: Path, size: int) -> str:
+    """Return the SHA-256 of a file's first bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while size and (chunk := stream.read(min(size, _CHUNK_BYTES))):
+            digest.update(chunk)
+            size -= len(chunk)
+    return digest.hexdigest()
+
+
+def _last_line(stderr: str) -> str:
+    return stderr.strip() or "it does not say why"

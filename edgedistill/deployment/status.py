@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from edgedistill.deployment.board import BoardFacts, Program, probe
 from edgedistill.deployment.connection import Connection, SshOptions, connect
-from edgedistill.deployment.device_program import Program
 from edgedistill.deployment.hosts import Host
-from edgedistill.deployment.preflight import BoardFacts, probe
 from edgedistill.deployment.trust import read_trust, trust
 from edgedistill.device.releases.layout import PROGRAM
 from edgedistill.errors import EdgeDistillError, UsageError

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from edgedistill.deployment.board import Program, check_disk, probe
 from edgedistill.deployment.connection import Connection
-from edgedistill.deployment.device_program import Program
 from edgedistill.deployment.doctor.checks import Finding
 from edgedistill.deployment.doctor.diagnosis import diagnose
 from edgedistill.deployment.hosts import Host
 from edgedistill.deployment.outcome import Outcome, Step
-from edgedistill.deployment.payload import DeploymentPayload
-from edgedistill.deployment.preflight import check_disk, probe
+from edgedistill.deployment.payload import DeploymentPayload, upload
 from edgedistill.deployment.trust import ALLOWED_SIGNERS, require_trust
-from edgedistill.deployment.upload import upload
 from edgedistill.device.releases.layout import PROGRAM, REPORT
 from edgedistill.errors import ContractError, MachineError, UsageError
 from edgedistill.io import files

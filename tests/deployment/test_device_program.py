@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgedistill.deployment.device_program import Program
+from edgedistill.deployment.board import Program
 from edgedistill.errors import (
     ContractError,
     DataError,

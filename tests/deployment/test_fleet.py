@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgedistill.deployment.fleet import deploy_to_all, run_on_all
+from edgedistill.deployment.deploy import deploy_to_all, run_on_all
 from edgedistill.deployment.hosts import Host
 from edgedistill.deployment.outcome import Outcome, exit_code
 from edgedistill.deployment.payload import prepare_payload

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgedistill.deployment.hosts import Host
-from edgedistill.deployment.inventory import read_inventory
+from edgedistill.deployment.hosts import Host, read_inventory
 from edgedistill.errors import ConfigError
 
 BOARDS = """

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgedistill.deployment import preflight
+from edgedistill.deployment.board import BoardFacts, check_disk, probe
 from edgedistill.deployment.payload import DeploymentPayload, UploadFile
-from edgedistill.deployment.preflight import BoardFacts, check_disk, probe
 from edgedistill.errors import MachineError
 
 
@@ -82,7 +81,7 @@ def test_a_root_that_cannot_be_written_is_refused(board, shipped):
 
 def test_another_system_is_refused(board, monkeypatch):
     """Here the shell is told to say so."""
-    monkeypatch.setattr(preflight, "_PROBE", "uname() { echo Darwin; }\n" + preflight._PROBE)
+    monkeypatch.setattr(module, "_PROBE", "uname() { echo Darwin; }\n" + module._PROBE)
 
     with pytest.raises(MachineError, match="is no Linux: it says 'Darwin'"):
         _probe(board)

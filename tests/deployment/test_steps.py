@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgedistill.deployment.device_program import Program
+from edgedistill.deployment.board import Program
 from edgedistill.deployment.payload import DeploymentPayload, UploadFile
 from edgedistill.deployment.steps import DeploymentSteps, Request, folder_name
 from edgedistill.device import doctor

@@ -8,9 +8,8 @@ import subprocess
 import numpy as np
 import pytest
 
-from edgedistill.deployment import upload as module
-from edgedistill.deployment.payload import UploadFile
-from edgedistill.deployment.upload import upload
+from edgedistill.deployment import payload as module
+from edgedistill.deployment.payload import UploadFile, upload
 from edgedistill.errors import IntegrityError, LostConnectionError, MachineError
 
 pytestmark = pytest.mark.slow

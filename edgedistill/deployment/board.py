@@ -1,14 +1,27 @@
-"""Facts of a board before anything is written on it, probed with `sh` alone."""
+"""A board as a deployment meets it: facts probed with `sh` alone, and calls of the device program.
+
+The probe comes before anything is written there. The program prints JSON, and its errors become
+ours.
+"""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-from edgedistill.deployment.connection import Connection
+from edgedistill.deployment.connection import COMMAND_TIMEOUT_S, CommandResult, Connection
 from edgedistill.deployment.hosts import Host
 from edgedistill.deployment.payload import DeploymentPayload
-from edgedistill.errors import MachineError
+from edgedistill.errors import (
+    ContractError,
+    DataError,
+    EdgeDistillError,
+    IntegrityError,
+    MachineError,
+    UsageError,
+)
 
 _OLDEST_PYTHON: Final = (3, 10)
 # Paths on the board are its own: `~` is resolved there, and a relative path starts at home.
@@ -34,6 +47,13 @@ if [ -d "$place" ] && [ -w "$place" ]; then echo "writable=yes"; fi
 echo "disk=$(df -Pk -- "$place" | tail -n 1)"
 "$python" -c 'import sys; print("version=%d.%d.%d" % sys.version_info[:3])' 2>&1
 """
+_MARK: Final = "error: "  # begins the program's own messages on stderr
+_SHOWN_LINES: Final = 5
+_ERRORS: Final = {
+    kind.exit_code: kind
+    for kind in (UsageError, DataError, ContractError, MachineError, IntegrityError)
+}
+_SIGNALS: Final = 128
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +66,56 @@ class BoardFacts:
     version: str  # of Python
     writable: bool  # whether the root is, or can be made
     free_bytes: int  # there
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The device program on a board."""
+
+    connection: Connection
+    python: str
+    path: str
+
+    async def call(
+        self,
+        *arguments: str,
+        timeout_s: float = COMMAND_TIMEOUT_S,
+        on_line: Callable[[str], None] | None = None,
+        also: Sequence[int] = (),
+    ) -> dict[str, Any]:
+        """Run a command there with --json and return its JSON.
+
+        Args:
+            arguments: command and options.
+            timeout_s: seconds after which the command is killed.
+            on_line: callback for each line of stderr as it comes.
+            also: exit codes beside 0 with which the program prints JSON too.
+
+        Raises:
+            LostConnectionError: the connection broke off.
+            EdgeDistillError: what the program raised there, as the same kind of error.
+        """
+        command = [self.python, self.path, *arguments, "--json"]
+        result = await self.connection.run(command, timeout_s=timeout_s, on_line=on_line)
+        found = _parsed_json(result.stdout)
+        if found is not None and result.code in (0, *also):
+            return found
+        raise self._error(arguments[0], result)
+
+    def _error(self, command: str, result: CommandResult) -> EdgeDistillError:
+        host = self.connection.host
+        if result.code in _ERRORS:
+            return _ERRORS[result.code](f"{host}: {_message(result.stderr)}")
+        reason = _message(result.stderr) or "it printed nothing"
+        if result.code > _SIGNALS:
+            reason = (
+                f"signal {result.code - _SIGNALS} ended it; after signal 9 look with `dmesg` there "
+                f"whether the memory ran out. {reason}"
+            )
+        return MachineError(
+            f"{host}: `{command}` ended with exit code {result.code}: {reason.rstrip('.')}. Run "
+            "the command again; what was whole there stays."
+        )
 
 
 async def probe(connection: Connection) -> BoardFacts:
@@ -111,3 +181,17 @@ def _check_python(host: Host, reported: dict[str, str], stderr: str) -> None:
 
 def _mib(size_bytes: int) -> str:
     return f"{size_bytes / 2**20:.1f}"
+
+
+def _parsed_json(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _message(stderr: str) -> str:
+    """Return the program's last message, or else the last lines: runtimes write there too."""
+    _, mark, message = stderr.rpartition(_MARK)
+    return message.strip() if mark else "\n".join(stderr.strip().splitlines()[-_SHOWN_LINES:])

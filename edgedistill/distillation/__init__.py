@@ -90,10 +90,10 @@ _HOMES = {
     "objectives.baselines.student_friendly": ("StudentFriendlyConfig",),
     "objectives.baselines.vid": ("VIDConfig",),
     "objectives.baselines.xdistillation": ("XDistillationConfig",),
-    "objectives.config": ("Range", "Section", "Weight"),
     "objectives.cross_entropy": ("CrossEntropyConfig",),
     "objectives.cutmix_kd": ("CutMixKDConfig",),
     "objectives.kd": ("KDConfig",),
+    "objectives.objective": ("Range", "Section", "Weight"),
     "objectives.tsd": ("TSDConfig",),
     "objectives.tsd_maps": ("TSDMapsConfig",),
 }

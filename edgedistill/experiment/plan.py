@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, StrictInt, ValidationError
 
-from edgedistill.distillation.objectives.config import Section
+from edgedistill.distillation.objectives.objective import Section
 from edgedistill.errors import ConfigError
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.recipe import parse as parse_recipe

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from edgedistill import targets
 from edgedistill.bundle.drift_reference import DriftLimits
 from edgedistill.data.wav_folders import wav_files
-from edgedistill.distillation.objectives.config import Section
+from edgedistill.distillation.objectives.objective import Section
 from edgedistill.errors import ConfigError
 from edgedistill.evaluation.contract import Contract
 from edgedistill.models import FAMILIES

@@ -13,9 +13,9 @@ from pydantic import BeforeValidator, Field, WrapValidator, model_validator
 
 from edgedistill.bundle.drift_reference import DriftLimits
 from edgedistill.distillation.objectives.baselines.student_friendly import StudentFriendlyConfig
-from edgedistill.distillation.objectives.config import Section
 from edgedistill.distillation.objectives.cross_entropy import CrossEntropyConfig
 from edgedistill.distillation.objectives.kd import KDConfig
+from edgedistill.distillation.objectives.objective import Section
 from edgedistill.distillation.objectives.tsd_maps import TSDMapsConfig
 from edgedistill.errors import ConfigError
 from edgedistill.evaluation.contract import Contract

@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from edgedistill.distillation.objectives.config import Range, Section
+from edgedistill.distillation.objectives.objective import Range, Section
 from edgedistill.recipe.objectives import ObjectiveSection
 
 _UNION_MARKS = ("float", "tuple[", "constrained", "function-", "Range")

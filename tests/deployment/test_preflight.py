@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edgedistill.deployment import board as module
 from edgedistill.deployment.board import BoardFacts, check_disk, probe
 from edgedistill.deployment.payload import DeploymentPayload, UploadFile
 from edgedistill.errors import MachineError

@@ -5,7 +5,6 @@ it. All objectives share one clean forward: each names the windows, views and la
 the loop returns how the windows change the student's logits.
 """
 
-from edgedistill.distillation.objectives.config import ObjectiveConfig, build_objective
 from edgedistill.distillation.objectives.cross_entropy import CrossEntropy
 from edgedistill.distillation.objectives.cutmix_kd import CutMixKD
 from edgedistill.distillation.objectives.kd import KD
@@ -13,10 +12,12 @@ from edgedistill.distillation.objectives.multi_width import MultiWidthObjective
 from edgedistill.distillation.objectives.objective import (
     Batch,
     Objective,
+    ObjectiveConfig,
     StudentOutputs,
     ViewOutputs,
     WeightedObjective,
     Windows,
+    build_objective,
 )
 from edgedistill.distillation.objectives.tsd import TSD
 from edgedistill.distillation.objectives.tsd_maps import TSDMaps

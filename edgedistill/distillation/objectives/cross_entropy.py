@@ -8,8 +8,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.config import ObjectiveConfig
-from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
+from edgedistill.distillation.objectives.objective import (
+    Batch,
+    Objective,
+    ObjectiveConfig,
+    StudentOutputs,
+)
 
 
 class CrossEntropyConfig(ObjectiveConfig):

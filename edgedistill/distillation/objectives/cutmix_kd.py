@@ -8,13 +8,12 @@ from pydantic import Field
 from torch import Tensor
 
 from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.config import Count
 from edgedistill.distillation.objectives.cutmix_windows import (
     CutMixWindowConfig,
     CutMixWindowObjective,
 )
 from edgedistill.distillation.objectives.kd import softened_kl
-from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
+from edgedistill.distillation.objectives.objective import Batch, Count, StudentOutputs
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.saliency.classifier import LogitsFn
 from edgedistill.teachers.window_cache import WindowCache

@@ -13,8 +13,14 @@ from torch import Tensor
 
 from edgedistill.attribution import perturb
 from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.config import ObjectiveConfig, Positive
-from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs, Windows
+from edgedistill.distillation.objectives.objective import (
+    Batch,
+    Objective,
+    ObjectiveConfig,
+    Positive,
+    StudentOutputs,
+    Windows,
+)
 from edgedistill.errors import ShapeError
 from edgedistill.io.arrays import Doubles, Floats, Ints
 from edgedistill.io.files import fingerprint

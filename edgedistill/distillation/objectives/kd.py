@@ -9,8 +9,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.config import ObjectiveConfig, Weight
-from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
+from edgedistill.distillation.objectives.objective import (
+    Batch,
+    Objective,
+    ObjectiveConfig,
+    StudentOutputs,
+    Weight,
+)
 
 
 class KDConfig(ObjectiveConfig):

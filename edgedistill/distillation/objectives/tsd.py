@@ -17,14 +17,13 @@ from torch.nn import functional
 from edgedistill.attribution import normalize, plackett_luce, window_saliency
 from edgedistill.distillation import seeds
 from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.config import Count
 from edgedistill.distillation.objectives.cutmix_windows import (
     CutMixWindowConfig,
     CutMixWindowObjective,
     LogitsPair,
 )
 from edgedistill.distillation.objectives.multi_width import MultiWidthObjective, split_windows
-from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
+from edgedistill.distillation.objectives.objective import Batch, Count, Objective, StudentOutputs
 from edgedistill.errors import ConfigError
 from edgedistill.io.arrays import Doubles, Floats, Ints
 from edgedistill.saliency.classifier import LogitsFn

@@ -18,10 +18,15 @@ from torch import Tensor
 
 from edgedistill.attribution import correlation, timestep_map
 from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.config import Count, ObjectiveConfig
 from edgedistill.distillation.objectives.maps import MapObjective
 from edgedistill.distillation.objectives.multi_width import MultiWidthObjective
-from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
+from edgedistill.distillation.objectives.objective import (
+    Batch,
+    Count,
+    Objective,
+    ObjectiveConfig,
+    StudentOutputs,
+)
 from edgedistill.errors import ConfigError
 from edgedistill.io.arrays import Ints
 from edgedistill.io.files import fingerprint

@@ -55,7 +55,7 @@ NEW_MODULE = '''
 from typing import Literal
 
 from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.config import ObjectiveConfig
+from edgedistill.distillation.objectives.objective import ObjectiveConfig
 from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 
 

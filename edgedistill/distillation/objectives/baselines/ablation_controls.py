@@ -15,8 +15,8 @@ from pydantic import Field
 
 from edgedistill.distillation import seeds
 from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.config import ObjectiveConfig, Weight
 from edgedistill.distillation.objectives.kd import KD
+from edgedistill.distillation.objectives.objective import ObjectiveConfig, Weight
 from edgedistill.distillation.objectives.tsd_maps import TSDMaps
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.models import build

@@ -14,8 +14,12 @@ from torch.nn import functional
 from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.features import Pair
 from edgedistill.distillation.objectives.baselines.layers import LayerObjective, embedding_pair
-from edgedistill.distillation.objectives.config import ObjectiveConfig, Weight
-from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
+from edgedistill.distillation.objectives.objective import (
+    Batch,
+    ObjectiveConfig,
+    StudentOutputs,
+    Weight,
+)
 from edgedistill.io.arrays import Ints
 from edgedistill.saliency import perturbation
 

@@ -10,8 +10,12 @@ from torch.nn import functional
 
 from edgedistill.attribution import correlation
 from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.config import ObjectiveConfig
-from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
+from edgedistill.distillation.objectives.objective import (
+    Batch,
+    Objective,
+    ObjectiveConfig,
+    StudentOutputs,
+)
 
 
 class DISTConfig(ObjectiveConfig):

@@ -8,9 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.config import ObjectiveConfig
 from edgedistill.distillation.objectives.maps import MapObjective
-from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
+from edgedistill.distillation.objectives.objective import Batch, ObjectiveConfig, StudentOutputs
 
 
 class E2KDConfig(ObjectiveConfig):

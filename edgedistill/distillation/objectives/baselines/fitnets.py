@@ -10,8 +10,7 @@ from torch.nn import functional
 from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.features import Pair
 from edgedistill.distillation.objectives.baselines.layers import LayerConfig, LayerObjective
-from edgedistill.distillation.objectives.config import Weight
-from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs, Weight
 
 
 class FitNetsConfig(LayerConfig):

@@ -14,8 +14,12 @@ from edgedistill.distillation.features import (
     embedding_size,
     layer_channels,
 )
-from edgedistill.distillation.objectives.config import ObjectiveConfig
-from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
+from edgedistill.distillation.objectives.objective import (
+    Batch,
+    Objective,
+    ObjectiveConfig,
+    StudentOutputs,
+)
 from edgedistill.errors import ConfigError
 
 

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from edgedistill.attribution import plackett_luce
 from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.config import ObjectiveConfig
 from edgedistill.distillation.objectives.maps import MapObjective
-from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
+from edgedistill.distillation.objectives.objective import Batch, ObjectiveConfig, StudentOutputs
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan
 

@@ -12,8 +12,7 @@ from torch.nn import functional
 from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.features import Pair
 from edgedistill.distillation.objectives.baselines.layers import LayerObjective, embedding_pair
-from edgedistill.distillation.objectives.config import ObjectiveConfig
-from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
+from edgedistill.distillation.objectives.objective import Batch, ObjectiveConfig, StudentOutputs
 
 
 class RKDConfig(ObjectiveConfig):

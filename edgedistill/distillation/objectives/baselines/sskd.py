@@ -1,7 +1,17 @@
-"""Self-supervision: match the classes and similarities of views of the series."""
+"""Self-supervision: match the classes and similarities of views of the series.
+
+Views are augmentations under which the class of a series stays the same. Each takes series,
+(N, C, T), and returns as many, every one changed in its own way; the generator decides how.
+
+Source of the views: Um et al. 2017, "Data augmentation of wearable sensor data for Parkinson's
+disease monitoring using convolutional neural networks", arXiv:1706.00527; kinds and usual
+strengths. Our choices: noise is relative to the spread of each channel of each series, so that
+units do not matter; speeds are interpolated by lines, not by splines; cuts may lie anywhere.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -12,10 +22,23 @@ from torch.nn import functional
 
 from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.features import EMBEDDING, embedding_size, record_features
-from edgedistill.distillation.objectives.config import ObjectiveConfig, Positive
 from edgedistill.distillation.objectives.kd import softened_kl
-from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
-from edgedistill.distillation.views import VIEWS
+from edgedistill.distillation.objectives.objective import (
+    Batch,
+    Objective,
+    ObjectiveConfig,
+    Positive,
+    StudentOutputs,
+)
+from edgedistill.io.arrays import AnyFloats
+
+View = Callable[[AnyFloats, np.random.Generator], AnyFloats]
+_NOISE = 0.05  # standard deviation, in those of the channel
+_STRETCH = 0.1  # standard deviation of a channel's factor around 1
+_SPEED = 0.2  # standard deviation of the speed of time around 1
+_SLOWEST = 0.1  # speed; time never stands still
+_KNOTS = 6  # at which speeds are drawn, both ends among them
+_PIECES = 4  # that change places
 
 
 class SSKDConfig(ObjectiveConfig):
@@ -113,6 +136,49 @@ class SSKD(Objective):
         return logits, features[EMBEDDING]
 
 
+def jitter(series: AnyFloats, rng: np.random.Generator) -> AnyFloats:
+    """Return the series with white noise added."""
+    noise = _NOISE * series.std(axis=2, keepdims=True) * rng.normal(size=series.shape)
+    return _like(series, series + noise)
+
+
+def scaling(series: AnyFloats, rng: np.random.Generator) -> AnyFloats:
+    """Return the series, each channel multiplied by a factor around 1."""
+    factors = rng.normal(1, _STRETCH, (*series.shape[:2], 1))
+    return _like(series, series * factors)
+
+
+def time_warp(series: AnyFloats, rng: np.random.Generator) -> AnyFloats:
+    """Return the series at a changing speed, between the same ends."""
+    samples, _, length = series.shape
+    knots = np.maximum(rng.normal(1, _SPEED, (samples, _KNOTS)), _SLOWEST)
+    at = np.linspace(0, _KNOTS - 1, length)
+    speeds = np.stack([np.interp(at, np.arange(_KNOTS), row) for row in knots])  # (N, T)
+    passed = np.cumsum(speeds, axis=1) - speeds[:, :1]
+    steps = passed / np.maximum(passed[:, -1:], _SLOWEST) * (length - 1)  # (N, T), from 0 to T-1
+    left = np.minimum(steps.astype(np.int64), max(0, length - 2))
+    share = (steps - left)[:, None]
+    before, after = (
+        np.take_along_axis(series, np.minimum(left + shift, length - 1)[:, None], axis=2)
+        for shift in (0, 1)
+    )
+    return _like(series, (1 - share) * before + share * after)
+
+
+def permutation(series: AnyFloats, rng: np.random.Generator) -> AnyFloats:
+    """Return the series cut into pieces that changed places; a cut is the same in all channels."""
+    samples, _, length = series.shape
+    order = np.empty((samples, length), dtype=np.int64)
+    for sample in range(samples):
+        cuts = np.sort(rng.permutation(np.arange(1, length))[: _PIECES - 1])
+        pieces = np.split(np.arange(length), cuts)
+        order[sample] = np.concatenate([pieces[i] for i in rng.permutation(len(pieces))])
+    return _like(series, np.take_along_axis(series, order[:, None], axis=2))
+
+
+VIEWS: tuple[View, ...] = (jitter, scaling, time_warp, permutation)
+
+
 def _similarity(series: Tensor, views: Tensor) -> Tensor:
     """Return the cosine of each view, (V * N, F), with each series, (N, F): (V * N, N)."""
     return functional.normalize(views, dim=1) @ functional.normalize(series, dim=1).T
@@ -121,3 +187,8 @@ def _similarity(series: Tensor, views: Tensor) -> Tensor:
 def _divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Return the softened KL in the precision of the student."""
     return softened_kl(student, teacher.to(student.dtype), temperature)
+
+
+def _like(series: AnyFloats, values: AnyFloats) -> AnyFloats:
+    typed: AnyFloats = values.astype(series.dtype, copy=False)
+    return typed

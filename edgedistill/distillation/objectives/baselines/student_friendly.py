@@ -11,8 +11,7 @@ from torch.nn import functional
 
 from edgedistill.distillation import seeds
 from edgedistill.distillation.features import record_features
-from edgedistill.distillation.objectives.config import Section
-from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
+from edgedistill.distillation.objectives.objective import Batch, Objective, Section, StudentOutputs
 from edgedistill.errors import ConfigError
 from edgedistill.models.families import FCN, Inception, ResNet
 from edgedistill.models.lite import LITE

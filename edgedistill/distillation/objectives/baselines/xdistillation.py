@@ -11,9 +11,13 @@ from torch.nn import functional
 
 from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.features import EXPLANATION
-from edgedistill.distillation.objectives.config import ObjectiveConfig
 from edgedistill.distillation.objectives.maps import check_plan
-from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
+from edgedistill.distillation.objectives.objective import (
+    Batch,
+    Objective,
+    ObjectiveConfig,
+    StudentOutputs,
+)
 from edgedistill.saliency.occlusion import Explanation, time_map
 from edgedistill.saliency.perturbation import PerturbationPlan
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.features import TeacherFeatures, layer_channels
-from edgedistill.distillation.heads import evenly_spaced_layers, head_logits
+from edgedistill.distillation.objectives.baselines.dih import evenly_spaced_layers, head_logits
 from edgedistill.models import ModelSpec, build
 
 

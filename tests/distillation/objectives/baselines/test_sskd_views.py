@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgedistill.distillation.views import VIEWS, jitter, permutation, scaling, time_warp
+from edgedistill.distillation.objectives.baselines.sskd import (
+    VIEWS,
+    jitter,
+    permutation,
+    scaling,
+    time_warp,
+)
 
 
 @pytest.fixture

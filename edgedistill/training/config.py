@@ -10,7 +10,8 @@ from typing import ClassVar, Literal
 
 from edgedistill.errors import ConfigError
 from edgedistill.io.progress import ProgressCallback
-from edgedistill.training.devices import Precision
+
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

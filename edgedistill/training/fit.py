@@ -1,15 +1,18 @@
 """One training loop for teacher and student, on one device or several.
 
-Lightning Fabric runs several processes; this file starts them, and returns their results.
+Lightning Fabric places tensors and runs several processes; this file starts them, and returns
+their results.
 """
 
 from __future__ import annotations
 
 import copy
+import gc
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,15 +22,15 @@ from torch import nn
 from edgedistill import set_library_defaults
 from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.objectives import WeightedObjective
-from edgedistill.errors import ConfigError
+from edgedistill.errors import ConfigError, MachineError
 from edgedistill.io.files import fingerprint
-from edgedistill.training import checkpoints, devices
-from edgedistill.training.config import Epoch, FitConfig, RunOutputs
-from edgedistill.training.loop import Loop, Progress
+from edgedistill.training.config import Epoch, FitConfig, Precision, RunOutputs
+from edgedistill.training.loop import Loop, Progress, remove_checkpoint
 from edgedistill.training.pruning import Pruner
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # takes two seconds; a wrong recipe is refused sooner without it
     from lightning_fabric import Fabric
+    from lightning_fabric.loggers.logger import Logger
 
 
 def fit(
@@ -87,7 +90,7 @@ class _Run:
 def _launch(run: _Run) -> list[Epoch]:
     """Train in one process or several, and load the chosen weights."""
     config = run.config
-    fabric = devices.fabric(
+    fabric = _make_fabric(
         accelerator=config.accelerator,
         number=config.devices,
         strategy=config.strategy,
@@ -120,10 +123,10 @@ def _train(fabric: Fabric, *, run: _Run) -> tuple[list[dict[str, Any]], dict[str
     for logger in fabric.loggers:
         logger.finalize("success")
     if checkpoint is not None and run.until is None and fabric.is_global_zero:
-        checkpoints.remove(checkpoint)
+        remove_checkpoint(checkpoint)
     del loop
     if multiprocessing.parent_process() is not None and torch.distributed.is_initialized():
-        devices.leave_group(fabric)
+        _leave_group(fabric)
     weights = {name: value.numpy() for name, value in progress.weights.items()}
     return [asdict(epoch) for epoch in progress.history], weights
 
@@ -148,7 +151,7 @@ def _run_epochs(fabric: Fabric, loop: Loop, run: _Run) -> Progress:
         epoch = loop.epoch(number)
         progress.history.append(epoch)
         loop.judge(epoch, progress)
-        devices.log(fabric, epoch.epoch, _curves(epoch))
+        _log(fabric, epoch.epoch, _curves(epoch))
         if run.on_epoch is not None:
             run.on_epoch(epoch)
         loop.save(checkpoint, key, progress)
@@ -170,3 +173,68 @@ def _key(run: _Run) -> str:
     return fingerprint(
         [asdict(run.config), run.seed, objectives, shapes, own, len(run.data.series), pruned]
     )
+
+
+def _make_fabric(
+    *,
+    accelerator: str,
+    number: int,
+    strategy: str,
+    precision: Precision,
+    tensorboard: Path | None,
+) -> Fabric:
+    """Set up the Fabric that places tensors and starts processes.
+
+    Args:
+        accelerator: kind of device, such as "auto" or "cpu".
+        number: number of devices, a process each.
+        strategy: strategy of several processes; "auto" spawns them.
+        precision: precision of the arithmetic.
+        tensorboard: folder for events; None writes none.
+
+    Raises:
+        MachineError: this machine has no such devices.
+    """
+    from lightning_fabric import Fabric
+    from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+
+    # "auto" would start several processes by running the whole command again.
+    several = strategy == "auto" and number > 1
+    loggers: list[Logger] = []
+    if tensorboard is not None:
+        loggers = [TensorBoardLogger(tensorboard.parent, name=tensorboard.name, version="")]
+    try:
+        return Fabric(
+            accelerator=accelerator,
+            devices=number,
+            strategy="ddp_spawn" if several else strategy,
+            precision=precision,
+            loggers=loggers,
+        )
+    except (RuntimeError, ValueError, ImportError) as error:
+        reason = str(error).rstrip(".!")
+        raise MachineError(
+            f"This machine cannot train with accelerator={accelerator!r}, "
+            f"devices={number}, strategy={strategy!r}: {reason}. Set "
+            "training.accelerator to cpu and training.devices to 1."
+        ) from error
+
+
+def _log(run: Fabric, step: int, values: Mapping[str, float]) -> None:
+    """Write the values of a step; errors are raised as they are."""
+    try:
+        run.log_dict(values, step=step)
+    except ValueError as error:  # which hides the cause, such as a full disk
+        raise error.__cause__ or error from error
+
+
+def _leave_group(run: Fabric) -> None:
+    """End a spawned process's part in the group.
+
+    Left to the end of the process, the group's threads sometimes abort it. And they must
+    have let go of our tensors (hence the barrier), and DDP of the group (hence the
+    collection), or they wait for the interpreter's lock while its holder waits for them.
+    """
+    run.barrier()
+    gc.collect()
+    torch.distributed.destroy_process_group()

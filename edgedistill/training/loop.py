@@ -6,8 +6,10 @@ weights are kept, and how a killed run resumes.
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Iterator
+import pickle
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +27,7 @@ from edgedistill.distillation.objectives import (
     WeightedObjective,
 )
 from edgedistill.errors import ModelError
-from edgedistill.training import checkpoints
+from edgedistill.io.files import whole_file
 from edgedistill.training.config import Epoch, FitConfig
 from edgedistill.training.multi_output_student import MultiOutputStudent
 from edgedistill.training.pruning import Pruner
@@ -140,11 +142,11 @@ class Loop:
             "weights": progress.weights,
             "pruner": None if self.pruner is None else self.pruner.state_dict(),
         }
-        checkpoints.save(path, key, state)
+        _save_checkpoint(path, key, state)
 
     def resume(self, path: Path | None, key: str) -> Progress:
         """Load the checkpoint of this very run, if there is one."""
-        state = None if path is None else checkpoints.load(path, key)
+        state = None if path is None else _load_checkpoint(path, key)
         if state is None:
             return Progress()
         self.student.load_state_dict(state["model"])
@@ -259,6 +261,12 @@ class Loop:
             yield self.fabric.to_device(batch)
 
 
+def remove_checkpoint(path: Path) -> None:
+    """Remove a checkpoint, and the partial file of a process that was killed while it wrote one."""
+    for stale in (path, *path.parent.glob(f".{path.name}.*")):
+        stale.unlink(missing_ok=True)
+
+
 def _rows(data: TrainingData, rows: Tensor) -> TensorDataset:
     return TensorDataset(rows, data.series[rows], data.labels[rows])
 
@@ -268,3 +276,25 @@ def _freeze_norm(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
+
+
+def _save_checkpoint(path: Path, key: str, state: Mapping[str, Any]) -> None:
+    """Write tensors and plain values of the run `key`, whole or not at all."""
+    buffer = io.BytesIO()  # torch hides the disk's error when it writes by itself
+    torch.save({"key": key, **state}, buffer)
+    with whole_file(path) as partial:
+        partial.write_bytes(buffer.getvalue())
+
+
+def _load_checkpoint(path: Path, key: str) -> dict[str, Any] | None:
+    """Return the state that `_save_checkpoint` wrote of this very run; None if there is none.
+
+    A damaged file counts as none: a fresh start ends with the same weights.
+    """
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
+        return None
+    return state if state["key"] == key else None

@@ -18,6 +18,7 @@ from edgedistill.experiment.jobs import (
     DatasetJob,
     Failure,
     PreparedDataset,
+    Scores,
     StudentJob,
     attempt,
     distill,
@@ -26,7 +27,6 @@ from edgedistill.experiment.jobs import (
 )
 from edgedistill.experiment.plan import Plan
 from edgedistill.experiment.results import RESULTS, Row
-from edgedistill.experiment.scores import Scores
 from edgedistill.io.files import write_json, write_text
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline.stage_folder import now, versions

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from edgedistill.experiment.scores import map_scores
+from edgedistill.experiment.jobs import map_scores
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.saliency.occlusion import Explanation

@@ -155,7 +155,7 @@ def _check(options: argparse.Namespace) -> int:
 @contextmanager
 def _locked_root(options: argparse.Namespace) -> Iterator[tuple[Root, SwitchRecovery]]:
     """Hold the lock, and report a switch that was interrupted and taken back."""
-    from edgedistill.device.releases.lock import root_lock
+    from edgedistill.device.releases.switch import root_lock
 
     root = _root(options)
     with root_lock(root) as found:

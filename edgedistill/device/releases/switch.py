@@ -2,17 +2,22 @@
 
 A journal exists from before the links change until the new release is healthy. The next command
 that finds it, because the machine died in between, checks the release again and goes on or back.
+A lock lets one command at a time change the releases.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from edgedistill.device.releases import disk
 from edgedistill.device.releases.layout import REPORT, Root, linked_release
-from edgedistill.errors import ContractError, DataError, IntegrityError, UsageError
+from edgedistill.errors import ContractError, DataError, IntegrityError, MachineError, UsageError
 from edgedistill.io import files
 from edgedistill.report import from_json
 
@@ -114,6 +119,42 @@ def listing(root: Root) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def root_lock(root: Root) -> Iterator[SwitchRecovery]:
+    """Hold the lock of a root and recover an interrupted switch; yield its outcome.
+
+    Raises:
+        MachineError: another command holds the lock, or the disk is read-only.
+        IntegrityError: the journal, or a link, is damaged.
+    """
+    with file_lock(root.lock):
+        yield recover_interrupted_switch(root)
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold the lock in a file; the system releases it when the process ends, however it does.
+
+    Raises:
+        MachineError: another process holds it, or the file cannot be written.
+    """
+    with files.translate_os_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("ab", buffering=0)
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MachineError(
+                f"Another command is changing {path.parent} ({_holder(path)}). Wait until it is "
+                "done, and run again."
+            ) from None
+        with suppress(OSError):  # the name is a courtesy: a full disk must not stop a rollback
+            stream.truncate(0)
+            stream.write(f"{os.getpid()}\n".encode())
+        yield
+
+
 def _confirm(root: Root, before: str | None, to: str) -> SwitchRecovery:
     """Keep the current release if it is healthy, else go back."""
     from edgedistill.device.releases import health  # loads runtimes: `list` starts without
@@ -192,3 +233,9 @@ def _verdict(root: Root, name: str) -> str | None:
         return from_json(files.read_json(path)).verdict
     except (DataError, IntegrityError):
         return "unusable"
+
+
+def _holder(path: Path) -> str:
+    """Return the holder of a lock, as text; its number may not be written yet."""
+    text = path.read_text(encoding="utf-8", errors="replace").strip()
+    return f"process {text}" if text.isdecimal() else "process unknown"

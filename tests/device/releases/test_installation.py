@@ -12,7 +12,7 @@ from edgedistill.bundle import signature
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.device.releases.installation import Request, install, prune, running_program
 from edgedistill.device.releases.layout import Root, read
-from edgedistill.device.releases.lock import root_lock
+from edgedistill.device.releases.switch import root_lock
 from edgedistill.errors import DataError, IntegrityError, MachineError, UsageError
 from edgedistill.io import archives, files
 

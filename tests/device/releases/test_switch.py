@@ -10,10 +10,10 @@ from edgedistill.bundle.reader import open_bundle
 from edgedistill.device.releases import health
 from edgedistill.device.releases.installation import Request, install
 from edgedistill.device.releases.layout import Root, linked_release
-from edgedistill.device.releases.lock import root_lock
 from edgedistill.device.releases.switch import (
     recover_interrupted_switch,
     rollback,
+    root_lock,
     switch,
 )
 from edgedistill.device.validate import validate

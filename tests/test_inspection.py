@@ -264,28 +264,30 @@ def write_bundle(path: Path, model: Path, rng: np.random.Generator) -> Path:
     explanation = explain(OnnxClassifier(model, classes=K).logits, series, plan)
     packing.write(
         path,
-        name="Waves",
-        created="2026-01-01T00:00:00+00:00",
-        class_names=("sine", "square"),
-        preprocessing=Preprocessing(length=T, channels=1),
-        plan=plan,
-        contract=Contract(),
-        chosen="student-fp32",
-        models=[
-            bundle.Model(
-                name="student-fp32",
-                path=model,
-                runtime="onnxruntime",
-                precision="fp32",
-                parameters=PARAMETERS,
-            )
-        ],
-        golden=Golden(
-            series=series,
-            labels=np.arange(6, dtype=np.int64) % K,
-            teacher=explanation,
-            student=explanation,
+        packing.BundleContents(
+            name="Waves",
+            created="2026-01-01T00:00:00+00:00",
+            class_names=("sine", "square"),
+            preprocessing=Preprocessing(length=T, channels=1),
+            plan=plan,
+            contract=Contract(),
+            chosen="student-fp32",
+            models=[
+                bundle.Model(
+                    name="student-fp32",
+                    path=model,
+                    runtime="onnxruntime",
+                    precision="fp32",
+                    parameters=PARAMETERS,
+                )
+            ],
+            golden=Golden(
+                series=series,
+                labels=np.arange(6, dtype=np.int64) % K,
+                teacher=explanation,
+                student=explanation,
+            ),
+            provenance=bundle.Provenance(recipe={}, versions={}, seeds={}, data="0" * 64),
         ),
-        provenance=bundle.Provenance(recipe={}, versions={}, seeds={}, data="0" * 64),
     )
     return path

@@ -7,6 +7,7 @@ __all__ = [
     "MANIFEST",
     "SIGNATURE",
     "Bundle",
+    "BundleContents",
     "DriftLimits",
     "Golden",
     "Model",
@@ -29,7 +30,7 @@ _HOMES = {
     "manifest": ("MANIFEST", "SIGNATURE", "read"),
     "reader": ("Bundle", "Model", "Provenance", "open_bundle"),
     "signature": ("sign_bundle", "signer"),
-    "writer": ("rewrite",),
+    "writer": ("BundleContents", "rewrite"),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,36 +32,59 @@ from edgedistill.preprocessing.transforms import Preprocessing
 from edgedistill.saliency.perturbation import PerturbationPlan
 
 
-def write(
-    path: Path,
-    *,
-    name: str,
-    created: str,
-    class_names: Sequence[str],
-    preprocessing: Preprocessing,
-    plan: PerturbationPlan,
-    contract: Contract,
-    chosen: str,
-    models: Sequence[Model],
-    golden: Golden,
-    provenance: Provenance,
-    reference: tuple[Reference, DriftLimits] | None = None,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BundleContents:
+    """Everything that a bundle is written from."""
+
+    name: str  # for people, such as the name of the data
+    created: str  # ISO 8601, UTC; all that differs when equal contents are written twice
+    class_names: Sequence[str]  # in the order of the logits, (K,)
+    preprocessing: Preprocessing  # what made the model's input from recorded series
+    plan: PerturbationPlan  # of the golden set's saliency
+    contract: Contract  # what the device judges
+    chosen: str  # name of the model that runs by default
+    models: Sequence[Model]  # at least the chosen one
+    golden: Golden  # held-out series with the recorded outputs
+    provenance: Provenance  # where all this comes from
+    reference: tuple[Reference, DriftLimits] | None = None  # of drift, and what counts as such
+
+    def check(self) -> None:
+        """Refuse parts that do not fit together.
+
+        Raises:
+            ShapeError: the golden set or the reference does not fit the plan or the classes.
+        """
+        self.golden.check(self.plan, len(self.class_names))
+        if self.reference is not None:
+            channels = self.preprocessing.channels
+            self.reference[0].check(self.plan, channels, len(self.class_names))
+
+    def facts(self) -> dict[str, Any]:
+        """Return the manifest, without the hashes of the files."""
+        facts: dict[str, Any] = {
+            "format": manifest.FORMAT,
+            "name": self.name,
+            "created": self.created,
+            "class_names": list(self.class_names),
+            "preprocessing": self.preprocessing.to_dict(),
+            "plan": self.plan.to_dict(),
+            "contract": asdict(self.contract),
+            "chosen": self.chosen,
+            "models": [_entry(model) for model in self.models],
+            "golden": GOLDEN,
+            "provenance": asdict(self.provenance),
+        }
+        if self.reference is not None:  # earlier versions refuse an unknown field
+            facts["reference"] = {"file": REFERENCE, "limits": asdict(self.reference[1])}
+        return facts
+
+
+def write(path: Path, contents: BundleContents) -> None:
     """Write a bundle, whole or not at all: a zip if `path` ends in .zip, else a folder.
 
     Args:
         path: new, or a bundle that is replaced.
-        name: for people, such as the name of the data.
-        created: ISO 8601, UTC; the only thing that differs when equal contents are written twice.
-        class_names: names of the classes, in the order of the logits, (K,).
-        preprocessing: what made the model's input from recorded series.
-        plan: perturbation plan of the golden set's saliency.
-        contract: what the device judges.
-        chosen: name of the model that runs by default.
-        models: at least the chosen one.
-        golden: held-out series with the recorded outputs.
-        provenance: where all this comes from.
-        reference: what drift is measured from, and what counts as drift.
+        contents: what it is written from.
 
     Raises:
         UsageError: `path` is taken by something else.
@@ -70,24 +93,8 @@ def write(
         MachineError: the disk refuses.
     """
     _check_target(path)
-    golden.check(plan, len(class_names))
-    facts: dict[str, Any] = {
-        "format": manifest.FORMAT,
-        "name": name,
-        "created": created,
-        "class_names": list(class_names),
-        "preprocessing": preprocessing.to_dict(),
-        "plan": plan.to_dict(),
-        "contract": asdict(contract),
-        "chosen": chosen,
-        "models": [_entry(model) for model in models],
-        "golden": GOLDEN,
-        "provenance": asdict(provenance),
-    }
-    if reference is not None:  # earlier versions refuse an unknown field
-        reference[0].check(plan, preprocessing.channels, len(class_names))
-        facts["reference"] = {"file": REFERENCE, "limits": asdict(reference[1])}
-    _put(path, lambda root: _fill(root, facts, models, golden, reference and reference[0]))
+    contents.check()
+    _put(path, lambda root: _fill(root, contents))
 
 
 def write_until_kept(
@@ -166,20 +173,15 @@ def _put(path: Path, fill: Callable[[Path], None]) -> None:
         archives.pack(Path(scratch), partial)
 
 
-def _fill(
-    root: Path,
-    facts: dict[str, Any],
-    models: Sequence[Model],
-    golden: Golden,
-    reference: Reference | None,
-) -> None:
-    for model, entry in zip(models, facts["models"], strict=True):
+def _fill(root: Path, contents: BundleContents) -> None:
+    facts = contents.facts()
+    for model, entry in zip(contents.models, facts["models"], strict=True):
         target = root / entry["file"]
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(model.path, target)
-    save_golden(golden, root / GOLDEN)
-    if reference is not None:
-        save_reference(reference, root / REFERENCE)
+    save_golden(contents.golden, root / GOLDEN)
+    if contents.reference is not None:
+        save_reference(contents.reference[0], root / REFERENCE)
     files.write_json(root / MANIFEST, {**facts, "files": manifest.fingerprints(root)})
     verified(root, root)  # what could not be opened again is never left behind
 

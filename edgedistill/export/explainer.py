@@ -120,27 +120,34 @@ def export_explainer(
     _check_sample(sample, plan)
     module = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     torch_logits(module, sample[:1])  # refuses series that the model does not take
-    network, reason, saving = _network(module, sample[:1], plan)
-    form: Form = "general" if reason else "incremental"
-    proto = fold(_named(trace(Explainer(network, plan).eval(), sample), plan))
-    onnx.helper.set_model_props(proto, {METADATA: _metadata(plan, form)})
+    chosen = _choose_network(module, sample[:1], plan)
+    proto = _graph(chosen, sample, plan)
     with files.whole_file(path) as partial:
         partial.write_bytes(proto.SerializeToString())
-        load(partial)
-        logits(partial, sample[:1])  # one series must do too; raises if it cannot be run
-        absolute_logits, absolute, largest = _verify(module, partial, sample, plan, tolerance)
-    return ExplainerFacts(
-        form=form,
-        reason=reason,
-        saving=saving,
-        windows=len(plan.starts),
-        nodes=len(proto.graph.node),
-        size_bytes=path.stat().st_size,
-        opset=OPSET,
-        max_abs_error_logits=absolute_logits,
-        max_abs_error=absolute,
-        largest_score=largest,
-    )
+        misses = _verify(module, partial, sample, plan, tolerance)
+    return _facts(chosen, proto, path, plan, misses)
+
+
+@dataclass(frozen=True, slots=True)
+class _ChosenNetwork:
+    """The cheaper of both forms."""
+
+    network: nn.Module
+    reason: str  # as in `ExplainerFacts`
+    saving: float
+
+    @property
+    def form(self) -> Form:
+        return "general" if self.reason else "incremental"
+
+
+@dataclass(frozen=True, slots=True)
+class _Misses:
+    """The largest errors of a file against the library."""
+
+    logits: float
+    scores: float
+    largest_score: float
 
 
 def _check_sample(sample: Floats, plan: PerturbationPlan) -> None:
@@ -152,20 +159,26 @@ def _check_sample(sample: Floats, plan: PerturbationPlan) -> None:
         )
 
 
-def _network(
-    module: nn.Module, sample: Floats, plan: PerturbationPlan
-) -> tuple[nn.Module, str, float]:
-    """Return the cheaper form, why it is the general one, and what the incremental one saves."""
+def _choose_network(module: nn.Module, sample: Floats, plan: PerturbationPlan) -> _ChosenNetwork:
     starts = torch.from_numpy(plan.starts)
     whole = PerturbedCopies(module, plan.length, starts, plan.width)
     try:
         followed = FollowedChanges(module, torch.from_numpy(sample), starts, plan.width)
     except UnsupportedModule as error:
-        return whole, str(error), 1.0
+        return _ChosenNetwork(whole, str(error), 1.0)
     saving = followed.saving
     if saving < _LEAST_SAVING:
-        return whole, f"following the changes saves only {saving:.2f}x", saving
-    return followed, "", saving
+        reason = f"following the changes saves only {saving:.2f}x"
+        return _ChosenNetwork(whole, reason, saving)
+    return _ChosenNetwork(followed, "", saving)
+
+
+def _graph(chosen: _ChosenNetwork, sample: Floats, plan: PerturbationPlan) -> onnx.ModelProto:
+    """Return the folded graph of a network with its saliency, and the plan in its properties."""
+    explainer = Explainer(chosen.network, plan).eval()
+    proto = fold(_named(trace(explainer, sample), plan))
+    onnx.helper.set_model_props(proto, {METADATA: _metadata(plan, chosen.form)})
+    return proto
 
 
 def _averages(plan: PerturbationPlan) -> Tensor:
@@ -195,8 +208,10 @@ def _metadata(plan: PerturbationPlan, form: Form) -> str:
 
 def _verify(
     module: nn.Module, path: Path, sample: Floats, plan: PerturbationPlan, tolerance: float
-) -> tuple[float, float, float]:
-    """Return the largest errors of logits and of scores, and the largest score."""
+) -> _Misses:
+    """Compare a file with the model and its maps; return the largest errors."""
+    load(path)
+    logits(path, sample[:1])  # one series must do too; raises if it cannot be run
     truth = explain(_Precise(module), sample, plan)
     maps = time_map(truth.kl, plan)
     rows, (values, saliency, windows) = _outputs(path, sample, max(2, _COPIES // len(plan.starts)))
@@ -209,7 +224,28 @@ def _verify(
             f"The explainer misses the saliency it must give by {absolute:.3g}, where scores go "
             f"up to {largest:.3g} and {allowed:.3g} is allowed. Nothing was written."
         )
-    return absolute_logits, absolute, largest
+    return _Misses(absolute_logits, absolute, largest)
+
+
+def _facts(
+    chosen: _ChosenNetwork,
+    proto: onnx.ModelProto,
+    path: Path,
+    plan: PerturbationPlan,
+    misses: _Misses,
+) -> ExplainerFacts:
+    return ExplainerFacts(
+        form=chosen.form,
+        reason=chosen.reason,
+        saving=chosen.saving,
+        windows=len(plan.starts),
+        nodes=len(proto.graph.node),
+        size_bytes=path.stat().st_size,
+        opset=OPSET,
+        max_abs_error_logits=misses.logits,
+        max_abs_error=misses.scores,
+        largest_score=misses.largest_score,
+    )
 
 
 class _Precise:

@@ -24,7 +24,7 @@ from edgedistill.distillation.context import TrainingData
 from edgedistill.distillation.objectives import WeightedObjective
 from edgedistill.errors import ConfigError, MachineError
 from edgedistill.io.files import fingerprint
-from edgedistill.training.config import Epoch, FitConfig, Precision, RunOutputs
+from edgedistill.training.config import Epoch, FitConfig, RunOutputs
 from edgedistill.training.loop import Loop, Progress, remove_checkpoint
 from edgedistill.training.pruning import Pruner
 
@@ -90,13 +90,7 @@ class _Run:
 def _launch(run: _Run) -> list[Epoch]:
     """Train in one process or several, and load the chosen weights."""
     config = run.config
-    fabric = _make_fabric(
-        accelerator=config.accelerator,
-        number=config.devices,
-        strategy=config.strategy,
-        precision=config.precision,
-        tensorboard=run.outputs.tensorboard,
-    )
+    fabric = _make_fabric(config, run.outputs.tensorboard)
     if config.devices > 1:
         run = replace(run, on_epoch=None)
     history, weights = fabric.launch(partial(_train, run=run))
@@ -175,22 +169,8 @@ def _key(run: _Run) -> str:
     )
 
 
-def _make_fabric(
-    *,
-    accelerator: str,
-    number: int,
-    strategy: str,
-    precision: Precision,
-    tensorboard: Path | None,
-) -> Fabric:
-    """Set up the Fabric that places tensors and starts processes.
-
-    Args:
-        accelerator: kind of device, such as "auto" or "cpu".
-        number: number of devices, a process each.
-        strategy: strategy of several processes; "auto" spawns them.
-        precision: precision of the arithmetic.
-        tensorboard: folder for events; None writes none.
+def _make_fabric(config: FitConfig, tensorboard: Path | None) -> Fabric:
+    """Set up the Fabric that places tensors and starts processes; `tensorboard` gets events.
 
     Raises:
         MachineError: this machine has no such devices.
@@ -199,23 +179,23 @@ def _make_fabric(
     from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
     # "auto" would start several processes by running the whole command again.
-    several = strategy == "auto" and number > 1
+    several = config.strategy == "auto" and config.devices > 1
     loggers: list[Logger] = []
     if tensorboard is not None:
         loggers = [TensorBoardLogger(tensorboard.parent, name=tensorboard.name, version="")]
     try:
         return Fabric(
-            accelerator=accelerator,
-            devices=number,
-            strategy="ddp_spawn" if several else strategy,
-            precision=precision,
+            accelerator=config.accelerator,
+            devices=config.devices,
+            strategy="ddp_spawn" if several else config.strategy,
+            precision=config.precision,
             loggers=loggers,
         )
     except (RuntimeError, ValueError, ImportError) as error:
         reason = str(error).rstrip(".!")
         raise MachineError(
-            f"This machine cannot train with accelerator={accelerator!r}, "
-            f"devices={number}, strategy={strategy!r}: {reason}. Set "
+            f"This machine cannot train with accelerator={config.accelerator!r}, "
+            f"devices={config.devices}, strategy={config.strategy!r}: {reason}. Set "
             "training.accelerator to cpu and training.devices to 1."
         ) from error
 

@@ -81,7 +81,7 @@ def parts(tmp_path_factory):
 def folder(parts, tmp_path):
     """A sound bundle as a folder."""
     path = tmp_path / "b"
-    packing.write(path, **parts)
+    packing.write(path, packing.BundleContents(**parts))
     return path
 
 
@@ -102,7 +102,7 @@ def _edit(folder, **changes):
 def test_round_trip(parts, tmp_path, name):
     """A folder and a zip give back what went in."""
     path = tmp_path / "new" / name
-    packing.write(path, **parts)
+    packing.write(path, packing.BundleContents(**parts))
 
     with open_bundle(path) as found:
         golden, model = found.golden(), found.model()
@@ -128,7 +128,7 @@ def test_round_trip(parts, tmp_path, name):
 def test_equal_contents_give_equal_bytes(parts, tmp_path):
     """A bundle can be compared by its hash."""
     for name in ("one.zip", "two.zip"):
-        packing.write(tmp_path / name, **parts)
+        packing.write(tmp_path / name, packing.BundleContents(**parts))
 
     assert files.sha256(tmp_path / "one.zip") == files.sha256(tmp_path / "two.zip")
 
@@ -152,7 +152,7 @@ TUNED = SessionSettings(threads=2, spinning=False, optimization="extended", memo
 def test_session_settings_travel(parts, tmp_path):
     """With the model that has them, as the schema says; the other has no such field."""
     models = [parts["models"][0], dataclasses.replace(parts["models"][1], session=TUNED)]
-    packing.write(tmp_path / "b", **{**parts, "models": models})
+    packing.write(tmp_path / "b", packing.BundleContents(**{**parts, "models": models}))
 
     found = _opened(tmp_path / "b")
     facts = json.loads((tmp_path / "b" / "manifest.json").read_text())
@@ -169,7 +169,7 @@ def test_session_settings_travel(parts, tmp_path):
 def test_session_settings_that_make_no_sense_are_refused(parts, tmp_path):
     """What the manifest says of threads is checked like the rest."""
     models = [parts["models"][0], dataclasses.replace(parts["models"][1], session=TUNED)]
-    packing.write(tmp_path / "b", **{**parts, "models": models})
+    packing.write(tmp_path / "b", packing.BundleContents(**{**parts, "models": models}))
 
     _edit(tmp_path / "b", models=lambda old: [old[0], {**old[1], "session": {"threads": 2}}])
 
@@ -187,8 +187,8 @@ def _with_reference(parts):
 
 def test_reference_is_stored_in_the_bundle(parts, tmp_path):
     """As the schema says; a bundle without one has no such field, and says so when asked."""
-    packing.write(tmp_path / "with.zip", **_with_reference(parts))
-    packing.write(tmp_path / "without.zip", **parts)
+    packing.write(tmp_path / "with.zip", packing.BundleContents(**_with_reference(parts)))
+    packing.write(tmp_path / "without.zip", packing.BundleContents(**parts))
     text = resources.files("edgedistill.bundle").joinpath("schema.json").read_text("utf-8")
 
     with open_bundle(tmp_path / "with.zip") as found:
@@ -207,7 +207,9 @@ def test_a_reference_that_does_not_fit_is_not_written(parts, tmp_path):
     wrong = dataclasses.replace(rows, signed=rows.signed[:, 1:])
 
     with pytest.raises(ShapeError, match="signed of the reference has shape"):
-        packing.write(tmp_path / "b", **{**parts, "reference": (wrong, limits)})
+        packing.write(
+            tmp_path / "b", packing.BundleContents(**{**parts, "reference": (wrong, limits)})
+        )
 
     assert not (tmp_path / "b").exists()
 
@@ -223,7 +225,7 @@ def test_a_reference_that_does_not_fit_is_not_written(parts, tmp_path):
 )
 def test_a_reference_that_makes_no_sense_is_refused(parts, tmp_path, entry, told):
     """When the bundle is opened, or when the reference is asked for."""
-    packing.write(tmp_path / "b", **_with_reference(parts))
+    packing.write(tmp_path / "b", packing.BundleContents(**_with_reference(parts)))
     _edit(tmp_path / "b", reference=lambda _: entry)
 
     with pytest.raises(IntegrityError, match=told), open_bundle(tmp_path / "b") as found:
@@ -261,7 +263,7 @@ def test_rewrite_that_makes_no_bundle_is_not_written(folder, tmp_path):
 
 def test_unpacked_zip_goes_when_the_bundle_closes(parts, tmp_path, monkeypatch):
     """No temporary folder is left, even if the work in between fails."""
-    packing.write(tmp_path / "b.zip", **parts)
+    packing.write(tmp_path / "b.zip", packing.BundleContents(**parts))
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(scratch))
@@ -274,7 +276,7 @@ def test_unpacked_zip_goes_when_the_bundle_closes(parts, tmp_path, monkeypatch):
 
 def test_rewriting_replaces_a_bundle_and_nothing_else(parts, folder, tmp_path):
     """An older bundle gives way; a folder of something else does not."""
-    packing.write(folder, **{**parts, "name": "newer"})
+    packing.write(folder, packing.BundleContents(**{**parts, "name": "newer"}))
     other = tmp_path / "photos"
     other.mkdir()
     (other / "cat.jpg").write_bytes(b"cat")
@@ -283,7 +285,7 @@ def test_rewriting_replaces_a_bundle_and_nothing_else(parts, folder, tmp_path):
     assert _opened(folder).name == "newer"
     for path in (other, tmp_path / "dir.zip"):
         with pytest.raises(UsageError, match="exists and is no bundle"):
-            packing.write(path, **parts)
+            packing.write(path, packing.BundleContents(**parts))
     assert (other / "cat.jpg").read_bytes() == b"cat"
 
 
@@ -291,9 +293,11 @@ def test_rewriting_replaces_a_bundle_and_nothing_else(parts, folder, tmp_path):
 def test_parts_that_do_not_fit_are_not_written(parts, tmp_path, name):
     """What could not be opened or used again leaves no file."""
     with pytest.raises(IntegrityError, match="'absent' was chosen"):
-        packing.write(tmp_path / name, **{**parts, "chosen": "absent"})
+        packing.write(tmp_path / name, packing.BundleContents(**{**parts, "chosen": "absent"}))
     with pytest.raises(ShapeError, match="teacher_logits has shape"):
-        packing.write(tmp_path / name, **{**parts, "class_names": ("a", "b", "c")})
+        packing.write(
+            tmp_path / name, packing.BundleContents(**{**parts, "class_names": ("a", "b", "c")})
+        )
 
     assert list(tmp_path.iterdir()) == []
 
@@ -468,6 +472,6 @@ def test_golden_set_is_checked_when_it_is_read(folder):
 def test_contract_survives_with_every_clause_off(parts, tmp_path):
     """null is a value of its own."""
     off = Contract(**dict.fromkeys(field.name for field in dataclasses.fields(Contract)))
-    packing.write(tmp_path / "b", **{**parts, "contract": off})
+    packing.write(tmp_path / "b", packing.BundleContents(**{**parts, "contract": off}))
 
     assert _opened(tmp_path / "b").contract == off

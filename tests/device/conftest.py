@@ -128,7 +128,7 @@ class World:
             for precision, file in models.items()
         ]
         chosen = {"models": entries, "chosen": entries[0].name}
-        packing.write(path, **{**self.kwargs, **chosen, **changes})
+        packing.write(path, packing.BundleContents(**{**self.kwargs, **chosen, **changes}))
         return path
 
 

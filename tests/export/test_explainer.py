@@ -156,15 +156,16 @@ def test_the_model_stays_as_it_is(motions, tmp_path):
 
 def test_wrong_weight_leaves_no_file(motions, tmp_path, monkeypatch):
     """A graph whose changes go wrong is refused although its logits are right."""
-    build_network = explainer._network
+    choose_network = explainer._choose_network
 
     def planted(*args):
-        network, reason, saving = build_network(*args)
-        weights = [v for name, v in network.layers.named_buffers() if name.endswith("weight")]
+        chosen = choose_network(*args)
+        buffers = chosen.network.layers.named_buffers()
+        weights = [value for name, value in buffers if name.endswith("weight")]
         weights[0][(0,) * weights[0].ndim] += 1e-3
-        return network, reason, saving
+        return chosen
 
-    monkeypatch.setattr(explainer, "_network", planted)
+    monkeypatch.setattr(explainer, "_choose_network", planted)
 
     with pytest.raises(VerificationError, match=r"misses the saliency .* is allowed") as caught:
         export_explainer(_student("fcn"), tmp_path / "explain.onnx", motions, PLANS["mean"])

@@ -10,6 +10,7 @@ from edgedistill.bundle import writer
 from edgedistill.bundle.drift_reference import Reference, make_reference
 from edgedistill.bundle.golden import golden_set
 from edgedistill.bundle.reader import Bundle, Model, Provenance
+from edgedistill.bundle.writer import BundleContents
 from edgedistill.data import Prepared
 from edgedistill.device.telemetry import environment
 from edgedistill.device.tuning import tune
@@ -149,9 +150,8 @@ def write_bundle(outcome: Outcome, path: Path) -> None:
         raise ContractError("Nothing is bundled, because the contract is broken. See the report.")
     recipe, test = outcome.recipe, outcome.data.test
     reference = _reference(outcome)
-    write = partial(
-        writer.write,
-        path,
+    contents = partial(
+        BundleContents,
         name=recipe.name or outcome.data.name,
         created=now(),
         class_names=outcome.data.class_names,
@@ -173,7 +173,7 @@ def write_bundle(outcome: Outcome, path: Path) -> None:
     )
     writer.write_until_kept(
         path,
-        lambda count: write(golden=golden(count)),
+        lambda count: writer.write(path, contents(golden=golden(count))),
         _is_kept,
         golden=recipe.golden,
         most=len(test.y),

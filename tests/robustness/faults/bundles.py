@@ -40,25 +40,29 @@ def write(path: Path, name: str, seed: int) -> Path:
     maps = occlusion.explain(OrtRuntime(model).logits, series, plan)
     packing.write(
         path,
-        name=name,
-        created="2026-01-02T03:04:05+00:00",
-        class_names=_CLASS_NAMES,
-        preprocessing=preprocessing,
-        plan=plan,
-        contract=Contract(),
-        chosen="student-fp32",
-        models=[
-            bundle.Model(
-                name="student-fp32",
-                path=model,
-                runtime="onnxruntime",
-                precision="fp32",
-                parameters=1_000,
-            )
-        ],
-        golden=Golden(series=series, labels=maps.logits.argmax(axis=1), teacher=maps, student=maps),
-        provenance=bundle.Provenance(
-            recipe={"seed": seed}, versions={"numpy": np.__version__}, seeds={}, data="0"
+        packing.BundleContents(
+            name=name,
+            created="2026-01-02T03:04:05+00:00",
+            class_names=_CLASS_NAMES,
+            preprocessing=preprocessing,
+            plan=plan,
+            contract=Contract(),
+            chosen="student-fp32",
+            models=[
+                bundle.Model(
+                    name="student-fp32",
+                    path=model,
+                    runtime="onnxruntime",
+                    precision="fp32",
+                    parameters=1_000,
+                )
+            ],
+            golden=Golden(
+                series=series, labels=maps.logits.argmax(axis=1), teacher=maps, student=maps
+            ),
+            provenance=bundle.Provenance(
+                recipe={"seed": seed}, versions={"numpy": np.__version__}, seeds={}, data="0"
+            ),
         ),
     )
     return path

@@ -85,19 +85,21 @@ def _write(folder: Path, models: list[bundle.Model], preprocessing: Any, x: Any,
     reference = Reference(features=features(x), logits=seen.logits, signed=seen.signed)
     packing.write(
         folder / ZIP,
-        name="Italy",
-        created="2026-01-02T03:04:05+00:00",
-        class_names=("winter", "summer"),
-        preprocessing=preprocessing,
-        plan=plan,
-        contract=Contract(),
-        chosen=models[0].name,
-        models=models,
-        golden=Golden(series=x[:_GOLDEN], labels=y, teacher=said, student=said),
-        provenance=bundle.Provenance(
-            recipe={"seed": 0}, versions={"numpy": "2"}, seeds={"teacher": 0}, data="0"
+        packing.BundleContents(
+            name="Italy",
+            created="2026-01-02T03:04:05+00:00",
+            class_names=("winter", "summer"),
+            preprocessing=preprocessing,
+            plan=plan,
+            contract=Contract(),
+            chosen=models[0].name,
+            models=models,
+            golden=Golden(series=x[:_GOLDEN], labels=y, teacher=said, student=said),
+            provenance=bundle.Provenance(
+                recipe={"seed": 0}, versions={"numpy": "2"}, seeds={"teacher": 0}, data="0"
+            ),
+            reference=(reference, DriftLimits()),
         ),
-        reference=(reference, DriftLimits()),
     )
     profile = Profile(Bins.from_reference(reference))
     for index, one in enumerate(x):

@@ -19,7 +19,21 @@ A message has the value seen, its place, and the next step.
 
 from __future__ import annotations
 
+import reprlib
 from typing import ClassVar
+
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxother, _SHOWN.maxlong = 4, 200, 200, 200
+_SHOWN.maxdict = _SHOWN.maxlist = _SHOWN.maxtuple = 20
+
+
+def brief(value: object) -> str:
+    """Format a value for a message, in few characters however large or deep it is.
+
+    >>> brief("fp7"), brief([[[[[1]]]]])
+    ("'fp7'", '[[[[[...]]]]]')
+    """
+    return _SHOWN.repr(value)
 
 
 class EdgeDistillError(Exception):

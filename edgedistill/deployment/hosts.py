@@ -22,7 +22,7 @@ from typing import Final
 import tomli
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edgedistill.errors import ConfigError, UsageError
+from edgedistill.errors import ConfigError, UsageError, brief
 
 ROOT: Final = "~/edgedistill"
 PYTHON: Final = "python3"
@@ -132,7 +132,7 @@ def read_inventory(
     """
     try:
         found = _Inventory.model_validate(tomli.loads(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"The inventory {path} cannot be read: {error}.") from error
     except ValidationError as error:
         raise ConfigError(f"The inventory {path} makes no sense. {_messages(error)}") from error
@@ -183,5 +183,5 @@ def _messages(error: ValidationError) -> str:
         elif each["type"] == "missing":
             messages.append(f"{place} is missing.")
         else:
-            messages.append(f"{place} is {each['input']!r}: {each['msg'].lower()}.")
+            messages.append(f"{place} is {brief(each['input'])}: {each['msg'].lower()}.")
     return " ".join(messages)

@@ -19,7 +19,8 @@ import yaml
 from pydantic import Field, StrictInt, ValidationError
 
 from edgedistill.distillation.objectives.objective import Section
-from edgedistill.errors import ConfigError
+from edgedistill.errors import ConfigError, brief
+from edgedistill.recipe import yaml_text
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.recipe import parse as parse_recipe
 from edgedistill.recipe.schema import ModelSection
@@ -48,7 +49,7 @@ class _PlanText:
     """Text of a plan, with the line of every key."""
 
     def __init__(self, text: str, origin: str, root: yaml.MappingNode) -> None:
-        self.text, self.origin, self._root = text, origin, root
+        self.text, self.origin = text, origin
         self._positions = dict(_key_positions(root))
 
     def message_at(self, path: Iterable[str], sentence: str) -> str:
@@ -58,15 +59,6 @@ class _PlanText:
             keys = keys[:-1]
         line = f", line {self._positions[keys][0]}" if keys else ""
         return f"{self.origin}{line}: {sentence}"
-
-    def refuse_repeated_keys(self) -> None:
-        """Refuse a repeated key: YAML would silently use the last."""
-        repeated = _repeated(self._root)
-        if repeated is not None:
-            key, line = repeated
-            raise ConfigError(
-                f"{self.origin}, line {line}: {key} stands twice. Give each its own name."
-            )
 
     def cut(self, *path: str) -> str:
         """Cut out the text below a key, in its own lines and columns, the rest blank.
@@ -81,7 +73,7 @@ class _PlanText:
         try:
             yaml.compose(part, Loader=yaml.SafeLoader)
         except yaml.YAMLError:
-            tree = yaml.safe_load(self.text)
+            _, tree = yaml_text.parse(self.text, self.origin)
             for key in path:
                 tree = tree[key]
             return yaml.safe_dump(tree, sort_keys=False)
@@ -107,26 +99,17 @@ def load(path: Path) -> Plan:
     Raises:
         ConfigError: the plan is invalid; the message names file, line and key.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the plan {path}: {error}. Check the path.") from error
-    return parse(text, origin=str(path))
+    return parse(yaml_text.read_text(path, "plan"), origin=str(path))
 
 
 def parse(text: str, *, origin: str = "plan") -> Plan:
     """Parse the plan in a YAML text; `origin` names it in messages."""
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{origin} is not valid YAML: {error}") from error
+    root, values = yaml_text.parse(text, origin)
     if not isinstance(root, yaml.MappingNode):
         raise ConfigError(
             f"{origin} holds {type(values).__name__}, a plan is a mapping with data and methods."
         )
     source = _PlanText(text, origin, root)
-    source.refuse_repeated_keys()
     try:
         section = _PlanSection.model_validate(values)
     except ValidationError as error:
@@ -286,10 +269,10 @@ def _messages(error: ValidationError, source: _PlanText) -> Iterator[str]:
         elif path[0] == "data":
             sentence = (
                 "data must be a list of names or paths, or a mapping of names to settings, "
-                f"and not be empty; got {fault['input']!r}."
+                f"and not be empty; got {brief(fault['input'])}."
             )
         else:
-            sentence = f"{'.'.join(path)} is {fault['input']!r}. {fault['msg']}."
+            sentence = f"{'.'.join(path)} is {brief(fault['input'])}. {fault['msg']}."
         yield source.message_at(path, sentence)
 
 
@@ -301,17 +284,3 @@ def _key_positions(
         for key, value in node.value:
             yield (*path, str(key.value)), (key.start_mark.line + 1, value)
             yield from _key_positions(value, (*path, str(key.value)))
-
-
-def _repeated(node: yaml.Node) -> tuple[str, int] | None:
-    """First key that occurs twice in one mapping, and its line."""
-    if isinstance(node, yaml.MappingNode):
-        keys = set()
-        for key, _ in node.value:
-            if key.value in keys:
-                return str(key.value), key.start_mark.line + 1
-            keys.add(key.value)
-    children = [pair[1] for pair in node.value] if isinstance(node, yaml.MappingNode) else []
-    if isinstance(node, yaml.SequenceNode):
-        children = node.value
-    return next((twice for child in children if (twice := _repeated(child))), None)

@@ -19,6 +19,7 @@ from edgedistill.distillation.objectives.objective import Section
 from edgedistill.errors import ConfigError
 from edgedistill.evaluation.contract import Contract
 from edgedistill.models import FAMILIES
+from edgedistill.recipe import yaml_text
 from edgedistill.recipe.presets import PRESETS
 from edgedistill.recipe.schema import (
     PRUNED_FAMILIES,
@@ -72,10 +73,7 @@ def load(
     Raises:
         ConfigError: the file or a setting is invalid.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the recipe {path}: {error}. Check the path.") from error
+    text = yaml_text.read_text(path, "recipe")
     return parse(text, overrides, file_overrides=file_overrides, origin=str(path))
 
 
@@ -91,11 +89,7 @@ def parse(
 
     One that is not complete lacks sections, so that no section is checked against others.
     """
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{origin} is not valid YAML: {error}") from error
+    node, values = yaml_text.parse(text, origin)
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -227,12 +221,11 @@ def _set(values: dict[str, Any], setting: str) -> None:
     if not equals or not key:
         raise ConfigError(f"--set takes a.b=value, got {setting!r}. Example: student.width=16.")
     *sections, last = key.split(".")
+    if len(sections) > yaml_text.MAX_DEPTH:
+        raise ConfigError(f"--set takes a.b=value, and no recipe has a key of {len(sections)} dots.")
     for section in sections:
         inner = values.setdefault(section, {})
         if not isinstance(inner, dict):
             raise ConfigError(f"--set {setting}: {section} holds {inner!r}, so it has no keys.")
         values = inner
-    try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {setting}: {text!r} is not valid YAML.") from error
+    _, values[last] = yaml_text.parse(text, f"--set {key}")

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from edgedistill.distillation.objectives.objective import Range, Section
+from edgedistill.errors import brief
 from edgedistill.recipe.objectives import ObjectiveSection
 
 _UNION_MARKS = ("float", "tuple[", "constrained", "function-", "Range")
@@ -59,7 +60,7 @@ def validation_messages(
             sentence = f"{key}.{str(fault['ctx']['error']).removeprefix(f'{key}.')}"
             path = tuple(sentence.split()[0].split("."))
         else:
-            sentence = f"{key} is {fault['input']!r}. {fault['msg']}."
+            sentence = f"{key} is {brief(fault['input'])}. {fault['msg']}."
         line = places.get(path) or places.get(path[:-1])
         yield f"{origin}, line {line}: {sentence}" if line else f"{origin}: {sentence}"
 

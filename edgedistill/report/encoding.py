@@ -57,7 +57,10 @@ def from_json(values: Mapping[str, Any]) -> Report:
             f"The report's format is {version!r}; this version reads {FORMAT!r}. Read it with the "
             "version of edgedistill that wrote it, or make it anew."
         )
-    return cast(Report, _decode(values, Report, "report"))
+    try:
+        return cast(Report, _decode(values, Report, "report"))
+    except RecursionError as error:
+        raise DataError(f"report: {error}. Make the report anew.") from error
 
 
 def _encode(value: Any, where: str) -> Any:

@@ -106,3 +106,14 @@ def test_a_missing_inventory(tmp_path):
     """With its name."""
     with pytest.raises(ConfigError, match=r"inventory .*none\.toml cannot be read"):
         read_inventory(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("levels", [300, 100_000])
+def test_values_nested_deep_are_refused(write, levels):
+    """The parser of TOML refuses them, or the message of a wrong value stays short."""
+    deep = "[" * levels + "]" * levels
+
+    with pytest.raises(ConfigError, match=r"boards\.toml (cannot be read|makes no sense)") as caught:
+        read_inventory(write(f"[boards.kitchen]\nhost = {deep}"))
+
+    assert len(str(caught.value)) < 300

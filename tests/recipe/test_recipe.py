@@ -396,7 +396,7 @@ def test_unreadable_file_is_an_error(tmp_path, make):
     [
         ("student.width", r"--set takes a\.b=value, got 'student\.width'"),
         ("=3", r"--set takes a\.b=value, got '=3'"),
-        ("seed=[1", r"--set seed=\[1: '\[1' is not valid YAML"),
+        ("seed=[1", "--set seed is not valid YAML"),
         ("seed.a=1", r"--set seed\.a=1: seed holds 5, so it has no keys"),
         ("student.widht=3", r"recipe: there is no key student\.widht\. Did you mean width\?"),
         ("student.training.epochs=0", r"recipe: student\.training\.epochs must be at least 1"),

@@ -206,3 +206,14 @@ def _planted(values, path, value):
     else:
         place[path[-1]] = value
     return values
+
+
+@pytest.mark.parametrize("levels", [50, 400, 900, 960, 980, 990])
+def test_values_nested_deep_are_refused(full_report, levels):
+    """However much of the stack their message would take."""
+    deep: list[object] = []
+    for _ in range(levels):
+        deep = [deep]
+
+    with pytest.raises(DataError, match="Make the report anew"):
+        from_json({**to_json(full_report), "name": deep})

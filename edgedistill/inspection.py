@@ -15,6 +15,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from safetensors import SafetensorError, safe_open
 
+from edgedistill.bundle.location import locate
 from edgedistill.bundle.reader import Bundle, open_bundle
 from edgedistill.errors import ModelError, UsageError
 
@@ -25,7 +26,7 @@ _QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Describe a file by JSON values; the kind of file determines the keys.
+    """Describe a file by JSON values; the kind of file determines the keys. A run is its bundle.
 
     - `onnx`: `size_bytes`, `parameters`, `precision`, `inputs` and `outputs` (`name`, `dtype`,
       `shape`; a free axis is a name, an unknown one None), `operators` (name to count), `opsets`
@@ -39,13 +40,14 @@ def describe(path: Path) -> dict[str, Any]:
         IntegrityError: a bundle that cannot be trusted.
     """
     readers = {".onnx": _onnx, ".safetensors": _safetensors, ".zip": _bundle}
+    path = locate(path)
     suffix = path.suffix.lower()
     if not path.exists():
         raise ModelError(f"There is no {path}. Check the path.")
     if not path.is_dir() and suffix not in readers:
         raise UsageError(
             f"{path} is nothing that can be inspected. Name an .onnx file, a .safetensors file, "
-            "or a bundle (a folder or a .zip)."
+            "a bundle (a folder or a .zip), or the folder of a run."
         )
     read = _bundle if path.is_dir() else readers[suffix]
     return {"path": str(path), **read(path)}

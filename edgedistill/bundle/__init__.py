@@ -15,6 +15,8 @@ __all__ = [
     "Reference",
     "features",
     "golden_set",
+    "locate",
+    "location",
     "make_reference",
     "open_bundle",
     "read",
@@ -27,6 +29,7 @@ __all__ = [
 _HOMES = {
     "drift_reference": ("DriftLimits", "FEATURES", "Reference", "features", "make_reference"),
     "golden": ("Golden", "golden_set"),
+    "location": ("locate",),
     "manifest": ("MANIFEST", "SIGNATURE", "read"),
     "reader": ("Bundle", "Model", "Provenance", "open_bundle"),
     "signature": ("sign_bundle", "signer"),

@@ -23,7 +23,7 @@ SIGNATURE: Final = "manifest.json.sig"  # of the manifest, so it cannot stand in
 FAMILY: Final = "edgedistill.bundle"
 VERSION: Final = 1
 FORMAT: Final = f"{FAMILY}/{VERSION}"
-_MAX_BYTES = 16 * 1024**2  # a manifest has a few kilobytes
+MAX_BYTES = 16 * 1024**2  # a manifest has a few kilobytes
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _Kinds = Mapping[str, type]
@@ -66,8 +66,8 @@ def read(path: Path) -> dict[str, Any]:
         IntegrityError: it is no manifest, of another version, or contradicts itself.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise IntegrityError(f"{path} is larger than {_MAX_BYTES} bytes, so no manifest.")
+        if path.stat().st_size > MAX_BYTES:
+            raise IntegrityError(f"{path} is larger than {MAX_BYTES} bytes, so no manifest.")
         found = files.read_json(path)
     except (DataError, RecursionError) as error:
         raise IntegrityError(f"The manifest cannot be read: {error}") from error

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgedistill.bundle import manifest
+from edgedistill.bundle.location import locate
 from edgedistill.errors import EdgeDistillError, IntegrityError, UsageError
 from edgedistill.evaluation.contract import Contract
 from edgedistill.preprocessing.transforms import Preprocessing
@@ -145,11 +146,16 @@ class Bundle:
 def open_bundle(path: Path) -> Iterator[Bundle]:
     """Verify a bundle and yield it; a zip is unpacked into a temporary folder.
 
+    Args:
+        path: path of a bundle, a folder or a zip, or of the folder of a run that has one.
+
     Raises:
+        ContractError: a run whose contract is broken has no bundle.
         UsageError: there is nothing at `path`.
         IntegrityError: it is no bundle, of a version this build does not read, damaged,
             or holds anything that the manifest does not list.
     """
+    path = locate(path)
     if path.is_dir():
         yield verified(path, path)
     elif path.exists():

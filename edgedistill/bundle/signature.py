@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from edgedistill.bundle import signature
+from edgedistill.bundle.location import SIGNED, locate
 from edgedistill.bundle.manifest import MANIFEST, SIGNATURE
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.bundle.writer import rewrite
@@ -90,13 +91,14 @@ def verify(root: Path, allowed: Path) -> str:
     return principals[0]
 
 
-def sign_bundle(path: Path, key: Path, out: Path | None = None) -> None:
-    """Sign a bundle with an SSH key, in its place or as a copy.
+def sign_bundle(path: Path, key: Path, out: Path | None = None) -> Path:
+    """Sign a bundle with an SSH key, in its place or as a copy; return the path of the signed one.
 
     Args:
-        path: folder or zip; it is verified first.
+        path: folder or zip, or the folder of a run; it is verified first.
         key: private key, or the public key of one that an agent holds.
-        out: the copy; None: the bundle itself.
+        out: the copy; None: the bundle itself, or `signed.zip` in the folder of a run, whose own
+            files stay as they are.
 
     Raises:
         UsageError: there is no bundle or no key, or `out` is taken by something else.
@@ -104,7 +106,9 @@ def sign_bundle(path: Path, key: Path, out: Path | None = None) -> None:
         MachineError: there is no ssh-keygen, or it cannot use the key; or the disk refuses.
     """
     with open_bundle(path) as bundle:
-        rewrite(bundle, out or path, lambda root: signature.sign(root, key))
+        signed = out or (path if locate(path) == path else path / SIGNED)
+        rewrite(bundle, signed, lambda root: signature.sign(root, key))
+    return signed
 
 
 def signer(path: Path, allowed: Path) -> str:

@@ -100,12 +100,14 @@ def deploy(
 ) -> int:
     """Bring BUNDLE to HOSTS (user@host:port), validate it there, and make it run.
 
+    BUNDLE is a folder, a .zip, or the folder of a run.
+
     A board switches only if the contract is kept there, and returns by itself to what ran before if
     the new release is not healthy. Exits with 0 if all boards are done, else with the code of the
     most telling failure: 6, then 4, 3, 2, 5.
 
     \b
-    Example: edgedistill deploy runs/GunPoint/result/bundle.zip pi@board.local
+    Example: edgedistill deploy runs/GunPoint pi@board.local
     Example: edgedistill deploy bundle.zip --inventory boards.toml --group home --canary 1
     """
     from edgedistill.cli.deployment_output import print_outcomes, show_events
@@ -267,11 +269,12 @@ def _join(outcomes: list[Outcome], report: Path | None, bundle: Path, out: Path)
     """Write the run's report with the boards in it, if there are both."""
     from edgedistill.errors import DataError
     from edgedistill.io.files import read_json, write_json, write_text
+    from edgedistill.pipeline.run_folder import REPORT_JSON, RunFolder
     from edgedistill.report import html, merge
 
     boards = {each.host: each.report for each in outcomes if each.report is not None}
-    beside = bundle.with_name("report.json")
-    path = report or (beside if beside.is_file() else None)
+    places = RunFolder(bundle).report, bundle / REPORT_JSON, bundle.with_name(REPORT_JSON)
+    path = report or next((place for place in places if place.is_file()), None)
     if path is None or not boards:
         return
     try:

@@ -70,7 +70,7 @@ def inspect(path: Path, as_json: bool) -> None:
     """Say what is in PATH: a bundle, an ONNX model or a file of safetensors.
 
     \b
-    Example: edgedistill inspect runs/GunPoint/result/bundle.zip
+    Example: edgedistill inspect runs/GunPoint
     """
     from edgedistill.cli.output import print_facts, print_json
     from edgedistill.inspection import describe
@@ -95,22 +95,24 @@ def inspect(path: Path, as_json: bool) -> None:
     type=_FILE,
     help="Private SSH key, or the public key of one that your agent holds.",
 )
-@click.option("--out", type=_PATH, help="Signed copy to write.  [default: BUNDLE itself]")
+@click.option(
+    "--out", type=_PATH, help="Signed copy to write.  [default: BUNDLE itself; signed.zip of a run]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a line.")
 def sign(bundle: Path, key: Path, out: Path | None, as_json: bool) -> None:
     """Sign BUNDLE with your SSH key, so that boards know that it is yours.
 
     \b
-    Example: edgedistill sign runs/GunPoint/result/bundle.zip --out gunpoint.zip
+    Example: edgedistill sign runs/GunPoint
     """
     from edgedistill.bundle.signature import sign_bundle
     from edgedistill.cli.output import print_json
 
-    sign_bundle(bundle, key.expanduser(), out)
+    signed = sign_bundle(bundle, key.expanduser(), out)
     if as_json:
-        print_json({"out": str(out or bundle)})
+        print_json({"out": str(signed)})
     else:
-        click.echo(f"Signed {out or bundle}.")
+        click.echo(f"Signed {signed}.")
 
 
 @click.command()

@@ -305,9 +305,9 @@ def _print(out: Path, facts: dict[str, Any]) -> None:
 
 def _signed_copy(bundle: Path | None, key: Path | None, folder: Path) -> Path | None:
     """Write a signed copy of a bundle into a folder, if there is a bundle and a key."""
+    from edgedistill.bundle import location
     from edgedistill.bundle.signature import sign_bundle
 
     if bundle is None or key is None:
         return None
-    sign_bundle(bundle, key, folder / "signed.zip")
-    return folder / "signed.zip"
+    return sign_bundle(bundle, key, folder / location.SIGNED)

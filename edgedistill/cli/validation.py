@@ -41,10 +41,12 @@ def validate(
 ) -> int:
     """Hold BUNDLE's model, as it runs here, against its teacher under the contract.
 
+    BUNDLE is a folder, a .zip, or the folder of a run.
+
     Exits with 0 if the contract is kept, 4 if it is broken.
 
     \b
-    Example: edgedistill validate runs/GunPoint/result/bundle.zip
+    Example: edgedistill validate runs/GunPoint
     """
     from edgedistill.bundle.reader import open_bundle
     from edgedistill.cli.output import print_json, print_report
@@ -82,10 +84,10 @@ def benchmark(
     runs: int,
     as_json: bool,
 ) -> None:
-    """Time the model of a bundle, PATH, on one series.
+    """Time the model of a bundle or a run, PATH, on one series.
 
     \b
-    Example: edgedistill benchmark runs/GunPoint/result/bundle.zip --threads 2
+    Example: edgedistill benchmark runs/GunPoint --threads 2
     """
     from dataclasses import asdict
 

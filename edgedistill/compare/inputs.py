@@ -86,10 +86,10 @@ def open_comparison(
     if count < 1:
         raise UsageError(f"Got {count} series to compare on. Take 1 or more.")
     with ExitStack() as stack:
-        opened = tuple(_unpacked(path, stack) for path in (first, second))
-        for path, source, model in zip((first, second), opened, models, strict=True):
-            if model is not None and not isinstance(source, Bundle):
-                raise UsageError(f"{path} is no bundle, so it has no model {model!r} to choose.")
+        opened = tuple(
+            _unpacked(path, model, stack)
+            for path, model in zip((first, second), models, strict=True)
+        )
         shared = _shared_input(opened, recipe, count)
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgedistill-")))
         yield ComparisonInput(
@@ -101,12 +101,17 @@ def open_comparison(
         )
 
 
-def _unpacked(path: Path, stack: ExitStack) -> Bundle | Path:
+def _unpacked(path: Path, model: str | None, stack: ExitStack) -> Bundle | Path:
+    """Open a bundle; of a run, if one of its models is named. Other paths stay as they are."""
     if not path.exists():
         raise UsageError(f"There is no {path}. Check the path.")
     if path.suffix.lower() == ".zip" or (path / MANIFEST).is_file():
         return stack.enter_context(open_bundle(path))
-    return path
+    if model is None:
+        return path
+    if not RunFolder(path).is_run():
+        raise UsageError(f"{path} is no bundle, so it has no model {model!r} to choose.")
+    return stack.enter_context(open_bundle(path))
 
 
 def _shared_input(

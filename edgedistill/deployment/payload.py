@@ -18,6 +18,7 @@ from typing import Final
 
 import asyncssh
 
+from edgedistill.bundle.location import locate
 from edgedistill.bundle.manifest import SIGNATURE
 from edgedistill.bundle.reader import Bundle, open_bundle
 from edgedistill.deployment.connection import Connection
@@ -81,7 +82,7 @@ def prepare_payload(
     """Verify a bundle and yield the payload to upload.
 
     Args:
-        bundle: path of a folder or a zip; a zip is uploaded as it is.
+        bundle: path of a folder or a zip, or of the folder of a run; a zip is uploaded as it is.
         model: name of the model to run, instead of the chosen one.
         unsigned: whether an unsigned bundle is accepted.
 
@@ -103,7 +104,7 @@ def prepare_payload(
         write_program(program)
         yield DeploymentPayload(
             name=opened.name,
-            archive=_upload_file(_archive(bundle, opened, Path(scratch))),
+            archive=_upload_file(_archive(locate(bundle), opened, Path(scratch))),
             program=_upload_file(program),
             runtime=opened.model(model).runtime,
             unpacked_bytes=sum(p.stat().st_size for p in opened.root.rglob("*") if p.is_file()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgedistill.bundle import location
 from edgedistill.errors import ShapeError
 from edgedistill.io.files import read_json
 from edgedistill.saliency.perturbation import PerturbationPlan
@@ -12,8 +13,8 @@ from edgedistill.saliency.perturbation import PerturbationPlan
 TEACHER_OUTPUTS, TEACHER_FACTS = "knowledge.npz", "teacher.json"  # of the teacher stage
 TRIALS = "trials.json"  # of the student stage
 ONNX, EXPORT_FACTS = "student.onnx", "export.json"  # of the model stage
-REPORT_JSON, REPORT_HTML, REPORT_MD = "report.json", "report.html", "report.md"  # of the result
-BUNDLE = "bundle.zip"  # of the result
+BUNDLE, REPORT_JSON = location.BUNDLE, location.REPORT_JSON  # of the result
+REPORT_HTML, REPORT_MD = "report.html", "report.md"  # of the result
 WORK = ".work"  # beside stage folders: what a killed run resumes from, and caches
 
 
@@ -30,7 +31,7 @@ class RunFolder:
     @property
     def recipe(self) -> Path:
         """Path of the recipe of the run."""
-        return self.path / "recipe.yaml"
+        return self.path / location.RECIPE
 
     @property
     def teacher(self) -> Path:
@@ -60,7 +61,7 @@ class RunFolder:
     @property
     def result(self) -> Path:
         """Folder of the report and the bundle."""
-        return self.path / "result"
+        return self.path / location.RESULT
 
     @property
     def report(self) -> Path:

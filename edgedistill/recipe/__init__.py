@@ -10,6 +10,7 @@ __all__ = [
     "load",
     "parse",
     "recipe",
+    "yaml_text",
 ]
 _HOMES = {
     "recipe": ("Recipe", "default_settings", "load", "parse"),

@@ -222,7 +222,9 @@ def _set(values: dict[str, Any], setting: str) -> None:
         raise ConfigError(f"--set takes a.b=value, got {setting!r}. Example: student.width=16.")
     *sections, last = key.split(".")
     if len(sections) > yaml_text.MAX_DEPTH:
-        raise ConfigError(f"--set takes a.b=value, and no recipe has a key of {len(sections)} dots.")
+        raise ConfigError(
+            f"--set takes a.b=value, and no recipe has a key of {len(sections)} dots."
+        )
     for section in sections:
         inner = values.setdefault(section, {})
         if not isinstance(inner, dict):

@@ -71,7 +71,8 @@ def _check_bounds(text: str, origin: str) -> None:
     sizes: dict[str | None, int] = {}  # values below each anchor that is complete
     open_values: list[tuple[str | None, int]] = [(None, 0)]  # anchor, values so far
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        place = f"{origin}, line {event.start_mark.line + 1}"
+        mark = event.start_mark
+        place = origin if mark is None else f"{origin}, line {mark.line + 1}"
         if isinstance(event, yaml.CollectionStartEvent):
             open_values.append((event.anchor, 1))
             size = 0

@@ -113,7 +113,9 @@ def test_values_nested_deep_are_refused(write, levels):
     """The parser of TOML refuses them, or the message of a wrong value stays short."""
     deep = "[" * levels + "]" * levels
 
-    with pytest.raises(ConfigError, match=r"boards\.toml (cannot be read|makes no sense)") as caught:
+    with pytest.raises(
+        ConfigError, match=r"boards\.toml (cannot be read|makes no sense)"
+    ) as caught:
         read_inventory(write(f"[boards.kitchen]\nhost = {deep}"))
 
     assert len(str(caught.value)) < 300

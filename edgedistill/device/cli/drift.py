@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 def add_drift(commands: Commands) -> None:
     """Add the command."""
     command = commands.add_parser("drift", help="hold what came in against what was expected")
-    command.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder or .zip, or a release")
+    command.add_argument(
+        "bundle", type=Path, metavar="BUNDLE", help="folder or .zip, a run, or a release"
+    )
     command.add_argument(
         "profiles",
         type=Path,

@@ -21,7 +21,9 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def add_bundle(command: argparse.ArgumentParser) -> None:
     """Add the options that select a bundle and one of its models."""
-    command.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder or .zip, or a release")
+    command.add_argument(
+        "bundle", type=Path, metavar="BUNDLE", help="folder or .zip, a run, or a release"
+    )
     command.add_argument("--model", metavar="NAME", help="instead of the chosen one")
 
 

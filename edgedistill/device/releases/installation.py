@@ -23,6 +23,7 @@ from typing import Final
 
 import edgedistill
 from edgedistill.bundle import signature
+from edgedistill.bundle.location import locate
 from edgedistill.bundle.manifest import MANIFEST
 from edgedistill.bundle.manifest import read as read_manifest
 from edgedistill.bundle.reader import open_bundle
@@ -68,7 +69,7 @@ def install(root: Root, archive: Path, request: Request) -> tuple[Release, bool]
 
     Args:
         root: root of the releases.
-        archive: path of the bundle's zip.
+        archive: path of the bundle's zip, or of the folder of a run.
         request: settings of the installation.
 
     Returns:
@@ -82,7 +83,7 @@ def install(root: Root, archive: Path, request: Request) -> tuple[Release, bool]
         MachineError: the disk is full or read-only, or there is no ssh-keygen.
     """
     with _scratch(root) as scratch:
-        archives.unpack(archive, scratch / BUNDLE)
+        archives.unpack(locate(archive), scratch / BUNDLE)
         release = _verified(scratch / BUNDLE, request)
         for name in _names(release, request):
             present = _installed_release(root.folder(name))

@@ -13,9 +13,8 @@ import click
 if TYPE_CHECKING:
     from edgedistill.deployment.connection import SshOptions
     from edgedistill.deployment.hosts import Host
-    from edgedistill.deployment.outcome import Outcome
     from edgedistill.deployment.status import BoardStatus
-    from edgedistill.deployment.steps import Request
+    from edgedistill.deployment.steps import Outcome, Request
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -113,8 +112,8 @@ def deploy(
     from edgedistill.cli.deployment_output import print_outcomes, show_events
     from edgedistill.cli.output import print_json
     from edgedistill.deployment.deploy import deploy_to_all
-    from edgedistill.deployment.outcome import exit_code
     from edgedistill.deployment.payload import prepare_payload
+    from edgedistill.deployment.steps import exit_code
 
     out = options["out"]
     request = _request(**options)
@@ -227,7 +226,7 @@ def _each(
     from edgedistill.cli.deployment_output import print_statuses
     from edgedistill.cli.output import print_json
     from edgedistill.deployment.deploy import run_on_all
-    from edgedistill.deployment.outcome import exit_code
+    from edgedistill.deployment.steps import exit_code
 
     statuses = asyncio.run(run_on_all(hosts, work, jobs=jobs))
     if as_json:

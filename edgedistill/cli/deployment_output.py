@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from edgedistill.deployment.outcome import Event, EventCallback, Outcome
     from edgedistill.deployment.status import BoardStatus
+    from edgedistill.deployment.steps import Event, EventCallback, Outcome
 
 _BAR_COLUMNS = 24
 _PER_SECOND = 8

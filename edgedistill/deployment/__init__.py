@@ -35,10 +35,9 @@ _HOMES = {
     "doctor.checks": ("Facts", "Finding"),
     "doctor.diagnosis": ("Diagnosis", "diagnose"),
     "hosts": ("Host", "parse", "read_inventory"),
-    "outcome": ("Event", "EventCallback", "Outcome", "exit_code"),
     "payload": ("prepare_payload",),
     "status": ("BoardStatus",),
-    "steps": ("Request",),
+    "steps": ("Event", "EventCallback", "Outcome", "Request", "exit_code"),
     "trust": ("read_signers",),
     "zipapp": ("NAME", "write_program"),
 }

@@ -16,9 +16,15 @@ from typing import Final, TypeVar
 from edgedistill.deployment.connection import Connection, SshOptions, connect
 from edgedistill.deployment.hosts import Host
 from edgedistill.deployment.lock import BUSY, board_lock
-from edgedistill.deployment.outcome import Event, EventCallback, Outcome, State
 from edgedistill.deployment.payload import DeploymentPayload
-from edgedistill.deployment.steps import DeploymentSteps, Request
+from edgedistill.deployment.steps import (
+    DeploymentSteps,
+    Event,
+    EventCallback,
+    Outcome,
+    Request,
+    State,
+)
 from edgedistill.errors import EdgeDistillError, LostConnectionError, MachineError, UsageError
 
 PATIENCE: Final = 6  # setbacks in a row that gain neither a step nor a byte

@@ -1,32 +1,91 @@
-"""Steps of a deployment to one board, each of which can be interrupted and repeated."""
+"""Steps of a deployment to one board, their events, and its outcome with the exit code.
+
+Each step can be interrupted and repeated.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, Protocol
 
 from edgedistill.deployment.board import Program, check_disk, probe
 from edgedistill.deployment.connection import Connection
 from edgedistill.deployment.doctor.checks import Finding
 from edgedistill.deployment.doctor.diagnosis import diagnose
 from edgedistill.deployment.hosts import Host
-from edgedistill.deployment.outcome import Outcome, Step
 from edgedistill.deployment.payload import DeploymentPayload, upload
 from edgedistill.deployment.trust import ALLOWED_SIGNERS, require_trust
 from edgedistill.device.releases.layout import PROGRAM, REPORT
 from edgedistill.errors import ContractError, MachineError, UsageError
 from edgedistill.io import files
 
+Step = Literal[
+    "connect",
+    "preflight",
+    "program",
+    "upload",
+    "install",
+    "build",
+    "validate",
+    "switch",
+    "report",
+    "prune",
+]
+State = Literal["begun", "progress", "note", "skipped", "done", "failed"]
+# The most important first: untrusted, contract broken, unusable.
+_PRECEDENCE: Final = (6, 4, 3, 2, 5, 1)
 KEEP: Final = 3
 _LISTING_S: Final = 300.0
 _INSTALL_S, _BUILD_S, _VALIDATE_S, _SWITCH_S = 1200.0, 7200.0, 3600.0, 1800.0
 _STALE: Final = 'find "$1" -type f -mtime +0 -exec rm -f -- {} +'  # uploads of a day ago and more
-
 ReportFn = Callable[..., None]  # state, text, done, total
 Work = Callable[[Connection], Awaitable[str | None]]  # returns why there was nothing to do, if so
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """An event of a deployment to one board."""
+
+    host: str
+    step: Step
+    state: State
+    text: str = ""
+    done: int = 0  # bytes of an upload
+    total: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """Outcome or state of a deployment to one board."""
+
+    host: str
+    step: Step = "connect"  # the last that was begun
+    code: int = 0  # exit code: 0, or that of the error
+    message: str = ""
+    release: str | None = None  # name it has there
+    current: str | None = None  # release that runs there, as far as known
+    verdict: str | None = None  # of the validation there: "kept" or "broken"
+    report: dict[str, Any] | None = None  # of the validation there
+    warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values, without the report, which is a file of its own."""
+        return {
+            "host": self.host,
+            "code": self.code,
+            "step": self.step,
+            "message": self.message,
+            "release": self.release,
+            "current": self.current,
+            "verdict": self.verdict,
+            "warnings": self.warnings,
+        }
+
+
+EventCallback = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +265,17 @@ class DeploymentSteps:
         return f"{self.root}/incoming"
 
 
+def exit_code(outcomes: Sequence[_HasCode]) -> int:
+    """Return 0 if all boards are well, else the most important of their codes.
+
+    >>> exit_code([Outcome(host="a"), Outcome(host="b", code=5), Outcome(host="c", code=4)])
+    4
+    """
+    codes = {outcome.code for outcome in outcomes} - {0}
+    ranked = (*_PRECEDENCE, *sorted(codes))
+    return next((code for code in ranked if code in codes), 0)
+
+
 def folder_name(host: str) -> str:
     """Return the folder name of a board.
 
@@ -213,6 +283,11 @@ def folder_name(host: str) -> str:
     'pi@board.local-2222'
     """
     return re.sub(r"[^\w.@-]+", "-", host).strip("-.") or "board"
+
+
+class _HasCode(Protocol):
+    @property
+    def code(self) -> int: ...
 
 
 def _message(finding: Finding) -> str:

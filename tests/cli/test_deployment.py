@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from edgedistill.cli.deployment_output import print_outcomes, print_statuses, show_events
-from edgedistill.deployment.outcome import Event, Outcome
 from edgedistill.deployment.status import BoardStatus
+from edgedistill.deployment.steps import Event, Outcome
 from edgedistill.io.files import sha256
 
 NOWHERE = "pi@127.0.0.1:1"

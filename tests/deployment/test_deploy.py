@@ -20,9 +20,8 @@ from edgedistill.deployment import deploy as deployment
 from edgedistill.deployment.connection import connect
 from edgedistill.deployment.deploy import deploy
 from edgedistill.deployment.lock import board_lock
-from edgedistill.deployment.outcome import Outcome
 from edgedistill.deployment.payload import prepare_payload
-from edgedistill.deployment.steps import Request
+from edgedistill.deployment.steps import Outcome, Request
 from edgedistill.io import files
 
 pytestmark = pytest.mark.slow

@@ -10,9 +10,8 @@ import pytest
 
 from edgedistill.deployment.deploy import deploy_to_all, run_on_all
 from edgedistill.deployment.hosts import Host
-from edgedistill.deployment.outcome import Outcome, exit_code
 from edgedistill.deployment.payload import prepare_payload
-from edgedistill.deployment.steps import Request
+from edgedistill.deployment.steps import Outcome, Request, exit_code
 from edgedistill.errors import UsageError
 
 pytestmark = pytest.mark.slow

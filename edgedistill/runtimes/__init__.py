@@ -21,8 +21,7 @@ _HOMES = {
     "tensorrt": ("engine_cache",),
     "tensorrt.builder": ("BuildOptions",),
     "tensorrt.engine_cache": ("Engines", "default_cache"),
-    "tensorrt.report": ("report",),
-    "tensorrt.runtime": ("TensorRtRuntime", "prepare"),
+    "tensorrt.runtime": ("TensorRtRuntime", "prepare", "report"),
 }
 
 

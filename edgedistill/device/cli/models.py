@@ -167,7 +167,7 @@ def _benchmark(options: argparse.Namespace) -> int:
 
 def _build(options: argparse.Namespace) -> int:
     from edgedistill.bundle.reader import open_bundle
-    from edgedistill.runtimes.tensorrt.report import report
+    from edgedistill.runtimes.tensorrt.runtime import report
 
     with open_bundle(options.bundle) as bundle:
         found = report(

@@ -73,6 +73,14 @@ class Engine:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedEngine:
+    """An engine, and whether it was there."""
+
+    engine: Engine
+    how: str  # "found in the cache", or why it was built
+
+
 def default_cache() -> Path:
     """Return the default cache folder of engines."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

@@ -1,4 +1,4 @@
-"""The layers of a built engine: precision and time of each.
+"""The layers of a built engine: precision and time of each, and the report of `build` with them.
 
 They show why INT8 can be slower than FP16: a layer that TensorRT left in a higher precision,
 or the reformatting layers that it put in between.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from edgedistill.errors import ModelError
+from edgedistill.runtimes.tensorrt.engine_cache import PreparedEngine
 
 if TYPE_CHECKING:
     import tensorrt
@@ -63,6 +64,59 @@ class Share:
     precision: str
     layers: int
     ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReport:
+    """An engine and its layers."""
+
+    prepared: PreparedEngine
+    layers: tuple[Layer, ...] | None  # None: built for a GPU that is not here
+
+    def values(self) -> dict[str, Any]:
+        """Return everything, JSON-able; times in ms."""
+        engine = self.prepared.engine
+        layers = None
+        if self.layers is not None:
+            layers = [{**asdict(layer), "precision": layer.precision} for layer in self.layers]
+        return {
+            "model": engine.model,
+            "plan": str(engine.plan),
+            "size_bytes": engine.plan.stat().st_size,
+            "how": self.prepared.how,
+            "place": asdict(engine.place),
+            "options": asdict(engine.options),
+            "gpu_fallback": list(engine.gpu_fallback),
+            "layers": layers,
+        }
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return the main facts for people, name and text."""
+        engine = self.prepared.engine
+        found = [
+            ("model", engine.model),
+            ("engine", f"{engine.plan}, {engine.plan.stat().st_size} bytes"),
+            ("came", self.prepared.how),
+            ("valid for", str(engine.place)),
+        ]
+        if engine.options.dla_core is not None:
+            left = ", ".join(engine.gpu_fallback) or "none"
+            found.append(("layers that DLA leaves to the GPU", left))
+        if self.layers is None:
+            found.append(("layers", "unknown, because the GPU is not here"))
+        shares = by_precision(self.layers or ())
+        return found + [
+            (f"layers in {share.precision}", f"{share.layers}, {_time(share.ms)}")
+            for share in shares
+        ]
+
+    def table(self) -> Iterator[tuple[str, ...]]:
+        """Yield a row a layer, after one with the headings."""
+        yield ("layer", "kind", "reads", "writes", "time", "ONNX nodes")
+        for layer in self.layers or ():
+            reads, writes = "+".join(layer.reads) or "-", "+".join(layer.writes) or "-"
+            nodes = ", ".join(layer.nodes)
+            yield (layer.name, layer.kind, reads, writes, _time(layer.ms), nodes)
 
 
 def read_layers(information: str) -> tuple[Layer, ...]:
@@ -131,3 +185,7 @@ def _precision(tensor: Mapping[str, Any]) -> str:
         if word in _TYPES:
             return _TYPES[word]
     return text
+
+
+def _time(ms: float | None) -> str:
+    return "not timed" if ms is None else f"{ms:.4f} ms"

@@ -6,7 +6,6 @@ The engine comes from the cache of `engines`, or is built when it is first neede
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -17,22 +16,26 @@ from edgedistill.io.arrays import Floats
 from edgedistill.runtimes.onnx_file import check_alone
 from edgedistill.runtimes.tensorrt.bindings import DeviceMemory, Library, load_tensorrt
 from edgedistill.runtimes.tensorrt.builder import FREE
-from edgedistill.runtimes.tensorrt.engine_cache import Engine, Engines, EngineTarget, engine_target
-from edgedistill.runtimes.tensorrt.layers import Layer, profiler, read_layers, with_times
+from edgedistill.runtimes.tensorrt.engine_cache import (
+    Engine,
+    Engines,
+    EngineTarget,
+    PreparedEngine,
+    engine_target,
+)
+from edgedistill.runtimes.tensorrt.layers import (
+    EngineReport,
+    Layer,
+    profiler,
+    read_layers,
+    with_times,
+)
 
 if TYPE_CHECKING:
     import tensorrt
 
 _FLOAT_BYTES: Final = 4
 _PROFILED: Final = 50  # calls that a layer's time is the mean of
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedEngine:
-    """An engine, and whether it was there."""
-
-    engine: Engine
-    how: str  # "found in the cache", or why it was built
 
 
 def prepare(
@@ -62,6 +65,29 @@ def prepare(
         return PreparedEngine(found, "found in the cache")
     built = engines.build(model, library, here)
     return PreparedEngine(built, f"built: {why}")
+
+
+def report(
+    model: Path, series: Floats, engines: Engines, *, compute_capability: str | None = None
+) -> EngineReport:
+    """Build or find the engine of a model and time its layers.
+
+    Args:
+        model: the ONNX file.
+        series: what a call is timed on, (N, C, T).
+        engines: how engines are built and where they are kept.
+        compute_capability: compute capability of a GPU elsewhere, whose layers stay unknown.
+
+    Raises:
+        MachineError: TensorRT, cuda-python, a GPU or a DLA core is missing.
+        ModelError: TensorRT refuses the file, or cannot run the engine.
+        ShapeError: the series are not what the model takes.
+        UsageError: TensorRT cannot build for that compute capability.
+    """
+    prepared = prepare(model, engines, compute_capability=compute_capability)
+    if compute_capability is not None:
+        return EngineReport(prepared, None)
+    return EngineReport(prepared, TensorRtRuntime(prepared.engine).layers(series))
 
 
 class TensorRtRuntime:

@@ -16,13 +16,26 @@ from google.protobuf.message import DecodeError
 from safetensors import SafetensorError, safe_open
 
 from edgedistill.bundle.location import locate
+from edgedistill.bundle.manifest import MANIFEST
 from edgedistill.bundle.reader import Bundle, open_bundle
 from edgedistill.errors import ModelError, UsageError
 
+_SUFFIXES = (".onnx", ".safetensors", ".zip")
 _NAMES = {"float": "float32", "double": "float64"}  # ONNX's names for what NumPy names better
 _SHORT = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32", "float64": "fp64"}
 _STORED = {"F16": "fp16", "BF16": "bf16", "F32": "fp32", "F64": "fp64"}  # names in safetensors
 _QUANTIZERS = {"QuantizeLinear", "DequantizeLinear"}
+
+
+def is_model(path: Path) -> bool:
+    """Whether `describe` is for a path: a model's file by its name, a bundle, or a run.
+
+    Raises:
+        ContractError: a run without a bundle, because its contract is broken.
+        UsageError: a run without a bundle, because it is not complete.
+    """
+    place = locate(path)
+    return place.suffix.lower() in _SUFFIXES or (place / MANIFEST).is_file()
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -39,7 +52,7 @@ def describe(path: Path) -> dict[str, Any]:
         ModelError: there is no such file, or it is damaged.
         IntegrityError: a bundle that cannot be trusted.
     """
-    readers = {".onnx": _onnx, ".safetensors": _safetensors, ".zip": _bundle}
+    readers = dict(zip(_SUFFIXES, (_onnx, _safetensors, _bundle), strict=True))
     path = locate(path)
     suffix = path.suffix.lower()
     if not path.exists():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from edgedistill.report import Data
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 _MEASURES = "accuracy, auc_prc, agreement, kl, ece, saliency_pearson, unseen_pearson, ..."
@@ -56,23 +60,35 @@ def run(plan: Path, out: Path, jobs: int | None, executor: Any, as_json: bool) -
     \b
     Example: edgedistill experiment run plan.yaml --out runs/experiment --jobs 4
     """
-    from edgedistill.cli.output import print_json, progress
+    from edgedistill.cli.output import print_data, print_json, progress
     from edgedistill.errors import EdgeDistillError
     from edgedistill.experiment.plan import load
     from edgedistill.experiment.results import RESULTS
     from edgedistill.experiment.run import run as run_experiment
 
     experiment_plan = load(plan)
+    sets: list[Data] = []
+
+    def on_data(data: Data) -> None:
+        print_data(data)
+        sets.append(data)
+
     with progress() as on_progress:
         rows = run_experiment(
-            experiment_plan, out, jobs=jobs, executor=executor, on_progress=on_progress
+            experiment_plan,
+            out,
+            jobs=jobs,
+            executor=executor,
+            on_progress=on_progress,
+            on_data=on_data,
         )
     failed = [row for row in rows if row.error is not None]
     if as_json:
         facts = [
             {"set": r.set, "method": r.method, "seed": r.seed, **_describe_row(r)} for r in rows
         ]
-        print_json({"results": str(out / RESULTS), "runs": facts})
+        data = [asdict(each) for each in sets]
+        print_json({"results": str(out / RESULTS), "data": data, "runs": facts})
     else:
         _print(rows)
         click.echo(f"wrote {out / RESULTS}")

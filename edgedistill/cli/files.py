@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -64,14 +65,60 @@ def report(path: Path, devices: tuple[str, ...], out: Path | None, as_json: bool
 
 
 @click.command()
-@click.argument("path", type=_PATH)
+@click.argument("path", metavar="DATA|MODEL")
+@click.option("--test", help="Test series of DATA, where they are a file of their own.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="A.B=VALUE",
+    help="Set a recipe key that says how DATA is read; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def inspect(path: Path, as_json: bool) -> None:
-    """Say what is in PATH: a bundle, an ONNX model or a file of safetensors.
+def inspect(path: str, test: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+    """Say what is in a data set or a model.
+
+    DATA is a set's name, a file or a folder, prepared as a run would: what its columns were taken
+    for, its splits and classes, and what makes it hard to learn from or to judge by. MODEL is a
+    bundle, the folder of a run, an ONNX model or a file of safetensors.
 
     \b
-    Example: edgedistill inspect runs/GunPoint
+    Examples:
+      edgedistill inspect GunPoint
+      edgedistill inspect train.csv --test test.csv --set data.label=state
+      edgedistill inspect runs/GunPoint
     """
+    from edgedistill.errors import UsageError
+    from edgedistill.inspection import is_model
+
+    if not is_model(Path(path)):
+        _inspect_data(path, test, settings, as_json)
+    elif test is not None or settings:
+        raise UsageError(f"--test and --set say how data are read, but {path} is a model.")
+    else:
+        _inspect_model(Path(path), as_json)
+
+
+def _inspect_data(path: str, test: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+    """Print what a run would read."""
+    from edgedistill.cli.output import print_facts, print_json, print_rows
+    from edgedistill.cli.recipe_options import read_recipe
+    from edgedistill.pipeline.stages.data import prepare_data, report_data
+    from edgedistill.report.data import SPLITS, class_rows, data_messages, data_rows
+
+    recipe = read_recipe(None, data=path, test=test, settings=settings)
+    data = report_data(prepare_data(recipe))
+    if as_json:
+        print_json({"path": path, "kind": "data", **asdict(data)})
+        return
+    print_facts(path, [*data_rows(data), ("Fingerprint", data.fingerprint)])
+    print_rows("Series of each class", ("class", *SPLITS.values()), class_rows(data))
+    for message in data_messages(data):
+        click.echo(message)
+
+
+def _inspect_model(path: Path, as_json: bool) -> None:
+    """Print the contents of a file."""
     from edgedistill.cli.output import print_facts, print_json
     from edgedistill.inspection import describe
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from edgedistill.evaluation.contract import ContractClause
     from edgedistill.io.progress import ProgressCallback
-    from edgedistill.report import Candidate, Report
+    from edgedistill.report import Candidate, Data, Report
 
 _WRAPPABLE = 24  # columns by which labels of a table may be wrapped
 _DECISIVE = ("File size", "Latency p50", "Accuracy", "Agreement", "KL", "Pearson")
@@ -56,6 +56,14 @@ def progress() -> Iterator[ProgressCallback]:
     finally:
         if tasks:
             bars.stop()
+
+
+def print_data(data: Data) -> None:
+    """Print on stderr what was read: a few lines, then remarks and warnings."""
+    from edgedistill.report.data import data_lines
+
+    for line in data_lines(data):
+        click.echo(line, err=True)
 
 
 def print_json(value: Any) -> None:

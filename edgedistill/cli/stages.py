@@ -13,6 +13,7 @@ from edgedistill.cli.recipe_options import read_recipe, recipe_options
 if TYPE_CHECKING:
     from edgedistill.io.progress import ProgressCallback
     from edgedistill.pipeline.run import Result
+    from edgedistill.pipeline.stages.data import DataCallback
 
 _TEMPLATE = Path(__file__).with_name("recipe.yaml")
 _OUT = click.option(
@@ -83,7 +84,7 @@ def compress(
       edgedistill compress recipe.yaml --set student.width=16
       edgedistill compress --data train.npz --test test.npz --teacher teacher.onnx
     """
-    from edgedistill.cli.output import print_json, progress
+    from edgedistill.cli.output import print_data, print_json, progress
     from edgedistill.errors import ContractError
     from edgedistill.pipeline import run as pipeline
     from edgedistill.report import to_json
@@ -91,7 +92,7 @@ def compress(
     run_recipe = read_recipe(recipe, **options)
     folder = out or Path("runs") / (run_recipe.name or Path(run_recipe.data.train).stem)
     with progress() as on_progress:
-        result = pipeline.compress(run_recipe, folder, on_progress)
+        result = pipeline.compress(run_recipe, folder, on_progress, print_data)
     signed = _signed_copy(result.bundle, sign_key, folder)
     paths = {"page": str(result.page), "bundle": str(result.bundle) if result.bundle else None}
     if signed:
@@ -121,7 +122,7 @@ def train(
     from edgedistill.pipeline import single_stage
 
     run_recipe = read_recipe(recipe, teacher=teacher, trust=trust, **options)
-    _run(out, as_json, lambda on_progress: single_stage.train(run_recipe, out, on_progress))
+    _run(out, as_json, lambda *callbacks: single_stage.train(run_recipe, out, *callbacks))
 
 
 @click.command()
@@ -141,7 +142,7 @@ def distill(recipe: Path | None, teacher: Path, out: Path, as_json: bool, **opti
     _run(
         out,
         as_json,
-        lambda on_progress: single_stage.distill(run_recipe, teacher, out, on_progress),
+        lambda *callbacks: single_stage.distill(run_recipe, teacher, out, *callbacks),
     )
 
 
@@ -175,8 +176,8 @@ def export(
     _run(
         out,
         as_json,
-        lambda on_progress: single_stage.export(
-            run_recipe, student, out, on_progress, with_saliency=with_saliency
+        lambda *callbacks: single_stage.export(
+            run_recipe, student, out, *callbacks, with_saliency=with_saliency
         ),
     )
 
@@ -211,14 +212,16 @@ def optimize(
     Example: edgedistill optimize --data GunPoint --model runs/model/student.onnx \\
                --search --teacher runs/teacher --out runs/variants
     """
-    from edgedistill.cli.output import print_json, print_search, progress
+    from edgedistill.cli.output import print_data, print_json, print_search, progress
     from edgedistill.pipeline import single_stage
 
     run_recipe = read_recipe(recipe, settings=settings, **options)
     if search and run_recipe.optimize.search is None:
         run_recipe = read_recipe(recipe, settings=(*settings, "optimize.search={}"), **options)
     with progress() as on_progress:
-        facts = single_stage.optimize(run_recipe, model, out, on_progress, teacher=teacher)
+        facts = single_stage.optimize(
+            run_recipe, model, out, on_progress, print_data, teacher=teacher
+        )
     if as_json:
         print_json({"out": str(out), **facts})
         return
@@ -254,14 +257,16 @@ def bundle(
     Example: edgedistill bundle --data GunPoint --teacher runs/teacher --student runs/student \\
                --variants runs/variants --out runs/result
     """
-    from edgedistill.cli.output import print_json, print_report, progress
+    from edgedistill.cli.output import print_data, print_json, print_report, progress
     from edgedistill.errors import ContractError
     from edgedistill.pipeline import single_stage
     from edgedistill.report import to_json
 
     run_recipe = read_recipe(recipe, **options)
     with progress() as on_progress:
-        report = single_stage.bundle(run_recipe, teacher, student, variants, out, on_progress)
+        report = single_stage.bundle(
+            run_recipe, teacher, student, variants, out, on_progress, print_data
+        )
     _signed_copy(out / "bundle.zip" if report.verdict == "kept" else None, sign_key, out)
     if as_json:
         print_json({"out": str(out), "report": to_json(report)})
@@ -271,12 +276,14 @@ def bundle(
     return 0 if report.verdict == "kept" else ContractError.exit_code
 
 
-def _run(out: Path, as_json: bool, stage: Callable[[ProgressCallback], dict[str, Any]]) -> None:
+def _run(
+    out: Path, as_json: bool, stage: Callable[[ProgressCallback, DataCallback], dict[str, Any]]
+) -> None:
     """Run a stage under a progress bar and print its facts."""
-    from edgedistill.cli.output import print_json, progress
+    from edgedistill.cli.output import print_data, print_json, progress
 
     with progress() as on_progress:
-        facts = stage(on_progress)
+        facts = stage(on_progress, print_data)
     if as_json:
         print_json({"out": str(out), **facts})
     else:
@@ -300,7 +307,8 @@ def _print_result(result: Result, paths: dict[str, str | None]) -> None:
 def _print(out: Path, facts: dict[str, Any]) -> None:
     from edgedistill.cli.output import print_facts, to_text
 
-    print_facts(str(out), [(name, to_text(value)) for name, value in facts.items()])
+    shown = {name: value for name, value in facts.items() if name != "data"}  # it is on stderr
+    print_facts(str(out), [(name, to_text(value)) for name, value in shown.items()])
 
 
 def _signed_copy(bundle: Path | None, key: Path | None, folder: Path) -> Path | None:

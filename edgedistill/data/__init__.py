@@ -4,22 +4,26 @@
 """
 
 from edgedistill import public_name
+from edgedistill.data.facts import DataFacts
 from edgedistill.data.series import RawSeries, Source
 from edgedistill.data.sources import ReadOptions, load
 from edgedistill.data.splits import Prepared, Split, prepare
 
 __all__ = [
+    "DataFacts",
     "Prepared",
     "RawSeries",
     "ReadOptions",
     "Source",
     "Split",
+    "data_warnings",
     "load",
     "prepare",
     "stratified_series",
     "wav_files",
 ]
 _HOMES = {
+    "checks": ("data_warnings",),
     "splits": ("stratified_series",),
     "wav_folders": ("wav_files",),
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgedistill.data.facts import DataFacts, describe
 from edgedistill.data.series import RawSeries, Source
 from edgedistill.errors import ConfigError, DataError
 from edgedistill.io.arrays import Floats, Ints
@@ -36,6 +37,7 @@ class Prepared:
     class_names: tuple[str, ...]  # K, in the order of the labels
     preprocessing: Preprocessing  # fitted on the training series alone
     fingerprint: str  # SHA-256 of arrays, labels, class names and preprocessing
+    facts: DataFacts
 
     @property
     def channels(self) -> int:
@@ -183,6 +185,7 @@ def _to_arrays(name: str, parts: Sequence[RawSeries], preprocessing: Preprocessi
         class_names=names,
         preprocessing=preprocessing,
         fingerprint=_fingerprint(splits, names, preprocessing),
+        facts=describe(parts, [split.x for split in splits], names),
     )
 
 

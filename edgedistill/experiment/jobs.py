@@ -39,7 +39,7 @@ from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS, TRIALS, RunFolder
 from edgedistill.pipeline.scoring import with_report_estimates
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
-from edgedistill.pipeline.stages.data import prepare_data
+from edgedistill.pipeline.stages.data import prepare_data, report_data
 from edgedistill.pipeline.stages.evaluate import floor_agreement
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import (
@@ -48,6 +48,7 @@ from edgedistill.pipeline.stages.teacher import (
     perturbation_plan,
 )
 from edgedistill.recipe.recipe import Recipe
+from edgedistill.report import Data
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import unseen_plan
 from edgedistill.teachers import TorchClassifier
@@ -107,6 +108,11 @@ def attempt(work: Callable[[_T], _R], argument: _T) -> _R | Failure:
         return Failure(str(error))
     except Exception as error:  # noqa: BLE001 - one run of a thousand must not end the others
         return Failure(f"{type(error).__name__}: {error}")
+
+
+def describe_dataset(job: DatasetJob) -> Data:
+    """Read the series of a set, as all its students will; return their facts."""
+    return report_data(prepare_data(job.shared_recipe))
 
 
 def prepare_dataset(job: DatasetJob) -> PreparedDataset:

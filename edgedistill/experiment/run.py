@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from edgedistill.experiment.jobs import (
     Scores,
     StudentJob,
     attempt,
+    describe_dataset,
     distill,
     prepare_dataset,
     release_work_folder,
@@ -30,6 +32,7 @@ from edgedistill.experiment.results import RESULTS, Row
 from edgedistill.io.files import write_json, write_text
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline.stage_folder import now, versions
+from edgedistill.pipeline.stages.data import DataCallback, ignore_data
 
 PLAN, ENVIRONMENT, RUNS = "plan.yaml", "environment.json", "runs"
 
@@ -41,6 +44,7 @@ def run(
     jobs: int | None = None,
     executor: Kind = "local",
     on_progress: ProgressCallback = ignore_progress,
+    on_data: DataCallback = ignore_data,
 ) -> list[Row]:
     """Run an experiment and return its table; runs that an earlier call finished are read.
 
@@ -50,6 +54,8 @@ def run(
         jobs: number of processes of the local executor; None for one for each core.
         executor: "local" for this machine, "ray" for a Ray cluster.
         on_progress: callback of the progress, in sets and in runs.
+        on_data: callback of what was read for each set, under its name in the plan, before the
+            first teacher; a set that cannot be read is a failure of its runs.
 
     Raises:
         UsageError: `jobs` is invalid.
@@ -62,7 +68,9 @@ def run(
         {"created": now(), "executor": executor, "environment": {**environment(), **versions()}},
     )
     with _submit(executor, jobs, len(plan.runs)) as submit:
-        return _Experiment(plan, out, submit, on_progress).run()
+        experiment = _Experiment(plan, out, submit, on_progress)
+        experiment.describe(on_data)
+        return experiment.run()
 
 
 @contextmanager
@@ -99,6 +107,17 @@ class _Experiment:
         self._references: dict[str, Scores] = {}
         self._teachers_done = 0  # sets whose teacher is complete, or failed
         self._runs = {name: self._runs_of(name) for name in plan.sets}
+
+    def describe(self, on_data: DataCallback) -> None:
+        """Read every set, and report what was read in the order of the plan."""
+        futures = {
+            name: self._submit(partial(attempt, describe_dataset), self._job(name))
+            for name in self._plan.sets
+        }
+        for name, future in futures.items():
+            data = future.result()
+            if not isinstance(data, Failure):  # the same failure meets the teacher, and is a row
+                on_data(replace(data, name=name))
 
     def run(self) -> list[Row]:
         """Prepare every set, and distill every student as soon as its teacher is complete."""

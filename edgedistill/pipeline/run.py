@@ -17,7 +17,7 @@ from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline.keys import STAGES, Stage, stage_key
 from edgedistill.pipeline.run_folder import RunFolder
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
-from edgedistill.pipeline.stages.data import prepare_data
+from edgedistill.pipeline.stages.data import DataCallback, ignore_data, prepare_data
 from edgedistill.pipeline.stages.export import export_student
 from edgedistill.pipeline.stages.result import make_result
 from edgedistill.pipeline.stages.student import make_student
@@ -40,18 +40,24 @@ class Result:
     costs: Mapping[str, Mapping[str, int]]  # of networks of ours: parameters, macs, size_bytes
 
 
-def compress(recipe: Recipe, out: Path, on_progress: ProgressCallback = ignore_progress) -> Result:
+def compress(
+    recipe: Recipe,
+    out: Path,
+    on_progress: ProgressCallback = ignore_progress,
+    on_data: DataCallback = ignore_data,
+) -> Result:
     """Run every stage of a recipe that is not already done in `out`.
 
     Args:
         recipe: recipe of the run.
         out: folder of the run; a stage that was killed resumes where it stopped.
         on_progress: progress.
+        on_data: callback of what was read, before the first stage.
 
     Raises:
         EdgeDistillError: a stage failed; what was whole before is whole still.
     """
-    data, run = prepare_data(recipe), RunFolder(out)
+    data, run = prepare_data(recipe, on_data), RunFolder(out)
     write_text(run.recipe, config.dump(recipe))
     makers = _makers(recipe, data, run, on_progress)
     ran: dict[str, bool] = {}

@@ -1,10 +1,12 @@
 """Single stages on files, one for each command of that name.
 
-Each returns facts to print: names to numbers and texts.
+Each returns facts to print: names to numbers and texts, and `data`, what was read. That is given to
+`on_data` too, before the stage.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from edgedistill.optimize.variant_folder import VARIANTS
 from edgedistill.pipeline.keys import Stage, stage_key
 from edgedistill.pipeline.run_folder import EXPORT_FACTS, REPORT_JSON, TRIALS
 from edgedistill.pipeline.stage_folder import make_stage
-from edgedistill.pipeline.stages.data import prepare_data
+from edgedistill.pipeline.stages.data import DataCallback, ignore_data, prepare_data, report_data
 from edgedistill.pipeline.stages.export import export_student
 from edgedistill.pipeline.stages.result import make_result
 from edgedistill.pipeline.stages.student import make_student
@@ -34,9 +36,11 @@ from edgedistill.training import networks
 Facts = dict[str, Any]
 
 
-def train(recipe: Recipe, out: Path, on_progress: ProgressCallback) -> Facts:
+def train(
+    recipe: Recipe, out: Path, on_progress: ProgressCallback, on_data: DataCallback = ignore_data
+) -> Facts:
     """Run the teacher stage."""
-    data = prepare_data(recipe)
+    data = prepare_data(recipe, on_data)
     make_stage(
         out,
         stage_key("teacher", recipe, data),
@@ -50,12 +54,19 @@ def train(recipe: Recipe, out: Path, on_progress: ProgressCallback) -> Facts:
         **_cost(out),
         "validation_accuracy": float(hits.mean()),
         "can_explain": teacher_outputs.maps,
+        "data": asdict(report_data(data)),
     }
 
 
-def distill(recipe: Recipe, teacher: Path, out: Path, on_progress: ProgressCallback) -> Facts:
+def distill(
+    recipe: Recipe,
+    teacher: Path,
+    out: Path,
+    on_progress: ProgressCallback,
+    on_data: DataCallback = ignore_data,
+) -> Facts:
     """Run the student stage."""
-    data = prepare_data(recipe)
+    data = prepare_data(recipe, on_data)
     make_stage(
         out,
         stage_key("student", recipe, data, {"teacher": teacher}),
@@ -71,6 +82,7 @@ def distill(recipe: Recipe, teacher: Path, out: Path, on_progress: ProgressCallb
         "validation_saliency_pearson": chosen["saliency_pearson"],
         "epochs_trained": search["epochs"]["trained"],  # of all candidates
         "epochs_in_full": search["epochs"]["of_all_in_full"],
+        "data": asdict(report_data(data)),
     }
 
 
@@ -79,11 +91,12 @@ def export(
     student: Path,
     out: Path,
     on_progress: ProgressCallback,
+    on_data: DataCallback = ignore_data,
     *,
     with_saliency: bool = False,
 ) -> Facts:
     """Run the export stage; with saliency, the recipe's plan goes into a second file."""
-    data = prepare_data(recipe)
+    data = prepare_data(recipe, on_data)
     plan = perturbation_plan(recipe, data.length) if with_saliency else None
     options = None if plan is None else {"plan": plan.to_dict()}
     make_stage(
@@ -91,8 +104,7 @@ def export(
         stage_key("model", recipe, data, {"student": student}, options=options),
         lambda f, _: export_student(data, student, f, on_progress, plan=plan),
     )
-    facts: Facts = read_json(out / EXPORT_FACTS)
-    return facts
+    return {**read_json(out / EXPORT_FACTS), "data": asdict(report_data(data))}
 
 
 def optimize(
@@ -100,6 +112,7 @@ def optimize(
     model: Path,
     out: Path,
     on_progress: ProgressCallback,
+    on_data: DataCallback = ignore_data,
     *,
     teacher: Path | None = None,
 ) -> Facts:
@@ -114,7 +127,7 @@ def optimize(
             "A search measures every candidate against the teacher. Name the folder that `train` "
             "wrote with --teacher."
         )
-    data = prepare_data(recipe)
+    data = prepare_data(recipe, on_data)
     inputs: dict[Stage, Path] = {"model": model}
     if searches and teacher is not None:
         inputs["teacher"] = teacher
@@ -128,6 +141,7 @@ def optimize(
     if (out / RECOVERY_JSON).exists():
         recovery = read_json(out / RECOVERY_JSON)
         facts["recovery"] = {name: recovery[name] for name in ("taken", "reason")}
+    facts["data"] = asdict(report_data(data))
     return facts | ({"search": read_json(out / SEARCH_JSON)} if searches else {})
 
 
@@ -138,9 +152,10 @@ def bundle(
     variants: Path,
     out: Path,
     on_progress: ProgressCallback,
+    on_data: DataCallback = ignore_data,
 ) -> Report:
     """Run the last stage and return its report."""
-    data = prepare_data(recipe)
+    data = prepare_data(recipe, on_data)
     inputs: dict[Stage, Path] = {"teacher": teacher, "student": student, "variants": variants}
     make_stage(
         out,

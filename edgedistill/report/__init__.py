@@ -29,6 +29,7 @@ __all__ = [
     "LIGHT",
     "NOT_MEASURED",
     "PAGE",
+    "SPLITS",
     "Bin",
     "Board",
     "Calibration",
@@ -47,7 +48,12 @@ __all__ = [
     "Telemetry",
     "boards",
     "calibration_bins",
+    "class_rows",
     "cost_rows",
+    "data",
+    "data_lines",
+    "data_messages",
+    "data_rows",
     "decimals",
     "figures",
     "format",
@@ -68,6 +74,7 @@ __all__ = [
     "to_json",
 ]
 _HOMES = {
+    "data": ("SPLITS", "class_rows", "data_lines", "data_messages", "data_rows"),
     "format": ("NOT_MEASURED", "decimals", "milliseconds", "percent"),
     "measured": (
         "calibration_bins",

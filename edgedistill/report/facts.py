@@ -13,6 +13,7 @@ from typing import Final, Literal
 from edgedistill.errors import DataError, ShapeError
 from edgedistill.evaluation.contract import ContractClause, Verdict
 from edgedistill.evaluation.metrics import Estimate
+from edgedistill.formats.schema import ColumnRole
 
 FORMAT: Final = "edgedistill.report/1"
 
@@ -88,6 +89,17 @@ class Data:
     length: int  # T, time steps
     channels: int  # C
     fingerprint: str  # SHA-256 of the arrays, hex
+    series_per_class: dict[str, dict[str, int]] | None = None  # class to split to count
+    shortest: int | None = None  # time steps, as recorded
+    longest: int | None = None  # time steps, as recorded
+    missing_share: float | None = None  # of the recorded values, 0 to 1
+    missing_series: dict[str, int] | None = None  # class to series with missing values, no zeros
+    flat_series: int | None = None  # constant in every channel once normalized
+    flat_channels: tuple[int, ...] | None = None  # from 0; constant in every training series
+    unresolved_series: int | None = None  # whose variation is lost in float32 at their offset
+    columns: tuple[ColumnRole, ...] = ()  # of a table, and what each was taken for
+    remarks: tuple[str, ...] = ()  # of the readers, such as labels that are one class
+    warnings: tuple[str, ...] = ()  # what was seen, and the next step
 
     def __post_init__(self) -> None:
         if len(self.class_names) != self.classes:

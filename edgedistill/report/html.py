@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from edgedistill.evaluation.contract import ContractClause
 from edgedistill.report import boards
 from edgedistill.report import format as fmt
+from edgedistill.report.data import SPLITS, class_rows, data_rows
 from edgedistill.report.encoding import from_json
-from edgedistill.report.facts import Confusion, Report
+from edgedistill.report.facts import Confusion, Data, Report
 from edgedistill.report.svg import STUDENT, TEACHER
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def render(report: Mapping[str, Any]) -> str:
         matrices=_matrices(facts.confusion),
         calibration=_calibration(facts),
         training=_training(facts),
+        **_data(facts.data),
         **_machines(facts),
     )
 
@@ -216,6 +218,15 @@ def _training(report: Report) -> list[Figure]:
             "Share of validation series that are right, over epochs.",
         ),
     )
+
+
+def _data(data: Data | None) -> dict[str, Any]:
+    """Template variables of the data."""
+    return {
+        "splits": list(SPLITS.values()),
+        "data_rows": [] if data is None else data_rows(data),
+        "class_rows": [] if data is None else class_rows(data),
+    }
 
 
 def _machines(report: Report) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgedistill.report import boards
 from edgedistill.report import format as fmt
+from edgedistill.report.data import SPLITS, class_rows, data_messages, data_rows
 from edgedistill.report.encoding import from_json
 from edgedistill.report.facts import Report
 
@@ -24,9 +25,11 @@ def render(report: Mapping[str, Any]) -> str:
         f"# {_text(facts.name)}: {facts.verdict}",
         _text(fmt.headline(facts)),
         "\n".join(f"- {_text(reason)}" for reason in facts.reasons),
+        "\n".join(f"- {_text(message)}" for message in _messages(facts)),
         _section("Contract", _contract(facts)),
         _section("Models", _models(facts)),
         _section("Boards", _boards(facts)),
+        _section("Data", _data(facts)),
         _section("Machine", _machine(facts) if facts.telemetry else ""),
         _section("Environment", _environment(facts)),
     ]
@@ -64,6 +67,17 @@ def _boards(report: Report) -> str:
         facts = [*boards.identity(board.report), *boards.board_telemetry(board.report)]
         parts.append(_table(["", "Value"], facts))
     return "\n\n".join(filter(None, parts))
+
+
+def _messages(report: Report) -> list[str]:
+    return [] if report.data is None else data_messages(report.data)
+
+
+def _data(report: Report) -> str:
+    if report.data is None:
+        return ""
+    classes = _table(["Class", *SPLITS.values()], class_rows(report.data))
+    return "\n\n".join(filter(None, [_table(["", "Value"], data_rows(report.data)), classes]))
 
 
 def _machine(report: Report) -> str:

@@ -49,6 +49,16 @@ def test_plan_without_subcommand_is_run(ran):
     assert "failed: ItalyPowerDemand, bad, seed 1: " in result.stderr
 
 
+def test_sets_are_described_before_the_first_teacher(ran):
+    """On stderr and in JSON, under their names in the plan."""
+    result, _ = ran
+
+    assert result.stderr.startswith("data: ItalyPowerDemand; 12 training, 4 validation, 16 test; ")
+    assert result.stderr.index("data: ") < result.stderr.index("teachers")
+    (data,) = result.json["data"]
+    assert data["series_per_class"]["1"] == {"train": 6, "validation": 2, "test": 8}
+
+
 def test_run_prints_a_line_for_each_run(ran, invoke):
     """Complete runs are read; without the failing method the exit code is 0."""
     _, folder = ran

@@ -10,6 +10,7 @@ import pytest
 from edgedistill.evaluation import contract, metrics
 from edgedistill.evaluation.contract import ContractClause
 from edgedistill.evaluation.metrics import Estimate
+from edgedistill.formats.schema import ColumnRole
 from edgedistill.report import (
     Bin,
     Calibration,
@@ -184,6 +185,23 @@ def full_report() -> Report:
             length=x.shape[1],
             channels=1,
             fingerprint="5f" * 32,
+            series_per_class={
+                "gun": {"train": 20, "validation": 4, "test": 76},
+                "point": {"train": 20, "validation": 6, "test": len(x_test) - 76},
+            },
+            shortest=120,
+            longest=150,
+            missing_share=0.013,
+            missing_series={"gun": 3},
+            flat_series=0,
+            flat_channels=(),
+            unresolved_series=1,
+            columns=(
+                ColumnRole(name="t0 to t149", role="values", why="numbers"),
+                ColumnRole(name="motion", role="label", why="data.label"),
+            ),
+            remarks=("'1' and '1.0' are one class.",),
+            warnings=("The validation split has fewer than 5 series of 'gun' (4).",),
         ),
         teacher=Candidate(
             name="teacher",

@@ -62,6 +62,37 @@ def page(html) -> Page:
     return Page(html)
 
 
+def test_page_describes_the_data_and_warns_about_them(html, full_report):
+    """Remarks and warnings stand before the contract, the series of each class at the end."""
+    page = Page(html)
+
+    (warning,) = full_report.data.warnings
+    assert page.text.index("'1' and '1.0' are one class.") < page.text.index(warning)
+    assert page.text.index(warning) < page.text.index("Agreement with the teacher")
+    assert "1.3 % of all values, in 3 series" in page.text
+    assert page.text.index("Series of each class") > page.text.index("Data and environment")
+    assert ("details", {"open": None}) in page.tags
+
+
+def test_page_without_remarks_and_warnings(full_report):
+    """There is no heading without text."""
+    data = replace(full_report.data, remarks=(), warnings=())
+
+    assert "About the data" not in render(to_json(replace(full_report, data=data)))
+
+
+def test_many_classes_are_folded(full_report):
+    """A reader opens the table of more than twelve."""
+    names = tuple(f"c{k}" for k in range(13))
+    counts = {name: {"train": 4, "validation": 1, "test": 5} for name in names}
+    data = replace(full_report.data, classes=13, class_names=names, series_per_class=counts)
+
+    page = Page(render(to_json(replace(full_report, data=data))))
+
+    assert ("details", {}) in page.tags
+    assert "c12" in page.text
+
+
 def test_page_is_well_formed(page):
     """Every tag is closed, ids are unique, sections have their headings."""
     headings = [tag for tag, _ in page.tags if tag in {"h1", "h2", "h3"}]

@@ -22,6 +22,17 @@ def test_markdown_has_the_facts(full_report):
     assert "| python | 3.11.7 |" in text
 
 
+def test_data_are_described_and_warned_about(full_report):
+    """Warnings stand above the tables; the classes have a table of their own."""
+    text = render(to_json(full_report))
+
+    warning = "- warning: The validation split has fewer than 5 series of 'gun' (4)."
+    assert text.index(warning) < text.index("## Contract")
+    assert "| Missing values | 1.3 % of all values, in 3 series |" in text
+    assert "| Class | training | validation | test |" in text
+    assert "| gun | 20 | 4 | 76 |" in text
+
+
 def test_emulated_models_are_noted(full_report):
     """Below the table, which has dashes for their latency."""
     *others, model = full_report.candidates

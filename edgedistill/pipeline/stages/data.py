@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields
+
 from edgedistill.data import Prepared, ReadOptions, Source, load, prepare
+from edgedistill.data.checks import data_warnings
 from edgedistill.preprocessing.transforms import Normalization
 from edgedistill.recipe.recipe import Recipe
+from edgedistill.report import Data
+
+DataCallback = Callable[[Data], None]  # called once the data are read, before anything is trained
+
+
+def ignore_data(data: Data) -> None:
+    """Report nothing."""
 
 
 def read_source(recipe: Recipe) -> Source:
@@ -13,8 +24,31 @@ def read_source(recipe: Recipe) -> Source:
     return load(recipe.data.train, recipe.data.test, options=options)
 
 
-def prepare_data(recipe: Recipe) -> Prepared:
+def prepare_data(recipe: Recipe, on_data: DataCallback = ignore_data) -> Prepared:
     """Return the arrays that the recipe names; the same recipe and files give the same arrays."""
+    data = _prepare(recipe)
+    on_data(report_data(data))
+    return data
+
+
+def report_data(data: Prepared) -> Data:
+    """Return what a report holds about the data, with the warnings about them."""
+    return Data(
+        name=data.name,
+        classes=data.classes,
+        class_names=data.class_names,
+        train=len(data.train.y),
+        validation=len(data.validation.y),
+        test=len(data.test.y),
+        length=data.length,
+        channels=data.channels,
+        fingerprint=data.fingerprint,
+        warnings=data_warnings(data.facts),
+        **{field.name: getattr(data.facts, field.name) for field in fields(data.facts)},
+    )
+
+
+def _prepare(recipe: Recipe) -> Prepared:
     section = recipe.data
     source = read_source(recipe)
     usual: Normalization = "series" if len(source.train.series[0]) == 1 else "train"

@@ -24,6 +24,7 @@ from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline.run_folder import BUNDLE, REPORT_HTML, REPORT_JSON, REPORT_MD
 from edgedistill.pipeline.scoring import without_latency
 from edgedistill.pipeline.stage_folder import now, versions
+from edgedistill.pipeline.stages.data import report_data
 from edgedistill.pipeline.stages.evaluate import (
     Measurement,
     Outcome,
@@ -35,7 +36,6 @@ from edgedistill.report import (
     Calibration,
     Candidate,
     Curves,
-    Data,
     Example,
     Latency,
     Report,
@@ -104,7 +104,7 @@ def make_report(outcome: Outcome) -> Report:
         environment={**environment(), **versions()},
         chosen=outcome.chosen,
         reasons=_reasons(outcome),
-        data=_data(outcome),
+        data=report_data(data),
         teacher=_candidate(
             "teacher",
             _RUNTIMES.get(Path(outcome.recipe.teacher.source or "").suffix, "torch"),
@@ -233,21 +233,6 @@ def _reasons(outcome: Outcome) -> tuple[str, ...]:
         f"{name}: on the validation split, {clause.message()}."
         for name, clauses in outcome.failures.items()
         for clause in clauses
-    )
-
-
-def _data(outcome: Outcome) -> Data:
-    data = outcome.data
-    return Data(
-        name=data.name,
-        classes=data.classes,
-        class_names=data.class_names,
-        train=len(data.train.y),
-        validation=len(data.validation.y),
-        test=len(data.test.y),
-        length=data.length,
-        channels=data.channels,
-        fingerprint=data.fingerprint,
     )
 
 

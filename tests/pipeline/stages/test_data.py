@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgedistill.data.checks import data_warnings
 from edgedistill.errors import DataError
-from edgedistill.pipeline.stages.data import prepare_data, read_source
+from edgedistill.pipeline.stages.data import prepare_data, read_source, report_data
 from edgedistill.recipe import recipe as config
+from edgedistill.report import Data
 
 
 def prepared(*settings: str):
@@ -19,6 +21,20 @@ def test_the_same_recipe_gives_the_same_arrays():
 
     assert first.fingerprint == again.fingerprint
     np.testing.assert_array_equal(first.validation.x, again.validation.x)
+
+
+def test_what_was_read_is_reported_once():
+    """To the callback, with warnings and the names that a report has for every fact."""
+    reported: list[Data] = []
+    recipe = config.parse("data: {train: ItalyPowerDemand, limit_per_class: 15}")
+
+    data = prepare_data(recipe, reported.append)
+
+    assert reported == [report_data(data)]
+    assert reported[0].fingerprint == data.fingerprint
+    assert reported[0].series_per_class["1"] == {"train": 12, "validation": 3, "test": 15}
+    assert reported[0].warnings == data_warnings(data.facts)
+    assert len(reported[0].warnings) == 1
 
 
 def test_every_setting_of_the_section_arrives():

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from edgedistill.deployment.status import BoardStatus
     from edgedistill.deployment.steps import Outcome, Request
 
+_Board = TypeVar("_Board", "Outcome", "BoardStatus")
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -110,7 +111,6 @@ def deploy(
     Example: edgedistill deploy bundle.zip --inventory boards.toml --group home --canary 1
     """
     from edgedistill.cli.deployment_output import print_outcomes, show_events
-    from edgedistill.cli.output import print_json
     from edgedistill.deployment.deploy import deploy_to_all
     from edgedistill.deployment.payload import prepare_payload
     from edgedistill.deployment.steps import exit_code
@@ -123,10 +123,7 @@ def deploy(
     ):
         work = deploy_to_all(payload, hosts, access, request, on_event, jobs=jobs, canaries=canary)
         outcomes = asyncio.run(work)
-    if as_json:
-        print_json([each.to_dict() for each in outcomes])
-    else:
-        print_outcomes(outcomes)
+    _print(outcomes, print_outcomes, as_json)
     _join(outcomes, report, bundle, out)
     return exit_code(outcomes)
 
@@ -224,16 +221,24 @@ def _each(
     as_json: bool,
 ) -> int:
     from edgedistill.cli.deployment_output import print_statuses
-    from edgedistill.cli.output import print_json
     from edgedistill.deployment.deploy import run_on_all
     from edgedistill.deployment.steps import exit_code
 
     statuses = asyncio.run(run_on_all(hosts, work, jobs=jobs))
-    if as_json:
-        print_json([each.to_dict() for each in statuses])
-    else:
-        print_statuses(statuses)
+    _print(statuses, print_statuses, as_json)
     return exit_code(statuses)
+
+
+def _print(
+    boards: list[_Board], print_table: Callable[[list[_Board]], None], as_json: bool
+) -> None:
+    """Print the outcome or the status of each board."""
+    from edgedistill.cli.output import print_json
+
+    if as_json:
+        print_json([board.to_dict() for board in boards])
+    else:
+        print_table(boards)
 
 
 def _hosts(

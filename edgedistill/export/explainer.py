@@ -26,12 +26,13 @@ from edgedistill.attribution.incremental.onnx_graph import (
     window_scores,
 )
 from edgedistill.errors import ShapeError, VerificationError
-from edgedistill.export.export import INPUT, OPSET, OUTPUT, torch_logits, trace
+from edgedistill.export.export import INPUT, OUTPUT, torch_logits, trace
 from edgedistill.io import files
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.optimize.execution import TOLERANCE, assert_close, check_series, errors, logits
 from edgedistill.optimize.passes.fold import fold
 from edgedistill.optimize.passes.graph import load
+from edgedistill.optimize.passes.opset import OPSET
 from edgedistill.saliency.occlusion import explain, time_map
 from edgedistill.saliency.perturbation import PerturbationPlan, baseline_patches
 

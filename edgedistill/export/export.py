@@ -20,8 +20,8 @@ from edgedistill.io import files
 from edgedistill.io.arrays import Floats
 from edgedistill.optimize.execution import TOLERANCE, assert_close, check_series, logits
 from edgedistill.optimize.passes.graph import load, strip
+from edgedistill.optimize.passes.opset import OPSET
 
-OPSET = 20  # the newest that TensorRT 10.3 (JetPack 6) and ONNX Runtime 1.20 both read
 INPUT = "series"
 OUTPUT = "logits"
 

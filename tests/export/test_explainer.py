@@ -15,8 +15,8 @@ from torch import nn
 from edgedistill.errors import DataError, ModelError, ShapeError, VerificationError
 from edgedistill.export import explainer
 from edgedistill.export.explainer import METADATA, export_explainer
-from edgedistill.export.export import OPSET
 from edgedistill.models import ModelSpec, build
+from edgedistill.optimize.passes.opset import OPSET
 from edgedistill.saliency.occlusion import explain, time_map
 from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers import TorchClassifier

@@ -13,9 +13,10 @@ from aeon.datasets import load_basic_motions, load_gunpoint
 from torch import nn
 
 from edgedistill.errors import DataError, ModelError, VerificationError
-from edgedistill.export.export import OPSET, export
+from edgedistill.export.export import export
 from edgedistill.models import ModelSpec, build
 from edgedistill.optimize.execution import logits
+from edgedistill.optimize.passes.opset import OPSET
 
 pytestmark = pytest.mark.slow
 

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxscript
 from onnx import shape_inference
 from onnxscript import optimizer, rewriter
 
+from edgedistill.errors import ModelError
 from edgedistill.io.arrays import Floats
 from edgedistill.optimize.passes.graph import channels_of, check, strip
+from edgedistill.optimize.passes.opset import TOOL_ERRORS, brief
 
 _NO_LIMIT = 1 << 31  # bytes of a constant to fold: by default an LSTM's weights are too large
 _EPSILON = 1e-5  # of a norm that names none
@@ -33,21 +36,30 @@ def fold(model: onnx.ModelProto) -> onnx.ModelProto:
     computed once; an LSTM loses its zero states and the shape arithmetic around it.
 
     Raises:
-        ModelError: the result is not a valid model.
+        ModelError: the model cannot be folded, or the result is not a valid model.
     """
     typed = shape_inference.infer_shapes(strip(model), data_prop=True)
-    graph = ir.from_proto(typed)
-    optimizer.optimize(graph, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
+    graph = _optimized(ir.from_proto(typed))
     move_norm_before_concat(graph.graph)
     drop_single_channel_sum(graph.graph)
     merge_channel_slices(graph.graph)
     move_norm_before_relu(graph.graph)
     drop_zero_lstm_state(graph.graph)
-    graph = rewriter.rewrite(graph)
-    optimizer.optimize(graph, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
-    folded = strip(ir.to_proto(graph))
+    folded = strip(ir.to_proto(_optimized(graph, rewrite=True)))
     check(folded, "The folded model")
     return folded
+
+
+def _optimized(model: ir.Model, *, rewrite: bool = False) -> ir.Model:
+    try:
+        model = rewriter.rewrite(model) if rewrite else model
+        optimizer.optimize(model, input_size_limit=_NO_LIMIT, output_size_limit=_NO_LIMIT)
+    except TOOL_ERRORS as error:
+        raise ModelError(
+            f"onnxscript {onnxscript.__version__} cannot fold this model: {brief(error)} Export it "
+            "anew, with another version of the exporter."
+        ) from error
+    return model
 
 
 def move_norm_before_concat(graph: ir.Graph) -> None:
@@ -83,7 +95,8 @@ def move_norm_before_concat(graph: ir.Graph) -> None:
 def drop_single_channel_sum(graph: ir.Graph) -> None:
     """Drop the sum over channels where there is one: LITE's fixed filters read it."""
     for node in list(graph):
-        if node.op_type != "ReduceSum" or node.attributes["keepdims"].as_int() != 1:
+        keepdims = node.attributes.get("keepdims")
+        if node.op_type != "ReduceSum" or (keepdims is not None and keepdims.as_int() != 1):
             continue
         axes = _constant(node.inputs[1]) if len(node.inputs) > 1 else None
         if axes is None or axes.tolist() != [1] or channels_of(node.inputs[0]) != 1:
@@ -281,7 +294,8 @@ def _squeeze_direction(graph: ir.Graph, lstm: ir.Node) -> None:
     if direction is not None and direction.as_string() == "bidirectional":
         return
     for transpose in _consumers(lstm.outputs[0], "Transpose"):
-        if list(transpose.attributes["perm"].as_ints()) != _SWAP_DIRECTION:
+        perm = transpose.attributes.get("perm")
+        if perm is None or list(perm.as_ints()) != _SWAP_DIRECTION:
             continue
         for reshape in _consumers(transpose.outputs[0], "Reshape"):
             if reshape.outputs[0].is_graph_output():  # whose name must stay

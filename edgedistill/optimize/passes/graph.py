@@ -11,13 +11,24 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from onnx import inliner, shape_inference
+from google.protobuf.message import DecodeError
+from onnx import inliner
 
 from edgedistill.errors import ModelError
+from edgedistill.optimize.passes.opset import COMPLAINTS, brief, with_latest_version
 
 
 def load(path: Path) -> onnx.ModelProto:
-    """Return the model of a file, checked.
+    """Return the model of a file, checked, in our opset, see `with_latest_version`.
+
+    Raises:
+        ModelError: the file is missing, cut short, or not a valid ONNX model.
+    """
+    return with_latest_version(read(path))[0]
+
+
+def read(path: Path) -> onnx.ModelProto:
+    """Return the model of a file as it is, checked, with its tensors in other files.
 
     Raises:
         ModelError: the file is missing, cut short, or not a valid ONNX model.
@@ -26,12 +37,12 @@ def load(path: Path) -> onnx.ModelProto:
         raise ModelError(f"There is no model file {path}. Check the path.")
     try:
         onnx.checker.check_model(path, full_check=True)
-    except (onnx.checker.ValidationError, shape_inference.InferenceError) as error:
+        return onnx.load(path)
+    except (*COMPLAINTS, DecodeError, OSError, RuntimeError, ValueError) as error:
         raise ModelError(
-            f"{path} is cut short or no valid ONNX model: {_brief(error)} "
+            f"{path} is cut short or no valid ONNX model: {brief(error)} "
             "Copy it again or export it anew."
         ) from error
-    return onnx.load(path)
 
 
 def check(model: onnx.ModelProto, name: str) -> None:
@@ -42,8 +53,8 @@ def check(model: onnx.ModelProto, name: str) -> None:
     """
     try:
         onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, shape_inference.InferenceError) as error:
-        raise ModelError(f"{name} breaks the ONNX rules: {_brief(error)}") from error
+    except COMPLAINTS as error:
+        raise ModelError(f"{name} breaks the ONNX rules: {brief(error)}") from error
 
 
 def strip(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -62,6 +73,12 @@ def strip(model: onnx.ModelProto) -> onnx.ModelProto:
             del part.metadata_props[:]
             part.ClearField("doc_string")
     return bare
+
+
+def captured(graph: onnx.GraphProto) -> set[str]:
+    """Return the names that graphs inside the nodes read, those of outer values among them."""
+    inner = list(_graphs(graph))[1:]
+    return {name for part in inner for node in part.node for name in node.input}
 
 
 def parameters(model: onnx.ModelProto) -> int:
@@ -92,8 +109,3 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
             inner = attribute.graphs or ([attribute.g] if attribute.HasField("g") else [])
             for part in inner:
                 yield from _graphs(part)
-
-
-def _brief(error: Exception) -> str:
-    """Return a checker's complaint on one line; it may quote whole node listings."""
-    return " ".join(str(error).split())[:300].rstrip(".") + "."

@@ -167,22 +167,20 @@ def test_constant_of_an_island_and_of_another_node():
     np.testing.assert_allclose(runner(half)(ONES), 1001 * ONES, rtol=1e-3)
 
 
-def test_operator_without_half_precision():
-    """A graph with types of its own making is refused, not written half converted."""
+def test_no_operator_with_half_precision():
+    """A model without a node that takes 16 bits would be FP16 by name alone."""
     model = parser.parse_model(
         """
         <ir_version: 10, opset_import: ["" : 20]>
-        g (float[N,1,4] x) => (float[N,1,4] y) {
-          k = Shape(x)
-          f = Cast<to=1>(k)
-          m = ReduceMax<keepdims=0>(f)
-          y = Mul(x, m)
-        }
+        g (float[N,1,4] x) => (float[N,1,4] y) { s = SequenceConstruct(x) y = SequenceAt(s, i) }
         """
     )
+    model.graph.initializer.append(numpy_helper.from_array(np.int64(0), "i"))
 
-    with pytest.raises(ModelError, match="The FP16 model breaks the ONNX rules"):
+    with pytest.raises(ModelError, match=r"No node .* in FP16: it has SequenceAt, .*fp16"):
         to_fp16(model, ONES)
+    with pytest.raises(ModelError, match=r"No node .* in BF16: .*Leave bf16 out"):
+        to_bf16(model)
 
 
 def test_no_node_within_the_range_of_half_precision():

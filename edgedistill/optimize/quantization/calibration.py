@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from edgedistill.errors import ConfigError, DataError
+from edgedistill.errors import ConfigError, DataError, ModelError
 from edgedistill.io import files
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.io.npz import read_npz
@@ -54,17 +54,24 @@ def observe(model: onnx.ModelProto, series: Floats) -> dict[str, Histogram]:
     """Return a histogram of every float tensor that a model computes from series, (N, C, T).
 
     Raises:
-        ModelError: ONNX Runtime cannot run the model on these series.
+        ModelError: ONNX Runtime cannot run the model on these series, or a tensor is not finite.
     """
     run = open_model(model)
     limits: Ranges = {}
     for one in series:
-        for name, value in run(one[None]).items():
+        for name, value in _filled(run(one[None])):
             low, high = limits.get(name, (np.inf, -np.inf))
             limits[name] = (min(low, float(value.min())), max(high, float(value.max())))
+    unbounded = [name for name, ends in limits.items() if not np.isfinite(ends).all()]
+    if unbounded:
+        raise ModelError(
+            f"The value {unbounded[0]} of this model is infinite or NaN on a calibration series, "
+            "and 8 bits have no range for that. Bound it in the model (Clip), or leave int8 out "
+            "of the precisions."
+        )
     counts = {name: np.zeros(BINS, dtype=np.int64) for name in limits}
     for one in series:
-        for name, value in run(one[None]).items():
+        for name, value in _filled(run(one[None])):
             counts[name] += np.histogram(value, bins=BINS, range=limits[name])[0]
     return {name: Histogram(counts[name], *limits[name]) for name in limits}
 
@@ -152,6 +159,11 @@ def key(model: onnx.ModelProto, series: Floats) -> str:
             "onnxruntime": onnxruntime.__version__,
         }
     )
+
+
+def _filled(values: dict[str, Floats]) -> list[tuple[str, Floats]]:
+    """Return the tensors that have any value, with their names."""
+    return [(name, value) for name, value in values.items() if value.size]
 
 
 def _all(histogram: Histogram) -> tuple[float, float]:

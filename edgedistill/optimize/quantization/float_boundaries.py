@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import helper
 
+from edgedistill.optimize.passes.graph import captured
 from edgedistill.optimize.quantization.nodes import CUTS
 
 _REQUANTIZED = {"Conv", "ConvTranspose", "Gemm"}  # by ONNX Runtime, if both sides are 8-bit
@@ -32,7 +33,7 @@ def float_outputs(quantized: onnx.ModelProto, model: onnx.ModelProto) -> onnx.Mo
         maker.output[0] = output.name
         graph.node.remove(last)
         graph.node.remove(before)
-    used = {name for node in graph.node for name in node.input}
+    used = {name for node in graph.node for name in node.input} | captured(graph)
     unused = [initializer for initializer in graph.initializer if initializer.name not in used]
     for initializer in unused:
         graph.initializer.remove(initializer)

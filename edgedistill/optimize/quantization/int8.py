@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import shape_inference, version_converter
+import onnxruntime
+from onnx import shape_inference
 from onnxruntime import quantization
 from onnxruntime.quantization.calibrate import TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -27,7 +28,8 @@ from edgedistill.errors import ModelError, ShapeError
 from edgedistill.io.arrays import Floats
 from edgedistill.optimize.execution import check_series
 from edgedistill.optimize.passes.channel_padding import align
-from edgedistill.optimize.passes.graph import check, operators, strip
+from edgedistill.optimize.passes.graph import captured, check, operators, strip
+from edgedistill.optimize.passes.opset import TOOL_ERRORS, brief, convert, opset_of
 from edgedistill.optimize.quantization.calibration import (
     Method,
     Observe,
@@ -105,7 +107,7 @@ def quantize(
         ModelError: the model has nothing that can be quantized, or all of that is to stay float.
     """
     result = with_qdq(align(model), ranges, keep=keep, reduce_range=reduce_range)
-    with _quiet():
+    with _quantizer():
         if "LSTM" in operators(model):
             result = _dynamic_lstm(result, sorted(keep))
     if not {"QuantizeLinear", "DynamicQuantizeLSTM"} & set(operators(result)):
@@ -140,16 +142,14 @@ def with_qdq(
     kept = with_cuts(result, keep)
     floats = {*kept, *fixed_nodes(result)}
     result, ranges = mean_as_pool(result, share_ranges(result, ranges), floats)
-    with _quiet():
+    with _quantizer():
         return _static(result, ranges, kept, reduce_range)
 
 
 def _static(
     model: onnx.ModelProto, ranges: Ranges, float_nodes: list[str], reduce_range: bool
 ) -> onnx.ModelProto:
-    version = max(o.version for o in model.opset_import if o.domain == "")
-    if version < _PER_CHANNEL_OPSET:
-        model = version_converter.convert_version(model, _PER_CHANNEL_OPSET)
+    model = convert(model, max(opset_of(model), _PER_CHANNEL_OPSET))
     typed = shape_inference.infer_shapes(model)
     add_pre_process_metadata(typed)  # `fold` did what the quantizer requires
     limits = {
@@ -201,7 +201,8 @@ def _check_fit(model: onnx.ModelProto, calibration: Floats) -> None:
 
 def _names(model: onnx.ModelProto) -> set[str]:
     values = (*model.graph.input, *model.graph.output)
-    return {v.name for v in values} | {name for node in model.graph.node for name in node.output}
+    made = {name for node in model.graph.node for name in node.output}
+    return {value.name for value in values} | made | captured(model.graph)
 
 
 def _short_names(model: onnx.ModelProto, *, keep: set[str]) -> onnx.ModelProto:
@@ -223,13 +224,22 @@ def _short_names(model: onnx.ModelProto, *, keep: set[str]) -> onnx.ModelProto:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the quantizer: advice to the root logger, progress to standard output."""
+def _quantizer() -> Iterator[None]:
+    """Silence the quantizer: advice to the root logger, progress to standard output.
+
+    Raises:
+        ModelError: it fails, as it may on operators that it does not expect.
+    """
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)
     try:
         with redirect_stdout(StringIO()):
             yield
+    except TOOL_ERRORS as error:
+        raise ModelError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot quantize this model: {brief(error)} "
+            "Leave int8 out of the precisions."
+        ) from error
     finally:
         root.setLevel(level)

@@ -79,7 +79,11 @@ def to_int8_symmetric(
 def _quantized(model: onnx.ModelProto, ranges: Ranges) -> onnx.ModelProto:
     bounds = {name: max(-low, high) for name, (low, high) in ranges.items()}
     source = ir.from_proto(shape_inference.infer_shapes(strip(model)))
-    nodes = [node for node in source.graph if node.op_type in _QUANTIZED and _weights(node)]
+    nodes = [
+        node
+        for node in source.graph
+        if node.op_type in _QUANTIZED and _weights(node) and _name(node.inputs[0]) in bounds
+    ]
     if not nodes:
         raise ModelError(
             f"Nothing in this model can be quantized: it has {', '.join(operators(model))}. INT8 "
@@ -117,6 +121,10 @@ def _weights(node: ir.Node) -> list[tuple[ir.Node, int]]:
     places = _WEIGHTS.get(node.op_type, ())
     given = [(index, node.inputs[index]) for index in places if index < len(node.inputs)]
     return [(node, i) for i, value in given if value and value.const_value is not None]
+
+
+def _name(value: ir.Value | None) -> str:
+    return "" if value is None else str(value.name)
 
 
 def _quantize_activations(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -34,18 +35,22 @@ REFUSALS = (  # all that ONNX Runtime raises; it has no base class for them
 )
 
 
-def logits(path: Path, series: Floats, *, exact_int8: bool = True) -> Floats:
+def logits(
+    path: Path, series: Floats, *, name: str | None = None, exact_int8: bool = True
+) -> Floats:
     """Return the logits (N, K) of a model file for series (N, C, T).
 
     Args:
         path: path of an ONNX or .ort file.
         series: series of one batch.
+        name: name in messages; None: that of the file.
         exact_int8: compute INT8 as boards do; False to compare with an .ort file, which cannot.
 
     Raises:
         ModelError: ONNX Runtime cannot load the file or run it on these series.
     """
-    return _run_session(_load(path, path.name, exact_int8=exact_int8), path.name, series)[0]
+    name = name or path.name
+    return _run_session(_load(path, name, exact_int8=exact_int8), name, series)[0]
 
 
 def runner(model: onnx.ModelProto) -> Callable[[Floats], Floats]:
@@ -187,14 +192,20 @@ def _load(
 
 
 def _run_session(session: onnxruntime.InferenceSession, name: str, series: Floats) -> list[Floats]:
+    taken = session.get_inputs()[0]
     try:
-        result: list[Floats] = session.run(None, {session.get_inputs()[0].name: series})
+        result: list[Floats] = session.run(None, {taken.name: series.astype(_numpy(taken.type))})
     except REFUSALS as error:
         raise ModelError(
             f"ONNX Runtime {onnxruntime.__version__} cannot run {name} on series "
             f"{series.shape}: {_reason(error)}"
         ) from error
     return result
+
+
+def _numpy(kind: str) -> type[np.floating[Any]]:
+    """Return the type of NumPy in which ONNX Runtime takes a tensor of floats."""
+    return np.float64 if kind == "tensor(double)" else np.float32
 
 
 def _reason(error: Exception) -> str:

@@ -187,7 +187,7 @@ def _recover(
     recovery = plan.recovery
     if recovery is None:
         return
-    reason = recovery_blocker(model, first, always=recovery.always)
+    reason = recovery_blocker(model, calibration, first, always=recovery.always)
     if reason is not None:
         write_json(out / RECOVERY_JSON, {"taken": False, "reason": reason})
         return

@@ -16,24 +16,27 @@ from edgedistill.io import files
 from edgedistill.io.arrays import Floats
 from edgedistill.optimize.ort_format import SUFFIX, WIDENED, to_ort
 from edgedistill.optimize.passes.graph import operators
-from edgedistill.optimize.variants import Variant
+from edgedistill.optimize.variants import VariantList
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 
 VARIANTS = "variants.json"
 _CHECKED_SERIES = 64  # that an ONNX file and its .ort file must agree on
 
 
-def write_list(variants: Sequence[Variant], calibration: Floats, folder: Path) -> None:
+def write_list(variants: VariantList, calibration: Floats, folder: Path) -> None:
     """Write the list of a folder.
 
     Args:
-        variants: files in the folder.
+        variants: files in the folder, with the reasons for those that are missing.
         calibration: series that their ranges were taken from, (N, C, T).
         folder: folder of the variants.
     """
     entries = [{**asdict(variant), "path": variant.path.name} for variant in variants]
     facts = {"series": len(calibration), "sha256": sha256(calibration.tobytes()).hexdigest()}
-    files.write_json(folder / VARIANTS, {"variants": entries, "calibration": facts})
+    failures = {name: str(error) for name, error in variants.failures.items()}
+    remarks = {"notes": list(variants.notes), "failures": failures}
+    told = {name: remark for name, remark in remarks.items() if remark}
+    files.write_json(folder / VARIANTS, {"variants": entries, "calibration": facts, **told})
 
 
 def open_variants(folder: Path) -> list[Model]:

@@ -9,12 +9,15 @@ support is made for those.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import onnx
 
+from edgedistill.errors import EdgeDistillError, ModelError, VerificationError
 from edgedistill.io import files
 from edgedistill.io.arrays import Floats
 from edgedistill.optimize.emulation import emulate
@@ -41,6 +44,7 @@ from edgedistill.optimize.precision_support import (
 from edgedistill.optimize.quantization.calibration import Observe, observe
 from edgedistill.optimize.quantization.int8 import to_int8
 from edgedistill.optimize.quantization.symmetric import to_int8_symmetric, to_w8a16
+from edgedistill.optimize.student_file import load_student
 
 __all__ = [
     "FORMS",
@@ -48,6 +52,7 @@ __all__ = [
     "Precision",
     "RuntimeName",
     "Variant",
+    "VariantList",
     "check_forms",
     "fold",
     "to_bf16",
@@ -77,6 +82,20 @@ class Variant:
     single: tuple[str, ...] = ()  # nodes of a 16-bit form that stay float32, by their output
 
 
+class VariantList(list[Variant]):
+    """Variants that were written.
+
+    Attributes:
+        failures: errors of those that could not be made, by their names.
+        notes: how the model differs from its file, such as a raised opset.
+    """
+
+    def __init__(self, notes: Sequence[str] = ()) -> None:
+        super().__init__()
+        self.failures: dict[str, EdgeDistillError] = {}
+        self.notes = tuple(notes)
+
+
 def variants(
     model_path: Path,
     calibration: Floats,
@@ -86,8 +105,10 @@ def variants(
     runtimes: Sequence[RuntimeName] = ("onnxruntime",),
     batch: int | None = None,
     observe: Observe = observe,
-) -> list[Variant]:
+) -> VariantList:
     """Write a model in each precision as `out`/RUNTIME-PRECISION.onnx.
+
+    A variant that cannot be made is listed with the reason, and the others are made.
 
     Args:
         model_path: path of the exported student.
@@ -101,40 +122,67 @@ def variants(
     Raises:
         ConfigError: no such precision or runtime, or none of the runtimes has the precision.
         DataError: calibration is empty or not finite.
-        ModelError: the file is no model, or has no such variant.
-        VerificationError: a variant does not compute what it must.
+        ModelError: the file is no model, or no variant can be made.
+        ShapeError: the model takes series of another shape.
+        VerificationError: no variant computes what it must.
     """
     check_forms(runtimes, precisions)
     check_series(calibration, "check of the variants")
     sample = calibration[:_CHECKED_SERIES]
-    source, expected = load(model_path), logits(model_path, sample)
-    plain, _ = apply(source, [folded], sample)
-    result = []
+    student = load_student(model_path, sample)
+    plain, _ = apply(student.model, [folded], sample)
+    result = VariantList(student.notes)
     for runtime in runtimes:
-        forms = _forms(runtime, runtimes, precisions, plain)
-        for precision, typed in _typed_models(plain, runtime, forms, batch, calibration, observe):
+        typed = _typed_models(plain, runtime, batch, calibration, observe)
+        for precision in _forms(runtime, runtimes, precisions, plain):
             path = out / f"{SHORT_NAMES[runtime]}-{precision}.onnx"
-            _write(typed, runtime, precision, path, sample, expected)
-            result.append(_described(typed, runtime, precision, path, parameters(plain)))
+            with _collect_failure(result, path.stem):
+                model = typed(precision)
+                _write(model, runtime, precision, path, sample, student.logits)
+                result.append(_described(model, runtime, precision, path, parameters(plain)))
+    _check_any(result)
     return result
+
+
+@contextmanager
+def _collect_failure(variants: VariantList, name: str) -> Iterator[None]:
+    try:
+        yield
+    except (ModelError, VerificationError) as error:
+        variants.failures[name] = error
+
+
+def _check_any(variants: VariantList) -> None:
+    """Raise the error of all variants if there is none: the one there is, or a list of several."""
+    if variants:
+        return
+    first = next(iter(variants.failures.values()))
+    if len({str(error) for error in variants.failures.values()}) == 1:
+        raise first
+    reasons = " ".join(f"{name}: {error}" for name, error in variants.failures.items())
+    raise type(first)(f"None of the variants can be made. {reasons}") from first
 
 
 def _typed_models(
     plain: onnx.ModelProto,
     runtime: RuntimeName,
-    precisions: Sequence[Precision],
     batch: int | None,
     calibration: Floats,
     observe: Observe,
-) -> Iterator[tuple[Precision, onnx.ModelProto]]:
-    """Yield the model of a runtime in each precision."""
+) -> Callable[[Precision], onnx.ModelProto]:
+    """Return a function from a precision to the model of a runtime in it."""
     sample = calibration[:_CHECKED_SERIES]
-    floating, _ = apply(plain, _passes(runtime, batch, sample), sample)
-    for precision in precisions:
-        base = floating
-        if (runtime, precision) == ("onnxruntime", "int8"):
-            base = plain  # `quantize` aligns, and 8-bit convolutions are fast in one dimension
-        yield precision, _typed(base, runtime, precision, calibration, observe)
+
+    @cache
+    def floating() -> onnx.ModelProto:
+        return apply(plain, _passes(runtime, batch, sample), sample)[0]
+
+    def typed(precision: Precision) -> onnx.ModelProto:
+        # `quantize` aligns, and 8-bit convolutions are fast in one dimension
+        base = plain if (runtime, precision) == ("onnxruntime", "int8") else floating()
+        return _typed(base, runtime, precision, calibration, observe)
+
+    return typed
 
 
 def _passes(runtime: RuntimeName, batch: int | None, sample: Floats) -> list[Pass]:
@@ -187,7 +235,7 @@ def _write(
     with files.whole_file(path) as partial:
         partial.write_bytes(model.SerializeToString())
         if runtime == "onnxruntime":
-            actual = logits(partial, sample)
+            actual = logits(partial, sample, name=path.name)
         else:
             actual = runner(emulate(load(partial)))(sample)
         tolerance = TOLERANCE if precision == "fp32" else _FINITE

@@ -136,8 +136,11 @@ def optimize(
         stage_key("variants", recipe, data, inputs),
         lambda folder, work: make_variants(recipe, data, teacher, model, folder, work, on_progress),
     )
-    made = read_json(out / VARIANTS)["variants"]
-    facts: Facts = {variant["path"]: {"size_bytes": variant["size_bytes"]} for variant in made}
+    listed = read_json(out / VARIANTS)
+    facts: Facts = {"model": listed["notes"]} if "notes" in listed else {}
+    facts |= {each["path"]: {"size_bytes": each["size_bytes"]} for each in listed["variants"]}
+    failures = listed.get("failures", {})
+    facts |= {f"{name}.onnx": {"not_made": reason} for name, reason in failures.items()}
     if (out / RECOVERY_JSON).exists():
         recovery = read_json(out / RECOVERY_JSON)
         facts["recovery"] = {name: recovery[name] for name in ("taken", "reason")}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import numpy_helper, parser
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from edgedistill.errors import ConfigError, DataError, ModelError, VerificationError
 from edgedistill.optimize import variants as optimize
 from edgedistill.optimize.emulation import Emulation
 from edgedistill.optimize.execution import logits
-from edgedistill.optimize.variants import variants
+from edgedistill.optimize.variants import PRECISIONS, variants
 
 
 @pytest.mark.parametrize("family", ["fcn", "lstm"])
@@ -147,3 +150,113 @@ def test_nodes_that_stay_single_are_named(student, series, tmp_path):
 
     assert found[0].single == ()
     assert 0 < len(found[1].single) < sum(found[0].operators.values())
+
+
+CASES = {  # bodies between a convolution c and the dense layer that reads r
+    "resize": ("r = Resize(c, , scales)", 17),
+    "double": (
+        """d = Cast<to = 11>(c) m = ReduceMean<axes = [2]>(d) s = Cast<to = 1>(m) z = Sub(c, s)
+        r = Relu(z)""",
+        17,
+    ),
+    "opset 11": ("r = Relu(c)", 11),
+    "opset 7": ("r = Dropout<ratio = 0.5>(c)", 7),
+    "opset 24": ("r = Relu(c)", 24),
+}
+
+
+def _foreign(body: str, version: int, path: Path) -> Path:
+    """Write a network as another exporter might have."""
+    rng = np.random.default_rng(0)
+    model = parser.parse_model(
+        f"""
+        <ir_version: 8, opset_import: ["" : {version}]>
+        g (float[N,1,60] x) => (float[N,2] y) {{
+          c = Conv<pads = [1, 1]>(x, kernel) {body} g = GlobalAveragePool(r) f = Flatten(g)
+          h = MatMul(f, dense) y = MatMul(h, head)
+        }}
+        """
+    )
+    shapes = {"kernel": (8, 1, 3), "dense": (8, 64), "head": (64, 2)}
+    arrays = {n: rng.normal(size=s).astype(np.float32) / 4 for n, s in shapes.items()}
+    arrays["scales"] = np.array([1, 1, 2], np.float32)
+    for name, array in arrays.items():
+        if name != "scales" or "scales" in body:
+            model.graph.initializer.append(numpy_helper.from_array(array, name))
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_model_of_another_exporter_has_every_variant(kind, series, tmp_path):
+    """For both runtimes, with logits near its own."""
+    body, version = CASES[kind]
+    path = _foreign(body, version, tmp_path / "foreign.onnx")
+
+    found = variants(
+        path, series, tmp_path / "out", PRECISIONS, runtimes=("onnxruntime", "tensorrt")
+    )
+
+    assert found.failures == {}
+    assert [v.name for v in found] == [
+        *("ort-fp32", "ort-fp16", "ort-int8", "ort-w8a16"),
+        *("trt-fp32", "trt-fp16", "trt-bf16", "trt-int8", "trt-w8a16"),
+    ]
+    expected = logits(path, series)
+    for variant in found:
+        np.testing.assert_allclose(Emulation(variant.path).logits(series), expected, atol=0.05)
+    told = "opset 24 stays; boards need a runtime that reads it"
+    assert found.notes == ((told if version == 24 else f"raised from opset {version} to 20"),)
+
+
+def test_precision_that_fails_does_not_keep_the_others(series, tmp_path):
+    """A value that is infinite has no range in 8 bits; the error stands under its name."""
+    body = "p = Relu(c) l = Log(p) r = Exp(l)"
+    path = _foreign(body, 20, tmp_path / "foreign.onnx")
+
+    found = variants(path, series, tmp_path / "out", ("int8", "fp32"))
+
+    assert [v.name for v in found] == ["ort-fp32"]
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["ort-fp32.onnx"]
+    assert list(found.failures) == ["ort-int8"]
+    assert "is infinite or NaN on a calibration series" in str(found.failures["ort-int8"])
+
+
+def test_no_precision_that_can_be_made(series, tmp_path):
+    """All reasons are listed."""
+    model = parser.parse_model(
+        """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[N,1,60] x) => (float[N,60] y) { y = Flatten(x) }
+        """
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+
+    with pytest.raises(ModelError, match=r"None of .* ort-int8: Nothing .* ort-w8a16: No weights"):
+        variants(tmp_path / "m.onnx", series, tmp_path / "out", ("int8", "w8a16"))
+
+
+def test_quantizer_that_fails_is_a_model_error(series, tmp_path, monkeypatch):
+    """Whatever ONNX Runtime's quantizer raises."""
+
+    def fail(self: QDQQuantizer) -> None:
+        raise KeyError("no such tensor")
+
+    monkeypatch.setattr(QDQQuantizer, "quantize_model", fail)
+
+    with pytest.raises(ModelError, match=r"cannot quantize this model: 'no such tensor'\."):
+        variants(
+            _foreign("r = Relu(c)", 20, tmp_path / "m.onnx"), series, tmp_path / "out", ("int8",)
+        )
+
+
+def test_optimizer_that_fails_is_a_model_error(series, tmp_path, monkeypatch):
+    """Whatever onnxscript's optimizer raises."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise AttributeError("no such attribute")
+
+    monkeypatch.setattr("onnxscript.optimizer.optimize", fail)
+
+    with pytest.raises(ModelError, match=r"cannot fold this model: no such attribute\."):
+        variants(_foreign("r = Relu(c)", 20, tmp_path / "m.onnx"), series, tmp_path / "out")

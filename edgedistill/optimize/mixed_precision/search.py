@@ -32,7 +32,6 @@ from edgedistill.optimize.mixed_precision.candidates import (
     pareto_front,
 )
 from edgedistill.optimize.passes.fold import fold
-from edgedistill.optimize.passes.graph import load, strip
 from edgedistill.optimize.quantization.calibration import (
     METHODS,
     Histogram,
@@ -43,6 +42,7 @@ from edgedistill.optimize.quantization.calibration import (
 )
 from edgedistill.optimize.quantization.int8 import quantize
 from edgedistill.optimize.quantization.nodes import is_static, nodes
+from edgedistill.optimize.student_file import load_student
 
 # Evaluates a model file on held-out series against the teacher: all that the contract names, at
 # least agreement, kl and latency_p50_ms, and saliency_pearson if there are maps.
@@ -135,7 +135,7 @@ def search(
     """
     check_series(calibration, "INT8 calibration")
     log = CandidateLog(folder, log_key(model, calibration, context))
-    folded = strip(fold(load(model)))
+    folded = fold(load_student(model, calibration).model)
     histograms = observe(folded, calibration)
     evaluator = _CandidateEvaluator(folded, histograms, measure, log, options.budget_s, on_progress)
     return _search(evaluator, terms, options)

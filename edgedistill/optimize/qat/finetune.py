@@ -26,9 +26,9 @@ from edgedistill.optimize.execution import logits
 from edgedistill.optimize.mixed_precision.candidates import Candidate
 from edgedistill.optimize.mixed_precision.search import Search, rank
 from edgedistill.optimize.passes.fold import fold
-from edgedistill.optimize.passes.graph import load, strip
 from edgedistill.optimize.qat.model import QatModel, check_trainable
 from edgedistill.optimize.quantization.calibration import Method, Observe, observe, ranges
+from edgedistill.optimize.student_file import load_student
 from edgedistill.saliency.occlusion import Explanation, explain
 from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.training.config import Epoch, FitConfig, RunOutputs
@@ -82,18 +82,21 @@ class Recovery:
         )
 
 
-def recovery_blocker(model: Path, search: Search, *, always: bool) -> str | None:
+def recovery_blocker(
+    model: Path, calibration: Floats, search: Search, *, always: bool
+) -> str | None:
     """Return the reason why a recovery is not tried, or None if it is.
 
     Args:
         model: path of the exported student.
+        calibration: series of the training set, (N, C, T).
         search: search before.
         always: whether also an INT8 student that keeps the contract is trained.
     """
     if not always and search.all_int8.keeps(search.terms):
         return "plain INT8 keeps the contract"
     try:
-        check_trainable(strip(fold(load(model))))
+        check_trainable(fold(load_student(model, calibration).model))
     except ModelError as error:
         return str(error)
     return None
@@ -121,7 +124,7 @@ def finetune_int8(
         on_epoch: called after every epoch.
     """
     finetuned = recover(
-        strip(fold(load(model))),
+        fold(load_student(model, calibration).model),
         calibration,
         _objectives(recovery, _targets(recovery, model)),
         recovery.data,

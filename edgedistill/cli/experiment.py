@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from edgedistill.experiment.results import Row
     from edgedistill.report import Data
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
@@ -84,11 +85,7 @@ def run(plan: Path, out: Path, jobs: int | None, executor: Any, as_json: bool) -
         )
     failed = [row for row in rows if row.error is not None]
     if as_json:
-        facts = [
-            {"set": r.set, "method": r.method, "seed": r.seed, **_describe_row(r)} for r in rows
-        ]
-        data = [asdict(each) for each in sets]
-        print_json({"results": str(out / RESULTS), "data": data, "runs": facts})
+        print_json(_json_facts(out / RESULTS, sets, rows))
     else:
         _print(rows)
         click.echo(f"wrote {out / RESULTS}")
@@ -134,6 +131,12 @@ def report(
         print_rows(table.title, table.head, table.rows)
     click.echo("\n".join(data.sentences))
     click.echo(f"page: {page}")
+
+
+def _json_facts(results: Path, sets: list[Data], rows: list[Row]) -> dict[str, Any]:
+    """Return what `run --json` prints."""
+    runs = [{"set": r.set, "method": r.method, "seed": r.seed, **_describe_row(r)} for r in rows]
+    return {"results": str(results), "data": [asdict(each) for each in sets], "runs": runs}
 
 
 def _describe_row(row: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from edgedistill import public_name
 __all__ = [
     "PAGE",
     "RESULTS",
+    "Row",
     "load",
     "plan",
     "read_published",
@@ -18,7 +19,7 @@ __all__ = [
 _HOMES = {
     "plan": ("load",),
     "report": ("PAGE", "write_report"),
-    "results": ("RESULTS", "read_published"),
+    "results": ("RESULTS", "Row", "read_published"),
     "run": ("run",),
 }
 

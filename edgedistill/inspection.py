@@ -96,6 +96,13 @@ def _models(bundle: Bundle) -> list[dict[str, Any]]:
 
 def _onnx(path: Path) -> dict[str, Any]:
     model = _load(path)
+    try:
+        return _facts(model, path)
+    except (TypeError, ValueError) as error:  # a name that is no text, a type that does not exist
+        raise ModelError(f"{path} is damaged: {error}. Copy or export the file again.") from error
+
+
+def _facts(model: onnx.ModelProto, path: Path) -> dict[str, Any]:
     graph = model.graph
     nodes = list(_nodes(graph))
     weights = [i for i in graph.initializer if i.name not in _scales(nodes)]
@@ -110,7 +117,7 @@ def _onnx(path: Path) -> dict[str, Any]:
         "precision": _precision(nodes, graph, stored),
         "inputs": [_value(value) for value in graph.input],
         "outputs": [_value(value) for value in graph.output],
-        "operators": dict(Counter(node.op_type for node in nodes).most_common()),
+        "operators": dict(Counter(_text(node.op_type) for node in nodes).most_common()),
         "opsets": {opset.domain or "ai.onnx": opset.version for opset in model.opset_import},
         "ir_version": model.ir_version,
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
@@ -143,7 +150,7 @@ def _scales(nodes: list[onnx.NodeProto]) -> set[str]:
 
 def _precision(nodes: list[onnx.NodeProto], graph: onnx.GraphProto, stored: Counter[str]) -> str:
     """Types of the weights, the most frequent first; quantized ones with their format."""
-    if any(node.op_type.startswith("QLinear") for node in nodes):
+    if any(_text(node.op_type).startswith("QLinear") for node in nodes):
         return "int8 (QOperator)"
     if any(node.op_type in _QUANTIZERS for node in nodes):
         read = {n.input[0] for n in nodes if n.op_type == "DequantizeLinear"} | _scales(nodes)
@@ -162,7 +169,14 @@ def _value(value: onnx.ValueInfoProto) -> dict[str, Any]:
         dim.dim_value if dim.HasField("dim_value") else dim.dim_param or None
         for dim in tensor.shape.dim
     ]
-    return {"name": value.name, "dtype": _dtype(tensor.elem_type), "shape": shape}
+    return {"name": _text(value.name), "dtype": _dtype(tensor.elem_type), "shape": shape}
+
+
+def _text(name: str | bytes) -> str:
+    """Return a name, which Protocol Buffers leaves as bytes if it is no UTF-8."""
+    if isinstance(name, bytes):
+        raise TypeError(f"the name {name!r} is no text")
+    return name
 
 
 def _dtype(number: int) -> str:

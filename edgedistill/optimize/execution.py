@@ -24,6 +24,7 @@ TOLERANCE = 1e-5  # of the largest |logit|, the custom for FP32; float32 itself 
 _FLOAT = onnx.TensorProto.FLOAT
 _SILENT = 4  # errors come as exceptions too
 REFUSALS = (  # all that ONNX Runtime raises; it has no base class for them
+    UnicodeDecodeError,  # of a name in the file that is no text
     status.EPFail,
     status.Fail,
     status.InvalidArgument,
@@ -50,7 +51,7 @@ def logits(
         ModelError: ONNX Runtime cannot load the file or run it on these series.
     """
     name = name or path.name
-    return _run_session(_load(path, name, exact_int8=exact_int8), name, series)[0]
+    return _logits(_load(path, name, exact_int8=exact_int8), name, series)
 
 
 def runner(model: onnx.ModelProto) -> Callable[[Floats], Floats]:
@@ -67,7 +68,7 @@ def runner(model: onnx.ModelProto) -> Callable[[Floats], Floats]:
     def logits_of(series: Floats) -> Floats:
         size = fixed or len(series)
         parts = [series[start : start + size] for start in range(0, len(series), size)]
-        logits = [_run_session(session, "the model", _filled(part, size))[0] for part in parts]
+        logits = [_logits(session, "the model", _filled(part, size)) for part in parts]
         result: Floats = np.concatenate(logits)[: len(series)]
         return result
 
@@ -195,12 +196,22 @@ def _run_session(session: onnxruntime.InferenceSession, name: str, series: Float
     taken = session.get_inputs()[0]
     try:
         result: list[Floats] = session.run(None, {taken.name: series.astype(_numpy(taken.type))})
-    except REFUSALS as error:
+    except (*REFUSALS, ValueError) as error:  # the latter where it takes something else as well
         raise ModelError(
             f"ONNX Runtime {onnxruntime.__version__} cannot run {name} on series "
             f"{series.shape}: {_reason(error)}"
         ) from error
     return result
+
+
+def _logits(session: onnxruntime.InferenceSession, name: str, series: Floats) -> Floats:
+    logits: Floats | list[object] = _run_session(session, name, series)[0]
+    if not isinstance(logits, np.ndarray) or logits.ndim == 0:
+        raise ModelError(
+            f"The first output of {name} is no tensor of logits, (N, K). Export it without labels "
+            "and ZipMap."
+        )
+    return logits
 
 
 def _numpy(kind: str) -> type[np.floating[Any]]:

@@ -18,9 +18,10 @@ from typing import Final
 
 import onnxruntime
 
+from edgedistill.errors import ModelError
 from edgedistill.io import files
 from edgedistill.io.arrays import Floats
-from edgedistill.optimize.execution import TOLERANCE, assert_close, check_series, logits
+from edgedistill.optimize.execution import REFUSALS, TOLERANCE, assert_close, check_series, logits
 
 SUFFIX: Final = ".ort"
 CONFIG: Final = ".required_operators_and_types.config"  # the name that ONNX Runtime gives it
@@ -42,7 +43,7 @@ def to_ort(model: Path, out: Path, series: Floats) -> None:
 
     Raises:
         DataError: series is empty or not finite.
-        ModelError: ONNX Runtime cannot load the file.
+        ModelError: ONNX Runtime cannot load the file, or write what it holds.
         VerificationError: the new file gives other logits; it is not written.
     """
     check_series(series, "check of the .ort file")
@@ -64,7 +65,13 @@ def _convert(model: Path, out: Path) -> None:
     options.optimized_model_filepath = str(out)
     options.add_session_config_entry("session.save_model_format", "ORT")
     options.log_severity_level = _ERRORS_ONLY
-    onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    try:
+        onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except REFUSALS as error:
+        raise ModelError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot write {model.name} in its own format: "
+            f"{' '.join(str(error).split())[:300]} Leave ort out of the formats."
+        ) from error
 
 
 def _required(model: Path) -> str:

@@ -21,6 +21,7 @@ _DTYPES = {
     "tensor(float16)": np.float16,
 }
 _ERRORS = (
+    UnicodeDecodeError,  # of a name in the file that is no text
     ort_errors.Fail,
     ort_errors.InvalidArgument,
     ort_errors.InvalidGraph,
@@ -65,7 +66,7 @@ class OnnxClassifier:
         """
         check_series(x)
         series = self._shaped(x)
-        size = self._shape[0] if isinstance(self._shape[0], int) else _BATCH
+        size = self._shape[0] if isinstance(self._shape[0], int) and self._shape[0] else _BATCH
         parts = [self._run(series[i : i + size], size) for i in range(0, len(series), size)]
         logits: Floats = np.concatenate(parts).astype(np.float32)
         check_logits(logits, name=self.name, count=len(x), classes=self.classes)
@@ -141,10 +142,10 @@ class OnnxClassifier:
                 f"{self.path} fails on series of shape {batch.shape}: {_first_line(error)}. "
                 "Run it where it was exported."
             ) from error
-        if not isinstance(output, np.ndarray):
+        if not isinstance(output, np.ndarray) or output.ndim == 0:
             raise ModelError(
-                f"Output {self._chosen} of {self.path} is no tensor. Export the model without the "
-                "ZipMap that turns probabilities into dictionaries."
+                f"Output {self._chosen} of {self.path} is no tensor of logits, (N, K). Export the "
+                "model without the ZipMap that turns probabilities into dictionaries."
             )
         return output[: len(batch)]
 

@@ -37,12 +37,14 @@ def read(path: Path) -> onnx.ModelProto:
         raise ModelError(f"There is no model file {path}. Check the path.")
     try:
         onnx.checker.check_model(path, full_check=True)
-        return onnx.load(path)
+        model = onnx.load(path)
+        _check_names(model)
     except (*COMPLAINTS, DecodeError, OSError, RuntimeError, ValueError) as error:
         raise ModelError(
             f"{path} is cut short or no valid ONNX model: {brief(error)} "
             "Copy it again or export it anew."
         ) from error
+    return model
 
 
 def check(model: onnx.ModelProto, name: str) -> None:
@@ -99,6 +101,18 @@ def channels_of(value: ir.Value | None) -> int:
         return 0
     size = value.shape[1]
     return size if isinstance(size, int) else 0
+
+
+def _check_names(model: onnx.ModelProto) -> None:
+    """Refuse names that are no UTF-8, which Protocol Buffers leaves as bytes."""
+    for graph in _graphs(model.graph):
+        values = (*graph.initializer, *graph.input, *graph.output)
+        names = [value.name for value in values]
+        for node in graph.node:
+            names += (node.name, node.op_type, node.domain, *node.input, *node.output)
+        wrong = [name for name in names if isinstance(name, bytes)]
+        if wrong:
+            raise ValueError(f"the name {wrong[0]!r} is no text")
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

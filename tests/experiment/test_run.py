@@ -20,6 +20,7 @@ from edgedistill.experiment import run as running
 from edgedistill.experiment.results import RESULTS
 from edgedistill.io.files import read_json
 from edgedistill.pipeline.stages.student import make_student
+from edgedistill.report import Data
 from edgedistill.training.networks import WEIGHTS
 
 pytestmark = pytest.mark.slow
@@ -163,10 +164,31 @@ def test_failed_run_is_a_row_and_stops_no_other(tiny, in_process, copied):
 def test_unreadable_set_fails_alone(tiny, in_process, copied):
     broken = plan.parse(tiny.text.replace("GunPoint]", "missing.npz]"))
 
-    rows = running.run(broken, copied)
+    described: list[Data] = []
 
+    rows = running.run(broken, copied, on_data=described.append)
+
+    assert [data.name for data in described] == ["ItalyPowerDemand"]
     assert [row.error for row in rows[:4]] == [None] * 4
     assert {row.error for row in rows[4:]} == {"missing.npz does not exist. Check the path."}
+
+
+def test_sets_are_described_under_their_names_in_the_plan(tiny, in_process, copied):
+    """Before anything is made, also if all is there."""
+    events: list[str] = []
+    named = plan.parse(
+        tiny.text.replace("[ItalyPowerDemand, GunPoint]", "{italy: {data: ItalyPowerDemand}}")
+    )
+
+    running.run(
+        named,
+        copied,
+        on_data=lambda data: events.append(data.name),
+        on_progress=lambda stage, *_: events.append(stage),
+    )
+
+    assert events[0] == "italy"
+    assert events.count("italy") == 1
 
 
 def test_unexpected_error_is_a_row_too(tiny, in_process, copied):

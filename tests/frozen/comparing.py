@@ -33,7 +33,7 @@ _STRINGS = (
     (re.compile(r"events\.out\.tfevents\.[\w.-]+"), "<events>"),
     (re.compile(r"\b[0-9a-f]{12,}-[0-9a-f]{6}\b"), "<hash>-<manner>"),  # of a second release
     (re.compile(r"\b[0-9a-f]{12,}\b"), "<hash>"),
-    (re.compile(r"\b\d+\.\d+\.\d+([.+]\w+)*"), "<version>"),
+    (re.compile(r"\b\d+\.\d+\.\d+([.+-]\w+)*"), "<version>"),
 )
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?%?")
 _TIME = re.compile(r"(?<=# )(ms|µs|s)\b")

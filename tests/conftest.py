@@ -79,6 +79,80 @@ def student(tmp_path_factory, series) -> Callable[[str], Path]:
     return exported
 
 
+_SATURATING = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    net (float[N, 1, %d] series) => (float[N, 2] logits)
+    <float scale = {0.02}, uint8 zero = {128}, int8[2] zeros = {0, 0}, float[2] scales = {0.1, 0.2}>
+    {
+        flat = Flatten(series)
+        q = QuantizeLinear(flat, scale, zero)
+        x = DequantizeLinear(q, scale, zero)
+        w = DequantizeLinear<axis: int = 0>(weight, scales, zeros)
+        logits = Gemm<transB: int = 1>(x, w)
+    }
+"""
+
+
+@pytest.fixture(scope="session")
+def write_saturating() -> Callable[[Path, int], Path]:
+    """Write an INT8 model whose pairs of products leave 16 bits: 2 x 200 x 127 is 50,800."""
+    from onnx import numpy_helper, parser
+
+    def write(path: Path, steps: int) -> Path:
+        model = parser.parse_model(_SATURATING % steps)
+        weight = np.full((2, steps), 127, np.int8)
+        weight[1, ::3] = -127
+        model.graph.initializer.append(numpy_helper.from_array(weight, "weight"))
+        path.write_bytes(model.SerializeToString())
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def saturating_bundle(write_saturating: Callable[[Path, int], Path]) -> Callable[..., Path]:
+    """Write a bundle whose chosen model is the .ort file of an INT8 model that saturates.
+
+    Everything else is that of another bundle; `formats` are what it holds of the model.
+    """
+    from edgedistill.bundle import writer
+    from edgedistill.bundle.reader import Model, Provenance, open_bundle
+    from edgedistill.evaluation.contract import Contract
+    from edgedistill.optimize.ort_format import to_ort
+
+    def write(source: Path, out: Path, formats: tuple[str, ...] = ("onnx", "ort")) -> Path:
+        with open_bundle(source) as bundle:
+            golden = bundle.golden()
+            onnx = write_saturating(out.parent / "ort-int8.onnx", golden.series.shape[2])
+            to_ort(onnx, onnx.with_suffix(".ort"), golden.series)
+            files = {"onnx": ("ort-int8", onnx), "ort": ("ort-int8-ort", onnx.with_suffix(".ort"))}
+            writer.write(
+                out,
+                name=bundle.name,
+                created="2026-01-02T03:04:05+00:00",
+                class_names=bundle.class_names,
+                preprocessing=bundle.preprocessing,
+                plan=bundle.plan,
+                contract=Contract(),
+                chosen="ort-int8-ort",
+                models=[
+                    Model(
+                        name=files[kind][0],
+                        path=files[kind][1],
+                        runtime="onnxruntime",
+                        precision="int8",
+                        parameters=2,
+                    )
+                    for kind in formats
+                ],
+                golden=golden,
+                provenance=Provenance(recipe={}, versions={}, seeds={}, data="0"),
+            )
+        return out
+
+    return write
+
+
 @pytest.fixture(scope="session")
 def unavailable() -> Callable[[str], NoReturn]:
     """Skip for want of something, or fail where nothing may be wanting, as .ci/run demands."""

@@ -158,8 +158,11 @@ def _change(value: float | None) -> str:
 def print_report(report: Report) -> None:
     """Print a report: models side by side, clauses, boards, verdict."""
     from edgedistill.report import boards
+    from edgedistill.report.format import int8_notes
 
     _print_models(report.models())
+    for note in int8_notes(report.models()):
+        _console().print(f"{note}\n")
     print_contract("Contract", report.contract)
     for reason in report.reasons:
         click.echo(reason)

@@ -94,15 +94,17 @@ def benchmark(
     from edgedistill.bundle.reader import open_bundle
     from edgedistill.cli.output import print_json, print_rows
     from edgedistill.device.benchmark import measure
-    from edgedistill.device.runtime import start
-    from edgedistill.report.format import milliseconds
+    from edgedistill.device.runtime import int8_arithmetic, start
+    from edgedistill.report.format import int8_speed, milliseconds
 
     with open_bundle(path) as opened:
         chosen = opened.model(model)
         runtime = start(chosen, threads=threads, provider=provider, exact_int8=False)
         latency = measure(runtime, opened.golden().series[:1], runs=runs)
+        int8 = int8_arithmetic(chosen, provider=provider, timed_exact=False)
     if as_json:
-        print_json({"model": chosen.name, **asdict(latency), **runtime.describe()})
+        facts = {"model": chosen.name, **asdict(latency), **runtime.describe()}
+        print_json({**facts, "int8": None if int8 is None else asdict(int8)})
         return
     rows = [
         (name, milliseconds(q.value), f"{milliseconds(q.low)} to {milliseconds(q.high)}")
@@ -112,4 +114,5 @@ def benchmark(
     click.echo(
         f"{latency.series_per_s:,.0f} series a second, one after the other; {runs} runs\n"
         + "\n".join(f"{name}: {text}" for name, text in runtime.describe().items())
+        + ("" if int8 is None else f"\nINT8: {int8_speed(int8)}")
     )

@@ -13,7 +13,7 @@ import numpy as np
 from edgedistill.bundle.reader import MANIFEST, Bundle, open_bundle
 from edgedistill.compare.activations import Network
 from edgedistill.compare.comparison import ComparedModel, precision_in
-from edgedistill.device.runtime import start
+from edgedistill.device.runtime import is_exact, start
 from edgedistill.errors import UsageError
 from edgedistill.export.export import export
 from edgedistill.io.arrays import Floats
@@ -31,6 +31,7 @@ from edgedistill.training.networks import open_classifier
 SERIES = 100  # compared unless another number is asked for
 
 _EXPORT_SERIES = 64  # on which torch and its export must agree
+_SATURATES = "in INT8 that saturates on this processor, unlike a board's"
 _NO_DATA = (
     "Name the data whose test series both are asked about, such as --data GunPoint. Only a bundle "
     "and a run bring their own."
@@ -168,7 +169,7 @@ def _bundle_model(path: Path, bundle: Bundle, name: str | None) -> ComparedModel
     network = Network(model.path) if model.path.suffix == ".onnx" else None
     emulate = network is not None and model.runtime != OrtRuntime.name
     return ComparedModel(
-        name=f"{path}, {model.name}",
+        name=f"{path}, {model.name}" + ("" if is_exact(model) else f" ({_SATURATES})"),
         classifier=network if network is not None and emulate else start(model),
         network=network,
         precision=precision_in(model.precision) if network is None else network.precision,

@@ -16,7 +16,7 @@ from edgedistill.bundle.golden import Golden
 from edgedistill.bundle.reader import Bundle, Model
 from edgedistill.device.benchmark import RUNS, AutoRuns, Latency, measure
 from edgedistill.device.costs import measure_costs
-from edgedistill.device.runtime import Runtime, start
+from edgedistill.device.runtime import Runtime, int8_arithmetic, start
 from edgedistill.device.telemetry import environment
 from edgedistill.device.telemetry_sampler import TelemetrySampler
 from edgedistill.errors import ModelError
@@ -24,7 +24,15 @@ from edgedistill.evaluation import contract, metrics
 from edgedistill.evaluation.contract import ContractClause, Verdict
 from edgedistill.evaluation.evaluate import evaluate
 from edgedistill.evaluation.metrics import Estimate
-from edgedistill.report import Candidate, Costs, Metrics, Report, Saliency, Telemetry
+from edgedistill.report import (
+    Candidate,
+    Costs,
+    Int8Arithmetic,
+    Metrics,
+    Report,
+    Saliency,
+    Telemetry,
+)
 from edgedistill.report import Latency as ReportedLatency
 from edgedistill.runtimes.tensorrt.engine_cache import Engines
 from edgedistill.saliency.occlusion import Explanation
@@ -61,6 +69,7 @@ class Validation:
     created: str  # ISO 8601, UTC
     costs: Costs | None = None  # None: not measured
     telemetry: Telemetry | None = None  # None: this machine has no sensors
+    int8: Int8Arithmetic | None = None  # None: no 8-bit products, or not on a CPU
 
     @property
     def verdict(self) -> Verdict:
@@ -103,6 +112,7 @@ class Validation:
                 p50=latency.p50_ms.value, p95=latency.p95_ms.value, p99=latency.p99_ms.value
             ),
             costs=self.costs,
+            int8=self.int8,
         )
 
 
@@ -138,7 +148,10 @@ def validate(
     golden = bundle.golden()
     runtime = start(entry, threads=threads, provider=provider, engines=engines)
     _check_classes(runtime, golden, bundle)
-    validation = _judge(bundle, entry, golden, runtime, runs)
+    validation = replace(
+        _judge(bundle, entry, golden, runtime, runs),
+        int8=int8_arithmetic(entry, provider=provider),  # `predict` computes as is measured here
+    )
     if costs:
         sample = golden.series[:1]
         taken = measure_costs(

@@ -8,6 +8,7 @@ from typing import Literal
 
 from edgedistill.bundle.reader import MANIFEST, Bundle, open_bundle
 from edgedistill.data import Prepared
+from edgedistill.device.runtime import is_exact
 from edgedistill.errors import UsageError
 from edgedistill.io.arrays import Floats
 from edgedistill.io.files import read_json
@@ -32,6 +33,10 @@ from edgedistill.training.networks import open_classifier
 Role = Literal["teacher", "student", "model"]
 _LOGITS_ONLY = "is a file of logits, which cannot be asked about perturbed series."
 _NO_DATA = "Name the data whose test series are explained, such as --data GunPoint."
+_SATURATES = (
+    "The .ort file computes INT8 with sums that saturate on this processor, unlike on a board. "
+    "Bundle its ONNX file too, which is exact: optimize.formats: [onnx, ort]."
+)
 _ONLY_GOLDEN = (
     "The bundle holds its teacher's maps of golden series under its own plan only, so the student "
     "stands alone. Name the teacher with --teacher."
@@ -263,6 +268,8 @@ def _bundle_input(
         models = (_recorded_teacher(bundle, index), student)
     else:
         notes = (_ONLY_GOLDEN,)
+    if not is_exact(model):
+        notes = (*notes, _SATURATES)
     return ExplanationInput(
         series=chosen.series,
         index=index,

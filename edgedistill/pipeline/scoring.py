@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from edgedistill.evaluation.evaluate import Evaluation
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.arrays import AnyFloats, AnyInts
 
+LATENCY: Final = "latency_p95_ms"  # clause that a board judges
 _AUC_RESAMPLES = 100  # each costs a sort a class; the others cost a mean
 
 
@@ -76,7 +77,7 @@ def without_latency(terms: Contract, values: Mapping[str, Estimate]) -> Contract
 
     Only the board can time what it alone can run, and judges this clause there.
     """
-    return terms if "latency_p95_ms" in values else replace(terms, max_latency_p95_ms=None)
+    return terms if LATENCY in values else replace(terms, max_latency_p95_ms=None)
 
 
 def _keeps(terms: Contract, values: Mapping[str, Estimate]) -> bool:

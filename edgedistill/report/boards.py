@@ -9,7 +9,7 @@ from typing import Any
 from edgedistill.errors import DataError
 from edgedistill.report.encoding import from_json, to_json
 from edgedistill.report.facts import Board, Candidate, Report, Telemetry
-from edgedistill.report.format import Row, measured_rows, milliseconds, percent
+from edgedistill.report.format import Row, int8_note, measured_rows, milliseconds, percent
 from edgedistill.report.telemetry import telemetry_rows, throttling
 
 _IDENTITY_KEYS = (
@@ -107,9 +107,11 @@ def was_throttled(telemetry: Telemetry | None) -> bool:
 
 def identity(report: Report) -> list[tuple[str, str]]:
     """Facts that identify a board and its runtime, as names and texts."""
-    return [
+    facts = [
         (name, report.environment[name]) for name in _IDENTITY_KEYS if name in report.environment
     ]
+    model = report.judged_candidate()
+    return [*facts, ("INT8", int8_note(model.int8))] if model and model.int8 else facts
 
 
 def board_telemetry(report: Report) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ means "not measured". Records are in tuples, arrays of numbers in lists, as of
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from edgedistill.errors import DataError, ShapeError
 from edgedistill.evaluation.contract import ContractClause, Verdict
@@ -16,6 +16,7 @@ from edgedistill.evaluation.metrics import Estimate
 from edgedistill.formats.schema import ColumnRole
 
 FORMAT: Final = "edgedistill.report/1"
+Sums: TypeAlias = Literal["exact", "saturating"]  # of 8-bit products: whole, or pairs in 16 bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,15 @@ class Costs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Int8Arithmetic:
+    """Sums of 8-bit products of a model on a CPU, where it was measured and where it was timed."""
+
+    measured: Sums  # in the session that the metrics are of
+    timed: Sums | None  # in the session that the latency is of; None: not timed
+    instructions: str  # of the processor, such as "AVX2 without VNNI"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """One model as it runs somewhere: the teacher, the student, or a variant of it."""
 
@@ -74,6 +84,7 @@ class Candidate:
     metrics: Metrics = field(default_factory=Metrics)
     latency_ms: Latency | None = None
     costs: Costs | None = None
+    int8: Int8Arithmetic | None = None  # None: no 8-bit products, or not on a CPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

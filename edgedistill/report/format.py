@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgedistill.evaluation.contract import ContractClause
 from edgedistill.evaluation.metrics import Estimate
-from edgedistill.report.facts import Candidate, Report
+from edgedistill.report.facts import Candidate, Int8Arithmetic, Report, Sums
 
 NOT_MEASURED = "–"
 
@@ -156,6 +156,10 @@ ROWS: dict[str, tuple[Row, ...]] = {
     ),
 }
 
+_SUMS: dict[Sums, str] = {
+    "exact": "exact sums",
+    "saturating": "sums that saturate in 16 bits",
+}
 _CLAUSES: dict[str, tuple[str, Callable[[float], str]]] = {
     "accuracy_drop": ("Accuracy lost against the teacher", points),
     "agreement": ("Agreement with the teacher", percent),
@@ -178,6 +182,34 @@ def emulation(models: tuple[Candidate, ...]) -> str:
         f"Emulated on a CPU: {', '.join(names)}. Their answers carry the device's rounding; their "
         "latency is for the board to measure."
     )
+
+
+def int8_notes(models: tuple[Candidate, ...]) -> list[str]:
+    """Sentences about the sums that INT8 was measured and timed with; one for each kind of them."""
+    names: dict[Int8Arithmetic, list[str]] = {}
+    for model in models:
+        if model.int8 is not None:
+            names.setdefault(model.int8, []).append(model.name)
+    return [f"INT8 ({', '.join(group)}): {int8_note(sums)}" for sums, group in names.items()]
+
+
+def int8_note(int8: Int8Arithmetic) -> str:
+    """Sentence about the sums that a model was measured and timed with.
+
+    >>> int8_note(Int8Arithmetic(measured="exact", timed="exact", instructions="AVX-VNNI"))
+    'quality with exact sums of 8-bit products; speed on AVX-VNNI, with exact sums.'
+    """
+    speed = "not timed" if int8.timed is None else f"speed {int8_speed(int8)}"
+    return f"quality with {_SUMS[int8.measured]} of 8-bit products; {speed}."
+
+
+def int8_speed(int8: Int8Arithmetic) -> str:
+    """Instructions and sums that a model was timed with.
+
+    >>> int8_speed(Int8Arithmetic(measured="exact", timed="exact", instructions="AVX-VNNI"))
+    'on AVX-VNNI, with exact sums'
+    """
+    return f"on {int8.instructions}, with {_SUMS[int8.timed or int8.measured]}"
 
 
 def measured_rows(models: tuple[Candidate, ...]) -> dict[str, tuple[Row, ...]]:

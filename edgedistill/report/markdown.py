@@ -54,7 +54,8 @@ def _contract(report: Report) -> str:
 
 def _models(report: Report) -> str:
     table = _side_by_side(boards.models(report), fmt.measured_rows(report.models()))
-    return "\n\n".join(filter(None, [table, fmt.emulation(report.models())]))
+    notes = [fmt.emulation(report.models()), *fmt.int8_notes(report.models())]
+    return "\n\n".join(filter(None, [table, *map(_text, notes)]))
 
 
 def _boards(report: Report) -> str:

@@ -34,7 +34,7 @@ _LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
-_ORT_FORMAT = ".ort"  # the suffix by which ONNX Runtime recognizes it
+ORT_FORMAT: Final = ".ort"  # the suffix by which ONNX Runtime recognizes it
 _ERRORS_ONLY = 3  # ORT's severity; its warnings are about its own graph passes
 _NOT_STARTED = (
     "did not start on this machine: its libraries or its device are missing, as ONNX Runtime says "
@@ -137,7 +137,7 @@ def open_session(
     """
     name = PROVIDERS.get(provider, provider)
     _check_provider(ort, name)
-    if path.suffix != _ORT_FORMAT:  # which has no tensors elsewhere
+    if path.suffix != ORT_FORMAT:  # which has no tensors elsewhere
         check_alone(path)
     options = session_options(ort, settings)
     if exact_int8:

@@ -1,8 +1,8 @@
 """ONNX Runtime on the workstation's CPU, with INT8 as boards compute it.
 
 The exact mode turns signed 8-bit weights into unsigned ones, and fails on two things that are valid
-ONNX: weights without a zero point beside a scale for each channel, and weights that several
-operators share. Such weights are made explicit before the model is loaded.
+ONNX: weights without a zero point beside a scale for each channel, and weights or zero points that
+several operators share. Such weights are made explicit before the model is loaded.
 """
 
 from __future__ import annotations
@@ -33,12 +33,18 @@ def exact_session(
     """
     use_exact_int8(options)
     loaded = _quantized(model) if isinstance(model, Path) else model
-    if loaded is not None and _needs_explicit_weights(loaded.graph):
-        loaded = _with_explicit_weights(loaded)
-    elif isinstance(model, Path):
-        loaded = None  # as the file is
-    source = str(model) if loaded is None else loaded.SerializeToString()
+    explicit = None if loaded is None else explicit_weights(loaded)
+    is_file_sound = isinstance(model, Path) and explicit is loaded
+    source = str(model) if is_file_sound or explicit is None else explicit.SerializeToString()
     return onnxruntime.InferenceSession(source, options, providers=_CPU)
+
+
+def explicit_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model that the exact mode can load: itself, or a copy with explicit weights.
+
+    In the copy every reader of 8-bit weights has weights of its own, with zero points.
+    """
+    return _with_explicit_weights(model) if _needs_explicit_weights(model.graph) else model
 
 
 def _quantized(path: Path) -> onnx.ModelProto | None:
@@ -71,14 +77,15 @@ def _needs_explicit_weights(graph: onnx.GraphProto) -> bool:
     """Return whether a model has weights that the exact mode fails on."""
     return any(
         len(node.input) == 2
-        or len(_readers(graph, node.output[0])) > 1
-        or len(_readers(graph, node.input[0])) > 1
+        or any(
+            len(_readers(graph, name)) > 1
+            for name in (node.output[0], node.input[0], node.input[2])
+        )
         for node, _ in _weights(graph)
     )
 
 
 def _with_explicit_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy in which every reader has weights of its own, with zero points."""
     explicit = onnx.ModelProto()
     explicit.CopyFrom(model)
     graph = explicit.graph
@@ -93,11 +100,16 @@ def _with_explicit_weights(model: onnx.ModelProto) -> onnx.ModelProto:
             weight.CopyFrom(constants[node.input[0]])
             weight.name = own.input[0] = f"{node.output[0]}.{count}.weight"
             own.name = own.output[0] = reader.input[at] = f"{node.output[0]}.{count}"
-            graph.initializer.append(weight)
-            if len(own.input) == 2:
-                zeros = numpy_helper.from_array(np.zeros(scale.dims, np.int8), f"{own.name}.zero")
-                graph.initializer.append(zeros)
-                own.input.append(zeros.name)
+            zero = onnx.TensorProto()
+            zero.CopyFrom(
+                constants[node.input[2]]
+                if len(node.input) == 3
+                else numpy_helper.from_array(np.zeros(scale.dims, np.int8))
+            )
+            zero.name = f"{own.name}.zero"
+            del own.input[2:]
+            own.input.append(zero.name)
+            graph.initializer.extend([weight, zero])
             nodes.insert(0, own)
         if readers and node.output[0] not in {value.name for value in graph.output}:
             nodes.remove(node)

@@ -15,9 +15,12 @@ from edgedistill.errors import IntegrityError, MachineError, ModelError, ShapeEr
 from edgedistill.io.files import read_json
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.recipe import recipe as config
+from edgedistill.runtimes.instructions import instruction_set
 from edgedistill.runtimes.tensorrt.engine_cache import FACTS, FORMAT, PLAN
 
 pytestmark = pytest.mark.slow
+
+SATURATES = instruction_set().saturates
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +195,23 @@ def test_model_for_tensorrt_is_emulated(run, recipe, tmp_path):
     with open_comparison(run, folder, recipe=recipe) as found:
         assert found.second.network is not None
         assert found.second.classifier is found.second.network
+
+
+def test_an_ort_file_is_compared_as_a_board_computes(run, saturating_bundle, tmp_path):
+    """Its own graph saturates on x86 without VNNI; its ONNX file in the bundle does not."""
+    path = saturating_bundle(run / "result" / "bundle.zip", tmp_path / "bundle")
+
+    with open_comparison(path, path, models=("ort-int8", "ort-int8-ort")) as found:
+        expected, actual = (s.classifier.logits(found.series) for s in (found.first, found.second))
+
+    np.testing.assert_array_equal(actual, expected)
+    assert found.second.name == f"{path}, ort-int8-ort"
+
+
+def test_an_ort_file_alone_is_named_where_it_saturates(run, saturating_bundle, tmp_path):
+    path = saturating_bundle(run / "result" / "bundle.zip", tmp_path / "bundle", ("ort",))
+
+    with open_comparison(path, path) as found:
+        name = found.first.name
+
+    assert name.endswith("saturates on this processor, unlike a board's)") == SATURATES

@@ -15,6 +15,8 @@ from edgedistill.device import validate as device
 from edgedistill.device.runtime import start
 from edgedistill.errors import IntegrityError, MachineError, ModelError, UsageError
 from edgedistill.evaluation.contract import Contract
+from edgedistill.report import Int8Arithmetic
+from edgedistill.runtimes.instructions import instruction_set
 
 
 def _validated(path, **options):
@@ -121,6 +123,21 @@ def test_validates_an_alternative_by_name(world, tmp_path):
     assert _validated(path, model="student-fp16").model.precision == "fp16"
     with pytest.raises(UsageError, match=r"no model 'absent'. Choose one of student-fp32"):
         _validated(path, model="absent")
+
+
+def test_int8_is_judged_as_every_board_computes(italy, saturating_bundle, tmp_path):
+    """The .ort file through its ONNX file where it would saturate; the report names the sums."""
+    path = saturating_bundle(italy, tmp_path / "bundle")
+
+    exact, ort = (_validated(path, model=name) for name in ("ort-int8", "ort-int8-ort"))
+
+    assert ort.measured["kl"] == exact.measured["kl"]
+    assert ort.int8 == Int8Arithmetic(
+        measured="exact", timed="exact", instructions=instruction_set().name
+    )
+    values = report.to_json(ort.report())
+    jsonschema.validate(values, report.schema())
+    assert report.from_json(values).candidates[0].int8 == ort.int8
 
 
 def test_report_keeps_to_the_schema(italy):

@@ -15,6 +15,8 @@ from edgedistill.io.archives import unpack
 from edgedistill.io.files import read_json, write_json
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.recipe import recipe as config
+from edgedistill.runtimes.instructions import instruction_set
+from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.saliency.perturbation import default_plan
 from edgedistill.training.networks import open_classifier
 
@@ -83,6 +85,28 @@ def test_an_unpacked_bundle_is_a_bundle(run, tmp_path):
     unpack(run / "result" / "bundle.zip", tmp_path / "bundle")
 
     assert _roles(open_input(tmp_path / "bundle", 0)) == ["teacher", "student"]
+
+
+def test_an_ort_file_is_explained_as_a_board_computes(run, saturating_bundle, tmp_path):
+    """Its own graph saturates on x86 without VNNI; its ONNX file in the bundle does not."""
+    path = saturating_bundle(run / "result" / "bundle.zip", tmp_path / "bundle")
+
+    input_ = open_input(path, 0)
+
+    expected = OrtRuntime(path / "models" / "ort-int8.onnx").logits(input_.series)
+    np.testing.assert_array_equal(input_.models[1].classifier.logits(input_.series), expected)
+    assert input_.notes == ()
+
+
+def test_an_ort_file_alone_is_explained_with_a_note_where_it_saturates(
+    run, saturating_bundle, tmp_path
+):
+    path = saturating_bundle(run / "result" / "bundle.zip", tmp_path / "bundle", ("ort",))
+
+    notes = open_input(path, 0).notes
+
+    saturates = instruction_set().saturates
+    assert [n.startswith("The .ort file computes INT8") for n in notes] == [True] * saturates
 
 
 def test_a_bundle_prepares_other_series_itself(run, recipe, data):

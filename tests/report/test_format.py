@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from edgedistill.cli import output
 from edgedistill.evaluation.contract import ContractClause
 from edgedistill.evaluation.metrics import Estimate
-from edgedistill.report import Latency, Metrics
+from edgedistill.report import Int8Arithmetic, Latency, Metrics, boards, html, markdown, to_json
 from edgedistill.report import format as fmt
 
 
@@ -111,3 +112,50 @@ def test_headline_of_a_broken_contract(board_report):
 
     assert fmt.headline(board_report) == "int8 breaks 1 of the contract's 2 clauses."
     assert fmt.headline(several) == "No variant keeps the contract."
+
+
+def test_sums_of_int8_are_named(full_report):
+    """Quality and speed apart; models of one kind together."""
+    exact = Int8Arithmetic(measured="exact", timed="exact", instructions="AVX-512 VNNI")
+    fast = Int8Arithmetic(measured="exact", timed="saturating", instructions="AVX2 without VNNI")
+    untimed = replace(fast, timed=None)
+    model = full_report.candidates[0]
+    models = [
+        replace(model, name=name, int8=int8)
+        for name, int8 in (("a", fast), ("b", exact), ("c", fast), ("d", None), ("e", untimed))
+    ]
+
+    assert fmt.int8_notes(tuple(models)) == [
+        "INT8 (a, c): quality with exact sums of 8-bit products; speed on AVX2 without VNNI, with "
+        "sums that saturate in 16 bits.",
+        "INT8 (b): quality with exact sums of 8-bit products; speed on AVX-512 VNNI, with exact "
+        "sums.",
+        "INT8 (e): quality with exact sums of 8-bit products; not timed.",
+    ]
+
+
+def test_every_format_names_the_sums_of_int8(full_report, capsys):
+    """Terminal, Markdown and page; JSON has the facts."""
+    int8 = Int8Arithmetic(measured="exact", timed="saturating", instructions="AVX2 without VNNI")
+    report = replace(
+        full_report, candidates=tuple(replace(m, int8=int8) for m in full_report.candidates)
+    )
+    (note,) = fmt.int8_notes(report.models())
+    values = to_json(report)
+
+    output.print_report(report)
+
+    assert note in capsys.readouterr().out.replace("\n", " ")
+    assert note in markdown.render(values)
+    assert note in html.render(values)
+    assert values["candidates"][0]["int8"]["instructions"] == "AVX2 without VNNI"
+
+
+def test_a_board_names_the_sums_of_int8(board_report):
+    int8 = Int8Arithmetic(measured="exact", timed="exact", instructions="Arm dot product")
+    (model,) = board_report.candidates
+
+    facts = dict(boards.identity(replace(board_report, candidates=(replace(model, int8=int8),))))
+
+    assert facts["INT8"] == fmt.int8_note(int8)
+    assert "INT8" not in dict(boards.identity(board_report))

@@ -49,6 +49,43 @@ def test_large_products_do_not_saturate(zero_points, kind, tmp_path):
     np.testing.assert_array_equal(logits, np.full((3, 2), 8 * 255 * 127, np.float32))
 
 
+def test_weights_that_two_operators_read_do_not_saturate():
+    """As a batch norm's scale and variance, which the quantizer makes one tensor."""
+    model = _model(zero_points=True)
+    model.graph.node[-1].output[0] = "left"
+    second = onnx.NodeProto()
+    second.CopyFrom(model.graph.node[-1])
+    second.output[0] = "right"
+    add = onnx.helper.make_node("Add", ["left", "right"], ["logits"])
+    model.graph.node.extend([second, add])
+
+    session = exact_session(model, onnxruntime.SessionOptions())
+
+    (logits,) = session.run(None, {"series": np.full((3, 1, 8), 255, np.float32)})
+    np.testing.assert_array_equal(logits, np.full((3, 2), 2 * 8 * 255 * 127, np.float32))
+
+
+def test_zero_points_that_two_weights_share_are_no_hindrance():
+    """Other tools write one tensor of zeros for all."""
+    model = _model(zero_points=True)
+    model.graph.node[-1].output[0] = "left"
+    weight, second = (onnx.NodeProto() for _ in range(2))
+    weight.CopyFrom(model.graph.node[-2])
+    weight.input[0], weight.output[0] = "weight2", "w2"
+    second.CopyFrom(model.graph.node[-1])
+    second.input[1], second.output[0] = "w2", "right"
+    add = onnx.helper.make_node("Add", ["left", "right"], ["logits"])
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.full((2, 8), 127, np.int8), "weight2")
+    )
+    model.graph.node.extend([weight, second, add])
+
+    session = exact_session(model, onnxruntime.SessionOptions())
+
+    (logits,) = session.run(None, {"series": np.full((3, 1, 8), 255, np.float32)})
+    np.testing.assert_array_equal(logits, np.full((3, 2), 2 * 8 * 255 * 127, np.float32))
+
+
 def test_a_teacher_in_int8_is_exact_too(tmp_path):
     """Its file may come from a tool that writes no zero points."""
     path = tmp_path / "teacher.onnx"

@@ -18,7 +18,14 @@ from edgedistill.device.cli.options import (
     engines_from_options,
     runs_from_options,
 )
-from edgedistill.device.cli.output import EXIT_BROKEN, EXIT_KEPT, latency_rows, machine_rows, table
+from edgedistill.device.cli.output import (
+    EXIT_BROKEN,
+    EXIT_KEPT,
+    int8_rows,
+    latency_rows,
+    machine_rows,
+    table,
+)
 
 if TYPE_CHECKING:
     from edgedistill.device.tuning import Tuning
@@ -98,6 +105,8 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _validation_table(validation: Validation) -> str:
+    from edgedistill.report.format import int8_note
+
     faithful = validation.fidelity
     facts = [
         ("bundle", validation.bundle),
@@ -106,6 +115,7 @@ def _validation_table(validation: Validation) -> str:
             f"{validation.model.name}, {validation.model.precision}, {validation.size_bytes} bytes",
         ),
         ("runtime", validation.environment["runtime"]),
+        *int8_rows(validation.int8, int8_note),
         *latency_rows(validation.latency),
         *machine_rows(validation.costs, validation.telemetry),
         ("agreement with the student", f"{faithful.agreement:.4g}"),
@@ -135,8 +145,9 @@ def _benchmark(options: argparse.Namespace) -> int:
     from edgedistill.bundle.reader import open_bundle
     from edgedistill.device.benchmark import measure
     from edgedistill.device.costs import measure_costs
-    from edgedistill.device.runtime import start
+    from edgedistill.device.runtime import int8_arithmetic, start
     from edgedistill.device.telemetry_sampler import TelemetrySampler
+    from edgedistill.report.format import int8_speed
 
     how = {
         "threads": options.threads,
@@ -149,19 +160,21 @@ def _benchmark(options: argparse.Namespace) -> int:
         with TelemetrySampler() as watch:
             found = measure(runtime, sample, runs=runs_from_options(options))
         costs = measure_costs(model, runtime, sample, **how) if options.costs else None
+        int8 = int8_arithmetic(model, provider=options.provider)
     telemetry = watch.telemetry()
     if options.json:
         facts = {
             "model": model.name,
             **asdict(found),
             **runtime.describe(),
+            "int8": None if int8 is None else asdict(int8),
             "costs": None if costs is None else asdict(costs),
             "telemetry": None if telemetry is None else asdict(telemetry),
         }
         print(json.dumps(facts, indent=2))
     else:
-        rows = [("model", model.name), *runtime.describe().items(), *latency_rows(found)]
-        print(table([*rows, *machine_rows(costs, telemetry)]))
+        rows = [("model", model.name), *runtime.describe().items(), *int8_rows(int8, int8_speed)]
+        print(table([*rows, *latency_rows(found), *machine_rows(costs, telemetry)]))
     return EXIT_KEPT
 
 

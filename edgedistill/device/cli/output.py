@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from edgedistill.errors import ContractError
 
 if TYPE_CHECKING:
     from edgedistill.device.benchmark import Latency
-    from edgedistill.report import Costs, Telemetry
+    from edgedistill.report import Costs, Int8Arithmetic, Telemetry
 
 EXIT_KEPT, EXIT_BROKEN, EXIT_INTERRUPTED = 0, ContractError.exit_code, 130
 _ENDED = {
@@ -25,6 +25,13 @@ def table(rows: Iterable[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     return "\n".join(lines)
+
+
+def int8_rows(
+    int8: Int8Arithmetic | None, text: Callable[[Int8Arithmetic], str]
+) -> list[tuple[str, str]]:
+    """Return the sums of a model's 8-bit products as a row; none without such products."""
+    return [] if int8 is None else [("INT8", text(int8))]
 
 
 def latency_rows(latency: Latency) -> list[tuple[str, str]]:

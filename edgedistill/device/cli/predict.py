@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from edgedistill.device.predict.service import Service
 
 _PATIENCE_S = 60.0  # for room at the broker, with files; a service does not wait
+_SATURATES = (
+    "{} sums 8-bit products in 16 bits on this processor, which saturate: its predictions are not "
+    "those that were measured. Bundle its ONNX file too, which is exact: optimize.formats: "
+    "[onnx, ort]."
+)
 _LOOPBACK = ("127.", "[::1]", "localhost")
 
 
@@ -131,7 +136,7 @@ def _check(options: argparse.Namespace) -> None:
 def _work(options: argparse.Namespace, service: Service) -> int:
     from edgedistill.bundle.reader import open_bundle
     from edgedistill.device.predict.predictor import Predictor
-    from edgedistill.device.runtime import start
+    from edgedistill.device.runtime import is_exact, start
 
     with ExitStack() as stack:
         bundle = stack.enter_context(open_bundle(options.bundle))
@@ -142,6 +147,8 @@ def _work(options: argparse.Namespace, service: Service) -> int:
             provider=options.provider,
             engines=engines_from_options(options) if model.runtime == "tensorrt" else None,
         )
+        if not is_exact(model, provider=options.provider):
+            _log(_SATURATES.format(model.path.name))
         predictor = Predictor(
             bundle,
             runtime,

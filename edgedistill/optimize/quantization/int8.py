@@ -50,6 +50,7 @@ from edgedistill.optimize.quantization.nodes import (
     with_node_names,
 )
 from edgedistill.optimize.quantization.zero_sum_filters import weight_ranges
+from edgedistill.teachers.exact_session import explicit_weights
 
 _PER_CHANNEL_OPSET = 13  # of ONNX: the first whose Q/DQ has a scale a channel
 
@@ -118,7 +119,8 @@ def quantize(
             "the precisions."
         )
     names = _names(model)
-    compact = _short_names(strip(result), keep=names | {f"{name}{SUFFIX}" for name in names})
+    explicit = explicit_weights(strip(result))  # a board without the package onnx loads it as it is
+    compact = _short_names(explicit, keep=names | {f"{name}{SUFFIX}" for name in names})
     check(compact, "The INT8 model")
     return compact
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.arrays import AnyFloats, Floats
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.emulation import Emulation
-from edgedistill.optimize.ort_format import SUFFIX as ORT_SUFFIX
 from edgedistill.optimize.variant_folder import open_variants
 from edgedistill.pipeline.scoring import choose, with_report_estimates, without_latency
 from edgedistill.pipeline.stages.teacher import (
@@ -169,16 +168,8 @@ def _evaluate_variants(
 
 
 def start_on_host(model: Model) -> Runtime:
-    """Start a model on this machine: for TensorRT, an emulation.
-
-    The graph of an .ort file is fixed, and on x86 without VNNI not exact: the ONNX file that it was
-    made from, which gives the same logits, stands for it.
-    """
-    if model.runtime == TensorRtRuntime.name:
-        return Emulation(model.path)
-    if model.path.suffix == ORT_SUFFIX and (source := model.path.with_suffix(".onnx")).is_file():
-        return start(replace(model, path=source))
-    return start(model)
+    """Start a model on this machine: for TensorRT, an emulation."""
+    return Emulation(model.path) if model.runtime == TensorRtRuntime.name else start(model)
 
 
 def floor_agreement(

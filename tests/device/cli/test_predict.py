@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edgedistill.device.__main__ import main
+from edgedistill.runtimes.instructions import instruction_set
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +56,17 @@ def test_exit_code_is_0_without_errors(italy, tmp_path, capsys):
     assert code == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [answer["line"] for answer in answers] == [1, 2]
+
+
+def test_saturating_sums_are_told(italy, saturating_bundle, tmp_path, capsys):
+    """A profile of them would show drift that is none; beside its ONNX file a model is exact."""
+    (tmp_path / "x.csv").write_text(GOOD)
+
+    for formats in (("ort",), ("onnx", "ort")):
+        path = saturating_bundle(italy, tmp_path / "-".join(formats), formats)
+        assert main(["predict", str(path), str(tmp_path / "x.csv")]) == 0
+        told = "ort-int8-ort.ort sums 8-bit products in 16 bits" in capsys.readouterr().err
+        assert told == (formats == ("ort",) and instruction_set().saturates)
 
 
 def test_csv(italy, series, capsys):

@@ -20,6 +20,7 @@ from edgedistill.optimize.passes.fold import fold
 from edgedistill.optimize.passes.graph import load, operators
 from edgedistill.optimize.quantization.calibration import METHODS
 from edgedistill.optimize.quantization.int8 import to_int8
+from edgedistill.runtimes.onnxruntime import OrtRuntime
 
 pytestmark = pytest.mark.slow
 
@@ -49,6 +50,19 @@ def test_dense_and_convolutional_weights_are_8_bit(student, series):
     assert (found["Conv"], found["Gemm"]) == (3, 1)
     assert {i.data_type for i in weights} == {onnx.TensorProto.INT8}
     assert "Relu" not in found  # the range of an unsigned activation is the same cut at zero
+
+
+def test_a_fresh_resnet_computes_exactly_on_a_board(series, tmp_path):
+    """Its batch norms' scales and variances are one tensor, which the exact mode cannot share."""
+    path = tmp_path / "resnet.onnx"
+    torch.manual_seed(0)
+    export(
+        build(ModelSpec(family="resnet", width=4), channels=1, classes=2, length=60), path, series
+    )
+
+    path.write_bytes(to_int8(fold(load(path)), series).SerializeToString())
+
+    np.testing.assert_allclose(OrtRuntime(path).logits(series), logits(path, series), rtol=1e-5)
 
 
 def test_lstm_is_quantized_dynamically(student, series):

@@ -17,6 +17,7 @@ from edgedistill.errors import ContractError
 from edgedistill.evaluation import metrics
 from edgedistill.evaluation.contract import Contract, judge
 from edgedistill.io.files import read_json
+from edgedistill.optimize.ort_format import to_ort
 from edgedistill.pipeline.stages.evaluate import clause_values
 from edgedistill.pipeline.stages.result import (
     _reference,
@@ -25,6 +26,8 @@ from edgedistill.pipeline.stages.result import (
     write_report,
 )
 from edgedistill.report import from_json, schema
+from edgedistill.runtimes.instructions import instruction_set
+from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.session_settings import SessionSettings
 from edgedistill.saliency.occlusion import explain
 
@@ -119,10 +122,10 @@ def test_a_broken_contract_is_not_bundled(outcome, tmp_path, how):
     assert list(tmp_path.iterdir()) == []
 
 
-def under(outcome, *, golden: int, max_kl: float):
+def under(outcome, *, golden: int, **clauses: float):
     """Return the outcome with another golden set and contract, which it is said to keep."""
     nothing = dict.fromkeys((field.name for field in fields(Contract)), None)
-    changed = {"golden": golden, "contract": Contract(**{**nothing, "max_kl": max_kl})}
+    changed = {"golden": golden, "contract": Contract(**{**nothing, **clauses})}
     return replace(outcome, recipe=outcome.recipe.model_copy(update=changed))
 
 
@@ -255,3 +258,35 @@ def test_a_name_of_ones_own(outcome):
     named = replace(outcome, recipe=outcome.recipe.model_copy(update={"name": "pump"}))
 
     assert make_report(named).name == "pump"
+
+
+def test_the_latency_of_this_machine_breaks_no_bundle(outcome, tmp_path):
+    """The run has judged it; exact INT8 on x86 without VNNI is slower than a board's."""
+    write_bundle(under(outcome, golden=8, max_latency_p95_ms=1e-6), tmp_path / "bundle.zip")
+
+    with open_bundle(tmp_path / "bundle.zip") as bundle:
+        assert validate(bundle, runs=10).verdict == "broken"
+
+
+def test_an_ort_file_alone_is_bundled_as_a_board_will_find_it(outcome, write_saturating, tmp_path):
+    """Its ONNX file in the folder of the variants stands in for it where it would saturate."""
+    onnx = write_saturating(tmp_path / "ort-int8.onnx", outcome.data.length)
+    to_ort(onnx, tmp_path / "ort-int8.ort", outcome.data.test.x)
+    model = replace(
+        outcome.models[-1], name="ort-int8-ort", path=tmp_path / "ort-int8.ort", session=None
+    )
+    exact = explain(OrtRuntime(onnx).logits, outcome.data.test.x, outcome.plan)
+    kl = metrics.kl_divergence(outcome.teacher_outputs.splits["test"].logits, exact.logits)
+    alone = replace(
+        under(outcome, golden=len(kl), max_kl=float(kl.mean()) * 1.0001),
+        models=(model,),
+        variants={model.name: outcome.variants[outcome.judged_name]},
+        chosen=model.name,
+        judged_name=model.name,
+    )
+
+    write_bundle(alone, tmp_path / "bundle.zip")
+
+    with open_bundle(tmp_path / "bundle.zip") as bundle:
+        kept = validate(bundle, runs=10).verdict == "kept"
+    assert kept or instruction_set().saturates

@@ -158,10 +158,10 @@ def _change(value: float | None) -> str:
 def print_report(report: Report) -> None:
     """Print a report: models side by side, clauses, boards, verdict."""
     from edgedistill.report import boards
-    from edgedistill.report.format import int8_notes
+    from edgedistill.report import format as fmt
 
     _print_models(report.models())
-    for note in int8_notes(report.models()):
+    for note in fmt.notes(report):
         _console().print(f"{note}\n")
     print_contract("Contract", report.contract)
     for reason in report.reasons:
@@ -170,7 +170,8 @@ def print_report(report: Report) -> None:
         outcomes = [(board.label, boards.summary(board)) for board in report.boards]
         print_facts("Boards", outcomes)
     chosen = f", chosen: {report.chosen}" if report.chosen else ""
-    click.echo(f"\nverdict: {report.verdict}{chosen}")
+    _console().print(f"\n{fmt.headline(report)}")
+    click.echo(f"verdict: {report.verdict}{chosen}")
 
 
 def print_contract(title: str, clauses: Iterable[ContractClause]) -> None:

@@ -22,6 +22,7 @@ from edgedistill.report.facts import (
     Metrics,
     Report,
     Saliency,
+    SpeedComparison,
     Sums,
     Telemetry,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "Palette",
     "Report",
     "Saliency",
+    "SpeedComparison",
     "Sums",
     "Telemetry",
     "boards",

@@ -88,6 +88,22 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpeedComparison:
+    """Median times for one series of a model and its teacher.
+
+    They were timed in alternation in one run: on one thread, one series a call.
+    """
+
+    model: str  # name of the candidate
+    runtime: str  # of the model
+    model_ms: Estimate
+    teacher_ms: Estimate | None  # in the runtime of the model; None: it cannot run there
+    native_runtime: str  # of the teacher as it was trained or brought
+    native_ms: Estimate | None  # there; None: that is the runtime of the model
+    reason: str | None = None  # why the teacher cannot run in the runtime of the model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
     """The series, in the form of the models' inputs."""
 
@@ -267,6 +283,7 @@ class Report:
     teacher: Candidate | None = None
     student: Candidate | None = None  # as trained: torch, fp32
     candidates: tuple[Candidate, ...] = ()
+    speed: SpeedComparison | None = None
     references: dict[str, Estimate] | None = None  # "floor", "ceiling": saliency Pearson
     curves: Curves | None = None
     confusion: Confusion | None = None

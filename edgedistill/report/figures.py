@@ -26,7 +26,8 @@ _FEW_POINTS = 8  # up to so many, the points of a line are marked one by one
 
 def size_against_agreement(report: Report) -> str:
     """Draw the file size of each model against its agreement; empty with less than two models."""
-    return _trade_off(report, "File size", lambda m: m.size_bytes, format_size)
+    teacher = report.teacher.size_bytes if report.teacher else None
+    return _trade_off(report, "File size", lambda m: m.size_bytes, format_size, teacher=teacher)
 
 
 def latency_against_agreement(report: Report) -> str:
@@ -36,6 +37,7 @@ def latency_against_agreement(report: Report) -> str:
         "Latency p50, one series",
         lambda m: m.latency_ms.p50 if m.latency_ms else None,
         milliseconds,
+        teacher=_teacher_latency(report),
     )
 
 
@@ -214,18 +216,27 @@ def shade(axes: Axes, mask: Bools, color: str) -> None:
         axes.axvspan(start - 0.5, stop - 0.5, color=color, alpha=0.14, linewidth=0)
 
 
+def _teacher_latency(report: Report) -> float | None:
+    """Median latency of the teacher, in the runtime of the variants if it was exported."""
+    if report.speed is not None and report.speed.teacher_ms is not None:
+        return report.speed.teacher_ms.value
+    teacher = report.teacher
+    return teacher.latency_ms.p50 if teacher and teacher.latency_ms else None
+
+
 def _trade_off(
     report: Report,
     label: str,
     cost: Callable[[Candidate], float | None],
     write: Callable[[float], str],
+    *,
+    teacher: float | None,
 ) -> str:
     """Draw cost, on a logarithmic axis, against agreement; the best corner is the upper left."""
     values = [(cost(m), m.name, m.metrics.agreement) for m in report.distilled()]
     points = sorted(((x, name, y) for x, name, y in values if x and y), key=lambda p: p[:2])
     if len(points) < 2:
         return ""
-    teacher = cost(report.teacher) if report.teacher else None
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgedistill.evaluation.contract import ContractClause
 from edgedistill.evaluation.metrics import Estimate
-from edgedistill.report.facts import Candidate, Int8Arithmetic, Report, Sums
+from edgedistill.report.facts import Candidate, Int8Arithmetic, Report, SpeedComparison, Sums
 
 NOT_MEASURED = "–"
 
@@ -156,6 +156,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
     ),
 }
 
+_RUNTIMES = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT", "sklearn": "scikit-learn"}
 _SUMS: dict[Sums, str] = {
     "exact": "exact sums",
     "saturating": "sums that saturate in 16 bits",
@@ -182,6 +183,12 @@ def emulation(models: tuple[Candidate, ...]) -> str:
         f"Emulated on a CPU: {', '.join(names)}. Their answers carry the device's rounding; their "
         "latency is for the board to measure."
     )
+
+
+def notes(report: Report) -> list[str]:
+    """Sentences about how the models of a report were run and timed."""
+    speed = [] if report.speed is None else [speed_note(report.speed)]
+    return [*filter(None, [emulation(report.models())]), *speed, *int8_notes(report.models())]
 
 
 def int8_notes(models: tuple[Candidate, ...]) -> list[str]:
@@ -284,8 +291,8 @@ def headline(report: Report) -> str:
         return f"{model.name} breaks {failed} of the contract's {len(report.contract)} clauses."
     if model is None:
         return "Every clause of the contract holds."
-    gains = _gains(report.teacher, model)
-    text = f"{model.name} is {' and '.join(gains)} than the teacher. " if gains else ""
+    gains = _gains(report, model)
+    text = f"{model.name} is {gains}. " if gains else ""
     agreement = model.metrics.agreement
     if agreement is not None:
         series = f"{report.data.test} test series" if report.data else "the series"
@@ -294,15 +301,50 @@ def headline(report: Report) -> str:
     return text.strip() or f"{model.name} keeps the contract."
 
 
-def _gains(teacher: Candidate | None, model: Candidate) -> list[str]:
-    if teacher is None:
-        return []
-    gains = []
-    if teacher.size_bytes and model.size_bytes:
-        gains.append(_gain(teacher.size_bytes, model.size_bytes, "smaller", "larger"))
-    if teacher.latency_ms and model.latency_ms and model.latency_ms.p50 > 0:
-        gains.append(_gain(teacher.latency_ms.p50, model.latency_ms.p50, "faster", "slower"))
-    return gains
+def speed_note(speed: SpeedComparison) -> str:
+    """Sentence about how a model and its teacher were timed."""
+    here = runtime_label(speed.runtime)
+    times = [f"{speed.model} {milliseconds(speed.model_ms.value)}"]
+    if speed.teacher_ms is not None:
+        times.append(f"the teacher {milliseconds(speed.teacher_ms.value)}")
+    note = f"Speed: one series a call on one thread, in alternation: in {here} {', '.join(times)}"
+    if speed.native_ms is not None:
+        native = runtime_label(speed.native_runtime)
+        note += f"; in {native} the teacher {milliseconds(speed.native_ms.value)}"
+    return f"{note}." + (f" Not exported: {speed.reason}" if speed.reason else "")
+
+
+def runtime_label(runtime: str) -> str:
+    """Name of a runtime for people.
+
+    >>> runtime_label("onnxruntime"), runtime_label("torch")
+    ('ONNX Runtime', 'torch')
+    """
+    return _RUNTIMES.get(runtime, runtime)
+
+
+def _gains(report: Report, model: Candidate) -> str:
+    """How much smaller and faster than its teacher a model is; the runtimes of times are named."""
+    teacher, speed = report.teacher, report.speed
+    size = ""
+    if teacher and teacher.size_bytes and model.size_bytes:
+        size = _gain(teacher.size_bytes, model.size_bytes, "smaller", "larger")
+    if speed is None or speed.model != model.name or speed.model_ms.value <= 0:
+        return f"{size} than the teacher" if size else ""
+    return " and ".join(filter(None, [size, _speed_gain(speed)]))
+
+
+def _speed_gain(speed: SpeedComparison) -> str:
+    here, native = runtime_label(speed.runtime), runtime_label(speed.native_runtime)
+    gains = {
+        place: _gain(time.value, speed.model_ms.value, "faster", "slower")
+        for place, time in ((here, speed.teacher_ms), (native, speed.native_ms))
+        if time is not None
+    }
+    if speed.teacher_ms is None:
+        return f"{gains[native]} than the teacher in {native}, which has no export to {here}"
+    beside = "" if speed.native_ms is None else f" ({gains[native]} than the teacher in {native})"
+    return f"{gains[here]} than the teacher, both in {here}{beside}"
 
 
 def _gain(before: float, after: float, better: str, worse: str) -> str:

@@ -12,7 +12,7 @@ from edgedistill.report import boards
 from edgedistill.report import format as fmt
 from edgedistill.report.data import SPLITS, class_rows, data_rows
 from edgedistill.report.encoding import from_json
-from edgedistill.report.facts import Confusion, Data, Report
+from edgedistill.report.facts import Confusion, Data, Report, SpeedComparison
 from edgedistill.report.svg import STUDENT, TEACHER
 
 if TYPE_CHECKING:
@@ -113,10 +113,22 @@ def _tiles(report: Report) -> list[Tile]:
         if value == fmt.NOT_MEASURED:
             continue
         before = fmt.cell(row, report.teacher)[0] if report.teacher else fmt.NOT_MEASURED
+        if row.label == "Latency p50" and report.speed is not None:
+            value, before = _times(report.speed)
         note = bounds if before == fmt.NOT_MEASURED else f"teacher {before}"
         label = {"Pearson": "Saliency Pearson"}.get(row.label, row.label)
         tiles.append(Tile(label=label, value=value, before=note))
     return tiles
+
+
+def _times(speed: SpeedComparison) -> tuple[str, str]:
+    """Median times of the model and its teacher in one run; the runtime of the latter is named."""
+    shared = speed.teacher_ms or speed.native_ms
+    runtime = speed.runtime if speed.teacher_ms else speed.native_runtime
+    model = fmt.milliseconds(speed.model_ms.value)
+    if shared is None:
+        return model, fmt.NOT_MEASURED
+    return model, f"{fmt.milliseconds(shared.value)} in {fmt.runtime_label(runtime)}"
 
 
 def _bar_positions(clause: ContractClause) -> dict[str, float]:

@@ -54,8 +54,7 @@ def _contract(report: Report) -> str:
 
 def _models(report: Report) -> str:
     table = _side_by_side(boards.models(report), fmt.measured_rows(report.models()))
-    notes = [fmt.emulation(report.models()), *fmt.int8_notes(report.models())]
-    return "\n\n".join(filter(None, [table, *map(_text, notes)]))
+    return "\n\n".join(filter(None, [table, *map(_text, fmt.notes(report))]))
 
 
 def _boards(report: Report) -> str:

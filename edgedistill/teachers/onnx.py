@@ -49,12 +49,19 @@ class OnnxClassifier:
     changes = None
 
     def __init__(
-        self, path: Path, *, classes: int, output: str | None = None, name: str | None = None
+        self,
+        path: Path,
+        *,
+        classes: int,
+        output: str | None = None,
+        name: str | None = None,
+        threads: int = 0,
     ) -> None:
         self.path = path
         self.classes = classes
         self.name = name or path.name
         self._output = output
+        self._threads = threads  # 0: ONNX Runtime's choice, a thread a core
         self._open()
 
     def logits(self, x: Floats) -> Floats:
@@ -72,6 +79,12 @@ class OnnxClassifier:
         check_logits(logits, name=self.name, count=len(x), classes=self.classes)
         return logits
 
+    def on_one_thread(self) -> OnnxClassifier:
+        """Return the same model in a session on one thread."""
+        return OnnxClassifier(
+            self.path, classes=self.classes, output=self._output, name=self.name, threads=1
+        )
+
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_session"}
 
@@ -82,6 +95,7 @@ class OnnxClassifier:
     def _open(self) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ONLY_ERRORS_LOGGED
+        options.intra_op_num_threads = self._threads
         try:
             self._session = exact_session(self.path, options)
         except _ERRORS as error:

@@ -9,7 +9,7 @@ import pytest
 from edgedistill.cli import output
 from edgedistill.evaluation.contract import ContractClause
 from edgedistill.evaluation.metrics import Estimate
-from edgedistill.report import Int8Arithmetic, Latency, Metrics, boards, html, markdown, to_json
+from edgedistill.report import Int8Arithmetic, Metrics, boards, html, markdown, to_json
 from edgedistill.report import format as fmt
 
 
@@ -64,21 +64,58 @@ def test_unknown_clause_is_titled_by_its_key():
 
 
 def test_headline_has_gains_and_agreement(full_report):
-    """Contract kept: gains in size and latency, and agreement."""
+    """Contract kept: gains in size, and in speed within one runtime; torch is named beside it."""
     assert fmt.headline(full_report) == (
-        "int8 is 560× smaller and 34.5× faster than the teacher. "
-        "It names the teacher's class for 90.0 % of 150 test series."
+        "int8 is 560× smaller and 4.00× faster than the teacher, both in ONNX Runtime (34.5× "
+        "faster than the teacher in torch). It names the teacher's class for 90.0 % of 150 test "
+        "series."
     )
 
 
-def test_headline_has_losses_too(full_report):
-    """A slower variant is called slower."""
-    model = full_report.judged_candidate()
-    slow = replace(model, latency_ms=Latency(p50=2.62, p95=3, p99=4))
+@pytest.mark.parametrize(
+    ("changes", "gain"),
+    [
+        (
+            {"teacher_ms": Estimate(0.019, 0.01, 0.02)},
+            "2.00× slower than the teacher, both in ONNX",
+        ),
+        ({"native_ms": None}, "4.00× faster than the teacher, both in ONNX Runtime. It"),
+        (
+            {"teacher_ms": None, "native_runtime": "sklearn", "reason": "It is no torch module."},
+            "34.5× faster than the teacher in scikit-learn, which has no export to ONNX Runtime.",
+        ),
+    ],
+    ids=["slower", "an ONNX teacher", "no export"],
+)
+def test_headline_names_the_runtimes_of_a_speed(full_report, changes, gain):
+    text = fmt.headline(replace(full_report, speed=replace(full_report.speed, **changes)))
 
-    text = fmt.headline(replace(full_report, candidates=(slow,)))
+    assert f" and {gain}" in text
 
-    assert "2.00× slower than the teacher" in text
+
+@pytest.mark.parametrize("speed", [None, "fp16"])
+def test_headline_has_no_speed_of_another_run_or_model(full_report, speed):
+    """Latencies that were measured apart, or in other runtimes, make no ratio."""
+    other = None if speed is None else replace(full_report.speed, model=speed)
+
+    text = fmt.headline(replace(full_report, speed=other))
+
+    assert text.startswith("int8 is 560× smaller than the teacher. It names")
+
+
+def test_times_of_a_speed_are_noted(full_report):
+    """With both runtimes of the teacher, or why there is one."""
+    speed = full_report.speed
+    alone = replace(speed, teacher_ms=None, reason="rocket is no torch module.")
+
+    assert fmt.speed_note(speed) == (
+        "Speed: one series a call on one thread, in alternation: in ONNX Runtime int8 38.0 µs, "
+        "the teacher 152 µs; in torch the teacher 1.31 ms."
+    )
+    assert fmt.speed_note(alone) == (
+        "Speed: one series a call on one thread, in alternation: in ONNX Runtime int8 38.0 µs; "
+        "in torch the teacher 1.31 ms. Not exported: rocket is no torch module."
+    )
 
 
 def test_emulated_models_are_listed(full_report):
@@ -96,7 +133,7 @@ def test_emulated_models_are_listed(full_report):
 
 def test_headline_without_a_teacher(full_report):
     """Agreement alone, or that the contract holds."""
-    alone = replace(full_report, teacher=None, data=None)
+    alone = replace(full_report, teacher=None, data=None, speed=None)
     bare = replace(alone.judged_candidate(), metrics=Metrics())
 
     assert fmt.headline(alone) == "int8 names the teacher's class for 90.0 % of the series."
@@ -134,20 +171,22 @@ def test_sums_of_int8_are_named(full_report):
     ]
 
 
-def test_every_format_names_the_sums_of_int8(full_report, capsys):
-    """Terminal, Markdown and page; JSON has the facts."""
+def test_every_format_has_the_notes(full_report, capsys):
+    """Of speed and of INT8's sums, on the terminal, in Markdown and on the page; JSON has facts."""
     int8 = Int8Arithmetic(measured="exact", timed="saturating", instructions="AVX2 without VNNI")
     report = replace(
         full_report, candidates=tuple(replace(m, int8=int8) for m in full_report.candidates)
     )
-    (note,) = fmt.int8_notes(report.models())
+    notes = fmt.notes(report)
     values = to_json(report)
 
     output.print_report(report)
 
-    assert note in capsys.readouterr().out.replace("\n", " ")
-    assert note in markdown.render(values)
-    assert note in html.render(values)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert len(notes) == 2
+    assert all(note in printed for note in notes)
+    assert all(note in markdown.render(values) for note in notes)
+    assert all(note in html.render(values) for note in notes)
     assert values["candidates"][0]["int8"]["instructions"] == "AVX2 without VNNI"
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from edgedistill.bundle.reader import Model
 from edgedistill.data import Prepared
@@ -30,17 +29,19 @@ from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.emulation import Emulation
 from edgedistill.optimize.variant_folder import open_variants
 from edgedistill.pipeline.scoring import choose, with_report_estimates, without_latency
+from edgedistill.pipeline.stages.speed import compare_speed, one_thread
 from edgedistill.pipeline.stages.teacher import (
     open_teacher,
     open_teacher_outputs,
     perturbation_plan,
 )
 from edgedistill.recipe.recipe import Recipe
+from edgedistill.report import SpeedComparison
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
 from edgedistill.saliency.classifier import Classifier
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan, unseen_plan
-from edgedistill.teachers import TorchClassifier
+from edgedistill.teachers import OnnxClassifier, TorchClassifier
 from edgedistill.teachers.outputs import TeacherOutputs
 from edgedistill.training import networks
 
@@ -75,6 +76,7 @@ class Outcome:
         str, tuple[ContractClause, ...]
     ]  # clauses that each variant broke on validation
     references: Mapping[str, Estimate]
+    speed: SpeedComparison | None  # of the judged variant and the teacher
     curves: Mapping[str, list[dict[str, Any]]]
 
     @property
@@ -131,6 +133,7 @@ def evaluate_all(
         clauses=_clauses(recipe, clause_values(tested[judged])),
         failures=failures,
         references=references,
+        speed=_compare_speed(recipe, data, teacher, models, judged, teacher_outputs),
         curves={"teacher": teacher_curve, "student": student_curve},
     )
 
@@ -215,14 +218,26 @@ def _latency(model: Model, series: Floats, runs: int) -> Latency | None:
     return benchmark.measure(start(model, exact_int8=False), series[:1], runs=runs)
 
 
+def _compare_speed(
+    recipe: Recipe,
+    data: Prepared,
+    folder: Path,
+    models: Sequence[Model],
+    judged: str,
+    teacher_outputs: TeacherOutputs,
+) -> SpeedComparison | None:
+    """Return the speed of the judged variant beside the teacher's; a table of logits has none."""
+    if not teacher_outputs.maps:
+        return None
+    model = next(model for model in models if model.name == judged)
+    return compare_speed(model, open_teacher(recipe, data, folder), data.test.x)
+
+
 def _single_thread_latency(classifier: Classifier, series: Floats, runs: int) -> Latency:
     """Return the latency of a teacher or torch student on one thread, as that of the variants."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return benchmark.measure(classifier, series[:1], runs=runs)
-    finally:
-        torch.set_num_threads(threads)
+    alone = classifier.on_one_thread() if isinstance(classifier, OnnxClassifier) else classifier
+    with one_thread():
+        return benchmark.measure(alone, series[:1], runs=runs)
 
 
 def clause_values(measurement: Measurement) -> dict[str, Estimate]:

@@ -121,6 +121,7 @@ def make_report(outcome: Outcome) -> Report:
             )
             for m in outcome.models
         ),
+        speed=outcome.speed,
         references=dict(outcome.references) or None,
         curves=Curves(
             teacher=make_curve(outcome.curves["teacher"]),

@@ -126,8 +126,7 @@ def saturating_bundle(write_saturating: Callable[[Path, int], Path]) -> Callable
             onnx = write_saturating(out.parent / "ort-int8.onnx", golden.series.shape[2])
             to_ort(onnx, onnx.with_suffix(".ort"), golden.series)
             files = {"onnx": ("ort-int8", onnx), "ort": ("ort-int8-ort", onnx.with_suffix(".ort"))}
-            writer.write(
-                out,
+            contents = writer.BundleContents(
                 name=bundle.name,
                 created="2026-01-02T03:04:05+00:00",
                 class_names=bundle.class_names,
@@ -148,6 +147,7 @@ def saturating_bundle(write_saturating: Callable[[Path, int], Path]) -> Callable
                 golden=golden,
                 provenance=Provenance(recipe={}, versions={}, seeds={}, data="0"),
             )
+            writer.write(out, contents)
         return out
 
     return write

@@ -12,6 +12,8 @@ __all__ = [
     "benchmark",
     "doctor",
     "environment",
+    "int8_arithmetic",
+    "is_exact",
     "measure",
     "measure_interleaved",
     "quantile",
@@ -22,7 +24,7 @@ __all__ = [
 _HOMES = {
     "benchmark": ("Latency", "measure", "measure_interleaved", "quantile"),
     "releases.layout": ("PROGRAM", "REPORT"),
-    "runtime": ("Runtime", "start"),
+    "runtime": ("Runtime", "int8_arithmetic", "is_exact", "start"),
     "sensors": ("Sensors",),
     "telemetry": ("environment",),
     "telemetry_sampler": ("TelemetrySampler",),

@@ -65,6 +65,8 @@ __all__ = [
     "format",
     "from_json",
     "html",
+    "int8_note",
+    "int8_speed",
     "make_confusion",
     "make_curve",
     "make_examples",
@@ -81,7 +83,14 @@ __all__ = [
 ]
 _HOMES = {
     "data": ("SPLITS", "class_rows", "data_lines", "data_messages", "data_rows"),
-    "format": ("NOT_MEASURED", "decimals", "milliseconds", "percent"),
+    "format": (
+        "NOT_MEASURED",
+        "decimals",
+        "int8_note",
+        "int8_speed",
+        "milliseconds",
+        "percent",
+    ),
     "measured": (
         "calibration_bins",
         "make_confusion",

@@ -3,7 +3,10 @@
 from edgedistill import public_name
 
 __all__ = [
+    "CPU",
     "DEFAULT",
+    "ORT_FORMAT",
+    "PROVIDERS",
     "BuildOptions",
     "Engines",
     "InstructionSet",
@@ -19,7 +22,7 @@ __all__ = [
 ]
 _HOMES = {
     "instructions": ("InstructionSet", "instruction_set"),
-    "onnxruntime": ("OrtRuntime",),
+    "onnxruntime": ("CPU", "ORT_FORMAT", "PROVIDERS", "OrtRuntime"),
     "session_settings": ("DEFAULT", "SessionSettings", "use_exact_int8"),
     "tensorrt": ("engine_cache",),
     "tensorrt.builder": ("BuildOptions",),

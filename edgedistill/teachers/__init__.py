@@ -26,6 +26,7 @@ __all__ = [
     "compute_teacher_outputs",
     "draw_weighted_starts",
     "exact_session",
+    "explicit_weights",
     "load",
     "mean_maps",
     "open_maps",
@@ -35,7 +36,7 @@ __all__ = [
     "write_window_cache",
 ]
 _HOMES = {
-    "exact_session": ("exact_session",),
+    "exact_session": ("exact_session", "explicit_weights"),
     "map_cache": ("mean_maps", "open_maps", "write_maps"),
     "outputs": ("TeacherOutputs", "compute_teacher_outputs"),
     "window_cache": (

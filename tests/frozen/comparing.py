@@ -22,7 +22,7 @@ TRAINED = 0.15  # relative and absolute, of what was trained on a machine of ano
 
 _MACHINE = re.compile(
     r"latency|_ms$|seconds|per_s$|_mib$|cold|free_bytes|best_batch|^telemetry$|^cpu$|^cores$"
-    r"|^created$|^installed$|^producer$"
+    r"|^created$|^installed$|^producer$|^instructions$|^timed$"
 )
 _VERSIONS = {"environment", "versions"}  # values are the machine's; packages may lack
 _ALWAYS = {"edgedistill", "python", "numpy", "onnxruntime", "system", "machine", "torch", "onnx"}
@@ -34,6 +34,8 @@ _STRINGS = (
     (re.compile(r"\b[0-9a-f]{12,}-[0-9a-f]{6}\b"), "<hash>-<manner>"),  # of a second release
     (re.compile(r"\b[0-9a-f]{12,}\b"), "<hash>"),
     (re.compile(r"\b\d+\.\d+\.\d+([.+-]\w+)*"), "<version>"),
+    (re.compile(r"\b(faster|slower) than the teacher"), "<speed> than the teacher"),
+    (re.compile(r"speed on [^,]+, with [^.]+\."), "speed on <instructions>."),
 )
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?%?")
 _TIME = re.compile(r"(?<=# )(ms|µs|s)\b")

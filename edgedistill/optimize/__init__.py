@@ -29,6 +29,7 @@ __all__ = [
     "fold",
     "load",
     "logits",
+    "open_failures",
     "open_variants",
     "optimize",
     "runner",
@@ -57,7 +58,7 @@ _HOMES = {
     "precision_support": ("Precision", "RuntimeName", "check_forms"),
     "qat.finetune": ("DEFAULT_TEMPERATURE", "DEFAULT_WEIGHTS", "Recovery"),
     "quantization.calibration": ("cached_observer",),
-    "variant_folder": ("VARIANTS", "open_variants"),
+    "variant_folder": ("VARIANTS", "open_failures", "open_variants"),
     "variants": ("variants",),
 }
 

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from edgedistill.errors import ModelError
 from edgedistill.evaluation.contract import Contract
 from edgedistill.io.arrays import Floats
 from edgedistill.io.files import whole_file, write_json
@@ -33,7 +34,7 @@ from edgedistill.optimize.qat.finetune import (
     regressions,
 )
 from edgedistill.optimize.quantization.calibration import Observe, observe
-from edgedistill.optimize.variant_folder import add_formats, add_variant, write_list
+from edgedistill.optimize.variant_folder import add_failure, add_formats, add_variant, write_list
 from edgedistill.optimize.variants import variants
 from edgedistill.training.config import epoch_callback
 
@@ -113,7 +114,10 @@ def optimize(
     write_list(made, calibration, out)
     on_progress("optimize", 1, 1)
     if plan is not None:
-        search_variants(model, calibration, out, work, plan, observe, on_progress)
+        try:
+            search_variants(model, calibration, out, work, plan, observe, on_progress)
+        except ModelError as error:  # such as nothing to quantize; the other variants are there
+            add_failure(MIXED_VARIANT, error, out)
     add_formats(out, formats, calibration if checked is None else checked)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from edgedistill.bundle.reader import Model
-from edgedistill.errors import ConfigError, DataError, ModelError
+from edgedistill.errors import ConfigError, DataError, EdgeDistillError, ModelError
 from edgedistill.io import files
 from edgedistill.io.arrays import Floats
 from edgedistill.optimize.ort_format import SUFFIX, WIDENED, to_ort
@@ -60,6 +60,23 @@ def open_variants(folder: Path) -> list[Model]:
         raise ModelError(
             f"{folder} does not hold variants ({error}). Run `edgedistill optimize` again."
         ) from error
+
+
+def open_failures(folder: Path) -> dict[str, str]:
+    """Return the reasons for variants of a folder that could not be made, by their names.
+
+    Raises:
+        DataError: the folder does not hold variants.
+    """
+    failures: dict[str, str] = files.read_json(folder / VARIANTS).get("failures", {})
+    return failures
+
+
+def add_failure(name: str, error: EdgeDistillError, folder: Path) -> None:
+    """List a variant that could not be made, with the reason."""
+    listed = files.read_json(folder / VARIANTS)
+    failures = {**listed.get("failures", {}), name: str(error)}
+    files.write_json(folder / VARIANTS, {**listed, "failures": failures})
 
 
 def add_variant(name: str, model: onnx.ModelProto, precision: str, folder: Path) -> None:

@@ -15,7 +15,7 @@ from edgedistill.evaluation import metrics
 from edgedistill.io.files import read_json
 from edgedistill.io.progress import ProgressCallback
 from edgedistill.optimize.optimize import RECOVERY_JSON, SEARCH_JSON
-from edgedistill.optimize.variant_folder import VARIANTS
+from edgedistill.optimize.variant_folder import VARIANTS, open_failures
 from edgedistill.pipeline.keys import Stage, stage_key
 from edgedistill.pipeline.run_folder import EXPORT_FACTS, REPORT_JSON, TRIALS
 from edgedistill.pipeline.stage_folder import make_stage
@@ -139,13 +139,14 @@ def optimize(
     listed = read_json(out / VARIANTS)
     facts: Facts = {"model": listed["notes"]} if "notes" in listed else {}
     facts |= {each["path"]: {"size_bytes": each["size_bytes"]} for each in listed["variants"]}
-    failures = listed.get("failures", {})
+    failures = open_failures(out)
     facts |= {f"{name}.onnx": {"not_made": reason} for name, reason in failures.items()}
     if (out / RECOVERY_JSON).exists():
         recovery = read_json(out / RECOVERY_JSON)
         facts["recovery"] = {name: recovery[name] for name in ("taken", "reason")}
     facts["data"] = asdict(report_data(data))
-    return facts | ({"search": read_json(out / SEARCH_JSON)} if searches else {})
+    search = out / SEARCH_JSON
+    return facts | ({"search": read_json(search)} if search.exists() else {})
 
 
 def bundle(

@@ -11,9 +11,14 @@ from onnx import numpy_helper, parser
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from edgedistill.errors import ConfigError, DataError, ModelError, VerificationError
+from edgedistill.evaluation.contract import Contract
+from edgedistill.evaluation.metrics import Estimate
 from edgedistill.optimize import variants as optimize
 from edgedistill.optimize.emulation import Emulation
 from edgedistill.optimize.execution import logits
+from edgedistill.optimize.optimize import SearchPlan
+from edgedistill.optimize.optimize import optimize as optimize_file
+from edgedistill.optimize.variant_folder import open_failures, open_variants
 from edgedistill.optimize.variants import PRECISIONS, variants
 
 
@@ -234,6 +239,30 @@ def test_no_precision_that_can_be_made(series, tmp_path):
 
     with pytest.raises(ModelError, match=r"None of .* ort-int8: Nothing .* ort-w8a16: No weights"):
         variants(tmp_path / "m.onnx", series, tmp_path / "out", ("int8", "w8a16"))
+
+
+def test_search_that_cannot_begin_does_not_keep_the_variants(series, tmp_path):
+    """A model without anything to quantize has no mixed precision; it has FP32."""
+    model = parser.parse_model(
+        """
+        <ir_version: 10, opset_import: ["" : 20]>
+        g (float[N,1,60] x) => (float[N,60] y) { y = Flatten(x) }
+        """
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    out = tmp_path / "out"
+    estimates = dict.fromkeys(("agreement", "kl", "latency_p50_ms"), Estimate(1.0, 1.0, 1.0))
+    plan = SearchPlan(
+        contract=Contract(), measure=lambda _: estimates, context="", validation=len(series)
+    )
+
+    optimize_file(
+        *(tmp_path / "m.onnx", series, out, tmp_path / "work"), precisions=("fp32",), plan=plan
+    )
+
+    assert [model.name for model in open_variants(out)] == ["ort-fp32"]
+    assert list(open_failures(out)) == ["ort-mixed"]
+    assert "Nothing in this model can be quantized" in open_failures(out)["ort-mixed"]
 
 
 def test_quantizer_that_fails_is_a_model_error(series, tmp_path, monkeypatch):

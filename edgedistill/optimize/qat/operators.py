@@ -55,7 +55,8 @@ def _norm(attributes: Attributes, values: list[Any]) -> Tensor:
 
 def _reduced(reduction: Callable[..., Tensor]) -> Operator:
     def reduce(attributes: Attributes, values: list[Any]) -> Tensor:
-        axes = attributes.get("axes") or values[1].tolist()
+        every = list(range(values[0].ndim))
+        axes = attributes.get("axes") or (values[1].tolist() if len(values) > 1 else every)
         return reduction(values[0], dim=axes, keepdim=bool(attributes.get("keepdims", 1)))
 
     return reduce
@@ -63,7 +64,8 @@ def _reduced(reduction: Callable[..., Tensor]) -> Operator:
 
 def _slice(attributes: Attributes, values: list[Any]) -> Tensor:
     del attributes
-    series, starts, ends, axes = values[:4]
+    series, starts, ends = values[:3]
+    axes = values[3] if len(values) > 3 else torch.arange(len(starts))
     steps = values[4] if len(values) > 4 else torch.ones_like(axes)
     for start, end, axis, step in zip(
         starts.tolist(), ends.tolist(), axes.tolist(), steps.tolist(), strict=True
@@ -103,7 +105,9 @@ OPERATORS: dict[str, Operator] = {
     "ReduceSum": _reduced(torch.sum),
     "Relu": lambda _, values: torch.relu(values[0]),
     "Slice": _slice,
-    "Squeeze": lambda _, values: values[0].squeeze(values[1].tolist()),
+    "Squeeze": lambda _, values: values[0].squeeze(*(axes.tolist() for axes in values[1:])),
     "Sub": lambda _, values: values[0] - values[1],
-    "Transpose": lambda attributes, values: values[0].permute(attributes["perm"]),
+    "Transpose": lambda attributes, values: values[0].permute(
+        tuple(attributes.get("perm", range(values[0].ndim)[::-1]))
+    ),
 }

@@ -27,7 +27,7 @@ from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.arrays import AnyFloats, Floats
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.emulation import Emulation
-from edgedistill.optimize.variant_folder import open_variants
+from edgedistill.optimize.variant_folder import open_failures, open_variants
 from edgedistill.pipeline.scoring import choose, with_report_estimates, without_latency
 from edgedistill.pipeline.stages.speed import compare_speed, one_thread
 from edgedistill.pipeline.stages.teacher import (
@@ -78,6 +78,7 @@ class Outcome:
     references: Mapping[str, Estimate]
     speed: SpeedComparison | None  # of the judged variant and the teacher
     curves: Mapping[str, list[dict[str, Any]]]
+    missing: Mapping[str, str]  # reasons for variants that could not be made, by their names
 
     @property
     def is_kept(self) -> bool:
@@ -135,6 +136,7 @@ def evaluate_all(
         references=references,
         speed=_compare_speed(recipe, data, teacher, models, judged, teacher_outputs),
         curves={"teacher": teacher_curve, "student": student_curve},
+        missing=open_failures(variants),
     )
 
 

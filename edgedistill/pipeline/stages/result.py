@@ -104,7 +104,7 @@ def make_report(outcome: Outcome) -> Report:
         contract=outcome.clauses,
         environment={**environment(), **versions()},
         chosen=outcome.chosen,
-        reasons=_reasons(outcome),
+        reasons=(*_reasons(outcome), *_missing(outcome)),
         data=report_data(data),
         teacher=_candidate(
             "teacher",
@@ -251,6 +251,11 @@ def _reasons(outcome: Outcome) -> tuple[str, ...]:
         for name, clauses in outcome.failures.items()
         for clause in clauses
     )
+
+
+def _missing(outcome: Outcome) -> tuple[str, ...]:
+    """Return a sentence for each variant that could not be made."""
+    return tuple(f"{name} was not made: {reason}" for name, reason in outcome.missing.items())
 
 
 def _candidate(

@@ -56,6 +56,16 @@ FLAT = {  # series that stand in images of one row and the like
 }
 
 
+DEFAULTS = {  # what is left out has the meaning that ONNX gives it
+    "Conv": (X, "y = Conv(x, w)", {"w": (6, 4, 3)}),
+    "ReduceMean": (X, "y = ReduceMean<keepdims=0>(x)", {}),
+    "ReduceSum": (X, "y = ReduceSum(x)", {}),
+    "Slice": (X, "y = Slice(x, one, two)", {}),
+    "Squeeze": ("float[2,1,9] x", "y = Squeeze(x)", {}),
+    "Transpose": (X, "y = Transpose(x)", {}),
+}
+
+
 def test_every_operator_is_tried():
     assert CASES.keys() == OPERATORS.keys()
 
@@ -63,6 +73,11 @@ def test_every_operator_is_tried():
 @pytest.mark.parametrize("name", FLAT)
 def test_an_operator_in_two_dimensions_is_that_of_onnx(name, rng):
     check(name, FLAT[name], rng)
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_defaults_of_an_operator_are_those_of_onnx(name, rng):
+    check(name, DEFAULTS[name], rng)
 
 
 @pytest.mark.parametrize("name", CASES)

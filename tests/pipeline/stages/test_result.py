@@ -50,6 +50,18 @@ def test_a_bundle_holds_what_a_board_needs(outcome, tmp_path):
     assert seeds == {"recipe": outcome.recipe.seed}
 
 
+def test_variants_that_could_not_be_made_are_told(outcome):
+    """Kept or broken, the report lists them with the reason."""
+    missing = {"ort-fp16": "No node of this model can compute in FP16."}
+
+    report = make_report(replace(outcome, missing=missing))
+
+    assert report.reasons[-1] == (
+        "ort-fp16 was not made: No node of this model can compute in FP16."
+    )
+    assert make_report(outcome).reasons == report.reasons[:-1]
+
+
 def test_models_are_tuned_where_the_recipe_asks_for_it(outcome, tmp_path):
     """Every model of ONNX Runtime carries what was found for it; without, none does."""
     section = outcome.recipe.optimize.model_copy(update={"tune": True})

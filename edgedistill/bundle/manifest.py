@@ -41,7 +41,10 @@ _TOP: _Kinds = {
     "provenance": dict,
     "files": dict,
 }
-_TOP_OPTIONAL: _Kinds = {"reference": dict}  # absent where too few series were held out
+_TOP_OPTIONAL: _Kinds = {
+    "reference": dict,  # absent where too few series were held out
+    "input": dict,  # absent for sounds, and from bundles of earlier versions
+}
 _REFERENCE: _Kinds = {"file": str, "limits": dict}
 _MODEL: _Kinds = {
     "name": str,

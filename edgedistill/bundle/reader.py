@@ -19,6 +19,7 @@ from edgedistill.bundle import manifest
 from edgedistill.bundle.location import locate
 from edgedistill.errors import EdgeDistillError, IntegrityError, UsageError
 from edgedistill.evaluation.contract import Contract
+from edgedistill.formats.schema import InputSchema
 from edgedistill.preprocessing.transforms import Preprocessing
 from edgedistill.runtimes.session_settings import SessionSettings
 from edgedistill.saliency.perturbation import PerturbationPlan
@@ -78,6 +79,7 @@ class Bundle:
     plan: PerturbationPlan
     contract: Contract
     models: tuple[Model, ...]
+    input_schema: InputSchema | None = None  # None: nothing is known of the training files
 
     @property
     def name(self) -> str:
@@ -196,6 +198,7 @@ def verified(root: Path, path: Path) -> Bundle:
             plan=PerturbationPlan.from_dict(facts["plan"]),
             contract=Contract.from_dict(facts["contract"]),
             models=tuple(_model(root, entry) for entry in facts["models"]),
+            input_schema=InputSchema.from_dict(facts["input"]) if "input" in facts else None,
         )
     except (EdgeDistillError, TypeError, ValueError, OverflowError) as error:
         raise IntegrityError(f"The manifest of {path} makes no sense: {error}") from error

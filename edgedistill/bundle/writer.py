@@ -27,6 +27,7 @@ from edgedistill.bundle.reader import (
 )
 from edgedistill.errors import ContractError, UsageError
 from edgedistill.evaluation.contract import Contract
+from edgedistill.formats.schema import InputSchema
 from edgedistill.io import archives, files
 from edgedistill.preprocessing.transforms import Preprocessing
 from edgedistill.saliency.perturbation import PerturbationPlan
@@ -47,6 +48,7 @@ class BundleContents:
     golden: Golden  # held-out series with the recorded outputs
     provenance: Provenance  # where all this comes from
     reference: tuple[Reference, DriftLimits] | None = None  # of drift, and what counts as such
+    input_schema: InputSchema | None = None  # how files are read; None of sounds
 
     def check(self) -> None:
         """Refuse parts that do not fit together.
@@ -74,7 +76,10 @@ class BundleContents:
             "golden": GOLDEN,
             "provenance": asdict(self.provenance),
         }
-        if self.reference is not None:  # earlier versions refuse an unknown field
+        # Earlier versions refuse an unknown field.
+        if self.input_schema is not None:
+            facts["input"] = self.input_schema.to_dict()
+        if self.reference is not None:
             facts["reference"] = {"file": REFERENCE, "limits": asdict(self.reference[1])}
         return facts
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgedistill.errors import DataError, ShapeError
-from edgedistill.formats.schema import ColumnRole
+from edgedistill.formats.cells import is_number, to_number
+from edgedistill.formats.schema import ColumnRole, InputSchema
 from edgedistill.io.arrays import Floats
 from edgedistill.preprocessing.transforms import check_series
 
@@ -28,6 +29,7 @@ class RawSeries:
     sample_rate_hz: int | None = None  # of sounds
     columns: tuple[ColumnRole, ...] = ()  # what each column of a table was taken for
     remarks: tuple[str, ...] = ()  # sentences for the user, such as labels that were merged
+    schema: InputSchema | None = None  # how files like this one are read; None of sounds
 
     def __post_init__(self) -> None:
         if len(self.series) != len(self.labels):
@@ -66,6 +68,7 @@ class Source:
 
     def __post_init__(self) -> None:
         labels = set(self.train.labels)
+        _check_spelling(labels, self.train.origin)
         if len(labels) < 2:
             raise DataError(
                 f"{self.train.origin} has one class only, {labels.pop()!r}. "
@@ -93,22 +96,18 @@ class Source:
                 )
 
 
-def tidy_label(text: str) -> str:
-    """Normalize a label: no blanks around it, and a whole number has no decimal point.
-
-    The UCR archive writes the same class as `1`, `1.0` or `1.0000000e+00`.
-
-    >>> tidy_label(" 1.0000000e+00 "), tidy_label("007"), tidy_label("walk")
-    ('1', '007', 'walk')
-    """
-    label = text.strip()
-    if "." not in label:
-        return label
-    try:
-        number = float(label)
-    except ValueError:
-        return label
-    return str(int(number)) if number.is_integer() else label
+def _check_spelling(labels: set[str], origin: str) -> None:
+    """Refuse labels that are equal as numbers, such as 7 and 007."""
+    numbers: dict[float, str] = {}
+    for label in sorted(labels):
+        if not is_number(label):
+            continue
+        other = numbers.setdefault(to_number(label), label)
+        if other != label:
+            raise DataError(
+                f"{origin} has the labels {other!r} and {label!r}, which are equal as numbers. If "
+                "they are one class, spell them alike; if not, name them by words."
+            )
 
 
 def spread_per_class(labels: Sequence[str], limit: int) -> list[int]:
@@ -127,22 +126,3 @@ def spread_per_class(labels: Sequence[str], limit: int) -> list[int]:
         count = min(limit, len(indices))
         chosen += [indices[round(at)] for at in np.linspace(0, len(indices) - 1, count)]
     return sorted(chosen)
-
-
-def without_padding(padded: Sequence[Floats]) -> list[Floats]:
-    """Cut the NaN that pad series (C, T) at the end.
-
-    NaN at the ends alone are padding. A set that has NaN elsewhere too has missing values, and
-    then those at the end are missing values as well: the UCR archive marks both with NaN.
-    """
-    lengths = [_length(one) for one in padded]
-    inner = (np.isnan(one[:, :n]).any() for one, n in zip(padded, lengths, strict=True))
-    if any(inner):
-        return list(padded)
-    return [one[:, :n] for one, n in zip(padded, lengths, strict=True)]
-
-
-def _length(one: Floats) -> int:
-    """T without trailing NaN; a series of NaN alone keeps its length, for a check to refuse."""
-    present = np.flatnonzero(~np.isnan(one).all(axis=0))
-    return int(present[-1]) + 1 if len(present) else one.shape[1]

@@ -11,6 +11,7 @@ import numpy as np
 from edgedistill.data.facts import DataFacts, describe
 from edgedistill.data.series import RawSeries, Source
 from edgedistill.errors import ConfigError, DataError
+from edgedistill.formats.schema import InputSchema
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.io.files import fingerprint
 from edgedistill.preprocessing.transforms import Features, Normalization, Preprocessing, Sizing, fit
@@ -38,6 +39,7 @@ class Prepared:
     preprocessing: Preprocessing  # fitted on the training series alone
     fingerprint: str  # SHA-256 of arrays, labels, class names and preprocessing
     facts: DataFacts
+    schema: InputSchema | None = None  # how files like those of the series are read
 
     @property
     def channels(self) -> int:
@@ -186,6 +188,7 @@ def _to_arrays(name: str, parts: Sequence[RawSeries], preprocessing: Preprocessi
         preprocessing=preprocessing,
         fingerprint=_fingerprint(splits, names, preprocessing),
         facts=describe(parts, [split.x for split in splits], names),
+        schema=parts[0].schema,
     )
 
 

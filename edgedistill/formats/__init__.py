@@ -5,9 +5,52 @@ NumPy and the standard library only.
 
 from edgedistill import public_name
 
-__all__ = ["ColumnRole", "Role", "schema"]
+__all__ = [
+    "MAX_VALUES",
+    "NO_LABEL",
+    "ArraySeries",
+    "ColumnRole",
+    "InputSchema",
+    "Line",
+    "ReadResult",
+    "Role",
+    "Roles",
+    "Row",
+    "RowReader",
+    "TsReader",
+    "array_series",
+    "canonical_label",
+    "is_number",
+    "learn_schema",
+    "parquet_lines",
+    "quote",
+    "raw_labels",
+    "read_long",
+    "read_npz_series",
+    "read_rows",
+    "split_cells",
+    "stack_channels",
+    "to_number",
+    "to_numbers",
+    "uneven_remark",
+]
 _HOMES = {
-    "schema": ("ColumnRole", "Role"),
+    "arrays": ("ArraySeries", "array_series", "read_npz_series"),
+    "cells": (
+        "MAX_VALUES",
+        "NO_LABEL",
+        "canonical_label",
+        "is_number",
+        "quote",
+        "split_cells",
+        "to_number",
+    ),
+    "long_tables": ("uneven_remark",),
+    "parquet": ("parquet_lines",),
+    "rows": ("ReadResult", "Row", "RowReader", "stack_channels", "to_numbers"),
+    "schema": ("ColumnRole", "InputSchema", "Role", "Roles"),
+    "tables": ("Line", "learn_schema", "raw_labels", "read_long", "read_rows"),
+    "ts_files": ("TsReader",),
 }
 
 

@@ -15,7 +15,9 @@ __all__ = [
     "files",
     "fingerprint",
     "ignore_progress",
+    "npz",
     "read_json",
+    "read_npy",
     "read_npz",
     "sha256",
     "whole_file",
@@ -34,7 +36,7 @@ _HOMES = {
         "write_json",
         "write_text",
     ),
-    "npz": ("read_npz",),
+    "npz": ("read_npy", "read_npz"),
     "progress": ("ProgressCallback", "ignore_progress"),
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, cast
@@ -35,11 +35,32 @@ _UNREADABLE = (
 )
 
 
-def read_npz(source: Path | IO[bytes]) -> dict[str, AnyArray]:
+def npz_names(source: Path | IO[bytes]) -> list[str]:
+    """Return the names of the arrays of an NPZ file; what they hold is not looked at.
+
+    Raises:
+        DataError: it cannot be read, or is no NPZ.
+    """
+    try:
+        with zipfile.ZipFile(source) as archive:
+            return [name.removesuffix(_SUFFIX) for name in archive.namelist()]
+    except _UNREADABLE as error:
+        raise _no_npz(source, error) from error
+
+
+def read_npz(
+    source: Path | IO[bytes],
+    *,
+    only: Collection[str] | None = None,
+    is_bounded: bool = True,
+) -> dict[str, AnyArray]:
     """Return the arrays of an NPZ file by their names.
 
     Args:
         source: a file, or a stream that can be sought.
+        only: names of the arrays to read, those that are there; None for all.
+        is_bounded: whether to refuse more than an archive from elsewhere may hold; not for the
+            user's own training data.
 
     Raises:
         DataError: it cannot be read, is no NPZ, or an array is damaged, of a kind other than
@@ -48,15 +69,20 @@ def read_npz(source: Path | IO[bytes]) -> dict[str, AnyArray]:
     try:
         with zipfile.ZipFile(source) as archive:
             members = archive.infolist()
-            _check_sizes(members, _size(archive))
+            _check_sizes(members, _size(archive), is_bounded)
+            named = {member.filename.removesuffix(_SUFFIX): member for member in members}
             return {
-                member.filename.removesuffix(_SUFFIX): _array(archive, member) for member in members
+                name: _array(archive, member)
+                for name, member in named.items()
+                if only is None or name in only
             }
     except _UNREADABLE as error:
-        where = source if isinstance(source, Path) else "The input"
-        raise DataError(
-            f"{where} is no NPZ of plain arrays: {error}. Write it with numpy.savez."
-        ) from error
+        raise _no_npz(source, error) from error
+
+
+def _no_npz(source: Path | IO[bytes], error: BaseException) -> DataError:
+    where = source if isinstance(source, Path) else "The input"
+    return DataError(f"{where} is no NPZ of plain arrays: {error}. Write it with numpy.savez.")
 
 
 def _size(archive: zipfile.ZipFile) -> int:
@@ -66,14 +92,14 @@ def _size(archive: zipfile.ZipFile) -> int:
     return stream.seek(0, io.SEEK_END)
 
 
-def _check_sizes(members: Sequence[zipfile.ZipInfo], there: int) -> None:
+def _check_sizes(members: Sequence[zipfile.ZipInfo], there: int, is_bounded: bool) -> None:
     names = {member.filename.removesuffix(_SUFFIX) for member in members}
     if len(names) < len(members):
         raise ValueError("an array stands in it twice")
     packed = sum(member.compress_size for member in members)
     total = sum(member.file_size for member in members)
     largest = min(archives.MAX_ARCHIVE_BYTES, archives.MAX_ARCHIVE_RATIO * there)
-    if packed > there or total > largest:
+    if packed > there or (is_bounded and total > largest):
         raise ValueError(f"{there} bytes claim to hold {total}; at most {largest} are read of them")
 
 
@@ -82,18 +108,40 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> AnyArray:
     if not name.endswith(_SUFFIX) or member.compress_type not in archives.METHODS:
         raise ValueError(f"{name!r} is no array, or compressed in a way that NumPy does not use")
     with cast("io.BufferedIOBase", archive.open(member)) as stream:
-        shape, fortran, dtype = _header(stream, name)
-        size = math.prod(shape) * dtype.itemsize
-        if stream.tell() + size != member.file_size:
-            raise ValueError(
-                f"{name!r} claims shape {shape} of {dtype}, {size} bytes; {member.file_size} are "
-                "there, with its header"
-            )
-        array = np.empty(shape[::-1] if fortran else shape, dtype)
-        read = stream.readinto(array.reshape(-1).view(np.uint8).data)
-        if read != size or stream.read(1):  # reading to the end has the checksum compared
-            raise ValueError(f"{name!r} ends after {read} of {size} bytes")
+        return _read_array(stream, repr(name), member.file_size)
+
+
+def _read_array(stream: io.BufferedIOBase, name: str, there: int) -> AnyArray:
+    """Read an array whose header and contents have `there` bytes."""
+    shape, fortran, dtype = _header(stream, name)
+    size = math.prod(shape) * dtype.itemsize
+    if stream.tell() + size != there:
+        raise ValueError(
+            f"{name} claims shape {shape} of {dtype}, {size} bytes; {there} are there, with its "
+            "header"
+        )
+    array = np.empty(shape[::-1] if fortran else shape, dtype)
+    read = stream.readinto(array.reshape(-1).view(np.uint8).data)
+    if read != size or stream.read(1):  # reading to the end has the checksum compared
+        raise ValueError(f"{name} ends after {read} of {size} bytes")
     return array.T if fortran else array
+
+
+def read_npy(source: IO[bytes]) -> AnyArray:
+    """Return the array of an `.npy` file.
+
+    Raises:
+        DataError: it is no such file, damaged, or of a kind other than numbers and text.
+    """
+    try:
+        start = source.tell()
+        size = source.seek(0, io.SEEK_END) - start
+        source.seek(start)
+        return _read_array(cast("io.BufferedIOBase", source), "The input", size)
+    except _UNREADABLE as error:
+        raise DataError(
+            f"The input is no plain array: {error}. Write it with numpy.save."
+        ) from error
 
 
 def _header(
@@ -102,9 +150,9 @@ def _header(
     version = npy.read_magic(stream)  # type: ignore[no-untyped-call]  # NumPy has no types for it
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     if version not in readers:
-        raise ValueError(f"{name!r} is of version {version} of NumPy's format")
+        raise ValueError(f"{name} is of version {version} of NumPy's format")
     shape, fortran, dtype = readers[version](stream)  # type: ignore[no-untyped-call]  # as above
     plain = dtype.kind in _KINDS and dtype.itemsize > 0 and dtype.subdtype is None
     if not plain or any(type(steps) is not int or steps < 0 for steps in shape):
-        raise ValueError(f"{name!r} holds {dtype} of shape {shape}, not plain numbers or text")
+        raise ValueError(f"{name} holds {dtype} of shape {shape}, not plain numbers or text")
     return shape, fortran, dtype

@@ -16,7 +16,7 @@ from edgedistill.io.files import fingerprint, sha256
 from edgedistill.pipeline.run_folder import ONNX, TEACHER_OUTPUTS
 from edgedistill.pipeline.stage_folder import file_hashes, is_unchanged
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.recipe.schema import ModelSection
+from edgedistill.recipe.schema import COLUMN_SETTINGS, ModelSection
 from edgedistill.training import networks
 
 Stage = Literal["teacher", "student", "model", "variants", "result"]
@@ -91,6 +91,8 @@ def _run_key(stage: Stage, recipe: Recipe, data: Prepared) -> str:
     chain: list[Any] = [__version__, data.fingerprint, recipe.seed]
     for name in STAGES[: STAGES.index(stage) + 1]:
         chain += [name, _sections(name, recipe)]
+    if stage == "result" and data.schema is not None and data.schema.layout in {"wide", "long"}:
+        chain.append(data.schema.to_dict())  # the bundle carries it; arrays do not show names
     return fingerprint(chain)
 
 
@@ -107,7 +109,16 @@ def _sections(stage: Stage, recipe: Recipe) -> list[Any]:
         names = ("precisions", "calibration", "runtimes", "batch")
         settings = [values["optimize"][name] for name in names]
         return [*settings, *_search_sections(values), *_format_sections(values)]
-    return [values]
+    return [{**values, "data": _data_section(values["data"])}]
+
+
+def _data_section(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the data; those of columns only where they are set."""
+    return {
+        key: value
+        for key, value in settings.items()
+        if key not in COLUMN_SETTINGS or value not in (None, [])
+    }
 
 
 def _branch_sections(recipe: Recipe) -> list[Any]:

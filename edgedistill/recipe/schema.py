@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WrapValidator, model_validator
+from pydantic import BeforeValidator, Field, StrictInt, StrictStr, WrapValidator, model_validator
 
 from edgedistill.bundle.drift_reference import DriftLimits
 from edgedistill.distillation.objectives.baselines.student_friendly import StudentFriendlyConfig
@@ -28,6 +28,9 @@ from edgedistill.training.config import FitConfig
 
 Family = Literal["lstm", "fcn", "resnet", "inception", "lite"]
 PRUNED_FAMILIES = ("fcn", "lstm")
+COLUMN_SETTINGS = (  # of data
+    *("label", "id", "time", "group", "ignore", "values", "time_format", "resample"),
+)
 
 
 def _located(value: Any, validate: Callable[[Any], Any]) -> Any:
@@ -38,9 +41,24 @@ def _located(value: Any, validate: Callable[[Any], Any]) -> Any:
         raise ValueError(str(error)) from error
 
 
+def _listed(value: Any) -> Any:
+    """Take a single column for a list of one."""
+    return [value] if isinstance(value, str | int) else value
+
+
 TrainingSettings = Annotated[FitConfig, WrapValidator(_located)]
 ContractSettings = Annotated[Contract, WrapValidator(_located)]
 DriftSettings = Annotated[DriftLimits, WrapValidator(_located)]
+
+
+Column = StrictStr | StrictInt  # name in the header; without one the number, from 1, -1 the last
+Columns = Annotated[tuple[Column, ...], BeforeValidator(_listed)]
+
+
+class ResampleSection(Section):
+    """An even grid for series with times."""
+
+    step: float = Field(gt=0)  # in the unit of the times; of dates and durations seconds
 
 
 class DataSection(Section):
@@ -48,6 +66,15 @@ class DataSection(Section):
 
     train: str = "GunPoint"  # a bundled set's name, a file or a folder
     test: str | None = None  # None: NAME_TEST beside NAME_TRAIN, else split off
+    # Columns of a table; None: told from their names
+    label: Column | None = None
+    id: Column | None = None  # of the series
+    time: Column | None = None
+    group: Column | None = None  # of series that belong together, such as those of a person
+    ignore: Columns = ()
+    values: Columns = ()  # empty: told from their names; `first..last` is a range
+    time_format: str | None = None  # of strptime; None: numbers, durations, clock times, ISO 8601
+    resample: ResampleSection | None = None  # None: steps count as even
     length: int | None = Field(None, ge=2)  # T; None: the longest training series
     max_length: int | None = Field(None, ge=2)  # upper bound of T where length is None
     sizing: preprocess.Sizing = "resample"

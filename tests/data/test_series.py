@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgedistill.data import RawSeries, Source
-from edgedistill.data.series import spread_per_class, without_padding
+from edgedistill.data.series import spread_per_class
 from edgedistill.errors import DataError, ShapeError
 
 
@@ -63,22 +63,7 @@ def test_limit_is_spread_over_each_class():
     assert spread_per_class(labels, 99) == list(range(13))
 
 
-def test_nan_at_the_ends_is_padding():
-    """As in the archive's sets of unequal length."""
-    padded = [np.array([[1, 2, np.nan, np.nan]]), np.array([[1, 2, 3, 4.0]])]
-
-    assert [one.shape[1] for one in without_padding(padded)] == [2, 4]
-
-
-def test_nan_elsewhere_makes_all_nan_missing_values():
-    """As in the archive's sets with gaps, whose series all have one length."""
-    gaps = [np.array([[1, 2, np.nan, np.nan]]), np.array([[1, np.nan, 3, 4.0]])]
-
-    assert [one.shape[1] for one in without_padding(gaps)] == [4, 4]
-
-
-def test_series_ends_with_its_longest_channel():
-    """A shorter channel has missing values; the series is not cut there."""
-    one = np.array([[1, 2, np.nan, np.nan], [1, 2, 3, np.nan]])
-
-    assert without_padding([one])[0].shape == (2, 4)
+def test_labels_that_are_equal_as_numbers_are_refused():
+    """Whether 007 and 7 are one class cannot be told."""
+    with pytest.raises(DataError, match="labels '007' and '7', which are equal as numbers"):
+        Source(name="x", train=_raw(["7", "007"]), test=None)

@@ -9,9 +9,10 @@ import pytest
 from scipy.io import wavfile
 
 from edgedistill.data import ReadOptions, load
+from edgedistill.data.readers import read_ts
 from edgedistill.data.sources import bundled_file
-from edgedistill.data.ts_files import read_ts
 from edgedistill.errors import ConfigError, DataError, MachineError
+from edgedistill.formats.schema import Roles
 
 ROWS = "1\t1\t2\t3\n2\t4\t5\t6\n"
 
@@ -140,11 +141,47 @@ def test_ambiguous_folder_is_refused(names, message, tmp_path):
 
 def test_error_of_an_unknown_suffix_lists_the_known_ones(tmp_path):
     """To convert the file to."""
-    path = tmp_path / "toys.parquet"
-    path.write_bytes(b"PAR1")
+    path = tmp_path / "toys.xyz"
+    path.write_bytes(b"")
 
-    with pytest.raises(DataError, match=r"ends in '.parquet'.*\.ts, \.tsv, \.txt, \.csv, \.npz"):
+    with pytest.raises(DataError, match=r"ends in '.xyz'.*\.ts, \.tsv, \.txt, \.csv, \.parquet"):
         load(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("a.mat", "from scipy.io import loadmat"),
+        ("a.h5", "import h5py"),
+        ("a.hea", "import wfdb"),
+        ("a.arrow", "from datasets import load_from_disk"),
+        ("set/dataset_info.json", "from datasets import load_from_disk"),
+    ],
+)
+def test_other_formats_are_refused_with_the_lines_that_convert(name, line, tmp_path):
+    """Three lines of Python that write a file that is read."""
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"")
+
+    with pytest.raises(DataError, match=r"which is not read\. Convert it") as caught:
+        load(str(path.parent if "/" in name else path))
+
+    lines = str(caught.value).splitlines()[1:]
+    assert lines[0].strip() == line
+    assert len(lines) == 3
+
+
+def test_lower_case_train_file_finds_its_test_file(tmp_path):
+    """As in X_train.npy, which people save."""
+    for split, count in (("train", 4), ("test", 2)):
+        np.save(tmp_path / f"X_{split}.npy", np.ones((count, 3)))
+        np.save(tmp_path / f"y_{split}.npy", np.arange(count) % 2)
+
+    source = load(str(tmp_path / "X_train.npy"))
+
+    assert source.test is not None
+    assert source.test.labels == ["0", "1"]
 
 
 def test_training_file_is_refused_as_test_set(tmp_path):
@@ -184,7 +221,7 @@ def test_unknown_name_gets_the_list():
 def test_a_regression_set_is_refused():
     """It is bundled too, but has no classes."""
     with pytest.raises(DataError, match="no '@classLabel true' line"):
-        read_ts(bundled_file("Covid3Month"))
+        read_ts(bundled_file("Covid3Month"), Roles())
 
 
 def test_missing_aeon_has_an_install_command(monkeypatch):

@@ -45,7 +45,7 @@ def add_predict(commands: Commands) -> None:
     command = commands.add_parser("predict", help="classify series, and say why")
     add_bundle(command)
     file = command.add_argument(
-        "file", metavar="FILE", help="CSV, JSON lines or NPZ (default: standard input)"
+        "file", metavar="FILE", help="table, JSON lines, .ts, NPZ or NPY (default: standard input)"
     )
     file.required = False  # nargs="?" would refuse it after an option, before Python 3.12
     command.add_argument("--saliency", action="store_true", help="say which windows support it")
@@ -228,7 +228,10 @@ def _items(
     from edgedistill.device.predict.readers import series_items, window_items
 
     if not options.stream:
-        return series_items(stream, predictor.channels), lambda: ""
+        items = series_items(
+            stream, predictor.channels, predictor.schema, predictor.class_names, log=_log
+        )
+        return items, lambda: ""
     windows = predictor.windows(options.window, options.hop)
     return (
         window_items(stream, predictor.channels, windows),

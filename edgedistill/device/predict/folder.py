@@ -78,7 +78,7 @@ def _predict_file(
         partial.open("w", encoding="utf-8") as out,
     ):
         write = JsonLines(predictor, out)
-        for item in _items(folder / name, predictor.channels):
+        for item in _items(folder / name, predictor):
             notify(ALIVE)  # a long file is work, not a hang
             answer = predictor.predict_item(item)
             write(answer)
@@ -90,12 +90,14 @@ def _predict_file(
     return f"{name}: predicted {predicted}, could not use {failed}."
 
 
-def _items(path: Path, channels: int) -> Iterator[Item]:
+def _items(path: Path, predictor: Predictor) -> Iterator[Item]:
     """Yield the series of a file; one that cannot be read at all is a single error."""
     try:
         with path.open("rb") as stream:
-            yield from series_items(stream, channels)
-    except (DataError, OSError) as error:
+            yield from series_items(
+                stream, predictor.channels, predictor.schema, predictor.class_names
+            )
+    except (DataError, MachineError, OSError) as error:
         yield Item(place={}, error=str(error))
 
 

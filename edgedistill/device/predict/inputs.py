@@ -7,21 +7,21 @@ Lines and series are bounded, so that no input can take all memory. NumPy only.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from edgedistill.errors import DataError, ShapeError
-from edgedistill.io.arrays import Doubles
+from edgedistill.formats.cells import MAX_VALUES, is_number, quote
+from edgedistill.formats.rows import RowReader, stack_channels, to_numbers
+from edgedistill.formats.schema import InputSchema
+from edgedistill.io.arrays import AnyFloats, Doubles
 
 MAX_LINE_BYTES: Final = 16 * 1024**2
-MAX_VALUES: Final = 1 << 20  # of a series, all channels together
 MAX_ID: Final = 256  # characters
-_MISSING = {"", "?", "na", "nan", "null", "none"}  # as in the files that `edgedistill` reads
 _NO_VALUES = ("id", "label", "time")  # columns that a header can name beside the values
-_SHOWN = 40  # characters of a wrong value in a message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +30,9 @@ class Item:
 
     place: Mapping[str, int]  # where it stood, such as {"line": 3}
     id: str | int | None = None  # as the sender named it
-    series: Doubles | None = None  # (C, T_i), NaN is a missing value
+    series: AnyFloats | None = None  # (C, T_i), NaN is a missing value
     error: str | None = None
+    warning: str | None = None  # about a series that can be predicted all the same
 
 
 class LineSplitter:
@@ -71,18 +72,44 @@ class LineSplitter:
 
 
 class SeriesLines:
-    """Parser of one series a line: JSON, or numbers between tabs, commas, semicolons or blanks.
-
-    A first line that names its columns is a header; `id`, `label` and `time` are no values.
+    """Parser of one series a line: JSON, or text as in the training files.
 
     Args:
         channels: number of channels of a series; in text they are separated by colons.
+        schema: what training understood of its files; None where nothing is known: text then holds
+            values alone, beside the columns `id`, `label` and `time` of a header.
+        classes: names of the classes.
         header: whether the first line may be a header; not where each line gets a reply.
     """
 
-    def __init__(self, channels: int, *, header: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        schema: InputSchema | None = None,
+        classes: Collection[str] = (),
+        *,
+        header: bool = True,
+    ) -> None:
         self._channels = channels
-        self._lines = _Lines(header)
+        self._schema = schema
+        self._lines = _Lines(header and schema is None)
+        self._rows = (
+            None if schema is None else RowReader(schema, channels, classes, may_head=header)
+        )
+
+    @property
+    def count(self) -> int:
+        """Number of lines so far."""
+        return self._lines.count
+
+    def describe_columns(self) -> str | None:
+        """Describe what the columns of text were taken for; None before a header or a row."""
+        return None if self._rows is None else self._rows.describe_columns()
+
+    @property
+    def long_names(self) -> tuple[str, ...]:
+        """Names in the header of a table with a time step a row; none for any other."""
+        return self._rows.names if self._rows is not None and self._rows.is_long else ()
 
     def item(self, line: bytes | None) -> Item | None:
         """Return the item of a line; None for an empty line and for the header."""
@@ -90,20 +117,50 @@ class SeriesLines:
             text = self._lines.text(line)
             if not text:
                 return None
-            name, series = _from_json(text) if text[0] in "{[" else self._from_text(text)
-            if len(series) != self._channels:
-                raise ShapeError(
-                    f"The series has {len(series)} channels, the model takes {self._channels}. "
-                    "Write them as [[...], [...]] in JSON, or separated by colons."
-                )
+            read = _from_json(text) if text.lstrip()[:1] in ("{", "[") else self._from_text(text)
+            if read is None:
+                return None
         except DataError as error:
             return Item(place=self._lines.place, error=str(error))
-        return Item(place=self._lines.place, id=name, series=series)
+        return series_item(self._lines.place, read[1], self._channels, self._schema, name=read[0])
 
-    def _from_text(self, text: str) -> tuple[str | int | None, Doubles]:
-        rows = [cells_of(part) for part in text.split(":", self._channels)]
+    def _from_text(self, text: str) -> tuple[str | int | None, Doubles] | None:
+        if self._rows is not None:
+            row = self._rows.read_line(text)
+            return None if row is None else (_checked_id(row.id), row.series)
+        rows = [cells_of(part) for part in text.strip().split(":", self._channels)]
         rows[0], name = self._lines.split_id(rows[0])
-        return _checked_id(name), _stacked([_numbers(row) for row in rows])
+        return _checked_id(name), stack_channels([_numbers(row) for row in rows])
+
+
+def series_item(
+    place: Mapping[str, int],
+    series: AnyFloats,
+    channels: int,
+    schema: InputSchema | None,
+    *,
+    name: str | int | None = None,
+) -> Item:
+    """Return the item of a series (C, T_i): without padding, and judged by training's lengths.
+
+    Args:
+        place: where it stood.
+        series: series as it was read.
+        channels: number of channels that it must have.
+        schema: what training understood of its files; None where nothing is known.
+        name: id of the series.
+    """
+    if len(series) != channels:
+        error = (
+            f"The series has {len(series)} channels, the model takes {channels}. Write them as "
+            "[[...], [...]] in JSON, or separated by colons."
+        )
+        return Item(place=place, error=error)
+    if schema is None:
+        return Item(place=place, id=name, series=series)
+    with np.errstate(over="ignore"):  # infinity is refused later, by name
+        series = schema.without_padding(series).astype(np.float32)  # as training read its files
+    return Item(place=place, id=name, series=series, warning=schema.length_remark(series.shape[1]))
 
 
 class StepLines:
@@ -120,7 +177,7 @@ class StepLines:
     def step(self, line: bytes | None) -> Doubles | Item | None:
         """Return a step (C,), an item with an error, or None for an empty line or the header."""
         try:
-            text = self._lines.text(line)
+            text = self._lines.text(line).strip()
             if not text:
                 return None
             if text[0] in "{[":
@@ -141,22 +198,22 @@ class _Lines:
     """State between lines: how many there were, and the columns of the header."""
 
     def __init__(self, header: bool) -> None:
-        self._count = 0
+        self.count = 0
         self._may_head = header  # until the first line that is not empty
         self._columns: list[str] = []  # as the header names them
 
     @property
     def place(self) -> dict[str, int]:
-        return {"line": self._count}
+        return {"line": self.count}
 
     def text(self, line: bytes | None) -> str:
         """Return the next line without blanks around it; nothing for a header."""
-        self._count += 1
-        text = _decoded(line, first=self._count == 1)
+        self.count += 1
+        text = decoded(line, first=self.count == 1)
         if text and self._may_head:
             self._may_head = False
-            if text[0] not in "{[" and _is_header(text):
-                self._columns = [cell.lower() for cell in cells_of(text)]
+            if text.strip()[0] not in "{[" and _is_header(text.strip()):
+                self._columns = [cell.lower() for cell in cells_of(text.strip())]
                 return ""
         return text
 
@@ -179,50 +236,32 @@ def cells_of(text: str) -> list[str]:
     return text.split(None, MAX_VALUES)
 
 
-def _decoded(line: bytes | None, *, first: bool) -> str:
+def decoded(line: bytes | None, *, first: bool = False) -> str:
+    """Return the text of a line without blanks around it.
+
+    Raises:
+        DataError: the line is too long, or no UTF-8 text.
+    """
     if line is None:
         raise DataError(f"The line has more than {MAX_LINE_BYTES} bytes. Send shorter series.")
     try:
-        return line.decode("utf-8-sig" if first else "utf-8").strip()
+        text = line.decode("utf-8-sig" if first else "utf-8").strip("\r\n ")
     except UnicodeDecodeError as error:
         raise DataError(
             f"The line is not UTF-8 text ({error.reason}). Send CSV or JSON lines."
         ) from error
+    return text if text.strip() else ""  # a tab at either end bounds an empty cell
 
 
 def _is_header(text: str) -> bool:
     """Return whether a line is a header: a cell is `id`, `label` or `time`, or none a number."""
     cells = [cell.lower() for cell in cells_of(text.partition(":")[0])]
-    return any(cell in _NO_VALUES for cell in cells) or not any(map(_is_number, cells))
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        _number(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _number(cell: str) -> float:
-    if cell.lower() in _MISSING:
-        return np.nan
-    if "_" in cell:
-        raise ValueError("to Python alone 1_000 is a number")
-    return float(cell)
+    return any(cell in _NO_VALUES for cell in cells) or not any(map(is_number, cells))
 
 
 def _numbers(cells: list[str]) -> Doubles:
     """Return cells as numbers; an empty one, `?` or `NaN` is a missing value."""
-    _check_size(len(cells))
-    try:
-        return np.array([_number(cell) for cell in cells])
-    except ValueError as error:
-        wrong = next(index for index, cell in enumerate(cells) if not _is_number(cell))
-        raise DataError(
-            f"Value {wrong + 1} is {_quote(cells[wrong])}, not a number. Write a missing value as "
-            "NaN."
-        ) from error
+    return to_numbers(cells, range(len(cells)), ".")
 
 
 def _from_json(text: str) -> tuple[str | int | None, Doubles]:
@@ -230,12 +269,12 @@ def _from_json(text: str) -> tuple[str | int | None, Doubles]:
     name = None
     if isinstance(value, dict):
         if "series" not in value:
-            has = ", ".join(_quote(key) for key in list(value)[:5]) or "nothing"
+            has = ", ".join(quote(key) for key in list(value)[:5]) or "nothing"
             raise DataError(f'The object has {has}, but no "series". Send {{"series": [...]}}.')
         name = _checked_id(value.get("id"))
         value = value["series"]
     nested = isinstance(value, list) and value and isinstance(value[0], list)
-    return name, _stacked([_row(row) for row in (value if nested else [value])])
+    return name, stack_channels([_row(row) for row in (value if nested else [value])])
 
 
 def _parsed(text: str) -> Any:
@@ -251,26 +290,16 @@ def _parsed(text: str) -> Any:
 def _row(values: object) -> Doubles:
     """Return a JSON array of numbers and nulls; null becomes NaN."""
     if not isinstance(values, list):
-        raise DataError(f"{_quote(values)} stands where an array of numbers belongs.")
+        raise DataError(f"{quote(values)} stands where an array of numbers belongs.")
     for index, value in enumerate(values):
         if type(value) not in {int, float, type(None)}:  # true would pass for a number
             raise DataError(
-                f"Value {index + 1} is {_quote(value)}, not a number. Write a missing value as "
-                "null."
+                f"Value {index + 1} is {quote(value)}, not a number. Write a missing value as null."
             )
     try:
         return np.array(values, dtype=np.float64)
     except OverflowError as error:
         raise DataError("A value is too large for a number. Rescale the series.") from error
-
-
-def _stacked(channels: list[Doubles]) -> Doubles:
-    if any(len(row) != len(channels[0]) for row in channels):
-        raise ShapeError(
-            f"The channels have {', '.join(str(len(row)) for row in channels[:5])} values. Give "
-            "all channels of a series the same length."
-        )
-    return np.stack(channels)
 
 
 def _check_size(values: int) -> None:
@@ -282,14 +311,6 @@ def _checked_id(value: object) -> str | int | None:
     if value is None or (isinstance(value, str | int) and len(str(value)) <= MAX_ID):
         return value
     raise DataError(
-        f"The id is {_quote(value)}; a whole number or a text of at most {MAX_ID} characters is "
+        f"The id is {quote(value)}; a whole number or a text of at most {MAX_ID} characters is "
         "needed."
     )
-
-
-def _quote(value: object) -> str:
-    """Return a wrong value for a message: short, and free of control characters."""
-    if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "an array"
-    text = json.dumps(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

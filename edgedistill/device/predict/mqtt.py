@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import ModuleType, TracebackType
 from typing import Any, Final
 
-from edgedistill.device.predict.inputs import MAX_LINE_BYTES, SeriesLines
+from edgedistill.device.predict.inputs import MAX_LINE_BYTES
 from edgedistill.device.predict.output import to_line, to_record
 from edgedistill.device.predict.predictor import PredictionResult, Predictor
 from edgedistill.device.predict.service import TICK_S, Service, notify
@@ -221,7 +221,7 @@ def serve_messages(
         log: callback for the start of the work.
         observe: callback for every result.
     """
-    lines = SeriesLines(predictor.channels, header=False)
+    lines = predictor.lines()
     with service.signals():
         predictor.warm_up()
         notify("READY=1")

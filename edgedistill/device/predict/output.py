@@ -26,6 +26,8 @@ def to_record(result: PredictionResult, predictor: Predictor) -> dict[str, Any]:
         facts["id"] = item.id
     if found is None:
         return {**facts, "error": result.error}
+    if item.warning is not None:
+        facts["warning"] = item.warning
     names = predictor.class_names
     facts["class"] = names[found.index]
     facts["index"] = found.index
@@ -72,8 +74,8 @@ class CsvRows:
 
     def __call__(self, result: PredictionResult) -> None:
         """Write one row, or its error."""
+        print_error(result, self._errors)
         if result.prediction is None:
-            print_error(result, self._errors)
             return
         cells = self._cells(to_record(result, self._predictor), result)
         if not self._headed:
@@ -106,8 +108,8 @@ class Table:
     def __call__(self, result: PredictionResult) -> None:
         """Write one row, or its error."""
         found, item = result.prediction, result.item
+        print_error(result, self._errors)
         if found is None:
-            print_error(result, self._errors)
             return
         (kind, number), *_ = item.place.items()
         if not self._headed:
@@ -125,9 +127,12 @@ class Table:
 
 
 def print_error(result: PredictionResult, errors: TextIO) -> None:
-    """Print the error of a result without a prediction."""
+    """Print the error of a result without a prediction, or its warning if it has one."""
+    message = result.error if result.prediction is None else result.item.warning
+    if message is None:
+        return
     place = " ".join(f"{kind} {number}" for kind, number in result.item.place.items())
-    print(printable(f"{place}: {result.error}"), file=errors, flush=True)
+    print(printable(f"{place}: {message}"), file=errors, flush=True)
 
 
 def printable(text: str) -> str:

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.bundle.reader import Bundle
-from edgedistill.device.predict.inputs import MAX_VALUES, Item
+from edgedistill.device.predict.inputs import Item, SeriesLines
 from edgedistill.device.runtime import Runtime
 from edgedistill.errors import DataError, ModelError, ShapeError, UsageError
+from edgedistill.formats.cells import MAX_VALUES
 from edgedistill.io.arrays import Doubles, Floats
 
 # Callback for every prediction: the model's input (C, T), its logits (K,), and the signed map
@@ -69,6 +70,8 @@ class Predictor:
         self.plan = bundle.plan
         self.preprocessing = bundle.preprocessing
         self.preprocessed = preprocessed
+        # How input files are read; model inputs are not in the form of the training files.
+        self.schema = None if preprocessed else bundle.input_schema
         self.saliency = saliency
         self._runtime = runtime
         self._observer = observer
@@ -80,6 +83,10 @@ class Predictor:
         """Channels that a series must have."""
         recorded, made = self.preprocessing.input_channels, self.preprocessing.channels
         return made if self.preprocessed else recorded
+
+    def lines(self) -> SeriesLines:
+        """Return a parser of series that come one by one, where no line is a header."""
+        return SeriesLines(self.channels, self.schema, self.class_names, header=False)
 
     def warm_up(self) -> None:
         """Predict a series of zeros once, so that the first real one does not wait."""

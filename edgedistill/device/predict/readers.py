@@ -6,43 +6,81 @@ Nothing is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from io import BufferedReader
-from typing import IO, Final
+from itertools import chain
+from typing import IO, TYPE_CHECKING, Final
 
 import numpy as np
 
-from edgedistill.device.predict.inputs import MAX_VALUES, Item, LineSplitter, SeriesLines, StepLines
+from edgedistill.device.predict.inputs import (
+    Item,
+    LineSplitter,
+    SeriesLines,
+    StepLines,
+    decoded,
+    series_item,
+)
 from edgedistill.device.predict.predictor import SlidingWindows
 from edgedistill.errors import DataError, ShapeError
-from edgedistill.io.arrays import AnyArray, Doubles
+from edgedistill.formats.cells import MAX_VALUES
+from edgedistill.formats.schema import InputSchema
+from edgedistill.formats.tables import read_long
+from edgedistill.formats.ts_files import TsReader
+from edgedistill.io.arrays import AnyArray
 
-MAX_PIPED_BYTES: Final = 1024**3  # of an NPZ file that comes through a pipe
+if TYPE_CHECKING:
+    from edgedistill.formats.arrays import ArraySeries
+
+MAX_PIPED_BYTES: Final = 1024**3  # of what is read as a whole though it comes through a pipe
 _CHUNK_BYTES = 1 << 16
-_NPZ = b"PK"  # a zip's first bytes
+_NPZ, _NPY, _PARQUET = b"PK", b"\x93NUMPY", b"PAR1"  # first bytes
+_TS_HEADER, _TS_COMMENTS, _BLANKS = b"@", (b"#", b"%"), b"\xef\xbb\xbf \t"
 
 
-def series_items(stream: BufferedReader, channels: int) -> Iterator[Item]:
-    """Yield the series of a CSV, JSON lines or NPZ file, recognized by its first bytes.
+def series_items(
+    stream: BufferedReader,
+    channels: int,
+    schema: InputSchema | None = None,
+    classes: Collection[str] = (),
+    *,
+    log: Callable[[str], None] = lambda _: None,
+) -> Iterator[Item]:
+    """Yield the series of a file or pipe, of a format that its first bytes tell.
+
+    JSON lines and tables with a series a row are read line by line; tables with a time step a row,
+    arrays and Parquet as a whole.
 
     Args:
         stream: stream of the file or pipe.
         channels: number of channels of a series.
+        schema: what training understood of its files; None where nothing is known.
+        classes: names of the classes.
+        log: callback for what the columns of a header were taken for.
 
     Raises:
-        DataError: an NPZ file that cannot be used; a bad line is an item instead.
+        DataError: a file that cannot be used as a whole; a bad line is an item instead.
+        MachineError: a Parquet file, where pyarrow is not installed.
         OSError: reading fails.
     """
     first = b""
-    while len(first) < len(_NPZ) and (chunk := stream.read1(_CHUNK_BYTES)):
+    while any(len(first) < len(m) and m.startswith(first) for m in (_NPZ, _NPY, _PARQUET)):
+        chunk = stream.read1(_CHUNK_BYTES)
+        if not chunk:
+            break
         first += chunk
     if first.startswith(_NPZ):
-        yield from _npz_items(first, stream, channels)
-        return
-    lines = SeriesLines(channels)
-    for line in _lines(first, stream):
-        if (item := lines.item(line)) is not None:
-            yield item
+        with _seekable(first, stream) as file:
+            yield from npz_items(file, channels, schema)
+    elif first.startswith(_NPY):
+        with _seekable(first, stream) as file:
+            yield from _npy_items(file, channels, schema)
+    elif first.startswith(_PARQUET):
+        with _seekable(first, stream) as file:
+            yield from _parquet_items(file, channels, schema, classes, log)
+    else:
+        yield from _text_items(_lines(first, stream), channels, schema, classes, log)
 
 
 def window_items(stream: BufferedReader, channels: int, windows: SlidingWindows) -> Iterator[Item]:
@@ -70,28 +108,133 @@ def window_items(stream: BufferedReader, channels: int, windows: SlidingWindows)
             yield Item(place={"start": window[0]}, series=window[1])
 
 
-def npz_items(stream: IO[bytes], channels: int) -> Iterator[Item]:
+def npz_items(
+    stream: IO[bytes], channels: int, schema: InputSchema | None = None
+) -> Iterator[Item]:
     """Yield the series of an NPZ file, placed as {"row": i}, counted from 0.
 
-    NaN is a missing value; where all NaN of the file stand at the ends of series, they are
-    padding.
+    NaN is a missing value or padding, as in training. Where nothing is known of training, NaN are
+    padding if all of the file stand at the ends of series.
 
     Args:
         stream: seekable stream of the file.
         channels: number of channels of a series.
+        schema: what training understood of its files; None where nothing is known.
 
     Raises:
         DataError: no NPZ file, a damaged one, or one without numbers in `x`.
         ShapeError: `x` has other axes or channels.
     """
-    from edgedistill.io.npz import read_npz  # here: other inputs do not need it
+    from edgedistill.formats.arrays import read_npz_series  # here: other inputs do not need it
 
-    x = _checked(read_npz(stream), channels)
-    padded = not any(_has_inner_gap(one) for one in x)
-    for row, one in enumerate(x):
-        with np.errstate(over="ignore"):  # infinity is refused later, by name
-            series: Doubles = one.astype(np.float64)
-        yield Item(place={"row": row}, series=series[:, : _length(series)] if padded else series)
+    yield from _array_items(read_npz_series(stream), channels, schema)
+
+
+def _npy_items(stream: IO[bytes], channels: int, schema: InputSchema | None) -> Iterator[Item]:
+    from edgedistill.formats.arrays import array_series
+    from edgedistill.io.npz import read_npy
+
+    yield from _array_items(array_series({"x": read_npy(stream)}), channels, schema)
+
+
+def _array_items(found: ArraySeries, channels: int, schema: InputSchema | None) -> Iterator[Item]:
+    if found.channels != channels:
+        raise ShapeError(
+            f"x has {found.channels} channels; the model takes (N, {channels}, T)"
+            f"{' or (N, T)' if channels == 1 else ''}."
+        )
+    padded = schema is None and not any(map(_has_inner_gap, found.series()))
+    for row, one in enumerate(found.series()):
+        if one.size > MAX_VALUES:
+            raise ShapeError(f"Series {row} of x has more than {MAX_VALUES} values.")
+        series = one[:, : _length(one)] if padded else one
+        yield series_item({"row": row}, series, channels, schema)
+
+
+def _parquet_items(
+    stream: IO[bytes],
+    channels: int,
+    schema: InputSchema | None,
+    classes: Collection[str],
+    log: Callable[[str], None],
+) -> Iterator[Item]:
+    from edgedistill.formats.parquet import parquet_lines
+
+    lines = (line.encode() for line in parquet_lines(stream))
+    yield from _text_items(lines, channels, schema, classes, log)
+
+
+def _text_items(
+    lines: Iterator[bytes | None],
+    channels: int,
+    schema: InputSchema | None,
+    classes: Collection[str],
+    log: Callable[[str], None],
+) -> Iterator[Item]:
+    """Yield the series of lines: of a `.ts` file, a table, or JSON."""
+    head: list[bytes | None] = []
+    if schema is not None:
+        for line in lines:
+            head.append(line)
+            text = (line or b"-").strip()
+            if text and not text.startswith(_TS_COMMENTS):
+                break
+        if head and (head[-1] or b"").lstrip(_BLANKS).startswith(_TS_HEADER):
+            yield from _ts_items(chain(head, lines), channels, schema)
+            return
+    parser, is_logged = SeriesLines(channels, schema, classes), False
+    lines = chain(head, lines)
+    for line in lines:
+        item = parser.item(line)
+        if schema is not None and parser.long_names:
+            yield from _long_items(parser, lines, channels, schema, log)
+            return
+        if not is_logged and (columns := parser.describe_columns()):
+            is_logged = True
+            log(columns)
+        if item is not None:
+            yield item
+
+
+def _ts_items(lines: Iterator[bytes | None], channels: int, schema: InputSchema) -> Iterator[Item]:
+    reader = TsReader()
+    for number, line in enumerate(lines, start=1):
+        place = {"line": number}
+        try:
+            row = reader.read_line(decoded(line, first=number == 1))
+        except DataError as error:
+            if not reader.in_data:
+                raise
+            yield Item(place=place, error=str(error))
+            continue
+        if row is not None:
+            yield series_item(place, row.series, channels, schema)
+
+
+def _long_items(
+    parser: SeriesLines,
+    lines: Iterator[bytes | None],
+    channels: int,
+    schema: InputSchema,
+    log: Callable[[str], None],
+) -> Iterator[Item]:
+    """Yield the series of a table with a time step a row, placed at their first rows."""
+    rows: list[tuple[int, str]] = []
+    size = 0
+    for number, line in enumerate(lines, start=parser.count + 1):
+        size += len(line or b"")
+        _check_piped(size)
+        text = decoded(line)
+        if text:
+            rows.append((number, text))
+    log(f"A table with a time step a row: {', '.join(parser.long_names)}.")
+    for result in read_long(parser.long_names, rows, schema):
+        place = {"line": result.number}
+        if result.row is None:
+            yield Item(place=place, error=str(result.error))
+        else:
+            row = result.row
+            yield series_item(place, row.series, channels, schema, name=row.id)
 
 
 def _lines(first: bytes, stream: BufferedReader) -> Iterator[bytes | None]:
@@ -102,10 +245,12 @@ def _lines(first: bytes, stream: BufferedReader) -> Iterator[bytes | None]:
     yield from splitter.finish()
 
 
-def _npz_items(first: bytes, stream: BufferedReader, channels: int) -> Iterator[Item]:
-
+@contextmanager
+def _seekable(first: bytes, stream: BufferedReader) -> Iterator[IO[bytes]]:
+    """Yield a stream at its start: itself, or a copy of a pipe whose first bytes were read."""
     if stream.seekable():
-        yield from npz_items(stream, channels)
+        stream.seek(0)
+        yield stream
         return
     import tempfile  # here: other inputs start faster without
 
@@ -113,32 +258,19 @@ def _npz_items(first: bytes, stream: BufferedReader, channels: int) -> Iterator[
         size, chunk = 0, first
         while chunk:
             size += len(chunk)
-            if size > MAX_PIPED_BYTES:
-                raise DataError(
-                    f"The NPZ file has more than {MAX_PIPED_BYTES} bytes. Name the file instead "
-                    "of piping it."
-                )
+            _check_piped(size)
             copy.write(chunk)
             chunk = stream.read1(_CHUNK_BYTES)
-        yield from npz_items(copy, channels)
+        copy.seek(0)
+        yield copy
 
 
-def _checked(arrays: dict[str, AnyArray], channels: int) -> AnyArray:
-    """Return the series (N, C, T)."""
-    if "x" not in arrays:
-        names = ", ".join(map(repr, list(arrays)[:5])) or "nothing"
-        raise DataError(f"The NPZ file holds {names}, but no x. Save it with np.savez(path, x=x).")
-    x = arrays["x"]
-    if x.dtype.kind not in "fiub":
-        raise DataError(f"x has the type {x.dtype}, not numbers. Convert it.")
-    if x.ndim == 2:
-        x = x[:, None, :]
-    if x.ndim != 3 or x.shape[1] != channels or x[:1].size > MAX_VALUES:
-        raise ShapeError(
-            f"x has shape {arrays['x'].shape}; the model takes (N, {channels}, T)"
-            f"{' or (N, T)' if channels == 1 else ''}, with at most {MAX_VALUES} values a series."
+def _check_piped(size: int) -> None:
+    if size > MAX_PIPED_BYTES:
+        raise DataError(
+            f"The input has more than {MAX_PIPED_BYTES} bytes, and a file of this format is read "
+            "as a whole. Send it in pieces."
         )
-    return x
 
 
 def _has_inner_gap(one: AnyArray) -> bool:

@@ -160,7 +160,7 @@ class _Server:
     async def _serve_client(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        splitter, lines = LineSplitter(), SeriesLines(self._predictor.channels, header=False)
+        splitter, lines = LineSplitter(), self._predictor.lines()
         if self._predictor.saliency:
             await _send(writer, plan_record(self._predictor))
         while chunk := await reader.read(_CHUNK_BYTES):

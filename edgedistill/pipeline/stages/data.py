@@ -7,6 +7,7 @@ from dataclasses import fields
 
 from edgedistill.data import Prepared, ReadOptions, Source, load, prepare
 from edgedistill.data.checks import data_warnings
+from edgedistill.formats.schema import Roles
 from edgedistill.preprocessing.transforms import Normalization
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.report import Data
@@ -20,8 +21,19 @@ def ignore_data(data: Data) -> None:
 
 def read_source(recipe: Recipe) -> Source:
     """Return the series that the recipe names, as they stand in their files."""
-    options = ReadOptions(limit_per_class=recipe.data.limit_per_class)
-    return load(recipe.data.train, recipe.data.test, options=options)
+    section = recipe.data
+    roles = Roles(
+        label=section.label,
+        id=section.id,
+        time=section.time,
+        group=section.group,
+        ignore=section.ignore,
+        values=section.values,
+        time_format=section.time_format,
+        resample_step=None if section.resample is None else section.resample.step,
+    )
+    options = ReadOptions(limit_per_class=section.limit_per_class, roles=roles)
+    return load(section.train, section.test, options=options)
 
 
 def prepare_data(recipe: Recipe, on_data: DataCallback = ignore_data) -> Prepared:

@@ -167,6 +167,7 @@ def write_bundle(outcome: Outcome, path: Path) -> None:
         models=_tuned(outcome) if recipe.optimize.tune else outcome.models,
         provenance=_provenance(outcome),
         reference=None if reference is None else (reference, recipe.drift),
+        input_schema=outcome.data.schema,
     )
     golden = partial(
         golden_set,

@@ -9,6 +9,7 @@ import pytest
 
 from edgedistill.device.predict import inputs
 from edgedistill.device.predict.inputs import LineSplitter, SeriesLines, StepLines
+from edgedistill.formats import rows
 
 
 def _read(text: str | bytes, channels: int = 1, **options: bool) -> list[inputs.Item]:
@@ -133,7 +134,8 @@ def test_a_wrong_value_is_shown_short_and_without_control_characters():
 @pytest.mark.parametrize("line", ["1," * 30, "[" + "1," * 29 + "1]"])
 def test_too_many_values(line, monkeypatch):
     """The bound holds for text and JSON, before the numbers are made."""
-    monkeypatch.setattr(inputs, "MAX_VALUES", 20)
+    for module in (inputs, rows):
+        monkeypatch.setattr(module, "MAX_VALUES", 20)
 
     (item,) = _read(line)
 

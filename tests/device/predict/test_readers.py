@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgedistill.data.npz_files import read_npz
+from edgedistill.data.readers import read_npz
 from edgedistill.device.predict import readers
 from edgedistill.device.predict import readers as reading
 from edgedistill.device.predict.inputs import Item
 from edgedistill.device.predict.predictor import SlidingWindows
 from edgedistill.device.predict.readers import npz_items, series_items, window_items
 from edgedistill.errors import DataError, ShapeError
+from edgedistill.formats.schema import Roles
 
 
 def test_lines_with_a_bad_one():
@@ -122,15 +123,15 @@ def test_trailing_nan_is_padding_unless_there_are_gaps(gap, tmp_path: Path, rng)
     with (tmp_path / "x.npz").open("rb") as stream:
         items = list(npz_items(stream, channels=1))
 
-    for item, expected in zip(items, read_npz(tmp_path / "x.npz").series, strict=True):
+    for item, expected in zip(items, read_npz(tmp_path / "x.npz", Roles()).series, strict=True):
         np.testing.assert_allclose(item.series, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("arrays", "error", "told"),
     [
-        ({"y": np.zeros(3)}, DataError, "'y', but no x"),
-        ({"x": np.array(["a"])}, DataError, "not numbers"),
+        ({"y": np.zeros(3)}, DataError, "holds y; needed is x"),
+        ({"x": np.array([["a"]])}, DataError, "not numbers"),
         ({"x": np.array([None, {}], dtype=object)}, DataError, "object"),
         ({"x": np.zeros((2, 3, 4))}, ShapeError, r"takes \(N, 1, T\) or \(N, T\)"),
         ({"x": np.zeros(4)}, ShapeError, r"shape \(4,\)"),
@@ -155,7 +156,7 @@ def test_series_beyond_the_bound(monkeypatch):
     """As for lines."""
     monkeypatch.setattr(readers, "MAX_VALUES", 10)
 
-    with pytest.raises(ShapeError, match="at most 10 values"):
+    with pytest.raises(ShapeError, match="more than 10 values"):
         list(npz_items(_file(x=np.zeros((2, 11))), channels=1))
 
 

@@ -1,0 +1,143 @@
+"""Cells of text: split from a line, and read as numbers or labels."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Final, Literal
+
+from edgedistill.errors import DataError
+
+DecimalSign = Literal[".", ","]
+MAX_VALUES: Final = 1 << 20  # of a series, all channels together
+MISSING: Final = frozenset({"", "?", "na", "nan", "null", "none"})
+NO_LABEL: Final = frozenset({"", "?", "nan"})  # "none" is a fine name for the class of no gesture
+_SEPARATORS = "\t;,"  # else blanks
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_WHOLE = re.compile(r"[+-]?(?:0|[1-9]\d*)", re.ASCII)
+_CODE = re.compile(r"[+-]?0\d+", re.ASCII)  # such as 007
+_BYTES = re.compile(r"b(['\"])(.*)\1", re.DOTALL)  # bytes that Python printed
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
+_LONGEST_NUMBER = 28  # digits that a Decimal keeps
+_SHOWN = 40  # characters of a wrong value in a message
+_SAMPLE = 200  # lines that the decimal sign is told from
+
+
+def split_cells(line: str, decimal: DecimalSign = ".") -> list[str]:
+    """Split a line at tabs, semicolons or commas, or else at blanks; quotes as in CSV.
+
+    Of several separators the one that gives most numbers counts.
+
+    >>> split_cells("a\\t1\\t2"), split_cells("a;1,5;2", ","), split_cells(" 1  2 ")
+    (['a', '1', '2'], ['a', '1,5', '2'], ['1', '2'])
+
+    Raises:
+        DataError: a quote is not closed, or there are too many cells.
+    """
+    separators = [sign for sign in _SEPARATORS if sign in line]
+    if decimal == "," and (len(separators) > 1 or " " in line.strip()):
+        separators = [sign for sign in separators if sign != ","]
+    if not separators:
+        return _bounded(line.split(None, MAX_VALUES + 1))
+    splits = [_split(line, separator) for separator in separators]
+    return max(splits, key=lambda cells: sum(is_number(cell, decimal) for cell in cells))
+
+
+def decimal_sign(lines: Sequence[str]) -> DecimalSign:
+    """Tell whether numbers have decimal points or decimal commas.
+
+    >>> decimal_sign(["walk;0,5;1,25"]), decimal_sign(["walk,0.5,1.25"])
+    (',', '.')
+
+    Raises:
+        DataError: commas that could separate thousands as well.
+    """
+    sample = lines[:: max(1, len(lines) // _SAMPLE)]
+    cells = [cell for line in sample for cell in split_cells(line, ",") if "," in cell]
+    numbers = [cell for cell in cells if is_number(cell, ",")]
+    if not numbers or _readable(sample, ",") <= _readable(sample, "."):
+        return "."
+    if all(map(_THOUSANDS.fullmatch, numbers)):
+        raise DataError(
+            f"{quote(numbers[0])} could have a decimal comma or a separator of thousands. Write "
+            "numbers with a decimal point and without separators."
+        )
+    return ","
+
+
+def to_number(cell: str, decimal: DecimalSign = ".") -> float:
+    """Read a cell as a number; NaN for a missing value.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    text = cell.strip()
+    if text.lower() in MISSING:
+        return math.nan
+    if decimal == "," and ("." in text or text.count(",") == 1):
+        text = text.replace(",", ".") if "." not in text else ""  # 1.234 may be 1234
+    if "_" in text:
+        raise ValueError("to Python alone 1_000 is a number")
+    return float(text)
+
+
+def is_number(cell: str, decimal: DecimalSign = ".") -> bool:
+    """Whether a cell holds a number or a missing value."""
+    try:
+        to_number(cell, decimal)
+    except ValueError:
+        return False
+    return True
+
+
+def canonical_label(cell: str) -> str:
+    """Normalize a label: equal numbers have one spelling, and bytes are text.
+
+    >>> [canonical_label(text) for text in ("10", " 1.0000000e+00 ", "+1", "b'1'", "007", ".50")]
+    ['10', '1', '1', '1', '007', '0.5']
+    """
+    label = cell.strip()
+    if printed := _BYTES.fullmatch(label):
+        label = printed[2].strip()
+    if not _NUMBER.fullmatch(label) or _CODE.fullmatch(label):
+        return label
+    if _WHOLE.fullmatch(label):
+        return "0" if label.lstrip("+-") == "0" else label.removeprefix("+")
+    number = Decimal(label)
+    if len(label) > _LONGEST_NUMBER or abs(number.adjusted()) >= _LONGEST_NUMBER:
+        return label
+    return str(int(number)) if number == int(number) else format(number.normalize(), "f")
+
+
+def quote(value: object) -> str:
+    """Quote a wrong value for a message: short, and free of control characters."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "an array"
+    text = json.dumps(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _split(line: str, separator: str) -> list[str]:
+    if '"' not in line:
+        return _bounded([cell.strip() for cell in line.split(separator, MAX_VALUES + 1)])
+    try:
+        (cells,) = csv.reader([line], delimiter=separator, strict=True)
+    except (csv.Error, ValueError) as error:
+        raise DataError(f"The line is not CSV: {error}. Mend its quotes.") from error
+    return _bounded([cell.strip() for cell in cells])
+
+
+def _bounded(cells: list[str]) -> list[str]:
+    if len(cells) > MAX_VALUES:
+        raise DataError(f"The series has more than {MAX_VALUES} values. Send it in pieces.")
+    return cells
+
+
+def _readable(lines: Sequence[str], decimal: DecimalSign) -> int:
+    """Count the cells that are numbers, less those that are text."""
+    cells = (cell for line in lines for cell in split_cells(line, decimal) if cell not in MISSING)
+    return sum(1 if is_number(cell, decimal) else -1 for cell in cells)

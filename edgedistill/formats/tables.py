@@ -1,0 +1,406 @@
+"""Tables of text: what training understands of them, and their series.
+
+Training first learns a schema from all rows of its table, then reads the table by that schema: so
+are the test series read, and what `predict` gets on the workstation or the board.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
+
+from edgedistill.errors import DataError
+from edgedistill.formats.cells import (
+    DecimalSign,
+    canonical_label,
+    decimal_sign,
+    is_number,
+    quote,
+    split_cells,
+    to_number,
+)
+from edgedistill.formats.long_tables import long_series
+from edgedistill.formats.roles import (
+    Columns,
+    column_at,
+    has_id_and_time,
+    has_known_name,
+    is_header,
+    long_columns,
+    normal_name,
+    wide_columns,
+)
+from edgedistill.formats.rows import ReadResult, RowReader, known_names
+from edgedistill.formats.schema import Column, ColumnRole, InputSchema, Role, Roles
+
+Line = tuple[int, str]  # number in the file, from 1, and text
+_Cells = tuple[int, list[str]]
+_COUNTED = 5  # rows from which a column that counts up is taken for a counter
+
+
+def learn_schema(
+    lines: Sequence[Line], roles: Roles
+) -> tuple[InputSchema, tuple[ColumnRole, ...], tuple[str, ...]]:
+    """Tell what the columns of a training table are.
+
+    Args:
+        lines: lines that are not empty; at least one.
+        roles: columns that settings name.
+
+    Returns:
+        The schema, still without lengths and the padding rule; the role of every column; remarks.
+
+    Raises:
+        DataError: the role of a column cannot be told, or a setting names one that is not there.
+    """
+    decimal = decimal_sign([text for _, text in lines])
+    rows = [(number, _pointed(split_cells(text, decimal), decimal)) for number, text in lines]
+    first, rest = rows[0][1], rows[1:]
+    firsts = {canonical_label(cells[0]) for _, cells in rest if cells}
+    names = [normal_name(name) for name in _texts(roles)]
+    schema = InputSchema(layout="wide", decimal=decimal, roles=roles)
+    remarks: tuple[str, ...] = ("Numbers have decimal commas.",) if decimal == "," else ()
+    if not is_header(first, names, firsts):
+        _check_counted(first)
+        schema, columns = _without_header(rows, schema)
+        return schema, columns, remarks
+    _check_named(first, names)
+    if _is_long(first, rest, roles):
+        schema, table = _long(first, rest, schema)
+    else:
+        schema, table, more = _wide(first, rest, schema)
+        remarks += more
+    return schema, table.roles, remarks
+
+
+def raw_labels(lines: Sequence[Line], schema: InputSchema) -> set[str]:
+    """Return the labels of a training table with a series a row.
+
+    Raises:
+        DataError: it cannot be told whether the first row is a header.
+    """
+    at = schema.label_at
+    if at is None:
+        return set()
+    rows = [split_cells(text, schema.decimal) for _, text in lines]
+    labels = {canonical_label(cells[at]) for cells in rows[schema.header :] if at < len(cells)}
+    if is_header(rows[0], known_names(schema), labels, schema.decimal) != schema.header:
+        raise DataError(
+            "Whether the first row is a header or a series cannot be told. Put a header with a "
+            "column 'label' above it."
+        )
+    return labels
+
+
+def read_rows(
+    lines: Sequence[Line],
+    schema: InputSchema,
+    channels: int,
+    classes: Collection[str],
+) -> Iterator[ReadResult]:
+    """Yield the series of a table, or for each why it cannot be used.
+
+    Args:
+        lines: lines that are not empty.
+        schema: what training understood.
+        channels: number of channels of a series.
+        classes: names of the classes.
+
+    Raises:
+        DataError: the header cannot be used, or the times cannot be told.
+    """
+    reader = RowReader(schema, channels, classes)
+    for index, (number, text) in enumerate(lines):
+        try:
+            row = reader.read_line(text)
+        except DataError as error:
+            if index == 0 and reader.names:
+                raise
+            yield ReadResult(number=number, error=error)
+            continue
+        if reader.is_long:
+            yield from read_long(reader.names, lines[index + 1 :], schema)
+            return
+        if row is not None:
+            yield ReadResult(number=number, row=row)
+
+
+def read_long(
+    names: Sequence[str], lines: Sequence[Line], schema: InputSchema
+) -> Iterator[ReadResult]:
+    """Yield the series of the lines below the header of a table with a time step a row.
+
+    Raises:
+        DataError: a column is missing, or the times cannot be told.
+    """
+    rows = [(number, split_cells(text, schema.decimal)) for number, text in lines]
+    return long_series(names, rows, schema)
+
+
+def _pointed(cells: list[str], decimal: DecimalSign) -> list[str]:
+    """Return cells with decimal points."""
+    if decimal == ".":
+        return cells
+    return [cell.replace(",", ".") if is_number(cell, decimal) else cell for cell in cells]
+
+
+def _wide(
+    names: Sequence[str], rows: Sequence[_Cells], schema: InputSchema
+) -> tuple[InputSchema, Columns, tuple[str, ...]]:
+    roles = schema.roles
+    columns = wide_columns(names, roles)
+    if columns.label is None:
+        raise DataError(
+            f"No column of labels is among {', '.join(map(quote, names[:8]))}. Set data.label to "
+            "the column that holds them."
+        )
+    if roles.resample_step is not None:
+        _refuse_resampling()
+    places = [at for channel in columns.values for at in channel]
+    if not roles.values:
+        _check_counters(rows, places, lambda at: quote(names[at]))
+    group = next((role.name for role in columns.roles if role.role == "group"), None)
+    others = {at for at in columns.others if at not in {columns.label, columns.id}}
+    others -= {at for at in others if names[at] == group}
+    resolved = replace(
+        roles,
+        label=names[columns.label],
+        id=None if columns.id is None else names[columns.id],
+        time=None,
+        group=group,
+        ignore=tuple(names[at] for at in sorted(others) if names[at].strip()),
+    )
+    longest = max((len(cells) for _, cells in rows), default=0)
+    remarks: tuple[str, ...] = ()
+    if longest > len(names) and columns.is_open:
+        remarks = (
+            f"The header names {len(names)} columns, rows have up to {longest} cells; the cells "
+            "beyond it are values.",
+        )
+    schema = replace(
+        schema,
+        header=True,
+        roles=resolved,
+        label_at=columns.label,
+        id_at=columns.id,
+        other_at=columns.others,
+        is_ordered=places == sorted(places),
+        channels=columns.channels,
+    )
+    return schema, columns, remarks
+
+
+def _long(
+    names: Sequence[str], rows: Sequence[_Cells], schema: InputSchema
+) -> tuple[InputSchema, Columns]:
+    roles = schema.roles
+    columns = long_columns(names, roles)
+    if columns.label is None:
+        raise DataError(
+            f"No column of labels is among {', '.join(map(quote, names[:8]))}. Set data.label to "
+            "the column that holds them."
+        )
+    if not roles.values:
+        _check_channels(names, rows, columns)
+    resolved = replace(
+        roles,
+        label=names[columns.label],
+        id=None if columns.id is None else names[columns.id],
+        time=None if columns.time is None else names[columns.time],
+        group=None,
+        ignore=(),
+        values=(),
+    )
+    return (
+        replace(schema, layout="long", header=True, roles=resolved, channels=columns.channels),
+        columns,
+    )
+
+
+def _without_header(
+    rows: Sequence[_Cells], schema: InputSchema
+) -> tuple[InputSchema, tuple[ColumnRole, ...]]:
+    roles = schema.roles
+    if roles.resample_step is not None:
+        _refuse_resampling()
+    trailing = all(len(cells) > 1 and not cells[-1] for _, cells in rows)
+    widths = [len(cells) - trailing for _, cells in rows]
+    label_at, others = _places(roles, min(widths), max(widths))
+    if not roles.values:
+        values = [at for at in range(min(widths)) if at not in others]
+        _check_text_columns(rows, values)
+    if roles.label is None:
+        _check_label_column(rows)
+    if not roles.values:
+        _check_counters(rows, values, lambda at: str(at + 1))
+    count = len(others)
+    shown = tuple(
+        ColumnRole(name=str(at + 1), role=role, why=why)
+        for at, (role, why) in sorted(others.items())
+    )
+    values = [at + 1 for at in range(max(widths)) if at not in others]
+    run = f"{values[0]} to {values[-1]}" if values else "none"
+    schema = replace(
+        schema,
+        roles=Roles(),
+        label_at=label_at,
+        id_at=next((at for at, (role, _) in others.items() if role == "id"), None),
+        other_at=tuple(sorted(others)),
+        trailing=trailing,
+        widths=(max(0, min(widths) - count), max(0, max(widths) - count)),
+    )
+    return schema, (*shown, ColumnRole(name=run, role="values", why="every other column"))
+
+
+def _places(roles: Roles, narrowest: int, width: int) -> tuple[int, dict[int, tuple[Role, str]]]:
+    """Return where labels stand, and the role of every column that is no value, and why."""
+    named: list[tuple[Role, str, Column | None]] = [
+        ("id", "id", roles.id),
+        ("time", "time", roles.time),
+        ("group", "group", roles.group),
+        *(("ignored", "ignore", column) for column in roles.ignore),
+    ]
+    others: dict[int, tuple[Role, str]] = {
+        column_at(column, width, key): (role, f"data.{key}")
+        for role, key, column in named
+        if column is not None
+    }
+    if roles.label is None:
+        label_at = 0
+        others[0] = "label", "the first column, as there is no header"
+    else:
+        label_at = column_at(roles.label, width, "label")
+        others[label_at] = "label", "data.label"
+    if roles.values:
+        values = {column_at(column, width, "values") for column in roles.values} - {label_at}
+        for at in range(width):
+            if at not in values:
+                others.setdefault(at, ("ignored", "not in data.values"))
+    if max(others) >= narrowest and narrowest < width:
+        raise DataError(
+            f"Rows have from {narrowest} to {width} cells, so column {max(others) + 1} cannot be "
+            "told from values. Put a header above them, or the label first."
+        )
+    return label_at, others
+
+
+def _is_long(names: Sequence[str], rows: Sequence[_Cells], roles: Roles) -> bool:
+    """Whether a header has ids and times, and an id stands in several rows."""
+    found = has_id_and_time(names, roles)
+    if found is None:
+        return False
+    ids = [cells[found[0]] for _, cells in rows if len(cells) > found[0]]
+    return len(set(ids)) < len(ids) or not _has_wide_columns(names, roles)
+
+
+def _has_wide_columns(names: Sequence[str], roles: Roles) -> bool:
+    try:
+        columns = wide_columns(names, roles)
+    except DataError:
+        return False
+    return max(map(len, columns.values)) > 1
+
+
+def _check_named(cells: Sequence[str], names: Collection[str]) -> None:
+    """Refuse a header that is one only because its numbers count up, as those of a series may."""
+    has_numbers = any(is_number(cell) and cell for cell in cells)
+    if has_numbers and not has_known_name(cells, names):
+        raise DataError(
+            f"The first row, {', '.join(map(quote, cells[:4]))}, counts up: it may be a header or "
+            "a series. If it is a header, name the column of labels 'label', or set data.label; if "
+            "not, put a header above it."
+        )
+
+
+def _check_counted(cells: Sequence[str]) -> None:
+    """Refuse a first row 0, 1, 2, ..., which is a header or a series."""
+    if len(cells) > _COUNTED and _counts(cells):
+        raise DataError(
+            f"The first row counts up from {cells[0]}, so it may be a header or a series. Name the "
+            "columns, one of them 'label', or remove the row."
+        )
+
+
+def _check_label_column(rows: Sequence[_Cells]) -> None:
+    """Refuse a first column without a name that holds measurements or counts the rows."""
+    cells = [cells[0] for _, cells in rows]
+    numbers = [to_number(cell) for cell in cells if is_number(cell)]
+    distinct = len(set(cells))
+    real = [number for number in numbers if number != number // 1]
+    if len(cells) >= _COUNTED and distinct == len(cells) and (real or _counts(cells)):
+        raise DataError(
+            f"The first column holds {', '.join(map(quote, cells[:3]))}, a different number in "
+            "each row, which are no labels. Set data.label to the number of their column, from 1; "
+            "-1 is the last."
+        )
+
+
+def _check_text_columns(rows: Sequence[_Cells], places: Sequence[int]) -> None:
+    first = rows[0][1]
+    for at in places:
+        if is_number(first[at]):
+            continue
+        if len(rows) > 1 and not any(is_number(cells[at]) for _, cells in rows):
+            raise DataError(
+                f"Column {at + 1} holds text in every row, such as {quote(first[at])}. If these "
+                f"are the labels, set data.label: {at + 1}; else add it to data.ignore."
+            )
+
+
+def _check_counters(
+    rows: Sequence[_Cells], places: Sequence[int], name: Callable[[int], str]
+) -> None:
+    """Refuse columns that count the rows: what a program wrote beside the values."""
+    if len(rows) < _COUNTED:
+        return
+    for at in places:
+        some = [cells[at] for _, cells in rows[:_COUNTED] if at < len(cells)]
+        if _counts(some) and _counts([cells[at] for _, cells in rows if at < len(cells)]):
+            raise DataError(
+                f"Column {name(at)} counts the rows, from {some[0]} on. Name it in data.ignore, or "
+                "in data.id, or if it holds values, name all columns of values in data.values."
+            )
+
+
+def _check_channels(names: Sequence[str], rows: Sequence[_Cells], columns: Columns) -> None:
+    """Refuse columns of a long table that are no channels, by what they hold."""
+    groups: dict[str, list[list[str]]] = {}
+    for _, cells in rows:
+        if len(cells) == len(names):
+            groups.setdefault(cells[columns.id or 0].strip(), []).append(cells)
+    is_several = any(len(group) > 1 for group in groups.values())
+    for (at,) in columns.values:
+        every = [[cells[at] for cells in group] for group in groups.values()]
+        flat = [cell for group in every for cell in group]
+        what = None
+        if flat and not any(map(is_number, flat)):
+            what = f"holds text, such as {quote(flat[0])}"
+        elif is_several and all(len(set(group)) == 1 for group in every):
+            what = "is the same in all rows of a series"
+        elif len(flat) >= _COUNTED and (_counts(flat) or all(map(_counts, every))):
+            what = "counts the rows"
+        if what is not None:
+            raise DataError(
+                f"What {quote(names[at])} holds cannot be told: it {what}. Name it in data.group, "
+                "data.ignore or data.label, or the columns of values in data.values."
+            )
+
+
+def _counts(cells: Sequence[str]) -> bool:
+    """Whether cells are whole numbers that rise by one, from 0 or 1."""
+    if not cells or cells[0] not in {"0", "1"}:
+        return False
+    start = int(cells[0])
+    return all(cell == str(start + index) for index, cell in enumerate(cells))
+
+
+def _refuse_resampling() -> None:
+    raise DataError(
+        "data.resample needs times, and only a table with a time step a row has a column of them. "
+        "Leave data.resample out."
+    )
+
+
+def _texts(roles: Roles) -> list[str]:
+    columns = (roles.label, roles.id, roles.time, roles.group, *roles.ignore, *roles.values)
+    return [column for column in columns if isinstance(column, str)]

@@ -3,6 +3,7 @@
 from edgedistill import public_name
 
 __all__ = [
+    "COLUMN_SETTINGS",
     "ModelSection",
     "Recipe",
     "TeacherSection",
@@ -14,7 +15,7 @@ __all__ = [
 ]
 _HOMES = {
     "recipe": ("Recipe", "default_settings", "load", "parse"),
-    "schema": ("ModelSection", "TeacherSection"),
+    "schema": ("COLUMN_SETTINGS", "ModelSection", "TeacherSection"),
 }
 
 

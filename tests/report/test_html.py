@@ -101,7 +101,7 @@ def test_page_is_well_formed(page):
     assert len(set(page.ids)) == len(page.ids)
     assert headings[0] == "h1"
     assert headings.count("h1") == 1
-    assert headings.count("h2") == 6
+    assert headings.count("h2") == 7
 
 
 FACTS = """Kept · int8 is 560× smaller and 4.00× faster · 1.07 MB · 84.7 to 94.7 % · 38.0 µs · kept

@@ -17,7 +17,6 @@ from edgedistill.formats.schema import ColumnRole
 from edgedistill.io.arrays import Bools, Floats
 
 SPLITS = ("train", "validation", "test")
-_FEWEST_LEVELS = 32  # of float32 in a channel's range; with fewer, rounding exceeds 1 % of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +59,7 @@ def describe(
         missing_series={name: gaps[name] for name in class_names if name in gaps},
         flat_series=sum(int(rows.all(axis=1).sum()) for rows in flat),
         flat_channels=tuple(np.flatnonzero(flat[0].all(axis=0)).tolist()),
-        unresolved_series=sum(map(_is_unresolved, series)),
+        unresolved_series=sum(sum(part.unresolved) for part in parts),
         columns=parts[0].columns,
         remarks=tuple(dict.fromkeys(remark for part in parts for remark in part.remarks)),
     )
@@ -77,15 +76,3 @@ def _flat_channels(x: Floats) -> Bools:
     """Which channels of which series are constant, (N, C, T) -> (N, C)."""
     flat: Bools = x.max(axis=2) == x.min(axis=2)
     return flat
-
-
-def _is_unresolved(one: Floats) -> bool:
-    """Whether float32 has too few levels between the least and the greatest value of a channel.
-
-    >>> wave = np.sin(np.arange(50))[None]
-    >>> [_is_unresolved((wave + offset).astype(np.float32)) for offset in (0, 1e4, 1e7)]
-    [False, False, True]
-    """
-    low, high = np.nanmin(one, axis=1), np.nanmax(one, axis=1)
-    level = np.spacing(np.maximum(np.abs(low), np.abs(high)))
-    return bool(((high > low) & (high - low < _FEWEST_LEVELS * level)).any())

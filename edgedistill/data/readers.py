@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgedistill.data.series import RawSeries
+from edgedistill.data.series import RawSeries, is_unresolved
 from edgedistill.errors import DataError, ShapeError
 from edgedistill.formats.arrays import ArraySeries, array_series, read_npz_series
 from edgedistill.formats.cells import NO_LABEL, canonical_label, quote
@@ -232,12 +232,13 @@ def _finished(
     remarks: tuple[str, ...] = (),
 ) -> RawSeries:
     """Return series as they were read, without padding, and with labels of one spelling each."""
-    spelled, raw = [], []
+    spelled, raw, unresolved = [], [], []
     for number, row in rows:
         if row.label is None or canonical_label(row.label).lower() in NO_LABEL:
             cell = "" if row.label is None else f", but {quote(row.label)}"
             raise DataError(f"{path}: row {number} has no label{cell}. Add it or remove the row.")
         spelled.append(row.label)
+        unresolved.append(is_unresolved(row.series))
         with np.errstate(over="ignore"):  # `check_series` refuses infinity, with its place
             raw.append(row.series.astype(np.float32))
     check_series(raw, str(path))
@@ -252,6 +253,7 @@ def _finished(
         columns=columns,
         remarks=(*remarks, *_label_remarks(spelled)),
         schema=schema,
+        unresolved=tuple(unresolved),
     )
 
 

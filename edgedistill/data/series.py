@@ -10,8 +10,10 @@ import numpy as np
 from edgedistill.errors import DataError, ShapeError
 from edgedistill.formats.cells import is_number, to_number
 from edgedistill.formats.schema import ColumnRole, InputSchema
-from edgedistill.io.arrays import Floats
+from edgedistill.io.arrays import AnyFloats, Floats
 from edgedistill.preprocessing.transforms import check_series
+
+_FEWEST_LEVELS = 32  # of float32 in a channel's range; with fewer, rounding exceeds 1 % of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,6 +32,7 @@ class RawSeries:
     columns: tuple[ColumnRole, ...] = ()  # what each column of a table was taken for
     remarks: tuple[str, ...] = ()  # sentences for the user, such as labels that were merged
     schema: InputSchema | None = None  # how files like this one are read; None of sounds
+    unresolved: tuple[bool, ...] = ()  # of each series, see `is_unresolved`; (): not known
 
     def __post_init__(self) -> None:
         if len(self.series) != len(self.labels):
@@ -50,6 +53,7 @@ class RawSeries:
             self,
             series=[self.series[i] for i in indices],
             labels=[self.labels[i] for i in indices],
+            unresolved=tuple(self.unresolved[i] for i in indices) if self.unresolved else (),
         )
 
 
@@ -108,6 +112,22 @@ def _check_spelling(labels: set[str], origin: str) -> None:
                 f"{origin} has the labels {other!r} and {label!r}, which are equal as numbers. If "
                 "they are one class, spell them alike; if not, name them by words."
             )
+
+
+def is_unresolved(one: AnyFloats) -> bool:
+    """Whether float32 has too few levels between the least and the greatest value of a channel.
+
+    Args:
+        one: series (C, T) as precise as its file; NaN is a missing value.
+
+    >>> wave = np.sin(np.arange(50))[None]
+    >>> [is_unresolved(wave + offset) for offset in (0, 1e4, 1e7, 1e12)]
+    [False, False, True, True]
+    """
+    low, high = np.fmin.reduce(one, axis=1), np.fmax.reduce(one, axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):  # infinity is refused later, by its place
+        levels = (high - low) / np.spacing(np.maximum(np.abs(low), np.abs(high)), dtype=np.float32)
+    return bool(((high > low) & (levels < _FEWEST_LEVELS)).any())
 
 
 def spread_per_class(labels: Sequence[str], limit: int) -> list[int]:

@@ -90,20 +90,31 @@ def test_a_channel_that_is_always_constant_is_named(rng):
     assert (facts.flat_series, facts.flat_channels) == (0, (1,))
 
 
-@pytest.mark.parametrize(("offset", "unresolved"), [(0, 0), (1e4, 0), (1e7, 40)])
-def test_variation_that_float32_loses_is_noticed(rng, offset, unresolved):
-    """At 1e7 float32 counts in whole numbers, too coarse for a sine."""
-    assert facts_of([one + np.float32(offset) for one in waves(40, rng)]).unresolved_series == (
-        unresolved
-    )
+@pytest.mark.parametrize("kind", ["npz", "csv"])
+@pytest.mark.parametrize(("offset", "unresolved"), [(0, 0), (1e4, 0), (1e7, 40), (1e12, 40)])
+def test_variation_that_float32_loses_is_noticed(rng, tmp_path, kind, offset, unresolved):
+    """A sine at 1e7, where float32 counts in whole numbers; at 1e12 nothing of it is left."""
+    x = np.sin(np.arange(STEPS) + rng.uniform(0, 6, size=(40, 1))) + offset
+    labels = ["a", "b"] * 20
+    path = tmp_path / f"toys.{kind}"
+    if kind == "npz":
+        np.savez(path, x=x, y=labels)
+    else:
+        rows = zip(labels, x.tolist(), strict=True)
+        path.write_text("\n".join(",".join([label, *map(repr, row)]) for label, row in rows))
+
+    facts = prepare(load(str(path)), **SETTINGS).facts
+
+    assert facts.unresolved_series == unresolved
 
 
-def test_constant_series_lose_nothing_in_float32(rng):
+def test_constant_series_lose_nothing_in_float32(tmp_path):
     """They are flat, whatever their level."""
-    series = waves(40, rng)
-    series[0][:] = 1e7
+    x = np.tile(np.sin(np.arange(STEPS)), (40, 1))
+    x[0] = 1e12 + 1
+    np.savez(tmp_path / "toys.npz", x=x, y=["a", "b"] * 20)
 
-    facts = facts_of(series)
+    facts = prepare(load(str(tmp_path / "toys.npz")), **SETTINGS).facts
 
     assert (facts.flat_series, facts.unresolved_series) == (1, 0)
 

@@ -86,6 +86,36 @@ def test_inspect_of_a_folder(invoke, tmp_path, rng):
     assert (facts["name"], facts["channels"], facts["length"]) == ("toys", 2, 12)
 
 
+def test_what_each_column_was_taken_for_is_shown(invoke, tmp_path, rng):
+    """In words and in JSON: an identifier is no value."""
+    path = tmp_path / "table.csv"
+    rows = rng.normal(size=(20, 8)).round(3).tolist()
+    lines = [",".join(map(str, [k, "ab"[k % 2], *row])) for k, row in enumerate(rows)]
+    path.write_text("\n".join(["id,state,t0,t1,t2,t3,t4,t5,t6,t7", *lines]))
+
+    people = invoke("inspect", path, "--set", "data.label=state")
+    columns = invoke("inspect", path, "--set", "data.label=state", "--json").json["columns"]
+
+    assert people.code == 0, people.stderr
+    assert "id: id (usual name); label: state (data.label); values: t0 to t7" in people.stdout
+    assert {column["name"]: column["role"] for column in columns} == {
+        "id": "id",
+        "state": "label",
+        "t0 to t7": "values",
+    }
+
+
+def test_arrays_that_nothing_uses_are_told(invoke, tmp_path, rng):
+    """A weight for each series, say."""
+    x, y = rng.normal(size=(20, 12)), np.array(["a", "b"] * 10)
+    np.savez(tmp_path / "toys.npz", x=x, y=y, weights=np.ones(20))
+
+    ran = invoke("inspect", tmp_path / "toys.npz")
+
+    assert ran.code == 0, ran.stderr
+    assert "note: Nothing uses the array 'weights'." in ran.stdout
+
+
 @pytest.mark.parametrize("option", [("--test", "x.csv"), ("--set", "data.length=3")], ids=str)
 def test_options_of_data_are_refused_for_a_model(invoke, tmp_path, option):
     """They would have no effect."""

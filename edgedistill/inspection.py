@@ -66,6 +66,28 @@ def describe(path: Path) -> dict[str, Any]:
     return {"path": str(path), **read(path)}
 
 
+def external_data(path: Path) -> list[Path]:
+    """Return the files in which an ONNX file keeps tensors, sorted; other files have none.
+
+    Raises:
+        ModelError: the file is no ONNX model.
+    """
+    if path.suffix.lower() != ".onnx":
+        return []
+    tensors = _tensors(_load(path).graph)
+    names = {e.value for each in tensors for e in each.external_data if e.key == "location"}
+    return sorted(path.parent / name for name in names)
+
+
+def size_with_external_data(path: Path) -> int:
+    """Return the bytes of a model file and of the files that it keeps tensors in.
+
+    Raises:
+        ModelError: an ONNX file cannot be read.
+    """
+    return sum(_size(each) for each in (path, *external_data(path)))
+
+
 def _bundle(path: Path) -> dict[str, Any]:
     with open_bundle(path) as bundle:
         facts = bundle.manifest
@@ -109,10 +131,9 @@ def _facts(model: onnx.ModelProto, path: Path) -> dict[str, Any]:
     stored: Counter[str] = Counter()
     for weight in weights:
         stored[_dtype(weight.data_type)] += math.prod(weight.dims)
-    outside = {e.value for i in graph.initializer for e in i.external_data if e.key == "location"}
     return {
         "kind": "onnx",
-        "size_bytes": path.stat().st_size + sum(_size(path.parent / name) for name in outside),
+        "size_bytes": size_with_external_data(path),
         "parameters": sum(n for dtype, n in stored.items() if dtype not in {"int64", "bool"}),
         "precision": _precision(nodes, graph, stored),
         "inputs": [_value(value) for value in graph.input],
@@ -141,6 +162,16 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 yield from _nodes(attribute.g)
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yield every constant of a graph, also those inside branches and loops."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
 
 
 def _scales(nodes: list[onnx.NodeProto]) -> set[str]:

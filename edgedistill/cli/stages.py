@@ -99,6 +99,8 @@ def compress(
         paths["signed"] = str(signed)
     if as_json:
         facts = {"stages": dict(result.stages), "costs": dict(result.costs)}
+        if result.teacher_notes:
+            facts["teacher_notes"] = list(result.teacher_notes)
         print_json({**paths, **facts, "report": to_json(result.report)})
     else:
         _print_result(result, paths)
@@ -299,6 +301,8 @@ def _print_result(result: Result, paths: dict[str, str | None]) -> None:
         ("", "parameters", "multiply-accumulates", "bytes"),
         [(name, *(f"{n:,}" for n in cost.values())) for name, cost in result.costs.items()],
     )
+    for note in result.teacher_notes:
+        click.echo(f"teacher: {note}")
     print_report(result.report)
     for name, path in paths.items():
         click.echo(f"{name}: {path or 'none, because the contract is broken'}")

@@ -27,7 +27,7 @@ class Split:
     y: Ints  # (N,), 0..K-1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)  # without slots: caches refer to it weakly
 class Prepared:
     """A data set, split and preprocessed."""
 

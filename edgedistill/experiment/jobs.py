@@ -121,7 +121,7 @@ def prepare_dataset(job: DatasetJob) -> PreparedDataset:
     data = prepare_data(shared)
     _keep_work_folder(folder)
     teacher, key = RunFolder(folder).teacher, stage_key("teacher", shared, data)
-    if not is_unchanged(teacher, key) and not is_unchanged(teacher, _old_key(shared, data)):
+    if not any(is_unchanged(teacher, each) for each in (key, *_old_keys(shared, data))):
         make_stage(teacher, key, lambda f, work: make_teacher(shared, data, f, work))
     references = _references(job, data)
     done = {
@@ -245,11 +245,16 @@ def _student_key(run: StudentJob, data: Prepared) -> str:
     return stage_key("student", run.recipe, data, {"teacher": RunFolder(run.folder).teacher})
 
 
-def _old_key(recipe: Recipe, data: Prepared) -> str:
-    """Key of teachers in experiments of version 0.1.0, which remain valid."""
+def _old_keys(recipe: Recipe, data: Prepared) -> list[str]:
+    """Keys of teachers in experiments of version 0.1.0: those that were trained remain valid.
+
+    An external teacher had a key that did not change with what it returns.
+    """
+    if recipe.teacher.source is not None:
+        return []
     teacher, saliency, references, hashes, *branches = teacher_sections(recipe)
     sections = [recipe.seed, teacher, saliency, references]
-    return fingerprint([__version__, data.fingerprint, sections, hashes, *branches])
+    return [fingerprint([__version__, data.fingerprint, sections, hashes, *branches])]
 
 
 def _references(job: DatasetJob, data: Prepared) -> Scores:

@@ -13,10 +13,11 @@ from typing import Any, Literal
 from edgedistill import __version__
 from edgedistill.data import Prepared
 from edgedistill.io.files import fingerprint, sha256
+from edgedistill.pipeline.external_teacher import external_hashes, probe_outputs
 from edgedistill.pipeline.run_folder import ONNX, TEACHER_OUTPUTS
 from edgedistill.pipeline.stage_folder import file_hashes, is_unchanged
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.recipe.schema import COLUMN_SETTINGS, ModelSection
+from edgedistill.recipe.schema import COLUMN_SETTINGS, ModelSection, TeacherSection
 from edgedistill.training import networks
 
 Stage = Literal["teacher", "student", "model", "variants", "result"]
@@ -67,17 +68,17 @@ def student_key(recipe: Recipe, data: Prepared, teacher: Path) -> str:
     """
     values = recipe.to_dict()
     sections = [values[name] for name in ("seed", "student", "saliency")]
-    hashes = [*_contents("teacher", teacher), *_extra_teacher_hashes(recipe)]
+    hashes = [*_contents("teacher", teacher), *_extra_teacher_hashes(recipe, data)]
     return fingerprint([__version__, data.fingerprint, sections, hashes])
 
 
 def teacher_sections(recipe: Recipe) -> list[Any]:
     """Return the recipe sections and file hashes of a teacher, besides seed and data."""
     values = recipe.to_dict()
+    if recipe.teacher.class_names is None:
+        del values["teacher"]["class_names"]  # keys of earlier versions lack it
     sections = [values[name] for name in ("teacher", "saliency", "references")]
-    named = [recipe.teacher.source, recipe.teacher.weights]
-    hashes = [sha256(Path(name)) for name in named if name is not None and Path(name).is_file()]
-    return [*sections, hashes, *_branch_sections(recipe)]
+    return [*sections, external_hashes(recipe.teacher), *_branch_sections(recipe)]
 
 
 def plain_student(recipe: Recipe) -> ModelSection:
@@ -90,19 +91,19 @@ def _run_key(stage: Stage, recipe: Recipe, data: Prepared) -> str:
     """Return the key of a stage that follows all stages before it: a chain of what they read."""
     chain: list[Any] = [__version__, data.fingerprint, recipe.seed]
     for name in STAGES[: STAGES.index(stage) + 1]:
-        chain += [name, _sections(name, recipe)]
+        chain += [name, _sections(name, recipe, data)]
     if stage == "result" and data.schema is not None and data.schema.layout in {"wide", "long"}:
         chain.append(data.schema.to_dict())  # the bundle carries it; arrays do not show names
     return fingerprint(chain)
 
 
-def _sections(stage: Stage, recipe: Recipe) -> list[Any]:
-    """Return the sections of the recipe that a stage reads, and the hashes of files it names."""
+def _sections(stage: Stage, recipe: Recipe, data: Prepared) -> list[Any]:
+    """Return the sections of the recipe that a stage reads, and the contents of what it names."""
     values = recipe.to_dict()
     if stage == "teacher":
-        return teacher_sections(recipe)
+        return [*teacher_sections(recipe), *_probe_section(recipe, data)]
     if stage == "student":
-        return [values["student"], *_extra_teacher_hashes(recipe)]
+        return [values["student"], *_extra_teacher_hashes(recipe, data)]
     if stage == "model":
         return []
     if stage == "variants":
@@ -144,12 +145,24 @@ def _format_sections(values: Mapping[str, Any]) -> list[Any]:
     return [formats] if "ort" in formats else []
 
 
-def _extra_teacher_hashes(recipe: Recipe) -> list[str]:
-    """Return the hashes of the files that a student's other teachers consist of."""
-    configs = recipe.student.objectives
-    named = [Path(source) for config in configs for source in config.other_teachers]
-    files = [path / networks.WEIGHTS if path.is_dir() else path for path in named]
-    return [sha256(path) for path in files if path.is_file()]
+def _probe_section(recipe: Recipe, data: Prepared) -> list[Any]:
+    """Return what an external teacher gives for a probe; nothing of one that is trained here."""
+    return [] if recipe.teacher.source is None else [probe_outputs(recipe, data)]
+
+
+def _extra_teacher_hashes(recipe: Recipe, data: Prepared) -> list[Any]:
+    """Return hashes and probe outputs of a student's other teachers."""
+    hashes: list[Any] = []
+    for config in recipe.student.objectives:
+        for source in config.other_teachers:
+            weights = Path(source) / networks.WEIGHTS
+            if weights.is_file():
+                hashes.append(sha256(weights))
+            elif not Path(source).is_dir():
+                section = TeacherSection(source=source, trust=getattr(config, "trust", False))
+                extra = recipe.model_copy(update={"teacher": section})
+                hashes += [*external_hashes(section), probe_outputs(extra, data)]
+    return hashes
 
 
 def _is_made_by(stage: Stage, path: Path, recipe: Recipe, data: Prepared) -> bool:

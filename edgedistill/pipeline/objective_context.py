@@ -16,10 +16,10 @@ from edgedistill.distillation.context import (
 from edgedistill.errors import ModelError
 from edgedistill.io.files import sha256
 from edgedistill.io.progress import ProgressCallback, ignore_progress
+from edgedistill.pipeline.external_teacher import check_columns, load_external_teacher
 from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS
 from edgedistill.pipeline.stage_folder import cached_folder
 from edgedistill.pipeline.stages.teacher import (
-    load_external_teacher,
     open_teacher,
     perturbation_plan,
 )
@@ -81,7 +81,9 @@ def open_source(source: str, *, recipe: Recipe, data: Prepared, trust: bool) -> 
     """
     if not Path(source).is_dir():
         section = TeacherSection(source=source, trust=trust)
-        return load_external_teacher(recipe.model_copy(update={"teacher": section}), data)
+        teacher = load_external_teacher(recipe.model_copy(update={"teacher": section}), data)
+        check_columns(teacher, data, setting=None)
+        return teacher
     module, facts = networks.open_network(Path(source))
     known = facts["classes"], facts["channels"]
     needed = data.classes, data.channels

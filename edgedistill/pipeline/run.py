@@ -15,7 +15,7 @@ from edgedistill.data import Prepared
 from edgedistill.io.files import read_json, write_text
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.pipeline.keys import STAGES, Stage, stage_key
-from edgedistill.pipeline.run_folder import RunFolder
+from edgedistill.pipeline.run_folder import TEACHER_FACTS, RunFolder
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
 from edgedistill.pipeline.stages.data import DataCallback, ignore_data, prepare_data
 from edgedistill.pipeline.stages.export import export_student
@@ -38,6 +38,7 @@ class Result:
     bundle: Path | None  # None: the contract is broken
     stages: Mapping[str, bool]  # whether each stage had to run
     costs: Mapping[str, Mapping[str, int]]  # of networks of ours: parameters, macs, size_bytes
+    teacher_notes: tuple[str, ...] = ()  # how an external teacher was understood
 
 
 def compress(
@@ -72,6 +73,7 @@ def compress(
         bundle=run.bundle if run.bundle.exists() else None,
         stages=ran,
         costs=_costs(run.teacher, run.student),
+        teacher_notes=tuple(read_json(run.teacher / TEACHER_FACTS).get("notes", ())),
     )
 
 

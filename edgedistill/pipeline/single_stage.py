@@ -55,6 +55,7 @@ def train(
         "validation_accuracy": float(hits.mean()),
         "can_explain": teacher_outputs.maps,
         "data": asdict(report_data(data)),
+        **({"notes": facts["notes"]} if facts.get("notes") else {}),
     }
 
 

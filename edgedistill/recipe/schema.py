@@ -113,12 +113,27 @@ class PruneSection(Section):
     smoothing: float = Field(0.85, ge=0, lt=1)  # share of the old importance kept at a step
 
 
+def _as_class_name(value: Any) -> Any:
+    """Take a number for a class name; what YAML read as a boolean cannot be spelled back."""
+    if isinstance(value, bool):
+        raise ValueError(  # noqa: TRY004 - pydantic wants a ValueError
+            f"a class name is text or a number, and YAML reads yes, no, on and off as {value}. "
+            "Put it in quotes."
+        )
+    return str(value) if isinstance(value, int | float) else value
+
+
+ClassName = Annotated[str, BeforeValidator(_as_class_name)]
+
+
 class TeacherSection(ModelSection):
     """The teacher: trained here, or external."""
 
     source: str | None = None  # None trains one; .onnx, module:factory, .joblib or .npz of logits
     weights: str | None = None  # safetensors of module:factory
     trust: bool = False  # whether a joblib file may run the code it contains
+    # Classes of an external teacher's columns, in their order; None: as in the data, and checked
+    class_names: tuple[ClassName, ...] | None = Field(None, min_length=2)
     width: int | None = Field(64, ge=1)
     student_friendly: StudentFriendlyConfig | None = None  # None: trained by itself
     training: TrainingSettings = FitConfig(learning_rate=0.003)
@@ -129,6 +144,15 @@ class TeacherSection(ModelSection):
             raise ValueError(
                 f"student_friendly trains the teacher, and {self.source} is trained already. "
                 "Leave teacher.source out, or leave teacher.student_friendly out."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _names_columns_of_a_source(self) -> TeacherSection:
+        if self.class_names is not None and self.source is None:
+            raise ValueError(
+                "class_names names the columns of an external teacher, and this one is trained "
+                "here, on the classes of the data. Set teacher.source, or leave it out."
             )
         return self
 

@@ -23,6 +23,7 @@ __all__ = [
     "WindowCache",
     "WindowCacheSpec",
     "affordable_windows",
+    "check_class_order",
     "compute_teacher_outputs",
     "draw_weighted_starts",
     "exact_session",
@@ -31,12 +32,15 @@ __all__ = [
     "mean_maps",
     "open_maps",
     "open_window_cache",
+    "source_hashes",
     "start_probabilities",
     "write_maps",
     "write_window_cache",
 ]
 _HOMES = {
+    "class_order": ("check_class_order",),
     "exact_session": ("exact_session", "explicit_weights"),
+    "factory": ("source_hashes",),
     "map_cache": ("mean_maps", "open_maps", "write_maps"),
     "outputs": ("TeacherOutputs", "compute_teacher_outputs"),
     "window_cache": (

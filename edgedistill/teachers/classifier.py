@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
@@ -11,6 +15,14 @@ from edgedistill.saliency.classifier import Classifier
 
 EPSILON = 1e-6  # added to a probability before its logarithm; a class ruled out gets -13.8
 _SUM_TOLERANCE = 1e-3  # of a row of float16 probabilities
+
+_LIBRARIES = {"site-packages", "dist-packages", "edgedistill", "importlib"}
+
+NoteCallback = Callable[[str], None]  # a sentence: how something of a teacher was understood
+
+
+def ignore_notes(note: str) -> None:
+    """Report nothing."""
 
 
 class SoftmaxClassifier:
@@ -82,3 +94,17 @@ def check_logits(outputs: Floats, *, name: str, count: int, classes: int) -> Non
             f"The teacher {name} gives NaN or infinite logits for {bad} of {count} series. "
             "Check its weights and the normalization it was trained with."
         )
+
+
+def describe_error(error: Exception) -> str:
+    """Return an error of somebody else's code in one line, with the last place in that code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [
+        frame
+        for frame in frames
+        if not frame.filename.startswith("<")  # <frozen importlib._bootstrap>
+        and not _LIBRARIES.intersection(Path(frame.filename).parts)
+    ]
+    place = f" ({Path(places[-1].filename).name}, line {places[-1].lineno})" if places else ""
+    text = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}{f': {text}' if text else ''}{place}"

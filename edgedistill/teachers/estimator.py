@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
-from edgedistill.errors import ModelError
+from edgedistill.errors import ModelError, UsageError
 from edgedistill.io.arrays import Doubles, Floats
-from edgedistill.teachers.classifier import check_logits, check_series, log_probabilities
+from edgedistill.teachers.classifier import (
+    check_logits,
+    check_series,
+    describe_error,
+    log_probabilities,
+)
+from edgedistill.teachers.columns import column_order
 
 _BATCH = 512  # series at once; ROCKET makes 20,000 features of each
 
@@ -40,7 +47,8 @@ class EstimatorClassifier:
         self.estimator = estimator
         self.name = name
         self.classes = len(class_names)
-        self._order = _class_order(estimator, class_names, name)
+        self.named_order = _named_order(estimator, class_names, name)  # None: fitted on 0..K-1
+        self._order = self.named_order or list(range(self.classes))
         self._wants_3d = _wants_3d(estimator)
         self._method(estimator)
 
@@ -56,7 +64,13 @@ class EstimatorClassifier:
         series = x.astype(np.float64)  # what estimators are fitted on
         if not self._wants_3d:
             series = series.reshape(len(x), -1)
-        parts = [method(series[i : i + _BATCH]) for i in range(0, len(series), _BATCH)]
+        try:
+            parts = [method(series[i : i + _BATCH]) for i in range(0, len(series), _BATCH)]
+        except Exception as error:
+            raise ModelError(
+                f"The teacher {self.name} cannot take series of shape {x.shape} (N, C, T): "
+                f"{describe_error(error)}. Fit it on series of this shape."
+            ) from error
         scores = np.concatenate(parts).astype(np.float32)
         check_logits(scores, name=self.name, count=len(x), classes=self.classes)
         return np.ascontiguousarray(scores[:, self._order])
@@ -133,29 +147,22 @@ def _two_columns(decision: Doubles) -> Floats:
     return decision.astype(np.float32)
 
 
-def _class_order(estimator: Any, class_names: Sequence[str], name: str) -> list[int]:
-    """Return, for each of our classes, its column in the estimator's output."""
+def _named_order(estimator: Any, class_names: Sequence[str], name: str) -> list[int] | None:
+    """Return, for each of our classes, its column in the output; None for 0..K-1 without names."""
     fitted = getattr(estimator, "classes_", None)
     if fitted is None:
         raise ModelError(
             f"The estimator {name} is a {type(estimator).__name__} without classes_: it is not "
             "fitted, or no classifier. Fit it before you save it."
         )
-    labels = [_label(value) for value in fitted]
-    if sorted(labels) == sorted(class_names):
-        return [labels.index(_label(class_name)) for class_name in class_names]
-    if labels == [str(index) for index in range(len(class_names))]:
-        return list(range(len(class_names)))
+    labels = [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in fitted]
+    with suppress(UsageError):
+        return column_order(labels, class_names)
+    numbers = [str(index) for index in range(len(class_names))]
+    with suppress(UsageError):
+        if column_order(labels, numbers) == list(range(len(class_names))):
+            return None
     raise ModelError(
         f"The estimator {name} knows the classes {labels}; the data set has {list(class_names)}. "
         "Fit it on these names, or on 0, 1, ... in their order."
     )
-
-
-def _label(value: Any) -> str:
-    """Return a class as data sets name it: 1.0 and 1 are both '1'.
-
-    >>> _label(1.0), _label(np.str_("walk"))
-    ('1', 'walk')
-    """
-    return str(int(value)) if isinstance(value, (float, np.floating)) else str(value)

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import inspect
 import pickle
-import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import joblib
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+import numpy as np
 
 from edgedistill.errors import ModelError, UsageError
 from edgedistill.io.arrays import Floats
 from edgedistill.saliency.classifier import Classifier
-from edgedistill.teachers.classifier import SoftmaxClassifier, are_probabilities, check_series
+from edgedistill.teachers.classifier import (
+    NoteCallback,
+    SoftmaxClassifier,
+    are_probabilities,
+    check_series,
+    ignore_notes,
+)
+from edgedistill.teachers.columns import (
+    ReorderedClassifier,
+    SingleLogitClassifier,
+    column_order,
+)
 from edgedistill.teachers.estimator import EstimatorClassifier
+from edgedistill.teachers.factory import load_module
 from edgedistill.teachers.onnx import OnnxClassifier
 from edgedistill.teachers.table import read_table
-from edgedistill.teachers.torch import TorchClassifier
+from edgedistill.teachers.torch import TorchClassifier, narrow_to_logits
 
-_SHOWN = 5  # names of tensors in a message
 _PROBED = 16  # series that a teacher is tried on before it gets the rest
+_RANDOM = 1e-3  # of the largest logit: between two runs on the same series no rounding errors
 _JOBLIB_ERRORS = (
     OSError,
     EOFError,
@@ -51,6 +55,8 @@ def load(
     test: Floats | None = None,
     weights: Path | None = None,
     trust: bool = False,
+    columns: Sequence[str] | None = None,
+    on_note: NoteCallback = ignore_notes,
 ) -> Classifier:
     """Return the teacher that `spec` names, tried on real series.
 
@@ -62,73 +68,129 @@ def load(
         test: all test series, likewise.
         weights: path of the safetensors for the module that the factory makes.
         trust: whether a joblib file may run the code it contains.
+        columns: class names of the teacher, in the order of its columns; None: that of
+            `class_names`, or an estimator's own.
+        on_note: reports how an output or a file was understood, where there was a choice.
 
     Raises:
-        UsageError: no such kind of teacher, `weights` beside a file, or joblib without trust.
+        UsageError: no such kind of teacher, `weights` beside a file, joblib without trust, or
+            `columns` other than the classes.
         ModelError: it cannot be read, or gives other than K finite logits for these series.
     """
     check_series(train)
     if weights is not None and ":" not in spec:
         raise UsageError(f"Weights go with a factory; {spec} brings its own. Leave out {weights}.")
-    suffix, classes = Path(spec).suffix.lower(), len(class_names)
-    teacher: Classifier
+    order = None if columns is None else column_order(columns, class_names)
+    make = _maker(spec, class_names, train, test, weights, trust, on_note)
+    second = (columns or class_names)[-1]
+    teacher = _with_columns(make, train[:_PROBED], len(class_names), second, on_note)
+    return teacher if order is None or columns is None else _reordered(teacher, order, columns)
+
+
+def _maker(
+    spec: str,
+    class_names: Sequence[str],
+    train: Floats,
+    test: Floats | None,
+    weights: Path | None,
+    trust: bool,
+    on_note: NoteCallback,
+) -> Callable[[int], Classifier]:
+    """Return a function from a number of columns to the teacher; it raises on a wrong one."""
+    suffix = Path(spec).suffix.lower()
     if suffix == ".npz":
-        teacher = read_table(_existing(spec), train=train, test=test)
-    elif suffix == ".onnx":
-        teacher = OnnxClassifier(_existing(spec), classes=classes)
-    elif suffix == ".joblib":
-        teacher = _load_joblib(_existing(spec), class_names, trust=trust)
-    elif ":" in spec:
-        teacher = _load_factory(spec, weights, train, classes)
-    else:
+        table = read_table(_existing(spec), train=train, test=test)
+        return lambda _: table
+    if suffix == ".onnx":
+        return lambda columns: _load_onnx(_existing(spec), columns, on_note)
+    if suffix == ".joblib":
+        estimator = _load_joblib(_existing(spec), class_names, trust=trust)
+        return lambda _: estimator
+    if ":" not in spec:
         raise UsageError(_unknown(spec))
-    return _checked(teacher, train[:_PROBED], classes)
+    classes, (_, channels, length) = len(class_names), train.shape
+    sizes = {"channels": channels, "classes": classes, "length": length}
+    module = load_module(spec, weights=weights, on_note=on_note, **sizes)
+    module = narrow_to_logits(module, train[:_PROBED], classes, spec, on_note)
+    return lambda columns: TorchClassifier(module, classes=columns, name=spec)
 
 
-def load_module(
-    spec: str, *, weights: Path | None, channels: int, classes: int, length: int
-) -> nn.Module:
-    """Return the module that `package.module:factory` makes, with `weights` in it.
+def _with_columns(
+    make: Callable[[int], Classifier],
+    x: Floats,
+    classes: int,
+    second: str,
+    on_note: NoteCallback,
+) -> Classifier:
+    """Return the teacher once it has run on real series; of two classes, one column will do."""
+    teacher = make(classes)
+    try:
+        outputs = _outputs(teacher, x, classes)
+    except ModelError:
+        single = _single_logit(make(1), x, second, on_note) if classes == 2 else None
+        if single is None:
+            raise
+        return single
+    if are_probabilities(outputs):
+        on_note(f"{teacher.name} gives probabilities p; its logits are log(p + 1e-6).")
+        return SoftmaxClassifier(teacher)
+    return teacher
 
-    The factory gets those of `channels`, `classes` and `length` that it has parameters for. Modules
-    of the current folder can be named too. Without weights the module stays as the factory made it.
+
+def _single_logit(
+    teacher: Classifier, x: Floats, second: str, on_note: NoteCallback
+) -> Classifier | None:
+    """Return a binary classifier of one column; None where it does not give one."""
+    try:
+        outputs = _outputs(teacher, x, 1)
+    except ModelError:
+        return None
+    is_probability = bool(((outputs >= 0) & (outputs <= 1)).all())
+    kind = "probability" if is_probability else "logit"
+    on_note(f"The one column of {teacher.name} was taken for the {kind} of the class {second!r}.")
+    return SingleLogitClassifier(teacher, probabilities=is_probability)
+
+
+def _outputs(teacher: Classifier, x: Floats, classes: int) -> Floats:
+    """Return the outputs for real series, which must be the same each time.
 
     Raises:
-        UsageError: no such module or factory, or the weights are no safetensors file.
-        ModelError: the factory makes no `nn.Module`, or the weights do not fit it exactly.
+        ModelError: they are not, or not those of `classes` columns.
     """
-    factory = _find(spec)
-    offered = {"channels": channels, "classes": classes, "length": length}
-    module = factory(**_accepted(factory, offered))
-    if not isinstance(module, nn.Module):
-        raise ModelError(
-            f"{spec} makes a {type(module).__name__}. A factory returns a torch.nn.Module."
-        )
-    if weights is not None:
-        _fill(module, weights)
-    return module
-
-
-def _checked(teacher: Classifier, x: Floats, classes: int) -> Classifier:
-    """Return the teacher once it has run on real series; wrap one of probabilities."""
     if teacher.classes != classes:
         raise ModelError(
             f"{teacher.name} holds logits of {teacher.classes} classes; the data set has "
             f"{classes}. Make it from this data set."
         )
-    try:
-        outputs = teacher.logits(x)
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+    outputs, again = teacher.logits(x), teacher.logits(x)
+    difference = float(np.abs(outputs - again).max())
+    if difference > _RANDOM * float(np.abs(outputs).max()):
         raise ModelError(
-            f"The teacher {teacher.name} cannot take series of shape {x.shape} (N, C, T): {error}"
-        ) from error
-    return SoftmaxClassifier(teacher) if are_probabilities(outputs) else teacher
+            f"The teacher {teacher.name} gives other logits for the same series when it is run "
+            f"again (up to {difference:.3g} apart): something in it is random, such as an initial "
+            "state from torch.randn, or a dropout that stays on in evaluation. Make it the same "
+            "each time, with zeros or a seed."
+        )
+    return outputs
 
 
-def _load_factory(spec: str, weights: Path | None, series: Floats, classes: int) -> TorchClassifier:
-    _, channels, length = series.shape
-    module = load_module(spec, weights=weights, channels=channels, classes=classes, length=length)
-    return TorchClassifier(module, classes=classes, name=spec)
+def _reordered(teacher: Classifier, order: list[int], columns: Sequence[str]) -> Classifier:
+    if isinstance(teacher, EstimatorClassifier) and teacher.named_order is not None:
+        if order == teacher.named_order:
+            return teacher
+        raise UsageError(
+            f"teacher.class_names lists {', '.join(columns)}, but {teacher.name} names its classes "
+            "itself, in another order, and its columns follow that. Leave teacher.class_names out."
+        )
+    return ReorderedClassifier(teacher, order) if order != sorted(order) else teacher
+
+
+def _load_onnx(path: Path, columns: int, on_note: NoteCallback) -> OnnxClassifier:
+    teacher = OnnxClassifier(path, classes=columns)
+    first, *others = teacher.outputs
+    if others:
+        on_note(f"Of the outputs of {path.name}, {first} is the logits, not {', '.join(others)}.")
+    return teacher
 
 
 def _load_joblib(path: Path, class_names: Sequence[str], *, trust: bool) -> EstimatorClassifier:
@@ -164,84 +226,3 @@ def _unknown(spec: str) -> str:
         f"{spec!r} names no teacher. Give an .onnx file, package.module:factory, a .joblib file or "
         "an .npz of logits."
     )
-
-
-def _find(spec: str) -> Callable[..., object]:
-    module_name, _, name = spec.partition(":")
-    try:
-        with _current_folder_importable():
-            module = importlib.import_module(module_name)
-    except (ImportError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"Cannot import {module_name!r} of the teacher {spec!r}: {error}. "
-            "Install its package, or run in the folder that holds it."
-        ) from error
-    factory = getattr(module, name, None)
-    if not callable(factory):
-        raise UsageError(
-            f"{module_name} has no factory {name!r}.{_near(name, module)} Name a function or class "
-            "that returns the module."
-        )
-    found: Callable[..., object] = factory
-    return found
-
-
-def _near(name: str, module: ModuleType) -> str:
-    near = difflib.get_close_matches(name, dir(module), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
-@contextmanager
-def _current_folder_importable() -> Iterator[None]:
-    """Make `my_model:build` importable from the current folder, as under `python -m`."""
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
-
-
-def _accepted(factory: Callable[..., object], offered: dict[str, int]) -> dict[str, int]:
-    parameters = inspect.signature(factory).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        return offered
-    return {name: value for name, value in offered.items() if name in parameters}
-
-
-def _fill(module: nn.Module, weights: Path) -> None:
-    if weights.suffix.lower() != ".safetensors":
-        raise UsageError(
-            f"{weights} is no .safetensors file, and pickled weights run code when they are "
-            "opened. Save them with safetensors.torch.save_file(module.state_dict(), path)."
-        )
-    try:
-        tensors = load_file(weights)
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"Cannot read {weights}: {error}. Copy or save it again.") from error
-    problems = _misfits(module.state_dict(), tensors)
-    if problems:
-        raise ModelError(
-            f"{weights} does not fit the module: {'; '.join(problems)}. "
-            "Give the weights of this very architecture."
-        )
-    module.load_state_dict(tensors)
-
-
-def _misfits(expected: dict[str, Tensor], tensors: dict[str, Tensor]) -> list[str]:
-    shapes = [
-        f"{name} is {tuple(tensors[name].shape)}, not {tuple(expected[name].shape)}"
-        for name in expected
-        if name in tensors and tensors[name].shape != expected[name].shape
-    ]
-    groups = {
-        "missing": [name for name in expected if name not in tensors],
-        "unexpected": [name for name in tensors if name not in expected],
-        "of another shape": shapes,
-    }
-    return [f"{len(g)} {kind} ({_some(g)})" for kind, g in groups.items() if g]
-
-
-def _some(names: list[str]) -> str:
-    more = "" if len(names) <= _SHOWN else ", ..."
-    return ", ".join(names[:_SHOWN]) + more

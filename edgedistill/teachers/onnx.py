@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ _ONLY_ERRORS_LOGGED = 3
 
 
 class OnnxClassifier:
-    """A model file: its one input, and its first output or a named one.
+    """A model file: its one input, and a named output, that named "logits", or the first (N, K).
 
     The input is (N, C, T), or (N, T) where C = 1. A file exported for one batch size only is run
     in batches of that size, the last one filled up with zeros. Pickling keeps the path, not the
@@ -92,6 +93,14 @@ class OnnxClassifier:
         self.__dict__.update(state)
         self._open()
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of all outputs, the one that is used first."""
+        names = [
+            output.name for output in self._session.get_outputs() if output.name != self._chosen
+        ]
+        return (self._chosen, *names)
+
     def _open(self) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ONLY_ERRORS_LOGGED
@@ -116,14 +125,22 @@ class OnnxClassifier:
         self._chosen = self._choose_output()
 
     def _choose_output(self) -> str:
-        names = [output.name for output in self._session.get_outputs()]
+        """Return the name of the output that is asked for, else of the likeliest logits."""
+        outputs = self._session.get_outputs()
+        names = [output.name for output in outputs]
         if self._output is None:
-            return str(names[0])
+            fitting = [o.name for o in outputs if o.type in _DTYPES and self._may_fit(o.shape)]
+            named = [name for name in names if name == "logits"]
+            return str([*named, *fitting, *names][0])
         if self._output not in names:
             raise ModelError(
                 f"{self.path} has no output {self._output!r}. It has {', '.join(names)}."
             )
         return self._output
+
+    def _may_fit(self, shape: Sequence[int | str | None]) -> bool:
+        """Whether an output of a shape may be logits, (N, K)."""
+        return len(shape) == 2 and (not isinstance(shape[1], int) or shape[1] == self.classes)
 
     def _shaped(self, x: Floats) -> Floats:
         """Return the series in the rank that the file takes; refuse another C or T."""
@@ -161,7 +178,8 @@ class OnnxClassifier:
                 f"Output {self._chosen} of {self.path} is no tensor of logits, (N, K). Export the "
                 "model without the ZipMap that turns probabilities into dictionaries."
             )
-        return output[: len(batch)]
+        rows: Floats = output[: len(batch)]
+        return rows[:, None] if rows.ndim == 1 and self.classes == 1 else rows
 
 
 def _first_line(error: Exception) -> str:

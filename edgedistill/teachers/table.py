@@ -81,6 +81,7 @@ def read_table(path: Path, *, train: Floats, test: Floats | None) -> TableClassi
             f"{path} holds {sorted(arrays) or 'nothing'}, but no array 'train'. Write logits "
             "of the training series as 'train', (N, K), and of the test series as 'test'."
         )
+    arrays = {name: _as_columns(rows) for name, rows in arrays.items()}
     x, logits = [train], [arrays["train"]]
     if test is not None and "test" in arrays:
         x.append(test)
@@ -92,6 +93,10 @@ def read_table(path: Path, *, train: Floats, test: Floats | None) -> TableClassi
                 "series. Write one row a series, in the order of the file."
             )
     return TableClassifier(np.concatenate(x), np.concatenate(logits), name=path.name)
+
+
+def _as_columns(rows: Floats) -> Floats:
+    return rows[:, None] if rows.ndim == 1 else rows
 
 
 def _read(path: Path) -> dict[str, Floats]:

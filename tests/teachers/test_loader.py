@@ -15,6 +15,8 @@ from sklearn.linear_model import LogisticRegression
 
 from edgedistill.errors import ModelError, ShapeError, UsageError
 from edgedistill.models import ModelSpec, build
+from edgedistill.saliency.occlusion import explain, explain_classifier
+from edgedistill.saliency.perturbation import default_plan
 from edgedistill.teachers import (
     EstimatorClassifier,
     OnnxClassifier,
@@ -26,6 +28,9 @@ from edgedistill.teachers import (
 
 NAMES = ("left", "right")
 FACTORY = """
+import collections
+import warnings
+
 import torch
 from edgedistill.models import ModelSpec, build
 
@@ -50,6 +55,69 @@ def two_channels():
 
 def softmax():
     return torch.nn.Sequential(ready(), torch.nn.Softmax(dim=1))
+
+class Outputs(torch.nn.Module):
+    # Gives what `pack` makes of features (N, 4) and logits.
+
+    def __init__(self, pack, columns=2):
+        super().__init__()
+        self.body = torch.nn.Linear(8, 4)
+        self.head = torch.nn.Linear(4, columns)
+        self.pack = pack
+
+    def forward(self, x):
+        features = self.body(x[:, 0])
+        return self.pack(features, self.head(features))
+
+Named = collections.namedtuple("Named", "hidden logits")
+Plain = collections.namedtuple("Plain", "first second")
+
+class Attributes:
+    def __init__(self, features, logits):
+        self.features, self.logits = features, logits
+
+def plain(): return Outputs(lambda f, z: z)
+def pair(): return Outputs(lambda f, z: (f, z))
+def listed(): return Outputs(lambda f, z: [z, f])
+def named(): return Outputs(lambda f, z: Named(f[:, :2], z))
+def unnamed(): return Outputs(lambda f, z: Plain(f, z))
+def mapping(): return Outputs(lambda f, z: {"features": f[:, :2], "logits": z})
+def only_one(): return Outputs(lambda f, z: {"features": f, "scores": z})
+def attributes(): return Outputs(Attributes)
+def two_fit(): return Outputs(lambda f, z: {"a": z, "b": z})
+def none_fits(): return Outputs(lambda f, z: (f, f))
+def empty(): return Outputs(lambda f, z: ())
+def single(): return Outputs(lambda f, z: z, 1)
+def flat(): return Outputs(lambda f, z: z[:, 0], 1)
+def single_pair(): return Outputs(lambda f, z: (z, f), 1)
+def sigmoid(): return Outputs(lambda f, z: torch.sigmoid(z), 1)
+def random_start(): return Outputs(lambda f, z: z + torch.randn(len(z), 1))
+def awake_dropout(): return Outputs(lambda f, z: torch.dropout(z, 0.5, True))
+def failing(): return Outputs(lambda f, z: {}["absent"])
+def meta(): return Outputs(lambda f, z: z).to("meta")
+
+class Writes(torch.nn.Module):
+    def forward(self, x):
+        x -= 1
+        return x[:, 0, :2]
+
+def old_weight_norm():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        layer = torch.nn.utils.weight_norm(torch.nn.Linear(8, 2))
+    return torch.nn.Sequential(torch.nn.Flatten(), layer)
+
+class Packed(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells, self.head = torch.nn.LSTM(1, 4, batch_first=True), torch.nn.Linear(4, 2)
+
+    def forward(self, x):
+        rnn = torch.nn.utils.rnn
+        packed = rnn.pack_padded_sequence(
+            x.transpose(1, 2), torch.full((len(x),), x.shape[2]), batch_first=True
+        )
+        return self.head(self.cells(packed)[1][0][-1])
 
 def text():
     return "no module"
@@ -174,6 +242,171 @@ def test_probabilities_become_logits(folder, x):
     assert isinstance(teacher, SoftmaxClassifier)
     np.testing.assert_allclose(np.exp(teacher.logits(x)).sum(axis=1), 1, atol=1e-5)
     assert teacher.can_explain
+
+
+OUTPUTS = {
+    "pair": "0, 1), 1",
+    "listed": "0, 1), 0",
+    "named": "1), 1",
+    "unnamed": "0, 1), 1",
+    "mapping": "features, logits), logits",
+    "only_one": "features, scores), scores",
+    "attributes": "logits), logits",
+}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_logits_among_several_outputs_are_taken_and_reported(name, folder, x):
+    notes: list[str] = []
+    torch.manual_seed(3)
+    expected = load("brought:plain", class_names=NAMES, train=x, on_note=notes.append)
+    torch.manual_seed(3)
+
+    teacher = load(f"brought:{name}", class_names=NAMES, train=x, on_note=notes.append)
+
+    np.testing.assert_array_equal(teacher.logits(x), expected.logits(x))
+    assert notes == [f"Of the outputs of brought:{name} ({OUTPUTS[name]} is the logits."]
+    plan = default_plan(8)
+    actual, slow = explain_classifier(teacher, x, plan), explain(expected.logits, x, plan)
+    np.testing.assert_allclose(actual.kl, slow.kl, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("two_fit", r"a dict \(a \(16, 2\), b \(16, 2\)\), and which .* cannot be told"),
+        ("none_fits", r"a tuple \(0 \(16, 4\), 1 \(16, 4\)\)"),
+        ("empty", r"a tuple \(no tensors\).*Name it 'logits'"),
+        ("random_start", "other logits for the same series when it is run again"),
+        ("awake_dropout", "a dropout that stays on in evaluation"),
+        ("failing", r"KeyError: 'absent' \(brought\.py, line \d+\)"),
+        ("meta", "tensor without values"),
+    ],
+)
+def test_odd_teachers_are_refused_with_the_way_out(name, message, folder, x):
+    with pytest.raises(ModelError, match=message):
+        load(f"brought:{name}", class_names=NAMES, train=x)
+
+
+@pytest.mark.parametrize("name", ["old_weight_norm", "Packed"])
+def test_modules_that_cannot_be_traced_explain_too(name, folder, x):
+    teacher = load(f"brought:{name}", class_names=NAMES, train=x)
+
+    actual = explain_classifier(teacher, x, default_plan(8))
+
+    slow = explain(teacher.logits, x, default_plan(8))
+    np.testing.assert_allclose(actual.kl, slow.kl, atol=1e-5)
+
+
+def test_module_that_writes_into_its_input_changes_no_series(folder, x):
+    """Neither those of the caller, nor those that perturbed copies are made of."""
+    teacher, before = load("brought:Writes", class_names=NAMES, train=x), x.copy()
+
+    actual = explain_classifier(teacher, x, default_plan(8))
+
+    np.testing.assert_array_equal(x, before)
+    np.testing.assert_array_equal(actual.logits, x[:, 0, :2] - 1)
+    slow = explain(lambda series: series[:, 0, :2] - 1, x, default_plan(8))
+    np.testing.assert_allclose(actual.signed, slow.signed, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["single", "flat", "single_pair"])
+def test_one_logit_is_that_of_the_second_class(name, folder, x):
+    notes: list[str] = []
+    torch.manual_seed(3)
+
+    teacher = load(f"brought:{name}", class_names=NAMES, train=x, on_note=notes.append)
+
+    logits = teacher.logits(x)
+    torch.manual_seed(3)
+    brought = __import__("brought")
+    with torch.no_grad():
+        z = brought.single()(torch.from_numpy(x))[:, 0].numpy()
+    np.testing.assert_allclose(logits[:, 1] - logits[:, 0], z, atol=1e-6)
+    assert f"column of brought:{name} was taken for the logit of the class 'right'" in notes[-1]
+
+
+def test_one_probability_is_recognized(folder, x):
+    notes: list[str] = []
+
+    teacher = load("brought:sigmoid", class_names=NAMES, train=x, on_note=notes.append)
+
+    np.testing.assert_allclose(np.exp(teacher.logits(x)).sum(axis=1), 1, atol=1e-5)
+    assert "for the probability of the class 'right'" in notes[0]
+
+
+def test_one_column_is_of_the_last_named_class(folder, x):
+    """`columns` names the class of 0, then that of 1."""
+    notes: list[str] = []
+    torch.manual_seed(3)
+    expected = load("brought:single", class_names=NAMES, train=x).logits(x)
+    torch.manual_seed(3)
+
+    columns = ("right", "left")
+    teacher = load(
+        "brought:single", class_names=NAMES, train=x, columns=columns, on_note=notes.append
+    )
+
+    np.testing.assert_array_equal(teacher.logits(x), expected[:, ::-1])
+    assert "'left'" in notes[0]
+
+
+def test_one_column_of_three_classes_is_refused(folder, x):
+    with pytest.raises(ModelError, match=r"shape \(16, 1\) for 16 series; the data set has 3"):
+        load("brought:single", class_names=("a", "b", "c"), train=x)
+
+
+def test_one_column_of_a_table(x, tmp_path, rng):
+    column = rng.normal(size=20).astype(np.float32)
+    np.savez(tmp_path / "t.npz", train=column)
+
+    logits = load(str(tmp_path / "t.npz"), class_names=NAMES, train=x).logits(x)
+
+    np.testing.assert_allclose(logits[:, 1] - logits[:, 0], column, atol=1e-6)
+
+
+@pytest.mark.parametrize("labels", ["names", "numbers"])
+@pytest.mark.parametrize("columns", [None, NAMES, NAMES[::-1]])
+def test_columns_of_an_estimator(labels, columns, x, tmp_path):
+    """One that was fitted on names follows them; one of numbers is named."""
+    path, y = tmp_path / "e.joblib", (x.mean(axis=(1, 2)) > 0).astype(int)
+    fitted_on = np.array(NAMES)[y] if labels == "names" else y
+    joblib.dump(LogisticRegression().fit(x[:, 0], fitted_on), path)
+
+    def opened():
+        return load(str(path), class_names=NAMES, train=x, trust=True, columns=columns)
+
+    if labels == "names" and columns == NAMES[::-1]:
+        with pytest.raises(UsageError, match=r"e\.joblib names its classes itself, in another or"):
+            opened()
+        return
+    hits = (opened().logits(x).argmax(axis=1) == y).mean()
+    assert hits > 0.8 if columns != NAMES[::-1] else hits < 0.2
+
+
+def test_classes_of_an_estimator_are_numbers_however_spelled(x, tmp_path):
+    path, y = tmp_path / "e.joblib", np.where(x.mean(axis=(1, 2)) > 0, -1.0, 1.0)
+    joblib.dump(LogisticRegression().fit(x[:, 0], y), path)
+
+    logits = load(str(path), class_names=("-1", "1"), train=x, trust=True).logits(x)
+
+    assert ((logits.argmax(axis=1) == 0) == (y == -1)).mean() > 0.8
+
+
+def test_onnx_file_with_several_outputs(x, tmp_path):
+    """Named "logits", or the first of (N, K)."""
+    model, notes = onnx.load(mean_model(tmp_path / "m.onnx")), []
+    first = helper.make_tensor_value_info("mean", TensorProto.FLOAT, ("batch", 1))
+    outputs = [first, *model.graph.output]
+    del model.graph.output[:]
+    model.graph.output.extend(outputs)
+    onnx.save(model, tmp_path / "two.onnx")
+
+    teacher = load(str(tmp_path / "two.onnx"), class_names=NAMES, train=x, on_note=notes.append)
+
+    mean = x.mean(axis=2)
+    np.testing.assert_allclose(teacher.logits(x), np.hstack([mean, -mean]), atol=1e-6)
+    assert notes == ["Of the outputs of two.onnx, logits is the logits, not mean."]
 
 
 def test_onnx_file(x, tmp_path):

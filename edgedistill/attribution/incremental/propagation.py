@@ -86,7 +86,8 @@ class IncrementalModel:
                     raise
                 self._reason = str(error)
         steps = self._steps
-        self.logits = model(series) if steps is None else steps.values[steps.logits]  # (N, K)
+        # (N, K); a copy, because the perturbed copies come from `series`, and modules write into it
+        self.logits = model(series.clone()) if steps is None else steps.values[steps.logits]
 
     def changes(self, starts: Tensor, patches: Tensor) -> IncrementalResult:
         """Return the change of the logits by each window.

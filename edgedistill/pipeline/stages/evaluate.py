@@ -24,6 +24,7 @@ from edgedistill.evaluation.evaluate import (
     map_agreement,
 )
 from edgedistill.evaluation.metrics import Estimate
+from edgedistill.inspection import size_with_external_data
 from edgedistill.io.arrays import AnyFloats, Floats
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.emulation import Emulation
@@ -321,7 +322,7 @@ def _evaluate_teacher(
             if teacher_outputs.maps
             else None  # a table of logits has no speed
         ),
-        size_bytes=None if file is None else file.stat().st_size,
+        size_bytes=None if file is None else size_with_external_data(file),
         parameters=facts.get("cost", {}).get("parameters"),
     )
     return measurement, facts.get("history", [])

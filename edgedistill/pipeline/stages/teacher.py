@@ -12,17 +12,15 @@ from edgedistill.data import Prepared
 from edgedistill.distillation import seeds
 from edgedistill.distillation.context import training_data
 from edgedistill.distillation.objectives import CrossEntropy, WeightedObjective
-from edgedistill.errors import ModelError
 from edgedistill.evaluation.evaluate import map_agreement
 from edgedistill.io.files import read_json, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
+from edgedistill.pipeline.external_teacher import check_columns, load_external_teacher
 from edgedistill.pipeline.keys import plain_student
 from edgedistill.pipeline.run_folder import TEACHER_FACTS, TEACHER_OUTPUTS
-from edgedistill.pipeline.stages.data import read_source
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.perturbation import PerturbationPlan, default_plan
 from edgedistill.teachers import Classifier, TorchClassifier
-from edgedistill.teachers import load as load_teacher
 from edgedistill.teachers.outputs import TeacherOutputs, compute_teacher_outputs
 from edgedistill.training import networks
 from edgedistill.training.config import RunOutputs, epoch_callback
@@ -63,7 +61,7 @@ def make_teacher(
     if recipe.teacher.source is None:
         teacher: Classifier = _train(recipe, data, out, work, "teacher", recipe.seed, on_progress)
     else:
-        teacher = load_external_teacher(recipe, data)
+        teacher, facts["notes"] = _checked_external_teacher(recipe, data)
     teacher_outputs = compute_teacher_outputs(
         teacher, data, plan, partial(on_progress, "ask the teacher")
     )
@@ -82,26 +80,16 @@ def open_teacher(recipe: Recipe, data: Prepared, folder: Path) -> Classifier:
     return TorchClassifier(module, classes=data.classes, name="teacher")
 
 
-def load_external_teacher(recipe: Recipe, data: Prepared) -> Classifier:
-    """Return the teacher that a recipe brings.
-
-    Raises:
-        ModelError: it brings none, or one that cannot be read or does not fit the data.
-        UsageError: it names no teacher.
-    """
-    section = recipe.teacher
-    if section.source is None:
-        raise ModelError("The recipe brings no teacher. Set teacher.source, or train one.")
-    source = read_source(recipe)
-    apply = data.preprocessing.apply
-    return load_teacher(
-        section.source,
-        class_names=data.class_names,
-        train=apply(source.train.series),
-        test=None if source.test is None else apply(source.test.series),
-        weights=None if section.weights is None else Path(section.weights),
-        trust=section.trust,
-    )
+def _checked_external_teacher(recipe: Recipe, data: Prepared) -> tuple[Classifier, list[str]]:
+    """Return the teacher that a recipe brings, and sentences on how it was understood."""
+    notes: list[str] = []
+    teacher = load_external_teacher(recipe, data, notes.append)
+    columns = recipe.teacher.class_names
+    if columns is None:
+        check_columns(teacher, data)
+    else:
+        notes.append(f"The columns of {teacher.name} are {', '.join(columns)}.")
+    return teacher, notes
 
 
 def open_teacher_outputs(folder: Path) -> tuple[TeacherOutputs, dict[str, Any]]:

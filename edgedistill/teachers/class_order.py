@@ -1,0 +1,126 @@
+"""Whether a teacher's columns stand in the order of the data set's classes.
+
+The teacher predicts series with known labels. Two findings are refused:
+
+- its accuracy is at or below chance, that of predictions which are as frequent as its own but do
+  not depend on the series (Cohen's kappa is not positive);
+- another order of its columns fits clearly better: the best one, an assignment on the confusion
+  matrix, wins McNemar's one-sided exact test against the order as it is, at 1 % shared by all
+  K! - 1 other orders (Bonferroni). A teacher that is weak but rightly ordered has about as many
+  series that only the other order gets right as series that only its own does, and passes.
+
+Sources: McNemar 1947, doi:10.1007/BF02295996; Kuhn 1955, doi:10.1002/nav.3800020109.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, lgamma, log, log1p
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import binom
+
+from edgedistill.errors import ModelError
+from edgedistill.io.arrays import Floats, Ints
+
+_LEVEL = 0.01  # of falsely refusing a teacher, over all other orders together
+
+
+@dataclass(frozen=True, slots=True)
+class OrderFit:
+    """How well predictions fit the labels in the order as it is, and in the best other one."""
+
+    accuracy: float  # in the order as it is
+    chance: float  # accuracy of such predictions if they did not depend on the series
+    order: tuple[int, ...]  # class of each column in the best order, (K,)
+    best_accuracy: float  # in that order
+    is_clear: bool  # whether the best order fits clearly better
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the order as it is cannot be right, or the predictions are worth nothing."""
+        return self.is_clear or self.accuracy <= self.chance
+
+
+def fit_order(logits: Floats, labels: Ints) -> OrderFit:
+    """Compare the order of the columns with the best one.
+
+    Args:
+        logits: logits of series, (N, K).
+        labels: classes of the series, (N,), 0..K-1.
+
+    >>> fit_order(np.eye(2, dtype=np.float32)[[0, 1] * 20], np.array([1, 0] * 20)).order
+    (1, 0)
+    """
+    count, classes = logits.shape
+    columns = logits.argmax(axis=1)
+    confusion = np.zeros((classes, classes))
+    np.add.at(confusion, (columns, labels), 1)
+    # A class or column without series is assigned to itself where it may be.
+    _, order = linear_sum_assignment(confusion + 0.5 / (classes + 1) * np.eye(classes), True)
+    right, right_reordered = columns == labels, order[columns] == labels
+    lost, won = (right & ~right_reordered).sum(), (right_reordered & ~right).sum()
+    log_p = float(binom.logsf(won - 1, won + lost, 0.5)) if won else 0.0
+    log_orders = lgamma(classes + 1) + log1p(-exp(-lgamma(classes + 1)))  # log(K! - 1)
+    chance = float(confusion.sum(axis=0) @ confusion.sum(axis=1)) / count**2
+    return OrderFit(
+        accuracy=float(right.mean()),
+        chance=chance,
+        order=tuple(order.tolist()),
+        best_accuracy=float(right_reordered.mean()),
+        is_clear=log_p + log_orders < log(_LEVEL),
+    )
+
+
+def check_class_order(
+    name: str,
+    logits: Floats,
+    labels: Ints,
+    class_names: Sequence[str],
+    *,
+    setting: str | None = "teacher.class_names",
+) -> None:
+    """Refuse a teacher whose columns stand in another order, or that is no better than chance.
+
+    Args:
+        name: name of the teacher, for the message.
+        logits: its logits of series, (N, K).
+        labels: classes of the series, (N,), 0..K-1.
+        class_names: class names, (K,).
+        setting: recipe key that names its columns; None where there is none.
+
+    Raises:
+        ModelError: the message has the order that fits.
+    """
+    fit = fit_order(logits, labels)
+    if not fit.is_refused:
+        return
+    best = [class_names[index] for index in fit.order]
+    start = f"The teacher {name} is right in {fit.accuracy:.1%} of {len(labels)} series"
+    if fit.best_accuracy <= fit.accuracy or not (fit.is_clear or fit.best_accuracy > fit.chance):
+        raise ModelError(
+            f"{start}, no more than chance ({fit.chance:.1%}), and no other order of its columns "
+            "fits better. Check its weights, and that the data are sized and normalized as those "
+            f"it was trained on.{_way_out(list(class_names), setting, 'If you know better')}"
+        )
+    if fit.is_clear:
+        reason, lead = "its columns stand in another order of the classes", "Write"
+    else:
+        reason = (
+            f"no more than chance ({fit.chance:.1%}), and these are too few series to be sure of "
+            "the order of its columns"
+        )
+        lead = "If this is the order it was trained in, write"
+    raise ModelError(
+        f"{start}, and in {fit.best_accuracy:.1%} if its columns are {', '.join(best)}: {reason}."
+        f"{_way_out(best, setting, lead)}"
+    )
+
+
+def _way_out(names: Sequence[str], setting: str | None, lead: str) -> str:
+    if setting is None:
+        return " Put its columns in the order of the classes where it is made."
+    return f" {lead} {setting}: {json.dumps(list(names), ensure_ascii=False)}."

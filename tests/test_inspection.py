@@ -10,6 +10,7 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 from onnxruntime.quantization import (
     CalibrationDataReader,
     QuantFormat,
@@ -23,7 +24,7 @@ from edgedistill.bundle import writer as packing
 from edgedistill.bundle.golden import Golden
 from edgedistill.errors import IntegrityError, ModelError, UsageError
 from edgedistill.evaluation.contract import Contract
-from edgedistill.inspection import describe
+from edgedistill.inspection import describe, external_data
 from edgedistill.preprocessing.transforms import Preprocessing
 from edgedistill.saliency.occlusion import explain
 from edgedistill.saliency.perturbation import default_plan
@@ -160,6 +161,37 @@ def test_external_weights_count_in_the_size(model, tmp_path):
     files = [tmp_path / "out.onnx", tmp_path / "out.data"]
     assert facts["size_bytes"] == sum(path.stat().st_size for path in files)
     assert facts["parameters"] == PARAMETERS
+
+
+def test_external_tensors_of_branches_and_constants_count(tmp_path):
+    """Every tensor may lie in another file, not only the initializers."""
+
+    def tensor(name: str, location: str) -> onnx.TensorProto:
+        value = numpy_helper.from_array(np.ones(4, dtype=np.float32), name)
+        (tmp_path / location).write_bytes(value.raw_data)
+        set_external_data(value, location)
+        value.ClearField("raw_data")
+        return value
+
+    value = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    constant = helper.make_node("Constant", [], ["y"], value=tensor("c", "constant.bin"))
+    other = helper.make_node("Identity", ["w"], ["y"])
+    branches = {
+        "then_branch": helper.make_graph([constant], "then", [], [value]),
+        "else_branch": helper.make_graph([other], "else", [], [value], [tensor("w", "else.bin")]),
+    }
+    graph = helper.make_graph(
+        [helper.make_node("If", ["which"], ["y"], **branches)],
+        "choice",
+        [helper.make_tensor_value_info("which", TensorProto.BOOL, ())],
+        [value],
+    )
+    path = save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "m.onnx"
+    )
+
+    assert external_data(path) == [tmp_path / "constant.bin", tmp_path / "else.bin"]
+    assert describe(path)["size_bytes"] == path.stat().st_size + 2 * 16
 
 
 def test_operators_of_branches_are_counted(tmp_path):

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from edgedistill.bundle.reader import MANIFEST, Bundle, open_bundle
-from edgedistill.data import Prepared
+from edgedistill.data import Prepared, Split
 from edgedistill.device.runtime import is_exact
 from edgedistill.errors import UsageError
 from edgedistill.io.arrays import Floats
 from edgedistill.io.files import read_json
+from edgedistill.pipeline.external_teacher import check_columns
 from edgedistill.pipeline.run_folder import (
     TEACHER_FACTS,
     TRIALS,
@@ -23,6 +24,7 @@ from edgedistill.pipeline.stages.data import prepare_data, read_source
 from edgedistill.pipeline.stages.evaluate import start_on_host
 from edgedistill.pipeline.stages.teacher import open_teacher, perturbation_plan
 from edgedistill.recipe.recipe import Recipe
+from edgedistill.recipe.schema import TeacherSection
 from edgedistill.saliency.classifier import Classifier
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import Baseline, PerturbationPlan
@@ -146,32 +148,41 @@ def open_input(
 
 
 def named_teacher(
-    spec: str, names: tuple[str, ...], series: Floats, weights: str | None, trust: bool
+    spec: str,
+    names: tuple[str, ...],
+    split: Split,
+    section: TeacherSection,
+    trust: bool,
 ) -> ExplainedModel:
     """Open a named teacher: as `train` takes it, or a folder that `train` wrote.
 
     Args:
         spec: as `edgedistill.teachers.load` takes it, or a folder.
         names: class names.
-        series: series that the teacher is tried on, (N, C, T).
-        weights: path of safetensors, if the spec is a factory.
+        split: series and labels that the teacher is tried on.
+        section: names the weights, if the spec is a factory, and the order of its columns.
         trust: whether a joblib file may run the code it contains.
 
     Raises:
         UsageError: it takes no perturbed series, or is not trusted.
-        DataError: it cannot be used, or not for these series.
+        DataError: it cannot be used, or not for these series; or its columns stand in another
+            order of the classes.
     """
     if Path(spec).is_dir():
-        return explained_model("teacher", open_classifier(Path(spec), names, series, name=spec))
+        return explained_model("teacher", open_classifier(Path(spec), names, split.x, name=spec))
+    weights = section.weights if ":" in spec else None  # a factory's
     found = load(
         spec,
         class_names=names,
-        train=series,
-        weights=Path(weights) if weights is not None and ":" in spec else None,  # a factory's
+        train=split.x,
+        weights=None if weights is None else Path(weights),
         trust=trust,
+        columns=section.class_names,
     )
     if not found.can_explain:
         raise UsageError(f"{spec} {_LOGITS_ONLY} Name the model that gave them.")
+    if section.class_names is None:
+        check_columns(found, (split,), names, allows_chance=True)
     return explained_model("teacher", found)
 
 
@@ -193,8 +204,7 @@ def _test_input(
     plan = windows.apply(recorded or perturbation_plan(recipe, data.length))
     explained, own, notes = _open_models(path, recipe, data, has_own_teacher=teacher is not None)
     if teacher is not None:
-        weights = recipe.teacher.weights
-        own = named_teacher(teacher, data.class_names, data.train.x, weights, trust)
+        own = named_teacher(teacher, data.class_names, data.train, recipe.teacher, trust)
         if explained.role == "model":
             explained = replace(explained, role="student")
     chosen = _test_series(data, index)
@@ -262,8 +272,9 @@ def _bundle_input(
     models: tuple[ExplainedModel | RecordedExplanation, ...] = (student,)
     notes: tuple[str, ...] = ()
     if teacher is not None:
-        weights = None if recipe is None else recipe.teacher.weights
-        models = (named_teacher(teacher, names, bundle.golden().series, weights, trust), student)
+        golden = Split(x=bundle.golden().series, y=bundle.golden().labels)
+        section = TeacherSection() if recipe is None else recipe.teacher
+        models = (named_teacher(teacher, names, golden, section, trust), student)
     elif recipe is None and plan == bundle.plan:
         models = (_recorded_teacher(bundle, index), student)
     else:

@@ -7,13 +7,14 @@ holds what the teacher returns for a fixed probe.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from edgedistill.data import Prepared
+from edgedistill.data import Prepared, Split
 from edgedistill.data.splits import stratified_series
 from edgedistill.errors import ModelError
 from edgedistill.inspection import external_data
@@ -31,7 +32,7 @@ from edgedistill.teachers.factory import source_hashes
 _PROBE_SERIES = 16  # real ones; as many perturbed copies
 _PROBE_SUMS = 8
 _PROBE_STEPS = 1024  # of a sum's size, between two values that count as different
-_ORDER_SERIES = 1000  # of the training and of the validation split, at most
+_ORDER_SERIES = 1000  # of each split, at most
 
 # What a probe returned, by data set: each command prepares its own, and computes a key several
 # times.
@@ -69,9 +70,11 @@ def load_external_teacher(
 
 def check_columns(
     teacher: Classifier,
-    data: Prepared,
+    splits: Sequence[Split],
+    class_names: Sequence[str],
     *,
     setting: str | None = "teacher.class_names",
+    allows_chance: bool = False,
 ) -> None:
     """Refuse a teacher whose columns stand in another order than the classes.
 
@@ -79,15 +82,16 @@ def check_columns(
 
     Args:
         teacher: teacher as it was opened, without names of its columns.
-        data: training and validation series to check it on.
+        splits: series to check it on, at most 1,000 of each.
+        class_names: class names, in the order of the labels.
         setting: recipe key that names its columns; None where there is none.
+        allows_chance: whether a teacher that is no better than chance passes.
 
     Raises:
         ModelError: another order fits clearly better, or the teacher is no better than chance.
     """
     if isinstance(teacher, EstimatorClassifier) and teacher.named_order is not None:
         return
-    splits = (data.train, data.validation)
     rows = [np.linspace(0, len(s.y) - 1, min(len(s.y), _ORDER_SERIES)).astype(int) for s in splits]
     logits = [teacher.logits(s.x[kept]) for s, kept in zip(splits, rows, strict=True)]
     labels = [s.y[kept] for s, kept in zip(splits, rows, strict=True)]
@@ -95,8 +99,9 @@ def check_columns(
         teacher.name,
         np.concatenate(logits),
         np.concatenate(labels),
-        data.class_names,
+        class_names,
         setting=setting,
+        allows_chance=allows_chance,
     )
 
 

@@ -82,7 +82,8 @@ def open_source(source: str, *, recipe: Recipe, data: Prepared, trust: bool) -> 
     if not Path(source).is_dir():
         section = TeacherSection(source=source, trust=trust)
         teacher = load_external_teacher(recipe.model_copy(update={"teacher": section}), data)
-        check_columns(teacher, data, setting=None)
+        splits = (data.train, data.validation)
+        check_columns(teacher, splits, data.class_names, setting=None, allows_chance=True)
         return teacher
     module, facts = networks.open_network(Path(source))
     known = facts["classes"], facts["channels"]

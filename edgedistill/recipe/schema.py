@@ -147,15 +147,6 @@ class TeacherSection(ModelSection):
             )
         return self
 
-    @model_validator(mode="after")
-    def _names_columns_of_a_source(self) -> TeacherSection:
-        if self.class_names is not None and self.source is None:
-            raise ValueError(
-                "class_names names the columns of an external teacher, and this one is trained "
-                "here, on the classes of the data. Set teacher.source, or leave it out."
-            )
-        return self
-
 
 class SearchSection(Section):
     """Search for the objective weights that the recipe leaves open."""

@@ -7,6 +7,7 @@ __all__ = [
     "MEMORY_BYTES",
     "Baseline",
     "BatchSizer",
+    "ChangesFn",
     "Classifier",
     "Explanation",
     "LogitsFn",
@@ -30,6 +31,7 @@ __all__ = [
 _HOMES = {
     "classifier": (
         "BatchSizer",
+        "ChangesFn",
         "Classifier",
         "LogitsFn",
         "MEMORY_BYTES",

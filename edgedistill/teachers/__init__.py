@@ -5,7 +5,7 @@
 
 from edgedistill import public_name
 from edgedistill.saliency.classifier import Classifier
-from edgedistill.teachers.classifier import SoftmaxClassifier
+from edgedistill.teachers.classifier import NoteCallback, SoftmaxClassifier, ignore_notes
 from edgedistill.teachers.estimator import EstimatorClassifier
 from edgedistill.teachers.loader import load
 from edgedistill.teachers.onnx import OnnxClassifier
@@ -15,6 +15,7 @@ from edgedistill.teachers.torch import TorchClassifier
 __all__ = [
     "Classifier",
     "EstimatorClassifier",
+    "NoteCallback",
     "OnnxClassifier",
     "SoftmaxClassifier",
     "TableClassifier",
@@ -28,6 +29,7 @@ __all__ = [
     "draw_weighted_starts",
     "exact_session",
     "explicit_weights",
+    "ignore_notes",
     "load",
     "mean_maps",
     "open_maps",

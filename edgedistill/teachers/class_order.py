@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from math import exp, lgamma, log, log1p
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import binom
 
 from edgedistill.errors import ModelError
 from edgedistill.io.arrays import Floats, Ints
@@ -40,9 +38,9 @@ class OrderFit:
     is_clear: bool  # whether the best order fits clearly better
 
     @property
-    def is_refused(self) -> bool:
-        """Whether the order as it is cannot be right, or the predictions are worth nothing."""
-        return self.is_clear or self.accuracy <= self.chance
+    def is_at_chance(self) -> bool:
+        """Whether predictions that do not depend on the series would be as good."""
+        return self.accuracy <= self.chance
 
 
 def fit_order(logits: Floats, labels: Ints) -> OrderFit:
@@ -55,6 +53,9 @@ def fit_order(logits: Floats, labels: Ints) -> OrderFit:
     >>> fit_order(np.eye(2, dtype=np.float32)[[0, 1] * 20], np.array([1, 0] * 20)).order
     (1, 0)
     """
+    from scipy.optimize import linear_sum_assignment  # only where an order is checked
+    from scipy.stats import binom
+
     count, classes = logits.shape
     columns = logits.argmax(axis=1)
     confusion = np.zeros((classes, classes))
@@ -82,6 +83,7 @@ def check_class_order(
     class_names: Sequence[str],
     *,
     setting: str | None = "teacher.class_names",
+    allows_chance: bool = False,
 ) -> None:
     """Refuse a teacher whose columns stand in another order, or that is no better than chance.
 
@@ -91,36 +93,37 @@ def check_class_order(
         labels: classes of the series, (N,), 0..K-1.
         class_names: class names, (K,).
         setting: recipe key that names its columns; None where there is none.
+        allows_chance: whether a teacher that is no better than chance passes, unless another order
+            fits clearly better.
 
     Raises:
         ModelError: the message has the order that fits.
     """
     fit = fit_order(logits, labels)
-    if not fit.is_refused:
-        return
-    best = [class_names[index] for index in fit.order]
     start = f"The teacher {name} is right in {fit.accuracy:.1%} of {len(labels)} series"
-    if fit.best_accuracy <= fit.accuracy or not (fit.is_clear or fit.best_accuracy > fit.chance):
-        raise ModelError(
-            f"{start}, no more than chance ({fit.chance:.1%}), and no other order of its columns "
-            "fits better. Check its weights, and that the data are sized and normalized as those "
-            f"it was trained on.{_way_out(list(class_names), setting, 'If you know better')}"
-        )
+    best = [class_names[index] for index in fit.order]
+    better = f"in {fit.best_accuracy:.1%} if its columns are {', '.join(best)}"
+    chance = f"no more than chance ({fit.chance:.1%})"
     if fit.is_clear:
-        reason, lead = "its columns stand in another order of the classes", "Write"
-    else:
-        reason = (
-            f"no more than chance ({fit.chance:.1%}), and these are too few series to be sure of "
-            "the order of its columns"
+        raise ModelError(
+            f"{start}, and {better}: they stand in another order of the classes. "
+            f"{_way_out(best, setting, 'Write')}"
         )
-        lead = "If this is the order it was trained in, write"
+    if allows_chance or not fit.is_at_chance:
+        return
+    if fit.best_accuracy > fit.chance:
+        raise ModelError(
+            f"{start}, {chance}, and {better}; that these stand in another order is likely, but "
+            f"the series are too few to be sure. {_way_out(best, setting, 'If they do, write')}"
+        )
     raise ModelError(
-        f"{start}, and in {fit.best_accuracy:.1%} if its columns are {', '.join(best)}: {reason}."
-        f"{_way_out(best, setting, lead)}"
+        f"{start}, {chance}, and no other order of its columns fits better. Check its weights, and "
+        "that the data are sized and normalized as those it was trained on. "
+        f"{_way_out(class_names, setting, 'To take it as it is, write')}"
     )
 
 
 def _way_out(names: Sequence[str], setting: str | None, lead: str) -> str:
     if setting is None:
-        return " Put its columns in the order of the classes where it is made."
-    return f" {lead} {setting}: {json.dumps(list(names), ensure_ascii=False)}."
+        return "Put its columns in the order of the classes where it is made."
+    return f"{lead} {setting}: {json.dumps(list(names), ensure_ascii=False)}."

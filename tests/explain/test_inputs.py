@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 
+import joblib
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.errors import ModelError, ShapeError, UsageError
@@ -15,6 +17,7 @@ from edgedistill.io.archives import unpack
 from edgedistill.io.files import read_json, write_json
 from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.recipe import recipe as config
+from edgedistill.recipe.schema import TeacherSection
 from edgedistill.runtimes.instructions import instruction_set
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.saliency.perturbation import default_plan
@@ -220,9 +223,25 @@ def test_a_plan_of_other_series_is_refused(run, tmp_path):
         open_input(tmp_path / "run", 0, recipe=longer)
 
 
-def _named(spec, data, **changes):
-    given = {"weights": None, "trust": False, **changes}
-    return named_teacher(str(spec), data.class_names, data.train.x, **given)
+def _named(spec, data, *, trust=False, **settings):
+    section = TeacherSection(**settings)
+    return named_teacher(str(spec), data.class_names, data.train, section, trust)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_teacher_in_another_order_is_refused_until_its_columns_are_named(data, tmp_path, index):
+    """Fitted on 0 and 1 for the classes, or for the classes the other way round."""
+    path, order = tmp_path / "e.joblib", [data.class_names, data.class_names[::-1]][index]
+    y = data.train.y if index == 0 else 1 - data.train.y
+    joblib.dump(LogisticRegression().fit(data.train.x[:, 0], y), path)
+
+    named = _named(path, data, trust=True, class_names=order)
+
+    hits = named.classifier.logits(data.test.x).argmax(axis=1) == data.test.y
+    assert hits.mean() > 0.7
+    if index == 1:
+        with pytest.raises(ModelError, match=r'Write teacher\.class_names: \["2", "1"\]'):
+            _named(path, data, trust=True)
 
 
 def test_network_has_logits_and_gradients(run, data):

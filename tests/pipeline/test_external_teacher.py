@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 from edgedistill.data import Prepared
-from edgedistill.errors import ModelError, UsageError
+from edgedistill.errors import ConfigError, ModelError, UsageError
 from edgedistill.io.files import read_json
 from edgedistill.pipeline.external_teacher import _rounded_sums, probe_outputs
 from edgedistill.pipeline.keys import STAGES, stage_key, teacher_sections
@@ -227,6 +227,13 @@ def test_names_of_other_classes_are_refused(recipe, data, folder, tmp_path):
 
     with pytest.raises(UsageError, match="without 1, 2 and with the unknown walk, run"):
         make_teacher(wrong, data, tmp_path, tmp_path)
+
+
+def test_names_for_a_teacher_that_is_trained_here_are_refused(recipe, data, tmp_path):
+    named = with_teacher(recipe, "teacher.class_names=[1, 2]")
+
+    with pytest.raises(ConfigError, match="and this one is trained here"):
+        make_teacher(named, data, tmp_path, tmp_path)
 
 
 def test_second_teacher_in_a_wrong_order_is_refused(recipe, data, folder):

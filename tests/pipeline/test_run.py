@@ -53,7 +53,9 @@ contract:
   min_saliency_pearson: -1
   min_saliency_spearman: -1
 """
+CLASS_NAMES = ("teacher.class_names=[1, 2]",)  # of a student of few epochs, at chance
 LOGITS_ONLY = (
+    *CLASS_NAMES,
     "contract.min_saliency_pearson=null",
     "contract.min_saliency_spearman=null",
     "student.objectives=[{name: cross_entropy}, {name: kd}]",
@@ -304,7 +306,7 @@ def test_test_labels_choose_nothing(whole, tmp_path, rng):
 def test_an_onnx_teacher(whole, tmp_path):
     """The file of another run: it is not trained, so there is no ceiling and no curve of it."""
     teacher = whole[1] / "model" / "student.onnx"
-    settings = (f"teacher.source={teacher}", "optimize.precisions=[fp32]")
+    settings = (f"teacher.source={teacher}", *CLASS_NAMES, "optimize.precisions=[fp32]")
 
     result = compress(recipe(*settings), tmp_path)
 

@@ -430,6 +430,34 @@ def test_student_that_cannot_be_pruned_from_its_teacher_is_refused(text, message
         config.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("[walk, run]", ("walk", "run")),
+        ("[2, 10, 1.5]", ("2", "10", "1.5")),
+        ("['no', \"yes\"]", ("no", "yes")),
+    ],
+)
+def test_class_names_of_a_teacher_are_text_or_numbers(text, names):
+    recipe = config.parse(f"teacher: {{source: m.onnx, class_names: {text}}}")
+
+    assert recipe.teacher.class_names == names
+    assert config.parse(config.dump(recipe)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{source: m.onnx, class_names: ['a', no]}", "reads yes, no, on and off as False. Put it"),
+        ("{source: m.onnx, class_names: [a]}", "teacher.class_names"),
+        ("{source: m.onnx, class_names: walk}", "teacher.class_names"),
+    ],
+)
+def test_class_names_that_name_no_columns_are_refused(text, message):
+    with pytest.raises(ConfigError, match=message):
+        config.parse(f"teacher: {text}")
+
+
 def test_pruning_is_checked_in_whole_recipes_only():
     """A part of a plan, parsed alone, may belong to another teacher."""
     text = PRUNED + "family: lstm}"

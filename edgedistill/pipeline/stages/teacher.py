@@ -12,6 +12,7 @@ from edgedistill.data import Prepared
 from edgedistill.distillation import seeds
 from edgedistill.distillation.context import training_data
 from edgedistill.distillation.objectives import CrossEntropy, WeightedObjective
+from edgedistill.errors import ConfigError
 from edgedistill.evaluation.evaluate import map_agreement
 from edgedistill.io.files import read_json, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
@@ -55,7 +56,16 @@ def make_teacher(
         out: folder for weights and outputs.
         work: folder for checkpoints and TensorBoard events; survives a kill.
         on_progress: progress.
+
+    Raises:
+        ModelError: an external teacher cannot be used, or its columns stand in another order.
+        ConfigError: columns are named of a teacher that is trained here.
     """
+    if recipe.teacher.source is None and recipe.teacher.class_names is not None:
+        raise ConfigError(
+            "teacher.class_names names the columns of an external teacher, and this one is trained "
+            "here, on the classes of the data. Set teacher.source, or leave it out."
+        )
     plan = perturbation_plan(recipe, data.length)
     facts: dict[str, Any] = {"source": recipe.teacher.source, "plan": plan.to_dict()}
     if recipe.teacher.source is None:
@@ -86,7 +96,7 @@ def _checked_external_teacher(recipe: Recipe, data: Prepared) -> tuple[Classifie
     teacher = load_external_teacher(recipe, data, notes.append)
     columns = recipe.teacher.class_names
     if columns is None:
-        check_columns(teacher, data)
+        check_columns(teacher, (data.train, data.validation), data.class_names)
     else:
         notes.append(f"The columns of {teacher.name} are {', '.join(columns)}.")
     return teacher, notes

@@ -79,7 +79,8 @@ def test_the_ceiling_is_another_teacher(data, stages):
 
 def test_a_brought_teacher_is_asked_but_not_kept(recipe, data, stages, tmp_path):
     source = stages / "model" / "student.onnx"
-    brought = config.parse(config.dump(recipe), [f"teacher.source={source}"])
+    settings = [f"teacher.source={source}", "teacher.class_names=[1, 2]"]
+    brought = config.parse(config.dump(recipe), settings)
 
     make_teacher(brought, data, tmp_path, tmp_path / "work")
 

@@ -186,9 +186,7 @@ def test_external_tensors_of_branches_and_constants_count(tmp_path):
         [helper.make_tensor_value_info("which", TensorProto.BOOL, ())],
         [value],
     )
-    path = save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "m.onnx"
-    )
+    path = save(graph, tmp_path / "m.onnx")
 
     assert external_data(path) == [tmp_path / "constant.bin", tmp_path / "else.bin"]
     assert describe(path)["size_bytes"] == path.stat().st_size + 2 * 16

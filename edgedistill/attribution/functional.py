@@ -13,9 +13,25 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgedistill.attribution import autograd as bridge
+from edgedistill.errors import ModelError
 
 _COPIES_PAY = 1 << 18  # elements from which the kernels are faster than plain torch
 _LOGITS_PAY = 1 << 13
+
+
+def check_logits(output: object, count: int) -> Tensor:
+    """Return what a model gives for `count` series, if it is one row of logits a series, (N, K).
+
+    Raises:
+        ModelError: it is something else, such as a tuple.
+    """
+    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != count:
+        shape = f" of shape {tuple(output.shape)}" if isinstance(output, Tensor) else ""
+        raise ModelError(
+            f"The model gives a {type(output).__name__}{shape} for {count} series; logits (N, K) "
+            "are needed. Wrap it in a module that returns the logits alone."
+        )
+    return output
 
 
 def perturb(series: Tensor, starts: Tensor, patches: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from edgedistill.attribution.functional import check_logits
 from edgedistill.errors import ConfigError, ModelError, ShapeError
 
 
@@ -125,7 +126,7 @@ def _gradient(model: nn.Module, point: Tensor, targets: Tensor) -> Tensor:
 
 def _target_logit(model: nn.Module, series: Tensor, targets: Tensor) -> Tensor:
     """Return the target's centered logit, (N,)."""
-    logits: Tensor = model(series)
+    logits = check_logits(model(series), len(series))
     if int(targets.max()) >= logits.shape[1]:
         raise ShapeError(
             f"The targets run up to {int(targets.max())}, the model knows {logits.shape[1]} "

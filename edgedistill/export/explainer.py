@@ -26,7 +26,7 @@ from edgedistill.attribution.incremental.onnx_graph import (
     window_scores,
 )
 from edgedistill.errors import ShapeError, VerificationError
-from edgedistill.export.export import INPUT, OUTPUT, torch_logits, trace
+from edgedistill.export.export import INPUT, OUTPUT, evaluation_copy, torch_logits, trace
 from edgedistill.io import files
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.optimize.execution import TOLERANCE, assert_close, check_series, errors, logits
@@ -119,7 +119,7 @@ def export_explainer(
         VerificationError: ONNX Runtime gives other logits or another saliency than the library.
     """
     _check_sample(sample, plan)
-    module = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    module = evaluation_copy(model)
     torch_logits(module, sample[:1])  # refuses series that the model does not take
     chosen = _choose_network(module, sample[:1], plan)
     proto = _graph(chosen, sample, plan)

@@ -9,11 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import onnx
 import torch
 from torch import nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from edgedistill.errors import ModelError
 from edgedistill.io import files
@@ -25,6 +28,7 @@ from edgedistill.optimize.passes.opset import OPSET
 INPUT = "series"
 OUTPUT = "logits"
 
+_Module = TypeVar("_Module", bound=nn.Module)
 _TRACED_SERIES = 2  # with one, the exporter takes the batch size for a constant
 
 # Warnings of torch about its own parts while it exports; a caller can do nothing about them.
@@ -67,7 +71,7 @@ def export(
         VerificationError: ONNX Runtime gives other logits than torch.
     """
     check_series(sample, "check of the export")
-    module = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    module = evaluation_copy(model)
     expected = torch_logits(module, sample)
     proto = strip(trace(module, sample))
     with files.whole_file(path) as partial:
@@ -90,6 +94,42 @@ def _verify(path: Path, sample: Floats, expected: Floats, tolerance: float) -> t
     return assert_close("The exported model", doubled, logits(path, twice), tolerance)
 
 
+def evaluation_copy(model: _Module) -> _Module:
+    """Return a copy of a module on the CPU, in evaluation mode, whose parameters want no gradient.
+
+    Raises:
+        ModelError: the module cannot be copied.
+    """
+    # The old weight norm keeps the weight of its last run, which torch does not copy.
+    computed = {
+        id(value): value.detach().clone()
+        for part in model.modules()
+        for value in vars(part).values()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    }
+    try:
+        copied = copy.deepcopy(model, dict(computed)).cpu().eval()
+        _bake_norms(copied)
+        for parameter in copied.parameters():  # a scripted module has no requires_grad_
+            parameter.requires_grad_(False)
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise ModelError(
+            f"A {type(model).__name__} cannot be copied: {str(error).strip()}. Export it with "
+            "torch.onnx.export, and go on from the ONNX file."
+        ) from error
+    return copied
+
+
+def _bake_norms(module: nn.Module) -> None:
+    """Make the weights of old weight and spectral norms parameters, which the exporter needs."""
+    for part in module.modules():
+        for hook in tuple(part._forward_pre_hooks.values()):
+            if isinstance(hook, WeightNorm):
+                nn.utils.remove_weight_norm(part, hook.name)
+            elif isinstance(hook, SpectralNorm):
+                nn.utils.remove_spectral_norm(part, hook.name)
+
+
 def torch_logits(module: nn.Module, sample: Floats) -> Floats:
     """Return a module's logits of real series, (N, K).
 
@@ -98,12 +138,18 @@ def torch_logits(module: nn.Module, sample: Floats) -> Floats:
     """
     try:
         with torch.no_grad():
-            result: Floats = module(torch.from_numpy(sample)).numpy()
-    except (RuntimeError, ValueError) as error:
+            output = module(torch.tensor(sample))  # a copy: modules write into it
+    except Exception as error:
         raise ModelError(
             f"The model does not take series of shape {sample.shape[1:]} as (C, T): {error}. "
             "Export it with series like those it was trained on."
         ) from error
+    if not isinstance(output, torch.Tensor):
+        raise ModelError(
+            f"The model gives a {type(output).__name__}; finite logits (N, K) are needed. Wrap it "
+            "in a module that returns the logits alone."
+        )
+    result: Floats = output.numpy()
     if result.ndim != 2 or not np.isfinite(result).all():
         raise ModelError(
             f"The model gives values of shape {result.shape} of which "

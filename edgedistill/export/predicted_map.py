@@ -6,7 +6,6 @@ itself looks at is measured by perturbation: `export.explainer` writes that file
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import onnxruntime
 import torch
 
 from edgedistill.errors import ModelError, VerificationError
-from edgedistill.export.export import INPUT, OUTPUT, torch_logits, trace
+from edgedistill.export.export import INPUT, OUTPUT, evaluation_copy, torch_logits, trace
 from edgedistill.io import files
 from edgedistill.io.arrays import Floats
 from edgedistill.models import SelfExplainingNetwork, WithExplanation
@@ -59,7 +58,7 @@ def export_explanation(
         VerificationError: ONNX Runtime gives other logits or another map than torch.
     """
     check_series(sample, "check of the explanation")
-    module = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    module = evaluation_copy(model)
     expected = torch_logits(module, sample), _maps(module, sample)
     whole = WithExplanation(module).eval()
     proto = _named(strip(trace(whole, sample)), sample.shape[2])

@@ -12,6 +12,7 @@ __all__ = [
     "DataCallback",
     "Result",
     "RunFolder",
+    "check_columns",
     "check_plan_length",
     "compress",
     "floor_agreement",
@@ -38,6 +39,7 @@ __all__ = [
     "with_report_estimates",
 ]
 _HOMES = {
+    "external_teacher": ("check_columns",),
     "keys": ("stage_key", "teacher_sections"),
     "objective_context": ("objective_context",),
     "run": ("Result", "compress"),

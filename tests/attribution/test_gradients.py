@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from edgedistill.attribution.gradients import completeness_gap, gradient_input, integrated_gradients
+from edgedistill.attribution.incremental.propagation import IncrementalModel
 from edgedistill.errors import ConfigError, ModelError, ShapeError
 from edgedistill.models import ModelSpec, build
 
@@ -162,3 +163,17 @@ def test_shapes_that_do_not_fit_are_refused(linear, series, change, error, messa
 
     with pytest.raises(error, match=message):
         integrated_gradients(linear, **{**given, **change})
+
+
+@pytest.mark.parametrize("output", [(torch.ones(2, 3), 1), torch.ones(2), torch.ones(3, 2)])
+def test_output_other_than_logits_is_refused(output):
+    class Constant(torch.nn.Module):
+        def forward(self, x):
+            return output if len(x) == 2 else None
+
+    x = torch.ones(2, 1, 4)
+
+    with pytest.raises(ModelError, match=r"for 2 series; logits \(N, K\) are needed"):
+        gradient_input(Constant(), x, torch.zeros(2, dtype=torch.long))
+    with pytest.raises(ModelError, match="Wrap it in a module that returns the logits alone"):
+        IncrementalModel(Constant(), x)

@@ -185,3 +185,54 @@ def test_no_sample(shape, tmp_path):
     """An export that was compared with nothing is no export."""
     with pytest.raises(DataError, match="at least one series"):
         export(Head(), tmp_path / "model.onnx", np.zeros(shape, dtype=np.float32))
+
+
+class Odd(nn.Module):
+    """A module whose head gives what `pack` makes of its logits."""
+
+    def __init__(self, pack):
+        super().__init__()
+        self.head, self.pack = nn.Linear(8, 2), pack
+
+    def forward(self, x):
+        return self.pack(self.head(x[:, 0]))
+
+
+def test_old_weight_norm_is_exported_after_it_has_run(rng, tmp_path):
+    """torch does not copy the weight that it keeps of its last run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        model = nn.Sequential(nn.Flatten(), nn.utils.weight_norm(nn.Linear(8, 2)))
+    x = rng.normal(size=(3, 1, 8)).astype(np.float32)
+    expected = model(torch.from_numpy(x)).detach().numpy()
+
+    export(model, tmp_path / "m.onnx", x)
+
+    np.testing.assert_allclose(logits(tmp_path / "m.onnx", x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("pack", "message"),
+    [
+        (lambda z: (z, 1), r"gives a tuple; finite logits \(N, K\) are needed\. Wrap it"),
+        (lambda z: {"logits": z}["absent"], "does not take series .*absent"),
+        (lambda z: z + torch.randn_like(z), "misses the logits"),
+    ],
+    ids=["tuple", "fails", "random"],
+)
+def test_odd_models_are_refused(pack, message, rng, tmp_path):
+    x = rng.normal(size=(3, 1, 8)).astype(np.float32)
+
+    with pytest.raises((ModelError, VerificationError), match=message):
+        export(Odd(pack), tmp_path / "m.onnx", x)
+
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_model_that_cannot_be_copied_is_named(rng, tmp_path):
+    model = Odd(lambda z: z)
+    model.handle = (tmp_path / "log").open("w")
+    x = rng.normal(size=(3, 1, 8)).astype(np.float32)
+
+    with model.handle, pytest.raises(ModelError, match="A Odd cannot be copied: cannot pickle"):
+        export(model, tmp_path / "m.onnx", x)

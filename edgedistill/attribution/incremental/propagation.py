@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, fx, nn
 
-from edgedistill.attribution.functional import perturb
+from edgedistill.attribution.functional import check_logits, perturb
 from edgedistill.attribution.incremental.chain import as_chain
 from edgedistill.attribution.incremental.chain import changes as chain_changes
 from edgedistill.attribution.incremental.layers import Change, LastState, UnsupportedModule, Value
@@ -70,6 +70,7 @@ class IncrementalModel:
 
         Raises:
             UnsupportedModule: `method` is "incremental" and the model cannot be followed.
+            ModelError: the model gives something other than logits (N, K).
         """
         self._model, self._series = model, series
         self._method, self._memory_bytes = method, memory_bytes
@@ -86,8 +87,9 @@ class IncrementalModel:
                     raise
                 self._reason = str(error)
         steps = self._steps
-        # (N, K); a copy, because the perturbed copies come from `series`, and modules write into it
-        self.logits = model(series.clone()) if steps is None else steps.values[steps.logits]
+        # A copy, because the perturbed copies come from `series`, and modules write into it.
+        logits = model(series.clone()) if steps is None else steps.values[steps.logits]
+        self.logits = check_logits(logits, len(series))  # (N, K)
 
     def changes(self, starts: Tensor, patches: Tensor) -> IncrementalResult:
         """Return the change of the logits by each window.

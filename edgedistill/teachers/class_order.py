@@ -100,23 +100,28 @@ def check_class_order(
         ModelError: the message has the order that fits.
     """
     fit = fit_order(logits, labels)
-    start = f"The teacher {name} is right in {fit.accuracy:.1%} of {len(labels)} series"
+    if fit.is_clear or (fit.is_at_chance and not allows_chance):
+        raise ModelError(_message(f"The teacher {name}", fit, len(labels), class_names, setting))
+
+
+def _message(
+    subject: str, fit: OrderFit, count: int, class_names: Sequence[str], setting: str | None
+) -> str:
+    start = f"{subject} is right in {fit.accuracy:.1%} of {count} series"
     best = [class_names[index] for index in fit.order]
     better = f"in {fit.best_accuracy:.1%} if its columns are {', '.join(best)}"
     chance = f"no more than chance ({fit.chance:.1%})"
     if fit.is_clear:
-        raise ModelError(
+        return (
             f"{start}, and {better}: they stand in another order of the classes. "
             f"{_way_out(best, setting, 'Write')}"
         )
-    if allows_chance or not fit.is_at_chance:
-        return
     if fit.best_accuracy > fit.chance:
-        raise ModelError(
+        return (
             f"{start}, {chance}, and {better}; that these stand in another order is likely, but "
             f"the series are too few to be sure. {_way_out(best, setting, 'If they do, write')}"
         )
-    raise ModelError(
+    return (
         f"{start}, {chance}, and no other order of its columns fits better. Check its weights, and "
         "that the data are sized and normalized as those it was trained on. "
         f"{_way_out(class_names, setting, 'To take it as it is, write')}"

@@ -70,7 +70,7 @@ class IncrementalModel:
 
         Raises:
             UnsupportedModule: `method` is "incremental" and the model cannot be followed.
-            ModelError: the model gives something other than logits (N, K).
+            ModelError: the model gives no logits (N, K).
         """
         self._model, self._series = model, series
         self._method, self._memory_bytes = method, memory_bytes
@@ -86,10 +86,7 @@ class IncrementalModel:
                 if method == "incremental":
                     raise
                 self._reason = str(error)
-        steps = self._steps
-        # A copy, because the perturbed copies come from `series`, and modules write into it.
-        logits = model(series.clone()) if steps is None else steps.values[steps.logits]
-        self.logits = check_logits(logits, len(series))  # (N, K)
+        self.logits = self._clean_logits()  # (N, K)
 
     def changes(self, starts: Tensor, patches: Tensor) -> IncrementalResult:
         """Return the change of the logits by each window.
@@ -113,6 +110,13 @@ class IncrementalModel:
         else:
             changes = chain_changes(chain, self._series, starts, patches)
         return IncrementalResult(changes, "incremental", saving=propagation.saving)
+
+    def _clean_logits(self) -> Tensor:
+        """Return the logits of the clean series, (N, K)."""
+        if self._steps is not None:
+            return self._steps.values[self._steps.logits]
+        # A copy, because modules write into it, and the perturbed copies come from the series.
+        return check_logits(self._model(self._series.clone()), len(self._series))
 
     def _full(
         self, starts: Tensor, patches: Tensor, reason: str, saving: float = 1.0

@@ -75,9 +75,7 @@ def student_key(recipe: Recipe, data: Prepared, teacher: Path) -> str:
 def teacher_sections(recipe: Recipe) -> list[Any]:
     """Return the recipe sections and file hashes of a teacher, besides seed and data."""
     values = recipe.to_dict()
-    if recipe.teacher.class_names is None:
-        del values["teacher"]["class_names"]  # keys of earlier versions lack it
-    sections = [values[name] for name in ("teacher", "saliency", "references")]
+    sections = [_teacher_section(values["teacher"]), values["saliency"], values["references"]]
     return [*sections, external_hashes(recipe.teacher), *_branch_sections(recipe)]
 
 
@@ -110,7 +108,13 @@ def _sections(stage: Stage, recipe: Recipe, data: Prepared) -> list[Any]:
         names = ("precisions", "calibration", "runtimes", "batch")
         settings = [values["optimize"][name] for name in names]
         return [*settings, *_search_sections(values), *_format_sections(values)]
-    return [{**values, "data": _data_section(values["data"])}]
+    data_section, teacher = _data_section(values["data"]), _teacher_section(values["teacher"])
+    return [{**values, "data": data_section, "teacher": teacher}]
+
+
+def _teacher_section(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the teacher; class names only where they are set."""
+    return {k: v for k, v in settings.items() if k != "class_names" or v is not None}
 
 
 def _data_section(settings: Mapping[str, Any]) -> dict[str, Any]:

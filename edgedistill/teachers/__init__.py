@@ -36,11 +36,13 @@ __all__ = [
     "open_window_cache",
     "source_hashes",
     "start_probabilities",
+    "unwrapped",
     "write_maps",
     "write_window_cache",
 ]
 _HOMES = {
     "class_order": ("check_class_order",),
+    "columns": ("unwrapped",),
     "exact_session": ("exact_session", "explicit_weights"),
     "factory": ("source_hashes",),
     "map_cache": ("mean_maps", "open_maps", "write_maps"),

@@ -10,7 +10,7 @@ import numpy as np
 from edgedistill.errors import UsageError
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.saliency.classifier import ChangesFn, Classifier
-from edgedistill.teachers.classifier import EPSILON
+from edgedistill.teachers.classifier import EPSILON, SoftmaxClassifier
 
 
 class ReorderedClassifier:
@@ -73,6 +73,13 @@ class SingleLogitClassifier:
         else:
             logits = np.hstack([-column / 2, column / 2])
         return logits.astype(np.float32)
+
+
+def unwrapped(teacher: Classifier) -> Classifier:
+    """Return the classifier that computes, without those that only rearrange its output."""
+    while isinstance(teacher, SoftmaxClassifier | ReorderedClassifier | SingleLogitClassifier):
+        teacher = teacher.inner
+    return teacher
 
 
 def column_order(columns: Sequence[str], class_names: Sequence[str]) -> list[int]:

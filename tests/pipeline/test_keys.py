@@ -13,6 +13,7 @@ from edgedistill.io.files import fingerprint, write_json
 from edgedistill.pipeline.keys import STAGES, stage_key, student_key
 from edgedistill.pipeline.stage_folder import make_stage
 from edgedistill.recipe import recipe as config
+from edgedistill.recipe.schema import COLUMN_SETTINGS
 
 
 def changed(recipe, *settings: str):
@@ -85,7 +86,9 @@ def test_key_is_of_the_chain_of_stages(recipe, data):
     chain += ["student", [values["student"]], "model", [], "variants", optimize]
 
     assert stage_key("variants", recipe, data) == fingerprint(chain)
-    assert stage_key("result", recipe, data) == fingerprint([*chain, "result", [values]])
+    settings = {k: v for k, v in values["data"].items() if k not in COLUMN_SETTINGS}
+    result = {**values, "data": settings, "teacher": teacher}
+    assert stage_key("result", recipe, data) == fingerprint([*chain, "result", [result]])
 
 
 def test_contract_of_a_search_changes_the_variants(recipe, data):

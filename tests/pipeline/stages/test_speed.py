@@ -9,7 +9,13 @@ from sklearn.linear_model import LogisticRegression
 
 from edgedistill.bundle.reader import Model
 from edgedistill.pipeline.stages.speed import compare_speed, runtime_name
-from edgedistill.teachers import EstimatorClassifier, OnnxClassifier, TorchClassifier
+from edgedistill.teachers import (
+    EstimatorClassifier,
+    OnnxClassifier,
+    SoftmaxClassifier,
+    TorchClassifier,
+)
+from edgedistill.teachers.columns import ReorderedClassifier
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +49,16 @@ def test_a_torch_teacher_is_timed_in_the_runtime_of_the_model(model, series):
     )
     assert found.teacher_ms.value > 0
     assert found.native_ms.value > 0
+    assert found.reason is None
+
+
+def test_a_teacher_with_its_columns_in_order_is_timed_as_what_it_is(model, series):
+    teacher = ReorderedClassifier(TorchClassifier(_network(8), classes=2), [1, 0])
+
+    found = compare_speed(model, SoftmaxClassifier(teacher), series)
+
+    assert found.native_runtime == "torch"
+    assert found.teacher_ms is not None
     assert found.reason is None
 
 

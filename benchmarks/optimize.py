@@ -50,6 +50,7 @@ from edgedistill.pipeline.stages.data import prepare_data
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs, perturbation_plan
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
+from edgedistill.runtimes.instructions import instruction_set
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 
 LENGTH = 512
@@ -145,7 +146,8 @@ def main() -> None:
         r for name in options.sets for seed in options.seeds for r in _kept(name, seed, options)
     ]
     _print(gains, kept)
-    facts = {"environment": environment(), "aims": AIMS}
+    cpu = {**environment(), "instructions": instruction_set().name}
+    facts = {"environment": cpu, "aims": AIMS}
     rows = {"speed": [asdict(g) for g in gains], "quality": [asdict(k) for k in kept]}
     write_json(options.out / "optimize.json", facts | rows)
 

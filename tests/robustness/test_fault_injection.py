@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 from faults import device
-from faults.board import LocalBoard, Ran, make_goods
+from faults.board import ForkServer, LocalBoard, Ran, make_goods
 from faults.campaign import Case, Found, found, read, run, table
 from faults.deployment import Workstation
 from faults.faulty_network import FaultyNetwork
@@ -47,6 +47,15 @@ def station(tmp_path_factory, unavailable):
         unavailable(str(error))
     finally:
         board.fork_server.close()
+
+
+def test_a_fork_server_ends_without_a_word(tmp_path, capfd):
+    """When nobody asks any more; a traceback there looks like a fault that was found."""
+    server = ForkServer(tmp_path, "json")
+
+    server.close()
+
+    assert capfd.readouterr().err == ""
 
 
 def _trapped(board, work, at, do="kill"):

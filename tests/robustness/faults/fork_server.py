@@ -85,6 +85,7 @@ def main() -> None:
     what, path, *words = sys.argv[1:]
     if what == "serve":
         serve(path, words)
+        return
     code = run(path, words, (1, 2))
     if code < 0:
         os.kill(os.getpid(), -code)

@@ -91,6 +91,7 @@ def _with_explicit_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = explicit.graph
     constants = {tensor.name: tensor for tensor in graph.initializer}
     nodes = list(graph.node)
+    outputs = {value.name for value in graph.output}
     for node, scale in list(_weights(graph)):
         readers = _readers(graph, node.output[0])
         for count, (reader, at) in enumerate(readers):
@@ -111,8 +112,22 @@ def _with_explicit_weights(model: onnx.ModelProto) -> onnx.ModelProto:
             own.input.append(zero.name)
             graph.initializer.extend([weight, zero])
             nodes.insert(0, own)
-        if readers and node.output[0] not in {value.name for value in graph.output}:
+        if readers and node.output[0] not in outputs:
             nodes.remove(node)
     del graph.node[:]
     graph.node.extend(nodes)
+    read = {*outputs, *_names_read(graph)}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
     return explicit
+
+
+def _names_read(graph: onnx.GraphProto) -> Iterator[str]:
+    """Yield the names that nodes read, those in the bodies of If, Loop and Scan too."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            bodies = [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]
+            for body in bodies:
+                yield from _names_read(body)

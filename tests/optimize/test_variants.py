@@ -164,6 +164,20 @@ CASES = {  # bodies between a convolution c and the dense layer that reads r
         r = Relu(z)""",
         17,
     ),
+    "body that reads constants": (
+        """n = Constant<value_int = 2>() k = Constant<value_int = 1>() go = Cast<to = 9>(k)
+        half = Constant<value_float = 0.5>()
+        z = Loop(n, go, c) <
+          body = b (int64 i, bool was, float[N,8,60] v) => (bool on, float[N,8,60] u) {
+            on = Identity(was) q = Mul(v, half) u = Add(q, c) }>
+        r = Max(z, half)""",
+        17,
+    ),
+    "values without elements": (
+        """a = Constant<value_ints = [0]>() t = Constant<value_ints = [2]>()
+        e = Slice(c, a, a, t) s = ReduceSum(e, t) z = Add(c, s) r = Relu(z)""",
+        17,
+    ),
     "opset 11": ("r = Relu(c)", 11),
     "opset 7": ("r = Dropout<ratio = 0.5>(c)", 7),
     "opset 24": ("r = Relu(c)", 24),

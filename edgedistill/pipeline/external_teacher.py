@@ -118,7 +118,8 @@ def external_hashes(section: TeacherSection) -> list[Any]:
 def probe_outputs(recipe: Recipe, data: Prepared) -> list[int]:
     """Return what an external teacher gives for a fixed probe, as a few rounded numbers.
 
-    The probe are training series, and copies of them without their middle third. Each number is a
+    The probe are training series, and copies of them without their middle third. The first number
+    is the power of two below the size of all logits together, each other one a
     sum of all logits under fixed signs, in steps of 1/1024 of its usual size: another order of the
     columns, or a change of the logits of a thousandth, changes some, while what another number of
     threads or another CPU does to a logit, a millionth, practically never crosses a step. Where it
@@ -147,6 +148,6 @@ def _rounded_sums(logits: Floats) -> list[int]:
     signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(_PROBE_SUMS, len(values)))
     size = float(np.sqrt((values**2).sum()))
     # A power of two, because a size that is computed anew each time would move all steps.
-    step = 2.0 ** np.floor(np.log2(size)) / _PROBE_STEPS if size else 1.0
-    sums: list[int] = np.rint(signs @ values / step).astype(np.int64).tolist()
-    return sums
+    exponent = int(np.floor(np.log2(size))) if size else 0
+    sums: list[int] = np.rint(signs @ values / 2.0**exponent * _PROBE_STEPS).astype(int).tolist()
+    return [exponent, *sums]

@@ -186,7 +186,8 @@ def test_rounded_sums_ignore_rounding_errors_and_no_more(rng):
 
     assert same >= 97
     assert different >= 97
-    assert _rounded_sums(np.zeros((4, 2), "f4")) == [0] * 8
+    assert _rounded_sums(np.zeros((4, 2), "f4")) == [0] * 9
+    assert _rounded_sums(2 * logits) != _rounded_sums(logits)
 
 
 def test_wrong_order_ends_with_the_order_that_fits(recipe, data, folder, tmp_path):

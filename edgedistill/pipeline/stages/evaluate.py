@@ -43,6 +43,7 @@ from edgedistill.saliency.classifier import Classifier
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan, unseen_plan
 from edgedistill.teachers import OnnxClassifier, TorchClassifier
+from edgedistill.teachers.columns import unwrapped
 from edgedistill.teachers.outputs import TeacherOutputs
 from edgedistill.training import networks
 
@@ -238,7 +239,8 @@ def _compare_speed(
 
 def _single_thread_latency(classifier: Classifier, series: Floats, runs: int) -> Latency:
     """Return the latency of a teacher or torch student on one thread, as that of the variants."""
-    alone = classifier.on_one_thread() if isinstance(classifier, OnnxClassifier) else classifier
+    inner = unwrapped(classifier)
+    alone = inner.on_one_thread() if isinstance(inner, OnnxClassifier) else classifier
     with one_thread():
         return benchmark.measure(alone, series[:1], runs=runs)
 

@@ -54,7 +54,8 @@ from edgedistill.report.measured import (
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
 
-_RUNTIMES = {".onnx": "onnxruntime", ".joblib": "python", ".npz": "table"}  # of a brought teacher
+# Of a brought teacher that was not timed
+_RUNTIMES = {".onnx": "onnxruntime", ".joblib": "python", ".npz": "table"}
 
 
 def make_result(
@@ -108,7 +109,7 @@ def make_report(outcome: Outcome) -> Report:
         data=report_data(data),
         teacher=_candidate(
             "teacher",
-            _RUNTIMES.get(Path(outcome.recipe.teacher.source or "").suffix, "torch"),
+            _teacher_runtime(outcome),
             "fp32",
             outcome.teacher,
             agrees=False,
@@ -134,6 +135,12 @@ def make_report(outcome: Outcome) -> Report:
         ),
         examples=_examples(outcome),
     )
+
+
+def _teacher_runtime(outcome: Outcome) -> str:
+    if outcome.speed is not None:
+        return outcome.speed.native_runtime
+    return _RUNTIMES.get(Path(outcome.recipe.teacher.source or "").suffix, "torch")
 
 
 def _examples(outcome: Outcome) -> tuple[Example, ...]:

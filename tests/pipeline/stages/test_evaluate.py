@@ -7,10 +7,13 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from edgedistill.device import benchmark
 from edgedistill.evaluation import metrics
 from edgedistill.evaluation.contract import Contract
-from edgedistill.pipeline.stages.evaluate import clause_values, evaluate_all
+from edgedistill.pipeline.stages.evaluate import _single_thread_latency, clause_values, evaluate_all
 from edgedistill.recipe import recipe as config
+from edgedistill.teachers import OnnxClassifier
+from edgedistill.teachers.columns import ReorderedClassifier
 
 pytestmark = pytest.mark.slow
 
@@ -102,3 +105,16 @@ def test_the_unseen_plan_is_another(outcome):
     assert outcome.teacher_outputs.unseen.signed.shape[1] != trained_on.shape[1]
     expected = metrics.pearson(trained_on, ran.evaluation.explanation.signed).mean()
     assert ran.evaluation.estimates["saliency_pearson"].value == pytest.approx(expected)
+
+
+def test_an_onnx_teacher_is_timed_on_one_thread(student, series, monkeypatch):
+    """As the variants are; also behind what only rearranges its columns."""
+    timed = []
+    monkeypatch.setattr(benchmark, "measure", lambda found, *_, **__: timed.append(found))
+    teacher = OnnxClassifier(student("fcn"), classes=2)
+
+    for classifier in (teacher, ReorderedClassifier(teacher, [1, 0])):
+        _single_thread_latency(classifier, series, 10)
+
+    options = [each._session.get_session_options() for each in timed]
+    assert [each.intra_op_num_threads for each in options] == [1, 1]

@@ -164,7 +164,9 @@ _ALLOWED: Mapping[str, Any] = {
     "other_at": lambda value: _is_list(value, _is_place),
     "channels": lambda value: _is_list(value, lambda name: isinstance(name, str)),
     **dict.fromkeys(("label", "id", "time", "group"), _is_column),
-    **dict.fromkeys(("ignore", "values"), lambda value: _is_list(value, _is_column)),
+    **dict.fromkeys(
+        ("ignore", "values"), lambda value: _is_list(value, lambda name: type(name) in {str, int})
+    ),
     "time_format": lambda value: value is None or isinstance(value, str),
     "resample_step": lambda v: v is None or (type(v) in {int, float} and 0 < v < float("inf")),
 }

@@ -274,4 +274,4 @@ def _is_padding(part: list[np.ndarray]) -> bool:
 def _number(value: float, random: Random | None = None) -> str:
     if np.isnan(value):
         return "NaN" if random is None else random.choice(_MISSING)
-    return repr(float(np.float32(value)))
+    return f"{value:.4f}"  # more digits than float32 repeats

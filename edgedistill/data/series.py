@@ -124,6 +124,8 @@ def is_unresolved(one: AnyFloats) -> bool:
     >>> [is_unresolved(wave + offset) for offset in (0, 1e4, 1e7, 1e12)]
     [False, False, True, True]
     """
+    if not one.size:  # refused later, by its place
+        return False
     low, high = np.fmin.reduce(one, axis=1), np.fmax.reduce(one, axis=1)
     with np.errstate(invalid="ignore", over="ignore"):  # infinity is refused later, by its place
         levels = (high - low) / np.spacing(np.maximum(np.abs(low), np.abs(high)), dtype=np.float32)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import numpy as np
 import pytest
 from aeon.datasets import load_italy_power_demand
 
-from edgedistill.data.readers import label_file, read_lines, read_npy_pair, read_table
-from edgedistill.errors import DataError
+from edgedistill.data.readers import (
+    label_file,
+    read_lines,
+    read_npy_pair,
+    read_parquet,
+    read_table,
+)
+from edgedistill.errors import DataError, MachineError
 from edgedistill.formats.schema import Roles
 
 
@@ -201,6 +208,10 @@ def test_columns_are_taken_for_what_they_are(case, write):
             "id,time,n,x,label\np,0,0,1,a\np,1,1,2,a\np,2,2,7,a\nq,0,3,1,b\nq,1,4,2,b\n",
             'What "n" holds cannot be told: it counts the rows',
         ),
+        (
+            "id,time,x,label\np,23:59,1,a\np,0:01,2,a\nq,1:00,1,b\nq,1:02,5,b\n",
+            "may pass midnight",
+        ),
         ("".join(f"{i},0.5,0.{i}1,{'ab'[i % 2]}\n" for i in range(6)), "Column 4 holds text"),
         ("".join(f"{i},0.5,0.{i}1,{i % 2}\n" for i in range(6)), "no labels. Set data.label"),
         ("".join(f"0.{i}1,0.5,{i % 2}\n" for i in range(6)), "no labels. Set data.label"),
@@ -296,6 +307,27 @@ def test_uneven_times_are_told_and_resampled(write):
     assert remark.startswith("16.7% of the steps between times are not 5, but from 20 to 20")
     np.testing.assert_array_equal(even.series[0], [[0, 10, 20, 30, 40, 50, 60]])
     assert even.remarks == ()
+
+
+def test_list_column_of_parquet_is_a_series_in_a_row(tmp_path):
+    """As data sets of Hugging Face have them; series differ in length."""
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = pyarrow.table({"x": [[1.0, 2.0, 3.0], [4.0, 5.0]], "label": ["a", "b"]})
+    parquet.write_table(table, tmp_path / "toys.parquet")
+
+    raw = read_parquet(tmp_path / "toys.parquet", Roles())
+
+    assert [one.tolist() for one in raw.series] == [[[1, 2, 3]], [[4, 5]]]
+    assert raw.labels == ["a", "b"]
+
+
+def test_parquet_without_pyarrow_names_the_extra(monkeypatch, tmp_path):
+    """With the command that installs it."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)  # how Python marks what cannot be imported
+
+    with pytest.raises(MachineError, match=r"pip install 'edgedistill\[parquet\]'"):
+        read_parquet(tmp_path / "toys.parquet", Roles())
 
 
 def test_npy_pair(tmp_path):

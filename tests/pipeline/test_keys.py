@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from edgedistill import __version__
+from edgedistill.formats.schema import InputSchema, Roles
 from edgedistill.io.files import fingerprint, write_json
 from edgedistill.pipeline.keys import STAGES, stage_key, student_key
 from edgedistill.pipeline.stage_folder import make_stage
@@ -89,6 +90,17 @@ def test_key_is_of_the_chain_of_stages(recipe, data):
     settings = {k: v for k, v in values["data"].items() if k not in COLUMN_SETTINGS}
     result = {**values, "data": settings, "teacher": teacher}
     assert stage_key("result", recipe, data) == fingerprint([*chain, "result", [result]])
+
+
+def test_names_of_columns_change_the_result(recipe, data):
+    """The bundle carries them, though the arrays are equal."""
+    named = [
+        replace(data, schema=InputSchema(layout="wide", header=True, roles=Roles(label=name)))
+        for name in ("state", "target")
+    ]
+    first, second = (keys(recipe, one) for one in named)
+
+    assert [stage for stage in STAGES if first[stage] != second[stage]] == ["result"]
 
 
 def test_contract_of_a_search_changes_the_variants(recipe, data):

@@ -112,7 +112,7 @@ def test_model_that_differs_in_our_opset_keeps_its_own(x, tmp_path, monkeypatch)
     student = load_student(path, x)
 
     assert opset_of(student.model) == 11
-    assert student.notes[0].startswith("opset 11 stays: in opset 20, The model as it was read mis")
+    assert student.notes[0].startswith("opset 11 stays: in opset 20, The model as it was read ")
     np.testing.assert_array_equal(runner(student.model)(x), student.logits)
 
 

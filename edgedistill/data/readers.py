@@ -246,6 +246,8 @@ def _finished(
     series = [schema.without_padding(one).astype(np.float32) for one in raw]
     if train is not None:
         remarks += _length_remarks(schema, series)
+    elif any(one.shape[1] < whole.shape[1] for one, whole in zip(series, raw, strict=True)):
+        remarks += ("NaN at the ends of series are padding, and are cut off.",)
     return RawSeries(
         series=series,
         labels=[canonical_label(label) for label in spelled],

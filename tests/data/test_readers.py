@@ -52,6 +52,7 @@ def test_nan_at_the_end_of_ucr_rows_is_padding(write):
     """Series of unequal length are padded in the archive."""
     raw = _read(write("1\t1\t2\t3\n2\t4\t5\tNaN\n", "a.tsv"))
 
+    assert raw.remarks == ("NaN at the ends of series are padding, and are cut off.",)
     assert [one.tolist() for one in raw.series] == [[[1, 2, 3]], [[4, 5]]]
 
 
@@ -151,6 +152,14 @@ CASES = {
         "date,t0,t1,t2,label\n2024-01-01 10:00,0.5,0.2,0.6,walk\n2024-01-02,0.1,0.4,0.5,run\n",
         ["date time", "label label", "t0 to t2 values"],
     ),
+    "clock names": (
+        "label,0:30,1:00,1:30\nwalk,0.5,0.2,0.6\nrun,0.1,0.4,0.5\n",
+        ["label label", "0:30 to 1:30 values"],
+    ),
+    "dates in any order": (
+        "label,2024-03-01,2024-01-31,2024-02-29\nwalk,0.6,0.5,0.2\nrun,0.5,0.1,0.4\n",
+        ["label label", "2024-01-31 to 2024-03-01 values"],
+    ),
     "group": (
         "label,group,t0,t1,t2\nwalk,1,0.5,0.2,0.6\nrun,1,0.1,0.4,0.5\n",
         ["label label", "group group", "t0 to t2 values"],
@@ -195,6 +204,7 @@ def test_columns_are_taken_for_what_they_are(case, write):
         ("label,target,t0,t1\na,0,1,2\nb,0,3,4\n", '"label", "target" could each be the column'),
         ("t0,t1,t2\n1,2,3\n", "Set data.label"),
         ("kind,t0,t1\na,1,2\nb,3,4\n", 'What "kind" holds cannot be told'),
+        ("label,0:30,0:60,1:30,what\na,1,2,3,4\n", 'What "0:30", "0:60", "1:30", "what" holds'),
         ("label,jan,feb\na,1,2\nb,3,4\n", 'What "jan", "feb" holds cannot be told'),
         (
             "id,time,subject,x,label\np,0,7,1,a\np,1,7,2,a\nq,0,8,1,b\nq,1,8,2,b\n",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from edgedistill.errors import DataError
 from edgedistill.formats.cells import DecimalSign, canonical_label, is_number, quote, to_number
 from edgedistill.formats.schema import Column, ColumnRole, Role, Roles
-from edgedistill.formats.times import parse_times
+from edgedistill.formats.value_names import are_channels, normal_name, numbered_groups
 
 USUAL_NAMES: Mapping[Role, frozenset[str]] = {
     "label": frozenset(
@@ -68,8 +68,6 @@ USUAL_NAMES: Mapping[Role, frozenset[str]] = {
 }
 _ALL_USUAL_NAMES = frozenset[str]().union(*USUAL_NAMES.values()) - {""}
 _UNNAMED = re.compile(r"unnamed: ?\d+")  # what pandas calls a column without a name
-_NUMBERED = re.compile(r"(?P<prefix>.*?)(?P<number>\d+(?:\.\d+)?)(?P<suffix>\D*)", re.DOTALL)
-_TIMED = re.compile(r"\d[:/-]\d")  # in the names of columns that are called by times
 _RANGE = ".."
 
 
@@ -100,11 +98,6 @@ class Columns:
             and bool(self.values[0])
             and (self.values[0] == tuple(range(self.values[0][0], len(self.names))))
         )
-
-
-def normal_name(name: str) -> str:
-    """Return a column's name as it is compared."""
-    return name.strip().lower()
 
 
 def is_header(
@@ -160,13 +153,13 @@ def wide_columns(
         DataError: a column that settings name is missing, or the role of one cannot be told.
     """
     assigned = _assign(names, roles, is_required=is_required)
-    groups = _numbered(names, [at for at, role in enumerate(assigned) if role is None])
+    groups = numbered_groups(names, [at for at, role in enumerate(assigned) if role is None])
     explicit = _find(roles.values, [normal_name(name) for name in names], "values", False)
     if explicit:
         groups = {"": explicit}
     lonely = {at for group in groups.values() for at in group}
     unknown = [at for at, role in enumerate(assigned) if role is None and at not in lonely]
-    if unknown or not groups or not _are_alike(names, groups):
+    if unknown or not groups or not are_channels(names, groups):
         _refuse_unknown(names, groups, unknown)
     if len(channels) > 1:
         if set(channels) != set(groups):
@@ -322,46 +315,6 @@ def _find(
         if not missing:
             places += range(normal.index(ends[0]), normal.index(ends[-1]) + 1)
     return places
-
-
-def _numbered(names: Sequence[str], places: Sequence[int]) -> dict[str, list[int]]:
-    """Group columns whose names differ in their last number only, in the order of the numbers.
-
-    Names that are clock times or dates are a single group: 0:30 and 1:30 are no channels.
-    """
-    if any(_TIMED.search(names[at]) for at in places):
-        return _timed(names, places)
-    groups: dict[str, list[tuple[float, int]]] = {}
-    for at in places:
-        if found := _NUMBERED.fullmatch(normal_name(names[at])):
-            key = f"{found['prefix']}#{found['suffix']}"
-            groups.setdefault(key, []).append((float(found["number"]), at))
-    return {key: [at for _, at in sorted(group)] for key, group in groups.items()}
-
-
-def _timed(names: Sequence[str], places: Sequence[int]) -> dict[str, list[int]]:
-    """Group columns named by their times, in the order of these; none where one is no time."""
-    try:
-        times = parse_times([names[at] for at in places]).values
-    except DataError:
-        return {}
-    order = sorted(range(len(places)), key=times.__getitem__)
-    return {"#": [places[index] for index in order]}
-
-
-def _are_alike(names: Sequence[str], groups: Mapping[str, Sequence[int]]) -> bool:
-    """Whether groups of columns are channels of one series: of equal numbers, all different."""
-    if list(groups) == [""]:
-        return True
-    if list(groups) == ["#"]:
-        return len({normal_name(names[at]) for at in groups["#"]}) == len(groups["#"])
-    numbers = [[_number(names[at]) for at in group] for group in groups.values()]
-    return all(one == numbers[0] and len(set(one)) == len(one) for one in numbers)
-
-
-def _number(name: str) -> float:
-    found = _NUMBERED.fullmatch(normal_name(name))
-    return float(found["number"]) if found else 0.0
 
 
 def _refuse_unknown(

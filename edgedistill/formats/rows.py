@@ -28,10 +28,10 @@ from edgedistill.formats.roles import (
     describe_roles,
     has_id_and_time,
     is_header,
-    normal_name,
     wide_columns,
 )
 from edgedistill.formats.schema import InputSchema, Roles
+from edgedistill.formats.value_names import normal_name
 from edgedistill.io.arrays import Doubles
 
 

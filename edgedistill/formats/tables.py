@@ -6,7 +6,7 @@ are the test series read, and what `predict` gets on the workstation or the boar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from edgedistill.errors import DataError
@@ -17,25 +17,30 @@ from edgedistill.formats.cells import (
     is_number,
     quote,
     split_cells,
-    to_number,
+)
+from edgedistill.formats.content_checks import (
+    NumberedCells,
+    check_channels,
+    check_counted_row,
+    check_counters,
+    check_label_column,
+    check_names_header,
+    check_text_columns,
 )
 from edgedistill.formats.long_tables import long_series
 from edgedistill.formats.roles import (
     Columns,
     column_at,
     has_id_and_time,
-    has_known_name,
     is_header,
     long_columns,
-    normal_name,
     wide_columns,
 )
 from edgedistill.formats.rows import ReadResult, RowReader, known_names
 from edgedistill.formats.schema import Column, ColumnRole, InputSchema, Role, Roles
+from edgedistill.formats.value_names import normal_name
 
 Line = tuple[int, str]  # number in the file, from 1, and text
-_Cells = tuple[int, list[str]]
-_COUNTED = 5  # rows from which a column that counts up is taken for a counter
 
 
 def learn_schema(
@@ -61,10 +66,10 @@ def learn_schema(
     schema = InputSchema(layout="wide", decimal=decimal, roles=roles)
     remarks: tuple[str, ...] = ("Numbers have decimal commas.",) if decimal == "," else ()
     if not is_header(first, names, firsts):
-        _check_counted(first)
+        check_counted_row(first)
         schema, columns = _without_header(rows, schema)
         return schema, columns, remarks
-    _check_named(first, names)
+    check_names_header(first, names)
     if _is_long(first, rest, roles):
         schema, table = _long(first, rest, schema)
     else:
@@ -145,20 +150,17 @@ def _pointed(cells: list[str], decimal: DecimalSign) -> list[str]:
 
 
 def _wide(
-    names: Sequence[str], rows: Sequence[_Cells], schema: InputSchema
+    names: Sequence[str], rows: Sequence[NumberedCells], schema: InputSchema
 ) -> tuple[InputSchema, Columns, tuple[str, ...]]:
     roles = schema.roles
     columns = wide_columns(names, roles)
     if columns.label is None:
-        raise DataError(
-            f"No column of labels is among {', '.join(map(quote, names[:8]))}. Set data.label to "
-            "the column that holds them."
-        )
+        raise _no_labels(names)
     if roles.resample_step is not None:
         _refuse_resampling()
     places = [at for channel in columns.values for at in channel]
     if not roles.values:
-        _check_counters(rows, places, lambda at: quote(names[at]))
+        check_counters(rows, places, lambda at: quote(names[at]))
     group = next((role.name for role in columns.roles if role.role == "group"), None)
     others = {at for at in columns.others if at not in {columns.label, columns.id}}
     others -= {at for at in others if names[at] == group}
@@ -191,17 +193,14 @@ def _wide(
 
 
 def _long(
-    names: Sequence[str], rows: Sequence[_Cells], schema: InputSchema
+    names: Sequence[str], rows: Sequence[NumberedCells], schema: InputSchema
 ) -> tuple[InputSchema, Columns]:
     roles = schema.roles
     columns = long_columns(names, roles)
     if columns.label is None:
-        raise DataError(
-            f"No column of labels is among {', '.join(map(quote, names[:8]))}. Set data.label to "
-            "the column that holds them."
-        )
+        raise _no_labels(names)
     if not roles.values:
-        _check_channels(names, rows, columns)
+        check_channels(names, rows, columns)
     resolved = replace(
         roles,
         label=names[columns.label],
@@ -218,7 +217,7 @@ def _long(
 
 
 def _without_header(
-    rows: Sequence[_Cells], schema: InputSchema
+    rows: Sequence[NumberedCells], schema: InputSchema
 ) -> tuple[InputSchema, tuple[ColumnRole, ...]]:
     roles = schema.roles
     if roles.resample_step is not None:
@@ -228,11 +227,11 @@ def _without_header(
     label_at, others = _places(roles, min(widths), max(widths))
     if not roles.values:
         values = [at for at in range(min(widths)) if at not in others]
-        _check_text_columns(rows, values)
+        check_text_columns(rows, values)
     if roles.label is None:
-        _check_label_column(rows)
+        check_label_column(rows)
     if not roles.values:
-        _check_counters(rows, values, lambda at: str(at + 1))
+        check_counters(rows, values, lambda at: str(at + 1))
     count = len(others)
     shown = tuple(
         ColumnRole(name=str(at + 1), role=role, why=why)
@@ -284,7 +283,7 @@ def _places(roles: Roles, narrowest: int, width: int) -> tuple[int, dict[int, tu
     return label_at, others
 
 
-def _is_long(names: Sequence[str], rows: Sequence[_Cells], roles: Roles) -> bool:
+def _is_long(names: Sequence[str], rows: Sequence[NumberedCells], roles: Roles) -> bool:
     """Whether a header has ids and times, and an id stands in several rows."""
     found = has_id_and_time(names, roles)
     if found is None:
@@ -301,97 +300,11 @@ def _has_wide_columns(names: Sequence[str], roles: Roles) -> bool:
     return max(map(len, columns.values)) > 1
 
 
-def _check_named(cells: Sequence[str], names: Collection[str]) -> None:
-    """Refuse a header that is one only because its numbers count up, as those of a series may."""
-    has_numbers = any(is_number(cell) and cell for cell in cells)
-    if has_numbers and not has_known_name(cells, names):
-        raise DataError(
-            f"The first row, {', '.join(map(quote, cells[:4]))}, counts up: it may be a header or "
-            "a series. If it is a header, name the column of labels 'label', or set data.label; if "
-            "not, put a header above it."
-        )
-
-
-def _check_counted(cells: Sequence[str]) -> None:
-    """Refuse a first row 0, 1, 2, ..., which is a header or a series."""
-    if len(cells) > _COUNTED and _counts(cells):
-        raise DataError(
-            f"The first row counts up from {cells[0]}, so it may be a header or a series. Name the "
-            "columns, one of them 'label', or remove the row."
-        )
-
-
-def _check_label_column(rows: Sequence[_Cells]) -> None:
-    """Refuse a first column without a name that holds measurements or counts the rows."""
-    cells = [cells[0] for _, cells in rows]
-    numbers = [to_number(cell) for cell in cells if is_number(cell)]
-    distinct = len(set(cells))
-    real = [number for number in numbers if number != number // 1]
-    if len(cells) >= _COUNTED and distinct == len(cells) and (real or _counts(cells)):
-        raise DataError(
-            f"The first column holds {', '.join(map(quote, cells[:3]))}, a different number in "
-            "each row, which are no labels. Set data.label to the number of their column, from 1; "
-            "-1 is the last."
-        )
-
-
-def _check_text_columns(rows: Sequence[_Cells], places: Sequence[int]) -> None:
-    first = rows[0][1]
-    for at in places:
-        if is_number(first[at]):
-            continue
-        if len(rows) > 1 and not any(is_number(cells[at]) for _, cells in rows):
-            raise DataError(
-                f"Column {at + 1} holds text in every row, such as {quote(first[at])}. If these "
-                f"are the labels, set data.label: {at + 1}; else add it to data.ignore."
-            )
-
-
-def _check_counters(
-    rows: Sequence[_Cells], places: Sequence[int], name: Callable[[int], str]
-) -> None:
-    """Refuse columns that count the rows: what a program wrote beside the values."""
-    if len(rows) < _COUNTED:
-        return
-    for at in places:
-        some = [cells[at] for _, cells in rows[:_COUNTED] if at < len(cells)]
-        if _counts(some) and _counts([cells[at] for _, cells in rows if at < len(cells)]):
-            raise DataError(
-                f"Column {name(at)} counts the rows, from {some[0]} on. Name it in data.ignore, or "
-                "in data.id, or if it holds values, name all columns of values in data.values."
-            )
-
-
-def _check_channels(names: Sequence[str], rows: Sequence[_Cells], columns: Columns) -> None:
-    """Refuse columns of a long table that are no channels, by what they hold."""
-    groups: dict[str, list[list[str]]] = {}
-    for _, cells in rows:
-        if len(cells) == len(names):
-            groups.setdefault(cells[columns.id or 0].strip(), []).append(cells)
-    is_several = any(len(group) > 1 for group in groups.values())
-    for (at,) in columns.values:
-        every = [[cells[at] for cells in group] for group in groups.values()]
-        flat = [cell for group in every for cell in group]
-        what = None
-        if flat and not any(map(is_number, flat)):
-            what = f"holds text, such as {quote(flat[0])}"
-        elif is_several and all(len(set(group)) == 1 for group in every):
-            what = "is the same in all rows of a series"
-        elif len(flat) >= _COUNTED and (_counts(flat) or all(map(_counts, every))):
-            what = "counts the rows"
-        if what is not None:
-            raise DataError(
-                f"What {quote(names[at])} holds cannot be told: it {what}. Name it in data.group, "
-                "data.ignore or data.label, or the columns of values in data.values."
-            )
-
-
-def _counts(cells: Sequence[str]) -> bool:
-    """Whether cells are whole numbers that rise by one, from 0 or 1."""
-    if not cells or cells[0] not in {"0", "1"}:
-        return False
-    start = int(cells[0])
-    return all(cell == str(start + index) for index, cell in enumerate(cells))
+def _no_labels(names: Sequence[str]) -> DataError:
+    return DataError(
+        f"No column of labels is among {', '.join(map(quote, names[:8]))}. Set data.label to the "
+        "column that holds them."
+    )
 
 
 def _refuse_resampling() -> None:

@@ -41,7 +41,7 @@ def compare(a: Path, b: Path, as_json: bool, **options: Any) -> int:
 
     A and B are ONNX files, folders of runs, folders that `train` or `distill` wrote, bundles, or
     engines where they were built. Exits with 0 if they are alike within the tolerance of the
-    coarser precision, with 4 if they are not.
+    coarser precision and a bundle's contract, with 4 if they are not.
 
     \b
     Examples:
@@ -88,6 +88,7 @@ def _compare(
             inputs.series,
             inputs.plan,
             tolerance=tolerance,
+            contract=inputs.contract,
             memory_bytes=memory * 1024**2,
             on_progress=on_progress,
         )
@@ -97,9 +98,10 @@ def _compare(
 def _print(origin: str, comparison: Comparison) -> None:
     from edgedistill.cli.output import print_rows
 
+    contract = " and the contract" if comparison.tolerance.by_contract else ""
     print_rows(
         f"B against A on {origin}",
-        ("", "measured", "95 % interval", f"allowed in {comparison.precision.upper()}"),
+        ("", "measured", "95 % interval", f"allowed in {comparison.precision.upper()}{contract}"),
         _measures(comparison),
     )
     if comparison.layers:
@@ -120,14 +122,16 @@ def _measures(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     outputs, allowed = comparison.outputs, comparison.tolerance
     logits = "" if allowed.logits is None else f"{allowed.logits:g} at most"
     agreement = "" if allowed.agreement is None else f"{percent(allowed.agreement)} at least"
+    kl = "" if allowed.kl is None else f"{allowed.kl:g} at most"
     saliency = "" if allowed.saliency is None else f"{allowed.saliency:g} at least"
+    spearman = "" if allowed.spearman is None else f"{allowed.spearman:g} at least"
     return [
         ("relative error of a logit, largest", f"{outputs.logit_error:.2g}", "", logits),
         ("relative error of a logit, median", f"{outputs.logit_error_median:.2g}", "", ""),
         ("same class", *_estimate(outputs.agreement, percent), agreement),
-        ("KL(A, B), nats", *_estimate(outputs.kl, lambda x: f"{x:.2g}"), ""),
+        ("KL(A, B), nats", *_estimate(outputs.kl, lambda x: f"{x:.2g}"), kl),
         ("saliency, Pearson", *_estimate(outputs.saliency_pearson, decimals), saliency),
-        ("saliency, Spearman", *_estimate(outputs.saliency_spearman, decimals), ""),
+        ("saliency, Spearman", *_estimate(outputs.saliency_spearman, decimals), spearman),
     ]
 
 

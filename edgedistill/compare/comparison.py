@@ -15,6 +15,7 @@ from edgedistill.compare.layer_errors import LayerComparer, LayerError
 from edgedistill.compare.pairing import How, Pairing, pair
 from edgedistill.errors import ConfigError, ModelError, ShapeError
 from edgedistill.evaluation import metrics
+from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.arrays import Floats
 from edgedistill.io.progress import ProgressCallback, ignore_progress
@@ -43,6 +44,9 @@ class Tolerance:
     logits: float | None = None  # largest difference, over the largest |logit| (at least 1)
     agreement: float | None = None  # at least this share of series with the same class
     saliency: float | None = None  # at least this mean Pearson correlation of the maps
+    spearman: float | None = None  # at least this mean Spearman correlation of the maps
+    kl: float | None = None  # at most this mean KL, nats
+    by_contract: bool = False  # whether all but layers and logits are a contract's thresholds
 
     def __post_init__(self) -> None:
         if not 0 < self.layers < math.inf:
@@ -129,6 +133,7 @@ def compare(
     plan: PerturbationPlan,
     *,
     tolerance: float | None = None,
+    contract: Contract | None = None,
     memory_bytes: int = MEMORY_BYTES,
     on_progress: ProgressCallback = ignore_progress,
 ) -> Comparison:
@@ -140,7 +145,8 @@ def compare(
         series: series to compare on, (N, C, T).
         plan: perturbation plan of the saliency maps, of the classes that the first predicts.
         tolerance: allowed relative error of layers and logits, instead of that of the coarser
-            precision.
+            precision and of the contract.
+        contract: thresholds of a bundle, with the first model in the teacher's place.
         memory_bytes: bound on the activations of both models in memory at any time, and on the
             perturbed copies; the runtimes' own memory comes on top.
         on_progress: progress callback.
@@ -151,23 +157,32 @@ def compare(
         ShapeError: the models take other series, or know other classes.
     """
     precision = max(first.precision, second.precision, key=PRECISIONS.index)
-    allowed = TOLERANCES[precision]
-    if tolerance is not None:
-        allowed = Tolerance(layers=tolerance, logits=tolerance)
+    allowed = _allowed(precision, tolerance, contract)
     _check_shape(first, series)
     _check_shape(second, series)
-    pairing, layers, notes = _layers(first, second, series, allowed, memory_bytes, on_progress)
+    layers = _layers(first, second, series, allowed, memory_bytes, on_progress)
     outputs = _outputs(first, second, series, plan, memory_bytes, on_progress)
-    return Comparison(
-        precision=precision,
-        tolerance=allowed,
-        series=len(series),
-        outputs=outputs,
-        paired_by=pairing.how,
-        layers=layers,
-        alone=pairing.alone,
-        reasons=_violations(outputs, layers, allowed),
-        notes=notes,
+    return _judged(precision, allowed, len(series), outputs, *layers)
+
+
+def _allowed(precision: str, tolerance: float | None, contract: Contract | None) -> Tolerance:
+    """Return the differences that are allowed.
+
+    What rounding costs a logit is the precision's. What INT8 loses depends on the model, and a
+    contract says how much may be lost: its clauses take the place of our figures.
+    """
+    if tolerance is not None:
+        return Tolerance(layers=tolerance, logits=tolerance)
+    allowed = TOLERANCES[precision]
+    if contract is None:
+        return allowed
+    return replace(
+        allowed,
+        agreement=contract.min_agreement,
+        saliency=contract.min_saliency_pearson,
+        spearman=contract.min_saliency_spearman,
+        kl=contract.max_kl,
+        by_contract=True,
     )
 
 
@@ -179,6 +194,28 @@ def precision_in(text: str) -> str:
     """
     found = [name for name in PRECISIONS if name in text.replace("w8a16", "int8")]
     return found[-1] if found else PRECISIONS[0]
+
+
+def _judged(
+    precision: str,
+    tolerance: Tolerance,
+    series: int,
+    outputs: Outputs,
+    pairing: Pairing,
+    layers: tuple[LayerError, ...],
+    notes: tuple[str, ...],
+) -> Comparison:
+    return Comparison(
+        precision=precision,
+        tolerance=tolerance,
+        series=series,
+        outputs=outputs,
+        paired_by=pairing.how,
+        layers=layers,
+        alone=pairing.alone,
+        reasons=_violations(outputs, layers, tolerance),
+        notes=notes,
+    )
 
 
 def _outputs(
@@ -295,16 +332,19 @@ def _violations(
             f"they name the same class for {outputs.agreement.value:.1%} of the series; "
             f"{tolerance.agreement:.0%} is needed"
         )
-    pearson = outputs.saliency_pearson
-    if (
-        tolerance.saliency is not None
-        and pearson is not None
-        and pearson.value < tolerance.saliency
-    ):
+    if tolerance.kl is not None and outputs.kl is not None and outputs.kl.value > tolerance.kl:
         found.append(
-            f"their saliency maps correlate by {pearson.value:.3f}; {tolerance.saliency:g} is "
-            "needed"
+            f"the KL of their classes is {outputs.kl.value:.3g} nats; {tolerance.kl:g} is allowed"
         )
+    for name, correlation, least in (
+        ("Pearson", outputs.saliency_pearson, tolerance.saliency),
+        ("Spearman", outputs.saliency_spearman, tolerance.spearman),
+    ):
+        if least is not None and correlation is not None and correlation.value < least:
+            found.append(
+                f"their saliency maps correlate by {correlation.value:.3f} ({name}); {least:g} is "
+                "needed"
+            )
     if not np.isfinite(outputs.logit_error):
         found.append("B gives logits that are infinite or NaN")
     found += [f"B gives infinity or NaN at {x.node}" for x in layers if x.infinite][:1]

@@ -15,6 +15,7 @@ from edgedistill.compare.activations import Network
 from edgedistill.compare.comparison import ComparedModel, precision_in
 from edgedistill.device.runtime import is_exact, start
 from edgedistill.errors import UsageError
+from edgedistill.evaluation.contract import Contract
 from edgedistill.export.export import export
 from edgedistill.io.arrays import Floats
 from edgedistill.pipeline.run_folder import RunFolder, check_plan_length, recorded_plan
@@ -47,6 +48,7 @@ class ComparisonInput:
     series: Floats  # (N, C, T), preprocessed
     origin: str  # such as "30 test series of ItalyPowerDemand"
     plan: PerturbationPlan
+    contract: Contract | None = None  # of the second model's bundle, else of the first one's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,7 @@ def open_comparison(
             series=shared.series,
             origin=shared.origin,
             plan=shared.plan,
+            contract=next((b.contract for b in reversed(opened) if isinstance(b, Bundle)), None),
         )
 
 

@@ -67,15 +67,15 @@ def test_json_is_one_document(invoke, finished, faulty):
 
 
 def test_models_of_one_bundle_are_compared(invoke, finished):
-    """INT8 against FP32: layers without a counterpart are listed, and INT8's tolerance applies."""
+    """INT8 against FP32: layers without a counterpart are listed; the bundle's contract judges."""
     ran = invoke(
         *("compare", finished.bundle, finished.bundle),
         *("--model-a", "ort-fp32", "--model-b", "ort-int8", "--memory", 1),
     )
 
     assert ran.code in (0, 4), ran.stderr
-    assert "allowed in INT8" in ran.stdout
-    assert "99.0 % at least" in ran.stdout
+    assert "allowed in INT8 and the contract" in ran.stdout
+    assert "0.0 % at least" in ran.stdout
     assert "layers of A have no counterpart: " in ran.stdout
 
 

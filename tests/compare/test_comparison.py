@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -22,6 +23,7 @@ from edgedistill.compare.comparison import (
 )
 from edgedistill.errors import ConfigError, ModelError, ShapeError
 from edgedistill.evaluation import metrics
+from edgedistill.evaluation.contract import Contract
 from edgedistill.optimize.float16 import to_fp16
 from edgedistill.optimize.passes.fold import fold
 from edgedistill.optimize.passes.graph import load
@@ -199,6 +201,36 @@ def test_int8_is_judged_by_classes_and_maps(student, series, opened):
     )
     assert any("they name the same class for 0.0% of" in reason for reason in other.reasons)
     assert any("their saliency maps correlate by" in reason for reason in other.reasons)
+
+
+def test_contract_takes_the_place_of_the_figures_of_int8(student, series, opened):
+    """Classes and maps by its thresholds; the tolerance of a logit, and --tolerance, stay."""
+    model = opened(to_int8(fold(load(student("fcn"))), series))
+    first = side(student("fcn"))
+    measured = compare(first, model, series, PLAN).outputs
+    loose = Contract(min_agreement=0.0, max_kl=9.0, min_saliency_pearson=-1.0)
+    strict = Contract(
+        min_agreement=1.1,
+        max_kl=measured.kl.value / 2,
+        min_saliency_pearson=1.1,
+        min_saliency_spearman=1.2,
+    )
+
+    kept = compare(first, model, series, PLAN, contract=replace(loose, min_saliency_spearman=None))
+    broken = compare(first, model, series, PLAN, contract=strict)
+    overruled = compare(first, model, series, PLAN, contract=strict, tolerance=1e6)
+    single = compare(first, first, series, PLAN, contract=loose)
+
+    assert kept.alike
+    for reason, part in zip(
+        broken.reasons,
+        ("110% is needed", "nats; ", "(Pearson); 1.1", "(Spearman); 1.2"),
+        strict=True,
+    ):
+        assert part in reason
+    assert overruled.alike
+    assert single.tolerance.logits == TOLERANCES["fp32"].logits
+    assert single.tolerance.by_contract
 
 
 def test_overflow_of_half_precision_is_located(opened, rng):

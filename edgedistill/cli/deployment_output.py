@@ -68,7 +68,7 @@ def print_outcomes(outcomes: Sequence[Outcome]) -> None:
     )
     for each in outcomes:
         if each.report is not None and each.verdict == "broken":
-            print_contract(f"Contract on {each.host}", from_json(each.report).contract)
+            print_contract(f"Contract on {each.host}", from_json(each.report))
     print_errors(outcomes)
 
 

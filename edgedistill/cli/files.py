@@ -60,7 +60,7 @@ def report(path: Path, devices: tuple[str, ...], out: Path | None, as_json: bool
     if as_json:
         print_json(values)
     else:
-        print_report(facts)
+        print_report(facts, path if RunFolder(path).is_run() else None)
     click.echo(f"Wrote {file.with_suffix('.html')} and {file.with_suffix('.md')}.", err=True)
 
 

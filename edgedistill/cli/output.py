@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from edgedistill.report import Candidate, Data, Report
 
 _WRAPPABLE = 24  # columns by which labels of a table may be wrapped
+_COLORS = {"kept": "green", "broken": "red", "undecided": "yellow"}
 _DECISIVE = ("File size", "Latency p50", "Accuracy", "Agreement", "KL", "Pearson")
 
 
@@ -155,29 +157,62 @@ def _change(value: float | None) -> str:
     return "" if value is None else f"{value:+.4f}"
 
 
-def print_report(report: Report) -> None:
-    """Print a report: models side by side, clauses, boards, verdict."""
-    from edgedistill.report import boards
+def print_report(report: Report, run: Path | None = None) -> None:
+    """Print a report: models side by side, clauses, boards, verdict, and what would help.
+
+    Args:
+        report: the report.
+        run: folder of the run, for the commands; None: not known.
+    """
+    from edgedistill.report import boards, verdict
     from edgedistill.report import format as fmt
 
     _print_models(report.models())
     for note in fmt.notes(report):
         _console().print(f"{note}\n")
-    print_contract("Contract", report.contract)
-    for reason in report.reasons:
-        click.echo(reason)
+    print_contract("Contract", report)
+    for sentence in filter(None, (report.choice, *report.reasons)):
+        _print_sentence(sentence)
     if report.boards:
         outcomes = [(board.label, boards.summary(board)) for board in report.boards]
         print_facts("Boards", outcomes)
+    if note := verdict.undecided_note(report):
+        _print_sentence(note, _COLORS["undecided"])
+    for step in report.next_steps:
+        click.echo()
+        _print_sentence(step.reason)
+        click.echo(f"  {verdict.command(step, run or verdict.RUN)}")
+    words = verdict.verdict(report)
     chosen = f", chosen: {report.chosen}" if report.chosen else ""
     _console().print(f"\n{fmt.headline(report)}")
-    click.echo(f"verdict: {report.verdict}{chosen}")
+    click.echo("verdict: ", nl=False)
+    click.secho(words, fg=_COLORS[words.rpartition(", ")[2]], bold=True, nl=False)
+    click.echo(chosen)
 
 
-def print_contract(title: str, clauses: Iterable[ContractClause]) -> None:
-    """Print clauses with their measured values, thresholds and outcomes."""
-    head = ("clause", "measured", "95 % interval", "threshold", "outcome")
-    print_rows(title, head, [_clause_row(clause) for clause in clauses])
+def _print_sentence(sentence: str, style: str = "") -> None:
+    """Print a sentence, broken between words where the window ends."""
+    from rich.text import Text
+
+    console = _console()
+    console.print(Text(sentence, style), soft_wrap=not console.is_terminal)
+
+
+def print_contract(title: str, report: Report) -> None:
+    """Print the clauses of a report with measured values, thresholds and outcomes, by split."""
+    from rich.text import Text
+
+    from edgedistill.report import verdict
+
+    table = _table(("clause", "measured", "95 % interval", "threshold", "outcome"))
+    for section in verdict.contract_sections(report):
+        if section.title:
+            table.add_section()
+            table.add_row(Text(section.title, "bold"))
+        for clause in section.clauses:
+            *figures, outcome = _clause_row(clause)
+            table.add_row(*figures, Text(outcome, _COLORS[outcome.rpartition(", ")[2]]))
+    _print(title, table)
 
 
 def _print_models(models: Sequence[Candidate]) -> None:

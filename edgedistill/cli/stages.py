@@ -103,7 +103,7 @@ def compress(
             facts["teacher_notes"] = list(result.teacher_notes)
         print_json({**paths, **facts, "report": to_json(result.report)})
     else:
-        _print_result(result, paths)
+        _print_result(result, folder, paths)
     return 0 if result.report.verdict == "kept" else ContractError.exit_code
 
 
@@ -292,7 +292,7 @@ def _run(
         _print(out, facts)
 
 
-def _print_result(result: Result, paths: dict[str, str | None]) -> None:
+def _print_result(result: Result, folder: Path, paths: dict[str, str | None]) -> None:
     """Print networks, report and files of a run."""
     from edgedistill.cli.output import print_report, print_rows
 
@@ -303,7 +303,7 @@ def _print_result(result: Result, paths: dict[str, str | None]) -> None:
     )
     for note in result.teacher_notes:
         click.echo(f"teacher: {note}")
-    print_report(result.report)
+    print_report(result.report, folder)
     for name, path in paths.items():
         click.echo(f"{name}: {path or 'none, because the contract is broken'}")
 

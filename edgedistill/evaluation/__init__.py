@@ -8,6 +8,7 @@ __all__ = [
     "ContractClause",
     "Estimate",
     "Evaluation",
+    "Preference",
     "Verdict",
     "contract",
     "evaluate",
@@ -16,6 +17,7 @@ __all__ = [
     "judge",
     "map_agreement",
     "metrics",
+    "preference",
     "verdict",
 ]
 _HOMES = {
@@ -28,6 +30,7 @@ _HOMES = {
         "map_agreement",
     ),
     "metrics": ("Estimate", "TOP_FRACTION"),
+    "preference": ("Preference",),
 }
 
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from edgedistill.errors import ModelError
 from edgedistill.evaluation.contract import Contract
+from edgedistill.evaluation.preference import Preference
 from edgedistill.io.arrays import Floats
 from edgedistill.io.files import whole_file, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
@@ -52,7 +52,7 @@ class SearchPlan:
         measure: measures a file on validation series against the teacher.
         context: key of what a measurement depends on besides the file.
         validation: number of validation series.
-        prefer: cost to minimize among models that keep the contract.
+        prefer: what counts among models that keep the contract.
         budget_s: seconds after which no new candidate is measured.
         agreement_loss: most that agreement may fall below the float32 model's; None: any.
         saliency_loss: the same for the correlation of maps.
@@ -63,7 +63,7 @@ class SearchPlan:
     measure: Measure
     context: str
     validation: int
-    prefer: Literal["size", "latency"] = "size"
+    prefer: Preference = "balanced"
     budget_s: float | None = None
     agreement_loss: float | None = None
     saliency_loss: float | None = None

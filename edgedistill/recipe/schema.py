@@ -19,6 +19,7 @@ from edgedistill.distillation.objectives.objective import Section
 from edgedistill.distillation.objectives.tsd_maps import TSDMapsConfig
 from edgedistill.errors import ConfigError
 from edgedistill.evaluation.contract import Contract
+from edgedistill.evaluation.preference import Preference
 from edgedistill.models import ModelSpec
 from edgedistill.optimize.precision_support import Precision, RuntimeName, check_forms
 from edgedistill.preprocessing import transforms as preprocess
@@ -219,7 +220,7 @@ class OptimizeSection(Section):
     runtimes: tuple[RuntimeName, ...] = Field(("onnxruntime",), min_length=1)
     precisions: tuple[Precision, ...] = Field(("fp32", "fp16", "int8"), min_length=1)
     batch: int | None = Field(None, ge=1)  # series that files for TensorRT take; None: any number
-    prefer: Literal["size", "latency"] = "size"
+    prefer: Preference = "balanced"  # among variants that keep the contract
     calibration: int = Field(256, ge=1)  # training series for the calibration of INT8 ranges
     runs: int = Field(200, ge=10)  # timed runs of each variant
     formats: tuple[Literal["onnx", "ort"], ...] = Field(("onnx",), min_length=1)

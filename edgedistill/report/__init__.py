@@ -20,6 +20,7 @@ from edgedistill.report.facts import (
     Int8Arithmetic,
     Latency,
     Metrics,
+    NextStep,
     Report,
     Saliency,
     SpeedComparison,
@@ -46,6 +47,7 @@ __all__ = [
     "Int8Arithmetic",
     "Latency",
     "Metrics",
+    "NextStep",
     "Palette",
     "Report",
     "Saliency",
@@ -80,6 +82,7 @@ __all__ = [
     "svg",
     "telemetry_rows",
     "to_json",
+    "verdict",
 ]
 _HOMES = {
     "data": ("SPLITS", "class_rows", "data_lines", "data_messages", "data_rows"),

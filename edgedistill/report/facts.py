@@ -241,6 +241,14 @@ class Telemetry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NextStep:
+    """Something that would help where the contract is broken, or its verdict undecided."""
+
+    reason: str  # a sentence
+    settings: tuple[str, ...]  # `a.b=value` of the recipe, to run it again with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
     """A board's report of the model as it runs there."""
 
@@ -278,7 +286,11 @@ class Report:
     contract: tuple[ContractClause, ...]
     environment: dict[str, str]
     chosen: str | None = None  # name of a candidate
+    choice: str | None = None  # sentences: why that one, or why none
     reasons: tuple[str, ...] = ()  # sentences: what failed, by how much
+    # The clauses of the same model on the validation series; without a chosen one they decided.
+    validation: tuple[ContractClause, ...] = ()
+    next_steps: tuple[NextStep, ...] = ()
     data: Data | None = None
     teacher: Candidate | None = None
     student: Candidate | None = None  # as trained: torch, fp32
@@ -311,6 +323,22 @@ class Report:
                 f"The verdict is 'kept', but {', '.join(failed)} failed. Take the verdict from "
                 "edgedistill.evaluation.contract.verdict."
             )
+
+    def deciding_clauses(self) -> tuple[ContractClause, ...]:
+        """The clauses that decided: on validation series if no variant kept them, else on test."""
+        return self.validation if self.validation and self.chosen is None else self.contract
+
+    def undecided(self) -> tuple[ContractClause, ...]:
+        """The clauses without which the verdict would be certain; more series would decide them.
+
+        A broken contract is certain if one of its broken clauses is.
+        """
+        clauses = self.deciding_clauses()
+        if self.verdict == "broken":
+            clauses = tuple(clause for clause in clauses if not clause.passed)
+            if any(clause.decided for clause in clauses):
+                return ()
+        return tuple(clause for clause in clauses if not clause.decided)
 
     def distilled(self) -> tuple[Candidate, ...]:
         """The student, if it was measured, and the candidates."""

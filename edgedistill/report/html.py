@@ -8,7 +8,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from edgedistill.evaluation.contract import ContractClause
-from edgedistill.report import boards
+from edgedistill.report import boards, verdict
 from edgedistill.report import format as fmt
 from edgedistill.report.data import SPLITS, class_rows, data_rows
 from edgedistill.report.encoding import from_json
@@ -53,7 +53,12 @@ def render(report: Mapping[str, Any]) -> str:
         report=facts,
         fmt=fmt,
         tiles=_tiles(facts),
-        gauges=[(clause, _bar_positions(clause)) for clause in facts.contract],
+        verdict=verdict,
+        sections=[
+            (section.title, [(clause, _bar_positions(clause)) for clause in section.clauses])
+            for section in verdict.contract_sections(facts)
+            if section.clauses
+        ],
         columns=boards.models(facts),
         groups=fmt.measured_rows(facts.models()),
         trade_offs=_trade_offs(facts),

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgedistill.report import boards
+from edgedistill.evaluation.contract import ContractClause
+from edgedistill.report import boards, verdict
 from edgedistill.report import format as fmt
 from edgedistill.report.data import SPLITS, class_rows, data_messages, data_rows
 from edgedistill.report.encoding import from_json
@@ -22,11 +23,14 @@ def render(report: Mapping[str, Any]) -> str:
     """
     facts = from_json(report)
     parts = [
-        f"# {_text(facts.name)}: {facts.verdict}",
+        f"# {_text(facts.name)}: {verdict.verdict(facts)}",
         _text(fmt.headline(facts)),
+        _text(verdict.undecided_note(facts)),
+        _text(facts.choice or ""),
         "\n".join(f"- {_text(reason)}" for reason in facts.reasons),
         "\n".join(f"- {_text(message)}" for message in _messages(facts)),
         _section("Contract", _contract(facts)),
+        _section("What would help", _next_steps(facts)),
         _section("Models", _models(facts)),
         _section("Boards", _boards(facts)),
         _section("Data", _data(facts)),
@@ -37,8 +41,15 @@ def render(report: Mapping[str, Any]) -> str:
 
 
 def _contract(report: Report) -> str:
+    parts = []
+    for section in verdict.contract_sections(report):
+        parts += [f"{_text(section.title)}:" if section.title else "", _clauses(section.clauses)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _clauses(clauses: Sequence[ContractClause]) -> str:
     rows = []
-    for clause in report.contract:
+    for clause in clauses:
         value = fmt.clause_number(clause)(clause.measured.value)
         bounds = fmt.clause_interval(clause)
         rows.append(
@@ -50,6 +61,14 @@ def _contract(report: Report) -> str:
             ]
         )
     return _table(["Clause", "Threshold", "Measured (95 % interval)", "Outcome"], rows)
+
+
+def _next_steps(report: Report) -> str:
+    steps = [
+        f"- {_text(step.reason)}\n\n  ```sh\n  {verdict.command(step)}\n  ```"
+        for step in report.next_steps
+    ]
+    return "\n".join([f"{verdict.RUN} is the folder of the run.\n", *steps]) if steps else ""
 
 
 def _models(report: Report) -> str:

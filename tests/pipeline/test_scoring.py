@@ -52,12 +52,12 @@ VARIANTS = {
 @pytest.mark.parametrize(("prefer", "taken"), [("size", "fp16"), ("latency", "fp32")])
 def test_the_smallest_or_fastest_that_keeps_the_contract(prefer, taken):
     """INT8 is smallest and fastest, but breaks it."""
-    assert choose(VARIANTS, AGREEING, prefer) == taken
+    assert choose(VARIANTS, AGREEING, prefer).name == taken
 
 
 @pytest.mark.parametrize("prefer", ["size", "latency"])
 def test_a_contract_without_clauses_takes_the_best(prefer):
-    assert choose(VARIANTS, Contract(**NOTHING), prefer) == "int8"
+    assert choose(VARIANTS, Contract(**NOTHING), prefer).name == "int8"
 
 
 @pytest.mark.parametrize(("prefer", "taken"), [("size", "small"), ("latency", "timed")])
@@ -67,8 +67,8 @@ def test_what_was_not_timed_comes_last_where_time_counts(prefer, taken):
     for values in untimed.values():
         del values["latency_p50_ms"]
 
-    assert choose({**untimed, "timed": VARIANTS["fp32"]}, AGREEING, prefer) == taken
-    assert choose(untimed, AGREEING, prefer) == "small"
+    assert choose({**untimed, "timed": VARIANTS["fp32"]}, AGREEING, prefer).name == taken
+    assert choose(untimed, AGREEING, prefer).name == "small"
 
 
 def test_the_clause_on_latency_waits_for_the_board():
@@ -80,7 +80,7 @@ def test_the_clause_on_latency_waits_for_the_board():
     assert without_latency(terms, timed) == terms
     assert without_latency(terms, untimed) == AGREEING
     assert choose({"timed": timed}, terms, "size") is None
-    assert choose({"untimed": untimed}, terms, "size") == "untimed"
+    assert choose({"untimed": untimed}, terms, "size").name == "untimed"
 
 
 def test_none_keeps_the_contract():
@@ -97,7 +97,87 @@ def test_the_other_measure_breaks_ties(prefer):
         "big": variant(1, 9000, 0.1),
     }
 
-    assert choose(equal, AGREEING, prefer) == "fast"
+    assert choose(equal, AGREEING, prefer).name == "fast"
+
+
+# Agreement, size and latency: of demo runs, and of a processor whose INT8 is fast.
+BALANCED = {
+    "INT8 is farther and no faster": (
+        {"fp32": (0.99, 18.8, 0.067), "fp16": (0.99, 10.2, 0.0453), "int8": (0.985, 7.5, 0.0461)},
+        "fp16",
+    ),
+    "INT8 is farther, but faster": (
+        {"fp32": (0.99, 18.8, 0.067), "fp16": (0.99, 10.2, 0.066), "int8": (0.985, 7.5, 0.034)},
+        "int8",
+    ),
+    "faster by less than the noise of a clock": (
+        {"fp16": (0.99, 10.2, 0.0453), "int8": (0.985, 7.5, 0.0440)},
+        "fp16",
+    ),
+    "FP16 is farther by rounding alone": (
+        {"fp32": (0.9903, 18.8, 0.0449), "fp16": (0.99, 10.2, 0.0453)},
+        "fp16",
+    ),
+    "FP32 breaks a clause on size": (
+        {"fp32": (0.99, 99.0, 0.03), "int8": (0.985, 7.5, 0.04)},
+        "int8",
+    ),
+    "nearest, smallest and fastest": (
+        {"fp32": (0.98, 18.8, 0.067), "int8": (0.99, 7.5, 0.034)},
+        "int8",
+    ),
+}
+
+
+@pytest.mark.parametrize(("measured", "taken"), BALANCED.values(), ids=BALANCED)
+def test_balanced_takes_the_smallest_that_none_dominates(measured, taken):
+    variants = {name: variant(*values) for name, values in measured.items()}
+
+    terms = replace(AGREEING, max_size_bytes=50)
+
+    assert choose(variants, terms, "balanced").name == taken
+
+
+@pytest.mark.parametrize("_", range(200))
+def test_what_balanced_takes_is_dominated_by_nothing_clearly(rng, _):
+    """Better in both by more than the tolerances: no such variant is left aside."""
+    variants = {
+        f"v{n}": variant(rng.uniform(0.9, 1), rng.uniform(5, 20), rng.uniform(0.04, 0.06))
+        for n in range(rng.integers(1, 7))
+    }
+
+    taken = variants[choose(variants, AGREEING, "balanced").name]
+
+    for other in variants.values():
+        nearer = other["agreement"].value > taken["agreement"].value + 0.001
+        faster = taken["latency_p50_ms"].value > 1.05 * other["latency_p50_ms"].value
+        assert not (nearer and faster)
+
+
+def test_the_reason_names_the_rule_and_what_it_cost():
+    variants = {
+        "fp32": variant(0.99, 18.8, 0.067),
+        "fp16": variant(0.99, 10.2, 0.0453),
+        "int8": variant(0.985, 7.5, 0.0461),
+    }
+
+    assert choose(variants, AGREEING, "balanced").reason == (
+        "fp16 is chosen: of the 3 variants that keep the contract on the validation series it is "
+        "the smallest that no other one beats in nearness to the teacher and in speed "
+        "(optimize.prefer: balanced). int8 is smaller, but farther from the teacher and no faster "
+        "than fp16."
+    )
+    assert choose(variants, AGREEING, "size").reason == (
+        "int8 is chosen: of the 3 variants that keep the contract on the validation series it is "
+        "the smallest (optimize.prefer: size)."
+    )
+    alone = choose({"int8": variants["int8"]}, AGREEING, "balanced")
+    assert alone.reason == "int8 is chosen: it alone keeps the contract on the validation series."
+    for values in variants.values():
+        del values["latency_p50_ms"]
+    assert (
+        "the smallest, since only a board can time" in choose(variants, AGREEING, "latency").reason
+    )
 
 
 def test_a_clause_that_was_not_measured():

@@ -12,7 +12,7 @@ def test_markdown_has_the_facts(full_report):
     """Verdict, clauses, models and environment, each with its numbers."""
     text = render(to_json(full_report))
 
-    assert text.startswith("# GunPoint, linear 302 → 62: kept\n")
+    assert text.startswith("# GunPoint, linear 302 → 62: kept, undecided\n")
     assert (
         "| Agreement with the teacher | ≥ 90.0 % | 90.0 % (84.7 to 94.7 %) | kept, undecided |"
         in text

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgedistill import __version__
 from edgedistill.errors import DataError
-from edgedistill.evaluation import contract
+from edgedistill.evaluation import contract, preference
 from edgedistill.evaluation.contract import Contract, ContractClause
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.arrays import Floats
@@ -54,15 +54,8 @@ class Candidate:
 
     @property
     def loss(self) -> float:
-        """Return the distance from the teacher in all measured quantities.
-
-        The sum of the share of series with another class, the KL in nats, and one minus the
-        correlation of maps: 0 for the teacher itself.
-        """
-        missing = 1 - self.estimates["agreement"].value + self.estimates["kl"].value
-        if "saliency_pearson" in self.estimates:
-            missing += 1 - self.estimates["saliency_pearson"].value
-        return missing
+        """Return the distance from the teacher in all measured quantities."""
+        return preference.loss(self.estimates)
 
     def clauses(self, terms: Contract) -> tuple[ContractClause, ...]:
         """Return the contract, clause by clause, with intervals."""

@@ -14,13 +14,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx
 
 from edgedistill.errors import UsageError
+from edgedistill.evaluation import preference
 from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.metrics import Estimate
+from edgedistill.evaluation.preference import Preference
 from edgedistill.io.arrays import Floats
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.execution import check_series
@@ -47,10 +49,8 @@ from edgedistill.optimize.student_file import load_student
 # Evaluates a model file on held-out series against the teacher: all that the contract names, at
 # least agreement, kl and latency_p50_ms, and saliency_pearson if there are maps.
 Measure = Callable[[Path], Mapping[str, Estimate]]
-Cost = Literal["size", "latency"]
-
 _NEEDED = ("agreement", "kl", "latency_p50_ms")
-_AS_GOOD = {"size": 1.01, "latency": 1.05}  # so much larger or slower is no reason against a model
+_AS_SMALL = 1.01  # times a size: so much larger is no reason against a model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class SearchOptions:
     """The settings of a search."""
 
     methods: tuple[Method, ...] = METHODS  # methods of calibration to try
-    prefer: Cost = "size"  # what counts among models that keep the contract
+    prefer: Preference = "balanced"  # what counts among models that keep the contract
     agreement_loss: float | None = None  # most that agreement may fall below the float model's
     saliency_loss: float | None = None  # the same for the correlation of maps
     # Seconds after which no new candidate is measured, None for no limit; the float model and the
@@ -156,20 +156,23 @@ def relative_contract(
     return replace(terms, **tighter)
 
 
-def select(candidates: Sequence[Candidate], terms: Contract, prefer: Cost) -> Candidate:
+def select(candidates: Sequence[Candidate], terms: Contract, prefer: Preference) -> Candidate:
     """Choose, of those that keep the contract and are about smallest, the nearest to the teacher.
 
-    A per cent of the size, or five of the time, is no reason against a model that is nearer to
-    the teacher. If none keeps the contract, the one that misses it least is chosen.
+    A per cent of the size, or, if latency counts, five of the time, is no reason against a model
+    that is nearer to the teacher. "balanced" is as "size" here, so that equal files give an equal
+    choice: speed is weighed when one of all variants is chosen. If none keeps the contract, the one
+    that misses it least is chosen.
     """
     keeping = [candidate for candidate in candidates if candidate.keeps(terms)]
     if not keeping:
         return min(candidates, key=lambda c: rank(c, terms))
 
     def cost(candidate: Candidate) -> float:
-        return candidate.size_bytes if prefer == "size" else candidate.latency.value
+        return candidate.latency.value if prefer == "latency" else candidate.size_bytes
 
-    limit = _AS_GOOD[prefer] * min(cost(candidate) for candidate in keeping)
+    tolerance = preference.AS_FAST if prefer == "latency" else _AS_SMALL
+    limit = tolerance * min(cost(candidate) for candidate in keeping)
     return min((c for c in keeping if cost(c) <= limit), key=lambda c: (c.loss, cost(c)))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from edgedistill.io.arrays import AnyFloats, Floats
 from edgedistill.io.progress import ProgressCallback, ignore_progress
 from edgedistill.optimize.emulation import Emulation
 from edgedistill.optimize.variant_folder import open_failures, open_variants
-from edgedistill.pipeline.scoring import choose, with_report_estimates, without_latency
+from edgedistill.pipeline.scoring import Choice, choose, with_report_estimates, without_latency
 from edgedistill.pipeline.stages.speed import compare_speed, one_thread
 from edgedistill.pipeline.stages.teacher import (
     open_teacher,
@@ -57,6 +57,7 @@ class Measurement:
     latency: Latency | None = None
     size_bytes: int | None = None
     parameters: int | None = None
+    history: Sequence[Mapping[str, Any]] = ()  # of its training here, an entry an epoch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,21 +72,32 @@ class Outcome:
     student: Measurement
     models: tuple[Model, ...]
     variants: Mapping[str, Measurement]  # by the model's name
-    chosen: str | None  # variant that kept the contract on the validation split
-    judged_name: str  # the chosen variant; without one, the variant that came nearest
+    choice: Choice | None  # of those that kept the contract on the validation split
     clauses: tuple[ContractClause, ...]  # on the test split
-    failures: Mapping[
-        str, tuple[ContractClause, ...]
-    ]  # clauses that each variant broke on validation
+    validation: Mapping[str, tuple[ContractClause, ...]]  # on the validation split, by variant
     references: Mapping[str, Estimate]
     speed: SpeedComparison | None  # of the judged variant and the teacher
-    curves: Mapping[str, list[dict[str, Any]]]
     missing: Mapping[str, str]  # reasons for variants that could not be made, by their names
+
+    @property
+    def chosen(self) -> str | None:
+        """Name of the chosen variant."""
+        return None if self.choice is None else self.choice.name
+
+    @property
+    def judged_name(self) -> str:
+        """The chosen variant; without one, the variant that broke the fewest clauses."""
+        return _judged_name(self.choice, self.validation)
 
     @property
     def is_kept(self) -> bool:
         """Whether a variant was chosen and keeps the contract on the test split."""
         return self.chosen is not None and verdict(self.clauses) == "kept"
+
+    @property
+    def failures(self) -> dict[str, tuple[ContractClause, ...]]:
+        """The clauses that each variant broke on the validation split."""
+        return {name: _broken(clauses) for name, clauses in self.validation.items()}
 
     @property
     def explanation(self) -> Explanation:
@@ -111,35 +123,28 @@ def evaluate_all(
         variants: folder of the variant stage.
         on_progress: progress callback.
     """
-    plan = perturbation_plan(recipe, data.length)
     teacher_outputs, teacher_facts = open_teacher_outputs(teacher)
     models = tuple(open_variants(variants))
-    validation, tested = _evaluate_variants(recipe, data, models, teacher_outputs, on_progress)
-    chosen = _choose(recipe, models, validation)
-    failures = {name: _broken(recipe, values) for name, values in validation.items()}
-    judged = chosen or min(failures, key=lambda name: len(failures[name]))
-    of_teacher, teacher_curve = _evaluate_teacher(recipe, data, teacher, teacher_outputs)
-    of_student, student_curve = _evaluate_student(recipe, data, student, teacher_outputs, plan)
-    references = _references(recipe, data, teacher_outputs, plan, teacher_facts)
-    on_progress("measure", 2 * len(models) + 2, 2 * len(models) + 2)
-    return Outcome(
+    estimates, tested = _evaluate_variants(recipe, data, models, teacher_outputs, on_progress)
+    choice, validation, judged = _judge_on_validation(recipe, models, estimates)
+    outcome = Outcome(
         recipe=recipe,
         data=data,
-        plan=plan,
+        plan=perturbation_plan(recipe, data.length),
         teacher_outputs=teacher_outputs,
-        teacher=of_teacher,
-        student=of_student,
+        teacher=_evaluate_teacher(recipe, data, teacher, teacher_outputs),
+        student=_evaluate_student(recipe, data, student, teacher_outputs),
         models=models,
         variants=tested,
-        chosen=chosen,
-        judged_name=judged,
+        choice=choice,
         clauses=_clauses(recipe, clause_values(tested[judged])),
-        failures=failures,
-        references=references,
+        validation=validation,
+        references=_references(recipe, data, teacher_outputs, teacher_facts),
         speed=_compare_speed(recipe, data, teacher, models, judged, teacher_outputs),
-        curves={"teacher": teacher_curve, "student": student_curve},
         missing=open_failures(variants),
     )
+    on_progress("measure", 2 * len(models) + 2, 2 * len(models) + 2)
+    return outcome
 
 
 def _evaluate_variants(
@@ -153,11 +158,18 @@ def _evaluate_variants(
     plan = perturbation_plan(recipe, data.length)
     classifiers = {model.name: start_on_host(model) for model in models}
     steps = 2 * len(models) + 2
-    validation, tested = {}, {}
+    latencies, validation, tested = {}, {}, {}
     for index, model in enumerate(models):
         on_progress("measure", index, steps)
+        # Measured once: what decides is what is reported.
+        latencies[model.name] = measure_latency(model, data.test.x, recipe.optimize.runs)
         validation[model.name] = evaluate_on_validation(
-            model, classifiers[model.name], recipe, data, teacher_outputs
+            model,
+            latencies[model.name],
+            classifiers[model.name],
+            recipe,
+            data,
+            teacher_outputs,
         )
     for index, model in enumerate(models):
         on_progress("measure", len(models) + index, steps)
@@ -166,7 +178,7 @@ def _evaluate_variants(
             data,
             teacher_outputs,
             plan,
-            latency=_latency(model, data.test.x, recipe.optimize.runs),
+            latency=latencies[model.name],
             size_bytes=model.size_bytes,
             parameters=model.parameters,
         )
@@ -189,18 +201,27 @@ def floor_agreement(
     return map_agreement(student, data.test.x, plan, teacher)
 
 
+def _judge_on_validation(
+    recipe: Recipe, models: Sequence[Model], estimates: Mapping[str, Mapping[str, Estimate]]
+) -> tuple[Choice | None, dict[str, tuple[ContractClause, ...]], str]:
+    """Return the choice, the clauses of every variant, and the name of the one to judge."""
+    validation = {name: _clauses(recipe, values) for name, values in estimates.items()}
+    choice = _choose(recipe, models, estimates)
+    return choice, validation, _judged_name(choice, validation)
+
+
 def _choose(
     recipe: Recipe, models: Sequence[Model], estimates: Mapping[str, Mapping[str, Estimate]]
-) -> str | None:
-    """Return the best model of the first runtime of the recipe that has one under the contract.
+) -> Choice | None:
+    """Choose the best model of the first runtime of the recipe that has one under the contract.
 
     Runtimes are not compared, because a model for TensorRT cannot be timed here.
     """
     for runtime in recipe.optimize.runtimes:
         own = {m.name: estimates[m.name] for m in models if m.runtime == runtime}
-        name = choose(own, recipe.contract, recipe.optimize.prefer)
-        if name is not None:
-            return name
+        choice = choose(own, recipe.contract, recipe.optimize.prefer)
+        if choice is not None:
+            return choice
     return None
 
 
@@ -208,11 +229,19 @@ def _clauses(recipe: Recipe, values: Mapping[str, Estimate]) -> tuple[ContractCl
     return judge(without_latency(recipe.contract, values), values)
 
 
-def _broken(recipe: Recipe, values: Mapping[str, Estimate]) -> tuple[ContractClause, ...]:
-    return tuple(clause for clause in _clauses(recipe, values) if not clause.passed)
+def _broken(clauses: Sequence[ContractClause]) -> tuple[ContractClause, ...]:
+    return tuple(clause for clause in clauses if not clause.passed)
 
 
-def _latency(model: Model, series: Floats, runs: int) -> Latency | None:
+def _judged_name(
+    choice: Choice | None, validation: Mapping[str, tuple[ContractClause, ...]]
+) -> str:
+    if choice is not None:
+        return choice.name
+    return min(validation, key=lambda name: len(_broken(validation[name])))
+
+
+def measure_latency(model: Model, series: Floats, runs: int) -> Latency | None:
     """Return the latency of a model that runs here as it runs on the board.
 
     The session is one of its own: on x86 without VNNI, exact INT8 is slower than a board's.
@@ -265,6 +294,7 @@ def _costs(size_bytes: int | None, latency: Latency | None) -> dict[str, Estimat
 
 def evaluate_on_validation(
     model: Model,
+    latency: Latency | None,
     classifier: Classifier,
     recipe: Recipe,
     data: Prepared,
@@ -274,7 +304,7 @@ def evaluate_on_validation(
     plan = perturbation_plan(recipe, data.length)
     x, y, teacher = data.validation.x, data.validation.y, teacher_outputs.splits["validation"]
     estimates = evaluate(classifier, x, y, teacher, plan).estimates
-    return estimates | _costs(model.size_bytes, _latency(model, x, recipe.optimize.runs))
+    return estimates | _costs(model.size_bytes, latency)
 
 
 def _evaluate_on_test(
@@ -304,7 +334,7 @@ def _evaluate_on_test(
 
 def _evaluate_teacher(
     recipe: Recipe, data: Prepared, folder: Path, teacher_outputs: TeacherOutputs
-) -> tuple[Measurement, list[dict[str, Any]]]:
+) -> Measurement:
     outputs = teacher_outputs.splits["test"]
     source = recipe.teacher.weights or recipe.teacher.source
     facts: dict[str, Any] = {}
@@ -313,7 +343,7 @@ def _evaluate_teacher(
         file: Path | None = folder / networks.WEIGHTS
     else:
         file = Path(source) if Path(source).is_file() and teacher_outputs.maps else None
-    measurement = Measurement(
+    return Measurement(
         evaluation=with_report_estimates(
             evaluate_explanation(outputs, data.test.y, outputs), data.test.y
         ),
@@ -326,8 +356,8 @@ def _evaluate_teacher(
         ),
         size_bytes=None if file is None else size_with_external_data(file),
         parameters=facts.get("cost", {}).get("parameters"),
+        history=facts.get("history", []),
     )
-    return measurement, facts.get("history", [])
 
 
 def _evaluate_student(
@@ -335,32 +365,31 @@ def _evaluate_student(
     data: Prepared,
     folder: Path,
     teacher_outputs: TeacherOutputs,
-    plan: PerturbationPlan,
-) -> tuple[Measurement, list[dict[str, Any]]]:
+) -> Measurement:
     module, facts = networks.open_network(folder)
     classifier = TorchClassifier(module, classes=data.classes, name="torch")
     measurement = _evaluate_on_test(
         classifier,
         data,
         teacher_outputs,
-        plan,
+        perturbation_plan(recipe, data.length),
         latency=_single_thread_latency(classifier, data.test.x, recipe.optimize.runs),
         size_bytes=(folder / networks.WEIGHTS).stat().st_size,
         parameters=facts["cost"]["parameters"],
     )
-    return measurement, facts["history"]
+    return replace(measurement, history=facts["history"])
 
 
 def _references(
     recipe: Recipe,
     data: Prepared,
     teacher_outputs: TeacherOutputs,
-    plan: PerturbationPlan,
     teacher_facts: dict[str, Any],
 ) -> dict[str, Estimate]:
     """Return the saliency agreement of an untrained student and of a second teacher."""
     references: dict[str, Estimate] = {}
     if recipe.references.floor and teacher_outputs.maps:
+        plan = perturbation_plan(recipe, data.length)
         references["floor"] = metrics.estimate_mean(
             floor_agreement(recipe, data, teacher_outputs.splits["test"], plan)
         )

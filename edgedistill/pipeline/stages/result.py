@@ -22,6 +22,7 @@ from edgedistill.evaluation.evaluate import evaluate
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.files import write_json, write_text
 from edgedistill.io.progress import ProgressCallback, ignore_progress
+from edgedistill.pipeline.next_steps import next_steps
 from edgedistill.pipeline.run_folder import BUNDLE, REPORT_HTML, REPORT_JSON, REPORT_MD
 from edgedistill.pipeline.scoring import LATENCY, without_latency
 from edgedistill.pipeline.stage_folder import now, versions
@@ -98,13 +99,15 @@ def make_report(outcome: Outcome) -> Report:
     """Return the facts of an outcome."""
     data, student = outcome.data, outcome.explanation
     teacher = outcome.teacher_outputs.splits["test"]
-    return Report(
+    report = Report(
         created=now(),
         name=outcome.recipe.name or data.name,
         verdict="kept" if outcome.is_kept else "broken",
         contract=outcome.clauses,
         environment={**environment(), **versions()},
         chosen=outcome.chosen,
+        choice=_choice(outcome),
+        validation=outcome.validation[outcome.judged_name],
         reasons=(*_reasons(outcome), *_missing(outcome)),
         data=report_data(data),
         teacher=_candidate(
@@ -115,18 +118,12 @@ def make_report(outcome: Outcome) -> Report:
             agrees=False,
         ),
         student=_candidate("student", "torch", "fp32", outcome.student),
-        candidates=tuple(
-            replace(
-                _candidate(m.name, m.runtime, m.precision, outcome.variants[m.name]),
-                int8=int8_arithmetic(m, timed_exact=False),
-            )
-            for m in outcome.models
-        ),
+        candidates=_candidates(outcome),
         speed=outcome.speed,
         references=dict(outcome.references) or None,
         curves=Curves(
-            teacher=make_curve(outcome.curves["teacher"]),
-            student=make_curve(outcome.curves["student"]),
+            teacher=make_curve(outcome.teacher.history),
+            student=make_curve(outcome.student.history),
         ),
         confusion=make_confusion(data.class_names, data.test.y, teacher.logits, student.logits),
         calibration=Calibration(
@@ -134,6 +131,27 @@ def make_report(outcome: Outcome) -> Report:
             student=calibration_bins(student.logits, data.test.y),
         ),
         examples=_examples(outcome),
+    )
+    return replace(report, next_steps=next_steps(outcome, report))
+
+
+def _candidates(outcome: Outcome) -> tuple[Candidate, ...]:
+    return tuple(
+        replace(
+            _candidate(m.name, m.runtime, m.precision, outcome.variants[m.name]),
+            int8=int8_arithmetic(m, timed_exact=False),
+        )
+        for m in outcome.models
+    )
+
+
+def _choice(outcome: Outcome) -> str:
+    """Return why the judged variant is the one."""
+    if outcome.choice is not None:
+        return outcome.choice.reason
+    return (
+        "No variant keeps the contract on the validation series. The clauses are those of "
+        f"{outcome.judged_name}, which breaks the fewest."
     )
 
 

@@ -22,7 +22,7 @@ from edgedistill.optimize.optimize import MIXED_VARIANT, SearchPlan, optimize
 from edgedistill.optimize.qat.finetune import DEFAULT_TEMPERATURE, DEFAULT_WEIGHTS, Recovery
 from edgedistill.optimize.quantization.calibration import cached_observer
 from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS
-from edgedistill.pipeline.stages.evaluate import evaluate_on_validation
+from edgedistill.pipeline.stages.evaluate import evaluate_on_validation, measure_latency
 from edgedistill.pipeline.stages.teacher import (
     open_teacher_outputs,
     perturbation_plan,
@@ -105,7 +105,8 @@ def candidate_evaluator(recipe: Recipe, data: Prepared, teacher_outputs: Teacher
         model = Model(
             name=MIXED_VARIANT, path=path, runtime="onnxruntime", precision="mixed", parameters=0
         )
-        return evaluate_on_validation(model, start(model), recipe, data, teacher_outputs)
+        latency = measure_latency(model, data.validation.x, recipe.optimize.runs)
+        return evaluate_on_validation(model, latency, start(model), recipe, data, teacher_outputs)
 
     return measure
 

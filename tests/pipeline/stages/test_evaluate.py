@@ -57,8 +57,8 @@ def test_the_references_frame_the_agreement(outcome):
 
 
 def test_the_learning_curves_come_along(outcome, recipe):
-    assert len(outcome.curves["teacher"]) == recipe.teacher.training.epochs
-    assert len(outcome.curves["student"]) == recipe.student.training.epochs
+    assert len(outcome.teacher.history) == recipe.teacher.training.epochs
+    assert len(outcome.student.history) == recipe.student.training.epochs
 
 
 def test_without_a_variant_that_keeps_it_the_nearest_is_judged(recipe, data, stages):

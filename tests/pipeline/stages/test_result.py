@@ -123,7 +123,7 @@ def test_few_test_series_make_no_reference(outcome, tmp_path):
 @pytest.mark.parametrize("how", ["nothing chosen", "broken on the test split"])
 def test_a_broken_contract_is_not_bundled(outcome, tmp_path, how):
     if how == "nothing chosen":
-        broken = replace(outcome, chosen=None)
+        broken = replace(outcome, choice=None)
     else:
         values = clause_values(outcome.variants[outcome.judged_name])
         broken = replace(outcome, clauses=judge(Contract(max_kl=-1.0), values))
@@ -177,9 +177,8 @@ def broken_on_test(outcome):
 @pytest.fixture
 def broken(outcome, broken_on_test):
     """No variant kept the contract on validation series."""
-    failed = tuple(clause for clause in broken_on_test.clauses if not clause.passed)
-    failures = dict.fromkeys(outcome.variants, failed)
-    return replace(broken_on_test, chosen=None, failures=failures)
+    validation = dict.fromkeys(outcome.variants, broken_on_test.clauses)
+    return replace(broken_on_test, choice=None, validation=validation)
 
 
 def test_three_files_say_the_same(outcome, tmp_path):

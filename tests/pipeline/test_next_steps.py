@@ -1,0 +1,103 @@
+"""What would help a broken or undecided contract, computed from what broke and by how much."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgedistill.evaluation.contract import ContractClause
+from edgedistill.evaluation.metrics import Estimate
+from edgedistill.pipeline.next_steps import next_steps
+from edgedistill.pipeline.stages.result import make_report
+from edgedistill.recipe import recipe as config
+
+pytestmark = pytest.mark.slow
+
+KL_KEPT = ContractClause("kl", "<=", 0.5, Estimate(0.1, 0.05, 0.2), True, True)
+KL_BROKEN = ContractClause("kl", "<=", 0.5, Estimate(0.7123, 0.6, 0.8), False, True)
+KL_OPEN = ContractClause("kl", "<=", 0.5, Estimate(0.6, 0.4, 0.8), False, False)
+KL_KEPT_OPEN = ContractClause("kl", "<=", 0.5, Estimate(0.45, 0.3, 0.61), True, False)
+PEARSON = ContractClause("saliency_pearson", ">=", 0.75, Estimate(0.6, 0.55, 0.65), False, True)
+SIZE = ContractClause("size_bytes", "<=", 4000, Estimate(8123, 8123, 8123), False, True)
+LATENCY = ContractClause("latency_p95_ms", "<=", 0.02, Estimate(0.05, 0.04, 0.06), False, True)
+
+
+def settings(outcome, *changes, test=(KL_KEPT,), int8=None, fp32=None):
+    """Return the settings of all steps; clauses of the variants on validation series."""
+    recipe = config.parse(config.dump(outcome.recipe), changes)
+    chosen = outcome.choice if int8 is None else None
+    validation = {"ort-fp32": fp32 or int8 or (KL_KEPT,), "ort-int8": int8 or (KL_KEPT,)}
+    changed = replace(outcome, recipe=recipe, choice=chosen, clauses=test, validation=validation)
+    if chosen is None:
+        changed = replace(changed, validation=dict(reversed(validation.items())))  # INT8 is judged
+    report = replace(make_report(changed), next_steps=())
+    return [step.settings for step in next_steps(changed, report)]
+
+
+def test_certain_and_kept_needs_nothing(outcome):
+    assert settings(outcome) == []
+
+
+def test_student_that_breaks_it_in_float32_too_becomes_wider(outcome):
+    assert settings(outcome, "student.width=4", int8=(KL_BROKEN, PEARSON)) == [
+        ("student.width=8",),
+        ("contract.max_kl=0.713", "contract.min_saliency_pearson=0.6"),
+    ]
+
+
+def test_student_as_wide_as_its_teacher_is_trained_longer(outcome):
+    assert settings(outcome, "student.width=8", int8=(KL_BROKEN,)) == [
+        ("student.training.epochs=4",),
+        ("contract.max_kl=0.713",),
+    ]
+
+
+def test_clause_that_8_bits_alone_break_is_searched_and_recovered(outcome):
+    broken = {"int8": (KL_BROKEN,), "fp32": (KL_KEPT, SIZE)}
+
+    assert settings(outcome, **broken)[0] == ("optimize.search={}", "optimize.recover=true")
+    assert settings(outcome, "optimize.search={}", **broken)[0] == ("optimize.recover=true",)
+    searched = ("optimize.search={}", "optimize.recover=true")
+    assert settings(outcome, *searched, "student.width=4", **broken)[0] == ("student.width=8",)
+
+
+def test_few_validation_series_become_as_many_as_would_decide(outcome):
+    """The interval shrinks with the root of their number: half as wide needs four times as many."""
+    count = len(outcome.data.validation.y)
+
+    found = settings(outcome, "data.validation_fraction=0.1", int8=(KL_OPEN,))
+
+    assert found[0] == ("data.validation_fraction=0.4",)
+    assert found[-1] == ("contract.max_kl=0.8",)  # the end of the interval
+    assert len(found) == 3
+    report = make_report(
+        replace(outcome, choice=None, validation={"ort-int8": (KL_OPEN,), "ort-fp32": (KL_OPEN,)})
+    )
+    assert report.next_steps[0].reason.startswith(
+        f"{count} validation series do not decide KL from the teacher, nats; about {4 * count} "
+    )
+
+
+def test_undecided_but_kept_gets_steps_too(outcome):
+    """The test series do not grow: more room below the threshold, or a looser one."""
+    assert settings(outcome, test=(KL_KEPT_OPEN,)) == [
+        ("optimize.search={}", "optimize.recover=true"),
+        ("contract.max_kl=0.61",),
+    ]
+
+
+@pytest.mark.parametrize("clause", [SIZE, LATENCY], ids=lambda clause: clause.name)
+def test_costs_ask_for_int8_or_a_narrower_student(outcome, clause):
+    found = settings(outcome, "optimize.precisions=[fp32]", "student.width=8", test=(clause,))
+
+    assert found[0] == ("optimize.precisions=[fp32, int8]",)
+    assert found[1][0].startswith("student.width=")
+    assert 1 <= int(found[1][0].partition("=")[2]) < 8
+    assert settings(outcome, test=(SIZE,))[-1] == ("contract.max_size_bytes=8130",)
+
+
+def test_every_setting_is_one_that_a_recipe_takes(outcome):
+    for clauses in ((KL_BROKEN, PEARSON), (KL_OPEN,), (SIZE, LATENCY), (SIZE, KL_BROKEN)):
+        for step in settings(outcome, int8=clauses):
+            config.parse(config.dump(outcome.recipe), step)

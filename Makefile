@@ -28,9 +28,11 @@ coverage: $(READY) ## The same, and which lines no test reaches
 no-vnni: $(READY) ## The tests of INT8 on an emulated CPU without VNNI; needs qemu-user-static
 	ONEDNN_MAX_CPU_ISA=SSE41 qemu-x86_64-static -cpu Haswell $(BIN)/python -m pytest --durations 5 $(INT8_TESTS)
 
-lowest: ## The tests with the oldest versions that pyproject.toml allows; needs uv
+lowest: ## Lint, import rules and tests with the oldest versions that pyproject.toml allows; needs uv
 	uv venv --clear --python 3.10 .venv-lowest
 	uv pip install --python .venv-lowest --resolution lowest-direct --editable '.[dev]'
+	touch .venv-lowest/.ready
+	$(MAKE) lint imports VENV=.venv-lowest
 	.venv-lowest/bin/python -m pytest -W default --numprocesses $(WORKERS) --dist worksteal
 
 check: lint types imports test ## The whole truth

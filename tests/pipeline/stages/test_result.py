@@ -18,6 +18,7 @@ from edgedistill.evaluation import metrics
 from edgedistill.evaluation.contract import Contract, judge
 from edgedistill.io.files import read_json
 from edgedistill.optimize.ort_format import to_ort
+from edgedistill.pipeline.scoring import Choice
 from edgedistill.pipeline.stages.evaluate import clause_values
 from edgedistill.pipeline.stages.result import (
     _reference,
@@ -292,8 +293,7 @@ def test_an_ort_file_alone_is_bundled_as_a_board_will_find_it(outcome, write_sat
         under(outcome, golden=len(kl), max_kl=float(kl.mean()) * 1.0001),
         models=(model,),
         variants={model.name: outcome.variants[outcome.judged_name]},
-        chosen=model.name,
-        judged_name=model.name,
+        choice=Choice(model.name, "the only one"),
     )
 
     write_bundle(alone, tmp_path / "bundle.zip")

@@ -42,3 +42,18 @@ def test_make_has_what_is_run(source):
 def test_the_complete_job_runs_all_of_ci():
     """As root, because the emulated board needs it."""
     assert any(re.fullmatch(r"sudo env .* \.ci/run", command) for command in _commands(CHECK))
+
+
+def test_lowest_versions_are_checked_on_the_lowest_python():
+    """The job runs the target, which takes the oldest Python of the package; no CUDA is fetched."""
+    project = tomli.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    oldest = re.match(r">=(3\.\d+)", project["requires-python"])[1]
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    target = re.search(r"^lowest:.*\n((?:\t.*\n)+)", makefile, re.M)[1]
+
+    *_, step = yaml.safe_load(CHECK.read_text("utf-8"))["jobs"]["lowest"]["steps"]
+
+    assert (step["run"], step["env"]["UV_TORCH_BACKEND"]) == ("make lowest", "cpu")
+    assert f"--python {oldest} " in target
+    assert "--resolution lowest-direct" in target
+    assert all(">=" in requirement for requirement in project["dependencies"])

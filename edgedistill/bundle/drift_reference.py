@@ -148,7 +148,7 @@ def features(series: Floats) -> Floats:
 def save_reference(reference: Reference, path: Path) -> None:
     """Write the arrays as NPZ; equal arrays give equal bytes."""
     with path.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **asdict(reference))
+        np.savez(stream, **asdict(reference))  # NumPy 1 would store allow_pickle as an array
 
 
 def load_reference(path: Path) -> Reference:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,8 +133,9 @@ def golden_set(
 
 def save_golden(golden: Golden, path: Path) -> None:
     """Write the arrays as NPZ; equal arrays give equal bytes."""
+    arrays: dict[str, Any] = _arrays(golden)
     with path.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **_arrays(golden))
+        np.savez(stream, **arrays)  # NumPy 1 would store allow_pickle as an array
 
 
 def load_golden(path: Path) -> Golden:

@@ -32,7 +32,7 @@ _STRINGS = (
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?Z?"), "<date>"),
     (re.compile(r"events\.out\.tfevents\.[\w.-]+"), "<events>"),
     (re.compile(r"\b[0-9a-f]{12,}-[0-9a-f]{6}\b"), "<hash>-<manner>"),  # of a second release
-    (re.compile(r"\b[0-9a-f]{12,}\b"), "<hash>"),
+    (re.compile(r"(?<!\d\.)\b[0-9a-f]{12,}\b"), "<hash>"),  # a fraction is none
     (re.compile(r"\b\d+\.\d+\.\d+([.+-]\w+)*"), "<version>"),
     (re.compile(r"\b(faster|slower) than the teacher"), "<speed> than the teacher"),
     (re.compile(r"speed on [^,]+, with [^.]+\."), "speed on <instructions>."),

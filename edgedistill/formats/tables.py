@@ -172,13 +172,6 @@ def _wide(
         group=group,
         ignore=tuple(names[at] for at in sorted(others) if names[at].strip()),
     )
-    longest = max((len(cells) for _, cells in rows), default=0)
-    remarks: tuple[str, ...] = ()
-    if longest > len(names) and columns.is_open:
-        remarks = (
-            f"The header names {len(names)} columns, rows have up to {longest} cells; the cells "
-            "beyond it are values.",
-        )
     schema = replace(
         schema,
         header=True,
@@ -189,7 +182,18 @@ def _wide(
         is_ordered=places == sorted(places),
         channels=columns.channels,
     )
-    return schema, columns, remarks
+    return schema, columns, _cells_beyond(names, rows) if columns.is_open else ()
+
+
+def _cells_beyond(names: Sequence[str], rows: Sequence[NumberedCells]) -> tuple[str, ...]:
+    """Tell of cells that no column of the header names."""
+    longest = max((len(cells) for _, cells in rows), default=0)
+    if longest <= len(names):
+        return ()
+    return (
+        f"The header names {len(names)} columns, rows have up to {longest} cells; the cells "
+        "beyond it are values.",
+    )
 
 
 def _long(

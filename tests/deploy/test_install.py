@@ -67,6 +67,15 @@ def test_systemd_takes_the_unit(root, tmp_path, unavailable: Callable[[str], NoR
     assert "UMaks" in _verify(bad).stderr
 
 
+def test_unit_never_gives_up(root):
+    """A broker or a disk may be away longer than any count of attempts; the network comes first."""
+    unit = _run("--root", root, "--dry-run").stdout
+
+    assert "\nStartLimitIntervalSec=0\n" in unit
+    assert "\nRestart=on-failure\n" in unit
+    assert "\nWants=network-online.target\nAfter=network-online.target\n" in unit
+
+
 def test_dry_run_changes_nothing(root, tmp_path):
     """It prints the whole unit, with nothing left to fill in."""
     ran = _run("--root", root, "--dry-run", DESTDIR=str(tmp_path / "image"))

@@ -33,6 +33,7 @@ from edgedistill.saliency import occlusion
 from edgedistill.saliency.perturbation import default_plan
 
 FILTERS, WIDTH = 8, 5
+sys.path.insert(0, str(Path(__file__).parents[1] / "robustness"))  # for the broker in `faults`
 
 
 def _sibling(name: str) -> ModuleType:

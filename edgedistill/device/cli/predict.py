@@ -161,11 +161,8 @@ def _work(options: argparse.Namespace, service: Service) -> int:
         if broker is not None and predictor.saliency:
             _publish_plan(broker, predictor)
         code = _run_source(options, predictor, service, broker)
-    if broker is not None and (broker.dropped or broker.missed):
-        lost = (
-            f"The broker did not take {broker.dropped} predictions, and {broker.missed} series "
-            "came faster than they could be predicted."
-        )
+    if broker is not None and broker.dropped:
+        lost = f"The broker did not take {broker.dropped} predictions."
         if not _serves(options):
             raise MachineError(f"{lost} Send the series again when the broker is well.")
         _log(lost)
@@ -178,7 +175,7 @@ def _run_source(
     """Predict the series of the chosen source."""
     publish = _publisher(broker, predictor)
     if options.subscribe and broker is not None:
-        from edgedistill.device.predict.mqtt import serve_messages
+        from edgedistill.device.predict.message_server import serve_messages
 
         serve_messages(broker, predictor, service, log=_log)
     elif options.listen:
@@ -263,6 +260,7 @@ def _broker(options: argparse.Namespace) -> Broker:
         options.topic,
         source=options.subscribe,
         patience_s=0.0 if _serves(options) else _PATIENCE_S,
+        waits=_serves(options),
         log=_log,
     )
 
@@ -282,7 +280,10 @@ def _publisher(broker: Broker | None, predictor: Predictor) -> Callable[[Predict
         return lambda _: None
     from edgedistill.device.predict.output import to_line, to_record
 
-    return lambda answer: broker.publish(to_line(to_record(answer, predictor)))
+    def publish(result: PredictionResult) -> None:
+        broker.publish(to_line(to_record(result, predictor)))
+
+    return publish
 
 
 @contextmanager

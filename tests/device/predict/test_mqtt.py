@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import getpass
 import importlib.util
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,11 +18,13 @@ from types import ModuleType
 from typing import NoReturn
 
 import pytest
+from faults.mosquitto import Mosquitto, find_mosquitto
 
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.device.__main__ import main
 from edgedistill.device.predict import mqtt
-from edgedistill.device.predict.mqtt import Broker, BrokerAddress, serve_messages, to_broker
+from edgedistill.device.predict.message_server import serve_messages
+from edgedistill.device.predict.mqtt import Broker, BrokerAddress, to_broker
 from edgedistill.device.predict.predictor import Predictor
 from edgedistill.device.runtime import start
 from edgedistill.errors import MachineError, UsageError
@@ -32,46 +32,12 @@ from edgedistill.errors import MachineError, UsageError
 GOOD = "1," * 23 + "2"
 
 
-class Mosquitto:
-    """A broker on loopback that can be stopped and started."""
-
-    def __init__(self, program: str, folder: Path, *lines: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self._command = [program, "-c", str(folder / "mosquitto.conf")]
-        settings = lines or ("allow_anonymous true",)
-        ours = f"user {getpass.getuser()}"  # as root it would take one that may not read our files
-        text = "\n".join((ours, f"listener {self.port} 127.0.0.1", *settings))
-        (folder / "mosquitto.conf").write_text(f"{text}\n")
-        self.start()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stderr=subprocess.DEVNULL)
-        _until(self._answers)
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait()
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-
 @pytest.fixture
 def mosquitto(
     tmp_path: Path, unavailable: Callable[[str], NoReturn]
 ) -> Iterator[Callable[..., Mosquitto]]:
     """Start a broker with some settings."""
-    program = shutil.which("mosquitto") or shutil.which("/usr/sbin/mosquitto")
+    program = find_mosquitto()
     if program is None:
         unavailable("mosquitto is not installed: apt-get install mosquitto")
     started: list[Mosquitto] = []
@@ -272,20 +238,88 @@ def test_series_from_a_topic(paho, mosquitto, italy, threaded_service):
     assert heard[1][1]["id"] == "a"
 
 
-def test_series_that_come_too_fast_are_counted(paho, mosquitto, monkeypatch):
-    """They are not held without bound."""
-    monkeypatch.setattr(mqtt, "_QUEUED", 3)
+def test_series_without_room_stay_with_the_broker(paho, mosquitto, monkeypatch):
+    """The connection is not read meanwhile; nothing is dropped, and nothing acknowledged."""
+    monkeypatch.setattr(mqtt, "_MESSAGES", 3)
+    broker = mosquitto()
+
+    with Broker(to_broker(broker.address), "out", source="in") as first:
+        with Broker(to_broker(broker.address), "in", patience_s=5) as sensor:
+            for number in range(8):
+                sensor.publish(str(number))
+        _until(lambda: first._events.qsize() == 1 + 3)  # the session is new
+    with Broker(to_broker(broker.address), "out", source="in") as second:
+        found = []
+        while len(found) < 8:
+            found.append(second.next_event(20))
+            assert isinstance(found[-1], mqtt.Message)
+            assert second.acknowledge(found[-1])
+
+    assert sorted(message.payload for message in found) == [b"%d" % n for n in range(8)]
+    assert any(message.redelivered for message in found)
+
+
+def test_message_of_an_earlier_connection_is_not_acknowledged(paho, mosquitto):
+    """Its number may be another's by now; the broker sends it again."""
     broker = mosquitto()
 
     with (
         Broker(to_broker(broker.address), "out", source="in") as ours,
-        Broker(to_broker(broker.address), "in", patience_s=5) as sensor,
+        Broker(to_broker(broker.address), "in") as sensor,
     ):
-        for _ in range(8):
-            sensor.publish("1,2,3")
-        _until(lambda: ours.missed == 5)
+        sensor.publish("1")
+        assert isinstance(ours.next_event(20), mqtt.SessionLoss)
+        message = ours.next_event(20)
+        broker.stop()
+        _until(lambda: not ours.hold_messages())
+        assert not ours.acknowledge(message)
+        broker.start()
+        _until(lambda: isinstance(ours.next_event(1), mqtt.SessionLoss))
 
-    assert ours.messages.qsize() == 3
+        assert not ours.acknowledge(message)
+
+
+def test_service_waits_for_an_absent_broker(paho, mosquitto, tmp_path):
+    """And publishes what waited."""
+    broker, told = mosquitto(), []
+    broker.stop()
+
+    with Broker(to_broker(broker.address), "t", waits=True, log=told.append) as ours:
+        ours.publish('{"n": 1}', keep=True)
+        broker.start()
+        with _listening(paho, broker, "t") as heard:
+            _until(lambda: heard)
+
+    assert "Waiting for the broker" in told[0]
+    assert "is back" in told[1]
+
+
+def test_subscription_that_is_refused(paho):
+    """It would wait for ever otherwise. Mosquitto refuses none, so these are bare bytes."""
+
+    def refuse(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with client:
+            client.recv(1024)
+            client.sendall(b"\x20\x02\x00\x00")  # connected, no session
+            subscription = client.recv(1024)
+            client.sendall(b"\x90\x03" + subscription[2:4] + b"\x80")
+            client.recv(1024)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=refuse, args=(listener,))
+        thread.start()
+        with pytest.raises(MachineError, match="may not be read from in"):
+            Broker(BrokerAddress("127.0.0.1", listener.getsockname()[1]), "out", source="in")
+        listener.close()
+        thread.join()
+
+
+@pytest.mark.parametrize("source", ["", "a/#/b", "a+/b", "a#", "a\0b"])
+def test_invalid_source_is_refused(source):
+    """Where the wrong signs stand."""
+    with pytest.raises(UsageError, match="is no topic to subscribe to"):
+        Broker(BrokerAddress("127.0.0.1"), "t", source=source)
 
 
 @pytest.mark.parametrize(

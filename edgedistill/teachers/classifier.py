@@ -96,7 +96,7 @@ def check_logits(outputs: Floats, *, name: str, count: int, classes: int) -> Non
         )
 
 
-def describe_error(error: Exception) -> str:
+def describe_error(error: BaseException) -> str:
     """Return an error of somebody else's code in one line, with the last place in that code."""
     frames = traceback.extract_tb(error.__traceback__)
     places = [

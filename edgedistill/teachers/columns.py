@@ -7,7 +7,7 @@ from math import isfinite
 
 import numpy as np
 
-from edgedistill.errors import UsageError
+from edgedistill.errors import ModelError, UsageError
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.saliency.classifier import ChangesFn, Classifier
 from edgedistill.teachers.classifier import EPSILON, SoftmaxClassifier
@@ -66,10 +66,20 @@ class SingleLogitClassifier:
         self._probabilities = probabilities
 
     def logits(self, x: Floats) -> Floats:
-        """Return logits, (N, 2) float32, of series, (N, C, T) float32."""
+        """Return logits, (N, 2) float32, of series, (N, C, T) float32.
+
+        Raises:
+            ModelError: a probability does not lie in 0 to 1.
+        """
         column = self.inner.logits(x).astype(np.float64)
         if self._probabilities:
-            logits = np.log(np.clip(np.hstack([1 - column, column]), 0, 1) + EPSILON)
+            if column.min() < 0 or column.max() > 1:
+                raise ModelError(
+                    f"The one column of {self.name} lies in 0 to 1 for the series it was tried on, "
+                    f"so it was taken for a probability; for others it is {column.min():.3g} to "
+                    f"{column.max():.3g}. If it is a logit, give (N, 2): zeros and this column."
+                )
+            logits = np.log(np.hstack([1 - column, column]) + EPSILON)
         else:
             logits = np.hstack([-column / 2, column / 2])
         return logits.astype(np.float32)

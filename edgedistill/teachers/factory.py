@@ -48,7 +48,7 @@ def load_module(
     try:
         with _current_folder_importable():  # factories may import where they are called
             module = factory(**_accepted(factory, offered))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ModelError(
             f"{spec} fails: {describe_error(error)}. A factory is called with those of "
             f"{', '.join(offered)} that it has parameters for; all others need a default."
@@ -80,7 +80,7 @@ def _find(spec: str) -> Callable[..., object]:
         with _current_folder_importable():
             _forget_edited(module_name)
             module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"Cannot import {module_name!r} of the teacher {spec!r}: {describe_error(error)}. "
             "Install its package, run in the folder that holds it, or mend the module."

@@ -33,6 +33,8 @@ from edgedistill.teachers.torch import TorchClassifier, narrow_to_logits
 
 _PROBED = 16  # series that a teacher is tried on before it gets the rest
 _RANDOM = 1e-3  # of the largest logit: between two runs on the same series no rounding errors
+_OTHER_BATCH = 0.02  # likewise, between two batches; dynamic 8 bits have scales of the batch
+_ROUNDING = 1e-5  # of sums that cancel to nearly zero in all logits
 _JOBLIB_ERRORS = (
     OSError,
     EOFError,
@@ -83,7 +85,7 @@ def load(
     order = None if columns is None else column_order(columns, class_names)
     make = _maker(spec, class_names, train, test, weights, trust, on_note)
     second = (columns or class_names)[-1]
-    teacher = _with_columns(make, train[:_PROBED], len(class_names), second, on_note)
+    teacher = _with_columns(make, _probe(train), len(class_names), second, on_note)
     return teacher if order is None or columns is None else _reordered(teacher, order, columns)
 
 
@@ -111,8 +113,13 @@ def _maker(
     classes, (_, channels, length) = len(class_names), train.shape
     sizes = {"channels": channels, "classes": classes, "length": length}
     module = load_module(spec, weights=weights, on_note=on_note, **sizes)
-    module = narrow_to_logits(module, train[:_PROBED], classes, spec, on_note)
+    module = narrow_to_logits(module, _probe(train), classes, spec, on_note)
     return lambda columns: TorchClassifier(module, classes=columns, name=spec)
+
+
+def _probe(train: Floats) -> Floats:
+    """Return series from all of a file, which may be sorted by class."""
+    return train[np.linspace(0, len(train) - 1, min(len(train), _PROBED)).astype(int)]
 
 
 def _with_columns(
@@ -152,7 +159,7 @@ def _single_logit(
 
 
 def _outputs(teacher: Classifier, x: Floats, classes: int) -> Floats:
-    """Return the outputs for real series, which must be the same each time.
+    """Return the outputs for real series, which must be the same each time, in any batch.
 
     Raises:
         ModelError: they are not, or not those of `classes` columns.
@@ -171,7 +178,21 @@ def _outputs(teacher: Classifier, x: Floats, classes: int) -> Floats:
             "state from torch.randn, or a dropout that stays on in evaluation. Make it the same "
             "each time, with zeros or a seed."
         )
+    _check_batches(teacher, x, outputs)
     return outputs
+
+
+def _check_batches(teacher: Classifier, x: Floats, outputs: Floats) -> None:
+    """Refuse a teacher whose outputs for a series, (N, K), depend on what is run with it."""
+    parts = [teacher.logits(part) for part in (x[:1], x[1:]) if len(part)]
+    difference = float(np.abs(outputs - np.concatenate(parts)).max())
+    if difference > _OTHER_BATCH * float(np.abs(outputs).max()) + _ROUNDING:
+        raise ModelError(
+            f"The teacher {teacher.name} gives other logits for the same series when other series "
+            f"are run with it (up to {difference:.3g} apart): something in it is computed over the "
+            "batch, such as a batch norm in training mode, or a scaling by the largest value of "
+            "all series. Compute it of each series alone, or with constants of the training."
+        )
 
 
 def _reordered(teacher: Classifier, order: list[int], columns: Sequence[str]) -> Classifier:

@@ -173,10 +173,12 @@ class OnnxClassifier:
                 f"{self.path} fails on series of shape {batch.shape}: {_first_line(error)}. "
                 "Run it where it was exported."
             ) from error
-        if not isinstance(output, np.ndarray) or output.ndim == 0:
+        if not isinstance(output, np.ndarray) or output.ndim == 0 or output.dtype.kind != "f":
+            kind = output.dtype if isinstance(output, np.ndarray) else type(output).__name__
             raise ModelError(
-                f"Output {self._chosen} of {self.path} is no tensor of logits, (N, K). Export the "
-                "model without the ZipMap that turns probabilities into dictionaries."
+                f"Output {self._chosen} of {self.path} is no tensor of logits, (N, K), but of kind "
+                f"{kind}. Export the model with its logits or probabilities as an output, without "
+                "the ZipMap that turns them into dictionaries."
             )
         rows: Floats = output[: len(batch)]
         return rows[:, None] if rows.ndim == 1 and self.classes == 1 else rows

@@ -57,6 +57,13 @@ class TorchClassifier:
                     f"The teacher {self.name} gives a {_describe(output)}. "
                     "Wrap it in a module that returns the logits alone, (N, K)."
                 )
+            if not output.is_floating_point():
+                raise ModelError(
+                    f"The teacher {self.name} gives {str(output.dtype).removeprefix('torch.')}, no "
+                    "real numbers: classes or votes, say. Give the logits they are made from."
+                )
+            if len(batch) == 1 and output.numel() == self.classes:
+                output = output.reshape(1, -1)  # a module that ends in squeeze() drops this axis
             parts.append(output.float().cpu().numpy())
         logits: Floats = np.concatenate(parts)
         check_logits(logits, name=self.name, count=len(x), classes=self.classes)
@@ -65,7 +72,7 @@ class TorchClassifier:
     def _run(self, batch: Tensor) -> object:
         try:
             return self.module(batch)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ModelError(
                 f"The teacher {self.name} cannot take series of shape {tuple(batch.shape)} "
                 f"(N, C, T): {describe_error(error)}. Run it on such a batch yourself to see more."
@@ -104,7 +111,7 @@ class SelectedOutput(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the selected output of series, (N, C, T)."""
         output = _select(self.module(x), self.key, is_attribute=self.is_attribute)
-        return output[:, None] if output.ndim == 1 else output
+        return output.reshape(-1, 1) if output.ndim <= 1 else output
 
 
 @torch.no_grad()

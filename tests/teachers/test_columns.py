@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgedistill.errors import UsageError
+from edgedistill.errors import ModelError, UsageError
 from edgedistill.models import ModelSpec, build
 from edgedistill.saliency.occlusion import explain_classifier
 from edgedistill.saliency.perturbation import default_plan
@@ -81,3 +81,14 @@ def test_one_probability_is_that_of_the_second_class():
     logits = SingleLogitClassifier(Constant(), probabilities=True).logits(np.zeros((2, 1, 4)))
 
     np.testing.assert_allclose(np.exp(logits), [[0.75, 0.25], [0, 1]], atol=2e-6)
+
+
+def test_one_probability_beyond_its_range_is_refused():
+    class Growing:
+        name, classes, can_explain, changes = "growing", 1, True, None
+
+        def logits(self, x):
+            return np.linspace(0.5, 1.5, len(x), dtype=np.float32)[:, None]
+
+    with pytest.raises(ModelError, match=r"taken for a probability; for others it is 0\.5 to 1\.5"):
+        SingleLogitClassifier(Growing(), probabilities=True).logits(np.zeros((2, 1, 4)))

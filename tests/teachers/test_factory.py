@@ -181,7 +181,9 @@ def test_factory_that_fails_is_told(folder, name, message):
         load(name)
 
 
-@pytest.mark.parametrize("text", ["def (", "1 / 0", "import absent_module", "raise KeyError(1)"])
+@pytest.mark.parametrize(
+    "text", ["def (", "1 / 0", "import absent_module", "raise KeyError(1)", "raise SystemExit(0)"]
+)
 def test_module_that_fails_is_told(folder, text):
     (folder / "scaling.py").write_text(text)
 

@@ -29,6 +29,7 @@ from edgedistill.teachers import (
 NAMES = ("left", "right")
 FACTORY = """
 import collections
+import sys
 import warnings
 
 import torch
@@ -77,6 +78,14 @@ class Attributes:
         self.features, self.logits = features, logits
 
 def plain(): return Outputs(lambda f, z: z)
+def squeezed(): return Outputs(lambda f, z: z.squeeze())
+def squeezed_single(): return Outputs(lambda f, z: z.squeeze(), columns=1)
+def labels(): return Outputs(lambda f, z: z.argmax(1))
+def votes(): return Outputs(lambda f, z: torch.nn.functional.one_hot(z.argmax(1), 2))
+def complex_logits(): return Outputs(lambda f, z: torch.complex(z, z))
+def centered(): return Outputs(lambda f, z: z - z.mean(0))
+def exiting(): return Outputs(lambda f, z: sys.exit())
+def scaled(): return Outputs(lambda f, z: 1e3 * z / z.abs().max())
 def pair(): return Outputs(lambda f, z: (f, z))
 def listed(): return Outputs(lambda f, z: [z, f])
 def named(): return Outputs(lambda f, z: Named(f[:, :2], z))
@@ -279,6 +288,12 @@ def test_logits_among_several_outputs_are_taken_and_reported(name, folder, x):
         ("empty", r"a tuple \(no tensors\).*Name it 'logits'"),
         ("random_start", "other logits for the same series when it is run again"),
         ("awake_dropout", "a dropout that stays on in evaluation"),
+        ("centered", "when other series are run with it"),
+        ("scaled", "when other series are run with it"),
+        ("labels", "gives int64, no real numbers"),
+        ("votes", "gives int64, no real numbers"),
+        ("complex_logits", "gives complex64, no real numbers"),
+        ("exiting", r"SystemExit \(brought\.py, line \d+\)"),
         ("failing", r"KeyError: 'absent' \(brought\.py, line \d+\)"),
         ("meta", "tensor without values"),
     ],
@@ -324,6 +339,27 @@ def test_one_logit_is_that_of_the_second_class(name, folder, x):
         z = brought.single()(torch.from_numpy(x))[:, 0].numpy()
     np.testing.assert_allclose(logits[:, 1] - logits[:, 0], z, atol=1e-6)
     assert f"column of brought:{name} was taken for the logit of the class 'right'" in notes[-1]
+
+
+@pytest.mark.parametrize("name", ["squeezed", "squeezed_single"])
+def test_module_that_drops_the_axis_of_one_series(name, folder, x):
+    teacher = load(f"brought:{name}", class_names=NAMES, train=x)
+
+    alone = np.concatenate([teacher.logits(x[i : i + 1]) for i in range(len(x))])
+
+    np.testing.assert_allclose(alone, teacher.logits(x), atol=1e-5)
+
+
+def test_columns_are_told_on_series_of_all_of_a_sorted_file(tmp_path):
+    """The first series of one class alone may have logits that look like probabilities."""
+    x = np.arange(40, dtype=np.float32).reshape(40, 1, 1)
+    z = np.linspace(0.9, -0.9, 40).astype(np.float32)
+    np.savez(tmp_path / "logits.npz", train=z)
+    notes: list[str] = []
+
+    load(str(tmp_path / "logits.npz"), class_names=NAMES, train=x, on_note=notes.append)
+
+    assert "taken for the logit" in notes[0]
 
 
 def test_one_probability_is_recognized(folder, x):

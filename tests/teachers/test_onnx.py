@@ -131,6 +131,18 @@ def test_failure_inside_the_file_names_it(x, tmp_path):
         teacher.logits(x[:, :, :4])
 
 
+def test_labels_are_no_logits(x, tmp_path):
+    """Converters of scikit-learn write them first; of two classes they look like one column."""
+    model = onnx.load(write(tmp_path / "m.onnx"))
+    model.graph.node.append(helper.make_node("ArgMax", ["logits"], ["label"], axis=1, keepdims=0))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("label", TensorProto.INT64, ["n"]))
+    onnx.save(model, tmp_path / "m.onnx")
+
+    with pytest.raises(ModelError, match=r"Output label .*is no tensor of logits.*kind int64"):
+        OnnxClassifier(tmp_path / "m.onnx", classes=1).logits(x)
+
+
 def test_dictionary_output_is_refused(x, tmp_path):
     """Converters of scikit-learn write one by default."""
     model = onnx.load(write(tmp_path / "m.onnx"))

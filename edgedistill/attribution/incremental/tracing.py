@@ -65,7 +65,7 @@ def trace(model: nn.Module) -> fx.GraphModule:
     """
     try:
         graph = fx.GraphModule(model, _Tracer().trace(model))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UnsupportedModule(f"{type(model).__name__} cannot be traced: {error}") from error
     overwritten: set[fx.Node] = set()
     for node in graph.graph.nodes:

@@ -75,6 +75,7 @@ def check_columns(
     *,
     setting: str | None = "teacher.class_names",
     allows_chance: bool = False,
+    on_note: NoteCallback = ignore_notes,
 ) -> None:
     """Refuse a teacher whose columns stand in another order than the classes.
 
@@ -86,6 +87,7 @@ def check_columns(
         class_names: class names, in the order of the labels.
         setting: recipe key that names its columns; None where there is none.
         allows_chance: whether a teacher that is no better than chance passes.
+        on_note: reports another order that is likely, but not sure.
 
     Raises:
         ModelError: another order fits clearly better, or the teacher is no better than chance.
@@ -102,6 +104,7 @@ def check_columns(
         class_names,
         setting=setting,
         allows_chance=allows_chance,
+        on_note=on_note,
     )
 
 

@@ -5,9 +5,13 @@ The teacher predicts series with known labels. Two findings are refused:
 - its accuracy is at or below chance, that of predictions which are as frequent as its own but do
   not depend on the series (Cohen's kappa is not positive);
 - another order of its columns fits clearly better: the best one, an assignment on the confusion
-  matrix, wins McNemar's one-sided exact test against the order as it is, at 1 % shared by all
-  K! - 1 other orders (Bonferroni). A teacher that is weak but rightly ordered has about as many
-  series that only the other order gets right as series that only its own does, and passes.
+  matrix, wins McNemar's one-sided exact test against the order as it is, at 1 % shared by all other
+  orders (Bonferroni): a part for each number of columns that move, shared by the K!/(K - m)! ways
+  to move m, so that two columns of many need few series. A teacher that is weak but rightly ordered
+  has about as many series that only the other order gets right as series that only its own does,
+  and passes.
+
+Where it is likely, but the series are too few for that, a note says so.
 
 Sources: McNemar 1947, doi:10.1007/BF02295996; Kuhn 1955, doi:10.1002/nav.3800020109.
 """
@@ -17,14 +21,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, lgamma, log, log1p
+from math import lgamma, log
 
 import numpy as np
 
 from edgedistill.errors import ModelError
 from edgedistill.io.arrays import Floats, Ints
+from edgedistill.teachers.classifier import NoteCallback, ignore_notes
 
 _LEVEL = 0.01  # of falsely refusing a teacher, over all other orders together
+_LIKELY = 0.1  # of the test alone, for a note
+_MOSTLY = 4  # series that only the other order gets right, for each that only its own does
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,7 @@ class OrderFit:
     order: tuple[int, ...]  # class of each column in the best order, (K,)
     best_accuracy: float  # in that order
     is_clear: bool  # whether the best order fits clearly better
+    is_likely: bool  # whether it fits better where it differs, on however few series
 
     @property
     def is_at_chance(self) -> bool:
@@ -65,7 +73,8 @@ def fit_order(logits: Floats, labels: Ints) -> OrderFit:
     right, right_reordered = columns == labels, order[columns] == labels
     lost, won = (right & ~right_reordered).sum(), (right_reordered & ~right).sum()
     log_p = float(binom.logsf(won - 1, won + lost, 0.5)) if won else 0.0
-    log_orders = lgamma(classes + 1) + log1p(-exp(-lgamma(classes + 1)))  # log(K! - 1)
+    moved = int((order != np.arange(classes)).sum())
+    log_orders = lgamma(classes + 1) - lgamma(classes - moved + 1) + log(max(classes - 1, 1))
     chance = float(confusion.sum(axis=0) @ confusion.sum(axis=1)) / count**2
     return OrderFit(
         accuracy=float(right.mean()),
@@ -73,6 +82,7 @@ def fit_order(logits: Floats, labels: Ints) -> OrderFit:
         order=tuple(order.tolist()),
         best_accuracy=float(right_reordered.mean()),
         is_clear=log_p + log_orders < log(_LEVEL),
+        is_likely=bool(log_p < log(_LIKELY) and won >= _MOSTLY * lost),
     )
 
 
@@ -84,6 +94,7 @@ def check_class_order(
     *,
     setting: str | None = "teacher.class_names",
     allows_chance: bool = False,
+    on_note: NoteCallback = ignore_notes,
 ) -> None:
     """Refuse a teacher whose columns stand in another order, or that is no better than chance.
 
@@ -95,6 +106,7 @@ def check_class_order(
         setting: recipe key that names its columns; None where there is none.
         allows_chance: whether a teacher that is no better than chance passes, unless another order
             fits clearly better.
+        on_note: reports an order that is likely, on too few series to refuse the teacher.
 
     Raises:
         ModelError: the message has the order that fits.
@@ -102,6 +114,8 @@ def check_class_order(
     fit = fit_order(logits, labels)
     if fit.is_clear or (fit.is_at_chance and not allows_chance):
         raise ModelError(_message(f"The teacher {name}", fit, len(labels), class_names, setting))
+    if fit.is_likely:
+        on_note(_message(f"The teacher {name}", fit, len(labels), class_names, setting))
 
 
 def _message(
@@ -117,8 +131,9 @@ def _message(
             f"{_way_out(best, setting, 'Write')}"
         )
     if fit.best_accuracy > fit.chance:
+        chance = f"{chance}, " if fit.is_at_chance else ""
         return (
-            f"{start}, {chance}, and {better}; that these stand in another order is likely, but "
+            f"{start}, {chance}and {better}; that these stand in another order is likely, but "
             f"the series are too few to be sure. {_way_out(best, setting, 'If they do, write')}"
         )
     return (

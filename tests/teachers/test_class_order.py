@@ -80,6 +80,35 @@ def test_one_of_many_classes_swapped_is_found(rng):
     assert fit.order == (0, 1, 2, 7, 4, 5, 6, 3, 8, 9)
 
 
+def test_two_of_many_classes_swapped_need_few_series():
+    """As many tests as there are pairs are shared in, not as many as there are orders."""
+    labels = np.arange(100) % 10
+    swapped = np.where(labels == 3, 7, np.where(labels == 7, 3, labels))
+
+    assert fit_order(logits_of(swapped, 10), labels).is_clear
+
+
+def test_likely_order_is_noted_where_series_are_too_few():
+    labels, names, notes = np.arange(30) % 10, [str(k) for k in range(10)], []
+    swapped = np.where(labels == 3, 7, np.where(labels == 7, 3, labels))
+
+    check_class_order("net", logits_of(swapped, 10), labels, names, on_note=notes.append)
+
+    (note,) = notes
+    assert "is right in 80.0% of 30 series, and in 100.0% if its columns are 0, 1, 2, 7, 4" in note
+    assert "too few to be sure. If they do, write teacher.class_names" in note
+
+
+def test_weak_teacher_in_the_right_order_is_not_noted(rng):
+    notes: list[str] = []
+    for _ in range(100):
+        labels = np.arange(60) % 5
+        logits = logits_of(predictions(labels, 0.5, 5, rng), 5)
+        check_class_order("net", logits, labels, "abcde", on_note=notes.append)
+
+    assert len(notes) <= 5
+
+
 def test_class_without_series_keeps_its_column():
     labels = np.arange(40) % 2
     assert fit_order(logits_of(labels, 4), labels).order == (0, 1, 2, 3)

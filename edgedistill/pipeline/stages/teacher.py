@@ -96,7 +96,8 @@ def _checked_external_teacher(recipe: Recipe, data: Prepared) -> tuple[Classifie
     teacher = load_external_teacher(recipe, data, notes.append)
     columns = recipe.teacher.class_names
     if columns is None:
-        check_columns(teacher, (data.train, data.validation), data.class_names)
+        splits = (data.train, data.validation)
+        check_columns(teacher, splits, data.class_names, on_note=notes.append)
     else:
         notes.append(f"The columns of {teacher.name} are {', '.join(columns)}.")
     return teacher, notes

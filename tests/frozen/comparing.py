@@ -36,6 +36,10 @@ _STRINGS = (
     (re.compile(r"\b\d+\.\d+\.\d+([.+-]\w+)*"), "<version>"),
     (re.compile(r"\b(faster|slower) than the teacher"), "<speed> than the teacher"),
     (re.compile(r"speed on [^,]+, with [^.]+\."), "speed on <instructions>."),
+    (re.compile(r"Bundled are [\w, ]+\."), "Bundled are <sets>."),  # of this version of aeon
+    # What click says itself, in the words of this version.
+    (re.compile(r"Try '(.+) -h' for help"), r"Try '\1 --help' for help"),
+    (re.compile(r"(No such (?:command|option)):? '?([\w-]+).*"), r"\1 \2"),
 )
 _NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?%?")
 _TIME = re.compile(r"(?<=# )(ms|µs|s)\b")
@@ -133,7 +137,8 @@ def plain_schema(schema: dict[str, Any]) -> Any:
         if isinstance(value, list):
             return [inline(each, "") for each in value]
         if not isinstance(value, dict):
-            return value
+            # A limit of 1 is written as 1.0 by some versions of pydantic.
+            return int(value) if isinstance(value, float) and value.is_integer() else value
         if "$ref" in value:
             others = {key: each for key, each in value.items() if key != "$ref"}
             value = {**definitions[value["$ref"].rpartition("/")[2]], **others}

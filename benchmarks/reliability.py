@@ -21,7 +21,7 @@ from pathlib import Path
 from edgedistill.io.files import write_json
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "robustness"))
-from faults import campaign, deployment, device, machine
+from faults import campaign, deployment, device, machine, repetition
 from faults.board import LocalBoard, make_goods
 from faults.campaign import Case, Found
 from faults.disks import small_disk
@@ -36,6 +36,7 @@ COUNTS = {
     "workstation kills": 32,
     "full disks": 8,
     "two deployments": 6,
+    "repeated commands": 6,
 }
 
 
@@ -69,6 +70,7 @@ def _device_cases(board: LocalBoard, options: argparse.Namespace) -> Iterator[Ca
     yield from machine.locked_disks(board, works)
     yield from machine.collisions(board, works, COUNTS["collisions"], options.seed)
     yield from machine.missing_packages(board, works, options.out)
+    yield from repetition.killed(board, works)
 
 
 def _deployment_cases(board: LocalBoard, options: argparse.Namespace) -> Iterator[Case]:
@@ -82,6 +84,7 @@ def _deployment_cases(board: LocalBoard, options: argparse.Namespace) -> Iterato
         yield from deployment.full_disks(station, COUNTS["full disks"], options.seed)
         yield from deployment.refusals(station)
         yield from deployment.collisions(station, COUNTS["two deployments"], options.seed)
+        yield from repetition.cut(station, COUNTS["repeated commands"])
         station.fork_server.close()
 
 

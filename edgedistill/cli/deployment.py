@@ -130,16 +130,21 @@ def deploy(
 
 @click.command()
 @click.argument("hosts", nargs=-1)
+@click.option("--to", metavar="RELEASE", help="Release to run.  [default: the one before]")
 @_connection_options
-def rollback(hosts: list[Host], access: SshOptions, jobs: int, as_json: bool) -> int:
+def rollback(
+    hosts: list[Host], access: SshOptions, to: str | None, jobs: int, as_json: bool
+) -> int:
     """Return HOSTS to the release that ran before.
+
+    Repeated, it changes nothing; --to names the release that was left, to run it again.
 
     \b
     Example: edgedistill rollback pi@board.local
     """
     from edgedistill.deployment import status as boards
 
-    return _each(hosts, lambda host: boards.rollback(host, access), jobs, as_json)
+    return _each(hosts, lambda host: boards.rollback(host, access, to=to), jobs, as_json)
 
 
 @click.command()

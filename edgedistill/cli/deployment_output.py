@@ -82,14 +82,15 @@ def print_statuses(statuses: Sequence[BoardStatus]) -> None:
 
 
 def print_errors(results: Sequence[Outcome] | Sequence[BoardStatus]) -> None:
-    """Print the message of every board that failed."""
+    """Print the message of every board that failed, or had nothing to do."""
     for each in results:
-        if each.code:
-            click.echo(f"error: {each.message}", err=True)
+        if each.message:
+            click.echo(f"error: {each.message}" if each.code else each.message, err=True)
 
 
 def _row(each: BoardStatus) -> tuple[str, ...]:
     notes = [
+        *([f"rolled back from {each.rolled_back}"] if each.rolled_back else []),
         *(["a switch was interrupted"] if each.switching else []),
         *(["trusts no signer yet"] if each.trusts is False else []),
         *([f"failed, {each.code}"] if each.code else []),

@@ -51,6 +51,11 @@ class UploadFile:
     sha256: str
     size_bytes: int
 
+    @classmethod
+    def of(cls, path: Path) -> UploadFile:
+        """Return a file as it is."""
+        return cls(path=path, sha256=files.sha256(path), size_bytes=path.stat().st_size)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentPayload:
@@ -104,8 +109,8 @@ def prepare_payload(
         write_program(program)
         yield DeploymentPayload(
             name=opened.name,
-            archive=_upload_file(_archive(locate(bundle), opened, Path(scratch))),
-            program=_upload_file(program),
+            archive=UploadFile.of(_archive(locate(bundle), opened, Path(scratch))),
+            program=UploadFile.of(program),
             runtime=opened.model(model).runtime,
             unpacked_bytes=sum(p.stat().st_size for p in opened.root.rglob("*") if p.is_file()),
         )
@@ -165,10 +170,6 @@ def _archive(bundle: Path, bundle_reader: Bundle, scratch: Path) -> Path:
     packed = scratch / "bundle.zip"
     archives.pack(bundle_reader.root, packed)
     return packed
-
-
-def _upload_file(path: Path) -> UploadFile:
-    return UploadFile(path=path, sha256=files.sha256(path), size_bytes=path.stat().st_size)
 
 
 async def _uploaded_bytes(connection: Connection, file: UploadFile, folder: str) -> int | None:

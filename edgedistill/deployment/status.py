@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 from edgedistill.deployment.board import BoardFacts, Program, probe
 from edgedistill.deployment.connection import Connection, SshOptions, connect
 from edgedistill.deployment.hosts import Host
+from edgedistill.deployment.payload import UploadFile, upload
 from edgedistill.deployment.trust import read_trust, trust
+from edgedistill.deployment.zipapp import write_program
 from edgedistill.device.releases.layout import PROGRAM
 from edgedistill.errors import EdgeDistillError, UsageError
 
 _ROLLBACK_S: Final = 1800.0  # the previous release is checked, which may build an engine
-# The program of the current release, or else of any: all of them work on the same root.
+# That of the current release comes first. All of them work on the same root.
 _FIND: Final = (
     f'for p in "$1/current/{PROGRAM}" "$1"/releases/*/{PROGRAM}; do '
-    'if [ -f "$p" ]; then echo "$p"; exit 0; fi; done'
+    'if [ -f "$p" ]; then echo "$p"; fi; done'
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoardStatus:
-    """Status of a board; None is unknown, for the reason in `message`."""
+    """Status of a board; None is unknown, or there is none."""
 
     host: str
     code: int = 0  # exit code: 0, or that of the error
-    message: str = ""
+    message: str = ""  # of the error, or what there was nothing to do for
     current: str | None = None  # release that runs
     previous: str | None = None  # what a rollback returns to
     verdict: str | None = None  # of the current release, from its validation there
     signer: str | None = None  # who signed the current release; None: not verified
     program: str | None = None  # version of the device program that it came with
+    rolled_back: str | None = None  # what the last rollback left, until another switch
     switching: bool = False  # a switch was interrupted, and the next command there settles it
     releases: tuple[str, ...] = ()
     free_bytes: int | None = None
@@ -51,21 +56,23 @@ async def status(host: Host, access: SshOptions) -> BoardStatus:
         return _failed(host, error)
 
 
-async def rollback(host: Host, access: SshOptions) -> BoardStatus:
+async def rollback(host: Host, access: SshOptions, *, to: str | None = None) -> BoardStatus:
     """Roll a board back to its previous release, and return its status.
 
-    An error of ours is recorded in it, not raised: there is no previous release, or it is not
-    healthy any more and nothing was changed.
+    Repeated, it changes nothing, and says so in `message`. An error of ours is recorded, not
+    raised: there is no previous release, or it is not healthy any more and nothing was changed.
+
+    Args:
+        host: board to roll back.
+        access: SSH options of the board.
+        to: release to return to; None: the one that ran before.
     """
     try:
         async with connect(host, access) as connection:
-            ground = await probe(connection)
-            program = await _program(connection, ground)
-            if program is None:
-                raise UsageError(f"{host} has no release in {ground.root} to return to.")
-            words = ("releases", "--root", ground.root, "rollback")
-            await program.call(*words, timeout_s=_ROLLBACK_S)
-            return await _status(connection, ground)
+            facts = await probe(connection)
+            found = await _roll_back(connection, facts, to)
+            status = await _status(connection, facts)
+            return replace(status, message=_already(status) if found == "unchanged" else "")
     except EdgeDistillError as error:
         return _failed(host, error)
 
@@ -81,12 +88,52 @@ async def set_trust(host: Host, access: SshOptions, signers: str) -> BoardStatus
         return _failed(host, error)
 
 
+async def _roll_back(connection: Connection, facts: BoardFacts, to: str | None) -> str:
+    """Roll back by a program that can do so repeatedly, and return the outcome."""
+    programs = await _programs(connection, facts)
+    if not programs:
+        raise UsageError(f"{connection.host} has no release in {facts.root} to return to.")
+    for program in programs:
+        listed = await program.call("releases", "--root", facts.root, "list")
+        if "rolled_back" in listed:
+            break
+    else:  # a program of 0.1.0, whose second rollback undoes the first
+        program = await _bring_program(connection, facts)
+        listed = await program.call("releases", "--root", facts.root, "list")
+    target = to or listed["previous"]
+    names = {"--from": listed["current"], "--to": target}
+    words = [word for option, name in names.items() if name for word in (option, name)]
+    if target is None or (listed["switching"] and to is None):  # the board knows what it was about
+        words = []
+    done = await program.call(
+        *("releases", "--root", facts.root, "rollback", *words), timeout_s=_ROLLBACK_S
+    )
+    return str(done["outcome"])
+
+
+async def _bring_program(connection: Connection, facts: BoardFacts) -> Program:
+    with tempfile.TemporaryDirectory(prefix="edgedistill-") as scratch:
+        path = Path(scratch) / PROGRAM
+        write_program(path)
+        found = await upload(
+            connection, UploadFile.of(path), f"{facts.root}/incoming", lambda *_: None
+        )
+    return Program(connection, facts.python, found.path)
+
+
+def _already(status: BoardStatus) -> str:
+    left, host = status.rolled_back, status.host
+    again = f" {left} was left before; to run it: rollback {host} --to {left}." if left else ""
+    return f"{host}: {status.current} runs already, and nothing was changed.{again}"
+
+
 async def _status(connection: Connection, facts: BoardFacts) -> BoardStatus:
-    program = await _program(connection, facts)
+    programs = await _programs(connection, facts)
     trusts = await read_trust(connection, facts.root) is not None
     name = connection.host.name
-    if program is None:
+    if not programs:
         return BoardStatus(host=name, free_bytes=facts.free_bytes, trusts=trusts)
+    program = programs[0]
     listed = await program.call("releases", "--root", facts.root, "list")
     runs = {each["name"]: each for each in listed["releases"]}.get(listed["current"], {})
     version = await connection.run([facts.python, program.path, "--version"])
@@ -97,6 +144,7 @@ async def _status(connection: Connection, facts: BoardFacts) -> BoardStatus:
         verdict=runs.get("verdict"),
         signer=runs.get("signer"),
         program=version.stdout.strip().rpartition(" ")[2] or None,
+        rolled_back=listed.get("rolled_back"),  # 0.1.0 does not list it
         switching=listed["switching"],
         releases=tuple(each["name"] for each in listed["releases"]),
         free_bytes=facts.free_bytes,
@@ -104,10 +152,9 @@ async def _status(connection: Connection, facts: BoardFacts) -> BoardStatus:
     )
 
 
-async def _program(connection: Connection, facts: BoardFacts) -> Program | None:
+async def _programs(connection: Connection, facts: BoardFacts) -> list[Program]:
     found = await connection.run(["sh", "-c", _FIND, "sh", facts.root])
-    path = found.stdout.strip()
-    return Program(connection, facts.python, path) if path else None
+    return [Program(connection, facts.python, path) for path in found.stdout.splitlines()]
 
 
 def _failed(host: Host, error: EdgeDistillError) -> BoardStatus:

@@ -123,7 +123,7 @@ def test_there_and_back(shipping, expected):
 
     assert shipping.edgedistill("rollback").returncode == 0
     standing = shipping.status()
-    assert (standing["current"], standing["previous"]) == (one["release"], two["release"])
+    assert (standing["current"], standing["rolled_back"]) == (one["release"], two["release"])
     assert (standing["verdict"], standing["signer"]) == ("kept", "tester")
     assert not standing["switching"]
     _agree(shipping.predict(), expected["one"])

@@ -112,6 +112,11 @@ def test_deploy_two_releases_a_broken_one_and_roll_back(board, bundles, signers,
     back = invoke("rollback", board.host.name, *board.options)
     assert (back.code, board.current) == (0, one["release"]), back.stderr
     assert one["release"] in back.stdout
+    again = invoke("rollback", board.host.name, *board.options)
+    assert (again.code, board.current) == (0, one["release"])
+    assert f"{one['release']} runs already, and nothing was changed" in again.stderr
+    redone = invoke("rollback", board.host.name, *board.options, "--to", two["release"])
+    assert (redone.code, board.current) == (0, two["release"]), redone.stderr
 
 
 def test_unhealthy_release_is_rolled_back_on_the_board(board, bundles, signers, monkeypatch):

@@ -17,7 +17,16 @@ from pathlib import Path
 from edgedistill.device.__main__ import main
 from edgedistill.device.releases import health, installation, switch  # noqa: F401 # loaded before the fork
 
-EVENTS = {"open", "os.rename", "os.symlink", "os.remove", "os.mkdir", "os.rmdir", "os.chmod"}
+EVENTS = {
+    "open",
+    "os.rename",
+    "os.symlink",
+    "os.link",
+    "os.remove",
+    "os.mkdir",
+    "os.rmdir",
+    "os.chmod",
+}
 
 
 def killed_at(number: int, root: Path, command: list[str]) -> None:

@@ -8,7 +8,7 @@ import threading
 from contextlib import suppress
 
 import pytest
-from faults import device
+from faults import device, repetition
 from faults.board import ForkServer, LocalBoard, Ran, make_goods
 from faults.campaign import Case, Found, found, read, run, table
 from faults.deployment import Workstation
@@ -56,6 +56,18 @@ def test_a_fork_server_ends_without_a_word(tmp_path, capfd):
     server.close()
 
     assert capfd.readouterr().err == ""
+
+
+def toggling(board, rollback):
+    """Return a rollback that switches back and forth, as that of 0.1.0 did."""
+
+    def run(trap):
+        left = board.root / "rolled-back"
+        if left.is_symlink():
+            left.rename(board.root / "previous")
+        return rollback.run(trap)
+
+    return device.Work(rollback.state, run)
 
 
 def _trapped(board, work, at, do="kill"):
@@ -107,6 +119,37 @@ def test_a_workstation_killed_in_the_middle(station, tmp_path):
 
     assert result.code == -9
     assert result.is_good
+
+
+def test_a_rollback_whose_answer_is_cut(station):
+    """It is done, and nobody heard; run again, and once more, it is not undone."""
+    (done,) = (
+        case
+        for case in repetition.cut(station, 4)
+        if case.name.startswith("rollback, to the workstation, 3")
+    )
+
+    result = done.run()
+
+    assert result.code == 5
+    assert "run the command again" in result.message
+    assert result.is_good
+
+
+def test_a_rollback_killed_and_repeated(prepared):
+    """By the board's own program, in the middle."""
+    board, works = prepared
+    cases = [each for each in repetition.killed(board, {"rollback": works["rollback"]})]
+
+    assert cases[len(cases) // 2].run().is_good
+
+
+def test_a_repetition_that_does_harm_is_seen(prepared):
+    """A second run that leaves the board otherwise than one run does counts as bad."""
+    board, works = prepared
+    (first, *_) = repetition.killed(board, {"rollback": toggling(board, works["rollback"])})
+
+    assert "current: -> releases/" in first.run().next
 
 
 def test_a_python_without_numpy(prepared, tmp_path):

@@ -31,7 +31,9 @@ def add_releases(commands: Commands) -> None:
     switch = _add(inner, "switch", "make a validated release the current one", _switch)
     switch.add_argument("name", metavar="NAME")
     switch.add_argument("--force", action="store_true", help="even if it was not validated here")
-    _add(inner, "rollback", "return to the previous release", _rollback)
+    rollback = _add(inner, "rollback", "return to the previous release, once", _rollback)
+    rollback.add_argument("--from", dest="source", metavar="NAME", help="only if this one runs")
+    rollback.add_argument("--to", metavar="NAME", help="instead of the previous one")
     prune = _add(inner, "prune", "remove old releases", _prune)
     prune.add_argument("--keep", type=int, required=True, metavar="N", help="the newest that stay")
     _add(inner, "settle", "end a switch that was interrupted", _settle)
@@ -120,10 +122,12 @@ def _switch(options: argparse.Namespace) -> int:
 
 
 def _rollback(options: argparse.Namespace) -> int:
+    from edgedistill.device.releases.lock import file_lock
     from edgedistill.device.releases.switch import rollback
 
-    with _locked_root(options) as (root, _):
-        found = rollback(root)
+    root = _root(options)
+    with file_lock(root.lock):
+        found = rollback(root, source=options.source, target=options.to)
     return _print_current(found, options)
 
 

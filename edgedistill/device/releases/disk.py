@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from edgedistill.io import files
@@ -10,6 +11,9 @@ from edgedistill.io import files
 
 def point(link: Path, target: str) -> None:
     """Create or replace a symbolic link: the old or the new one always exists.
+
+    A link beside it with the same target is used again, which takes no space: a full disk must
+    not stop a rollback.
 
     Args:
         link: path of the link, in an existing folder.
@@ -21,9 +25,19 @@ def point(link: Path, target: str) -> None:
     with files.translate_os_errors(link):
         beside = link.with_name(f".{link.name}.new")
         beside.unlink(missing_ok=True)  # left by a killed process
-        beside.symlink_to(target)
+        _link(beside, target)
         beside.replace(link)
+        beside.unlink(missing_ok=True)  # a rename to another name of the same link does nothing
         flush(link.parent)
+
+
+def _link(path: Path, target: str) -> None:
+    for other in path.parent.iterdir():
+        if other.is_symlink() and str(other.readlink()) == target:
+            with suppress(OSError):  # a file system that gives a link one name only
+                os.link(other, path, follow_symlinks=False)
+                return
+    path.symlink_to(target)
 
 
 def remove(path: Path) -> None:

@@ -10,7 +10,9 @@
         report.json             its validation here, absent before
       current -> releases/NAME
       previous -> releases/NAME
-      switching.json            only during a switch
+      rolled-back -> releases/NAME   what the last rollback left; absent after a switch
+      switching.json -> releases/NAME   only during a switch: where it goes to
+      switching.from -> releases/NAME   only during a switch: where it comes from
       lock                      of the one command that changes any of this
       engines/                  of TensorRT, shared
 """
@@ -88,14 +90,24 @@ class Root:
         return self.path / "previous"
 
     @property
+    def rolled_back(self) -> Path:
+        """Link to the release that the last rollback left; absent after a switch."""
+        return self.path / "rolled-back"
+
+    @property
     def engines(self) -> Path:
         """Folder of TensorRT's engines that the releases share."""
         return self.path / "engines"
 
     @property
     def journal(self) -> Path:
-        """File of the switch under way: from which release to which."""
+        """Link to the release that the switch under way goes to; a JSON file before 0.2."""
         return self.path / "switching.json"
+
+    @property
+    def journal_from(self) -> Path:
+        """Link to the release that the switch under way comes from."""
+        return self.path / "switching.from"
 
     @property
     def lock(self) -> Path:

@@ -2,21 +2,20 @@
 
 A journal exists from before the links change until the new release is healthy. The next command
 that finds it, because the machine died in between, checks the release again and goes on or back.
-A lock lets one command at a time change the releases.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from edgedistill.device.releases import disk
+from edgedistill.device.releases import disk, journal
+from edgedistill.device.releases.journal import Turn
 from edgedistill.device.releases.layout import REPORT, Root, linked_release
+from edgedistill.device.releases.lock import file_lock
 from edgedistill.errors import ContractError, DataError, IntegrityError, MachineError, UsageError
 from edgedistill.io import files
 from edgedistill.report import from_json
@@ -43,17 +42,19 @@ def recover_interrupted_switch(root: Root) -> SwitchRecovery:
         MachineError: the disk is read-only.
     """
     current = linked_release(root.current)
-    if not root.journal.exists():
+    turn = journal.read(root)
+    if turn is None:
+        if root.journal_from.is_symlink():  # killed while the journal was removed
+            journal.remove(root)
         return SwitchRecovery(outcome="unchanged", current=current)
-    before, to = _journal(root)
-    if current != to:  # it had not been switched yet
-        disk.remove(root.journal)
+    if current != turn.to:  # it had not been switched yet
+        _end_unturned(root, turn)
         return SwitchRecovery(outcome="unchanged", current=current)
-    return _confirm(root, before, to)
+    return _confirm(root, turn)
 
 
 def switch(root: Root, name: str, *, force: bool = False) -> SwitchRecovery:
-    """Make a release the current one if it is healthy; the caller holds `lock.root_lock`.
+    """Make a release the current one if it is healthy; the caller holds `root_lock`.
 
     Args:
         root: root of the releases.
@@ -73,39 +74,59 @@ def switch(root: Root, name: str, *, force: bool = False) -> SwitchRecovery:
     before = linked_release(root.current)
     if before == name:
         return SwitchRecovery(outcome="unchanged", current=name)
-    with files.translate_os_errors(root.journal):
-        files.write_json(root.journal, {"from": before, "to": name})
-        disk.flush(root.path)
-    disk.point(root.current, root.target(name))
-    found = _confirm(root, before, name)
-    if found.outcome == "returned":
-        back = f"{before} is current again" if before else "no release is current, as before"
-        raise ContractError(f"{name} is not healthy here: {found.reason}. So {back}.")
-    return found
+    return _turn(root, Turn(before=before, to=name))
 
 
-def rollback(root: Root) -> SwitchRecovery:
-    """Make the previous release the current one again; the caller holds `lock.root_lock`.
+def rollback(root: Root, *, source: str | None = None, target: str | None = None) -> SwitchRecovery:
+    """Return to the release that ran before, once: repeated, it changes nothing.
+
+    The caller holds `file_lock` of the root and has not recovered an interrupted switch: that
+    switch is what is taken back.
+
+    Args:
+        root: root of the releases.
+        source: release to leave; None: the current one.
+        target: release to return to; None: the previous one. Another one must have been validated.
+
+    Returns:
+        The outcome: "unchanged" if the board was rolled back already, or `target` runs.
 
     Raises:
-        UsageError: there is no previous release.
+        UsageError: there is no previous release, or no such release.
         ContractError: it is not healthy any more, so nothing was changed.
-        IntegrityError: its record is damaged.
-        MachineError: the disk is full or read-only.
+        IntegrityError: its record, the journal or a link is damaged.
+        MachineError: another release than `source` runs; the disk is read-only.
     """
-    name = linked_release(root.previous)
-    if name is None:
+    interrupted = journal.read(root)
+    if interrupted is not None and target is None and _is_unconfirmed(root, interrupted):
+        return _take_back(root, interrupted)
+    recover_interrupted_switch(root)
+    current, previous = linked_release(root.current), linked_release(root.previous)
+    left = linked_release(root.rolled_back)
+    is_done = left is not None and previous is None if target is None else current == target
+    if is_done:
+        return SwitchRecovery(outcome="unchanged", current=current, failed=left)
+    if source not in {None, current}:
+        raise MachineError(
+            f"{current} runs, not {source}: somebody switched in the meantime. Nothing was "
+            "changed. Look at what runs, and roll back again if it is to go."
+        )
+    if target not in {None, previous}:
+        return switch(root, str(target))
+    if previous is None:
         raise UsageError(f"There is no previous release in {root.path} to return to.")
-    return switch(root, name, force=True)  # it was current, so it had kept its contract
+    root.release(previous)  # it was current, so it had kept its contract
+    return _turn(root, Turn(before=current, to=previous, is_rollback=True))
 
 
 def listing(root: Root) -> dict[str, Any]:
     """Return the releases of a root, as JSON values.
 
     Returns:
-        `root`; `current` and `previous`, names or None; `switching`, whether a switch was
-        interrupted; `releases`, each with its record, `path`, and `verdict`, which is
-        None before a validation; a damaged one has `damage` instead of its record.
+        `root`; `current`, `previous` and `rolled_back` (what the last rollback left), names or
+        None; `switching`, whether a switch was interrupted; `releases`, each with its record,
+        `path`, and `verdict`, which is None before a validation; a damaged one has `damage`
+        instead of its record.
 
     Raises:
         IntegrityError: `current` or `previous` leads to no release.
@@ -114,7 +135,8 @@ def listing(root: Root) -> dict[str, Any]:
         "root": str(root.path),
         "current": linked_release(root.current),
         "previous": linked_release(root.previous),
-        "switching": root.journal.exists(),
+        "rolled_back": linked_release(root.rolled_back),
+        "switching": journal.exists(root),
         "releases": [_entry(root, name) for name in root.names()],
     }
 
@@ -131,54 +153,70 @@ def root_lock(root: Root) -> Iterator[SwitchRecovery]:
         yield recover_interrupted_switch(root)
 
 
-@contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold the lock in a file; the system releases it when the process ends, however it does.
-
-    Raises:
-        MachineError: another process holds it, or the file cannot be written.
-    """
-    with files.translate_os_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stream = path.open("ab", buffering=0)
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MachineError(
-                f"Another command is changing {path.parent} ({_holder(path)}). Wait until it is "
-                "done, and run again."
-            ) from None
-        with suppress(OSError):  # the name is a courtesy: a full disk must not stop a rollback
-            stream.truncate(0)
-            stream.write(f"{os.getpid()}\n".encode())
-        yield
+def _turn(root: Root, turn: Turn) -> SwitchRecovery:
+    journal.write(root, turn)
+    disk.point(root.current, root.target(turn.to))
+    found = _confirm(root, turn)
+    if found.outcome == "returned":
+        before = turn.before
+        back = f"{before} is current again" if before else "no release is current, as before"
+        raise ContractError(f"{turn.to} is not healthy here: {found.reason}. So {back}.")
+    return found
 
 
-def _confirm(root: Root, before: str | None, to: str) -> SwitchRecovery:
+def _confirm(root: Root, turn: Turn) -> SwitchRecovery:
     """Keep the current release if it is healthy, else go back."""
     from edgedistill.device.releases import health  # loads runtimes: `list` starts without
 
     try:
         reason = health.failure(root.current)
     except BaseException:
-        _return(root, before)
+        _return(root, turn)
         raise
     if reason is not None:
-        _return(root, before)
-        return SwitchRecovery(outcome="returned", current=before, failed=to, reason=reason)
-    if before is not None:
-        disk.point(root.previous, root.target(before))
-    disk.remove(root.journal)
-    return SwitchRecovery(outcome="confirmed", current=to)
+        _return(root, turn)
+        return SwitchRecovery(
+            outcome="returned", current=turn.before, failed=turn.to, reason=reason
+        )
+    if turn.is_rollback:
+        disk.remove(root.previous)  # what was left is in `rolled_back`, and is not returned to
+    else:
+        if turn.before is not None:
+            disk.point(root.previous, root.target(turn.before))
+        disk.remove(root.rolled_back)
+    journal.remove(root)
+    return SwitchRecovery(outcome="confirmed", current=turn.to)
 
 
-def _return(root: Root, before: str | None) -> None:
-    if before is None:
+def _return(root: Root, turn: Turn) -> None:
+    if turn.before is None:
         disk.remove(root.current)
     else:
-        disk.point(root.current, root.target(before))
-    disk.remove(root.journal)
+        disk.point(root.current, root.target(turn.before))
+    _end_unturned(root, turn)
+
+
+def _end_unturned(root: Root, turn: Turn) -> None:
+    """Remove what a switch has recorded whose release is not current, or not any more."""
+    journal.remove(root)
+    if turn.is_rollback:
+        disk.remove(root.rolled_back)
+
+
+def _is_unconfirmed(root: Root, turn: Turn) -> bool:
+    """Return whether an interrupted switch made its release current, or is being taken back."""
+    if turn.before is None or turn.is_rollback:
+        return False
+    return turn.to in {linked_release(root.current), linked_release(root.rolled_back)}
+
+
+def _take_back(root: Root, turn: Turn) -> SwitchRecovery:
+    """Return from an interrupted switch, whose release nobody has confirmed."""
+    disk.point(root.rolled_back, root.target(turn.to))
+    disk.remove(root.previous)
+    disk.point(root.current, root.target(str(turn.before)))
+    journal.remove(root)
+    return SwitchRecovery(outcome="confirmed", current=turn.before)
 
 
 def _check_validated(folder: Path) -> None:
@@ -200,21 +238,6 @@ def _check_validated(folder: Path) -> None:
         )
 
 
-def _journal(root: Root) -> tuple[str | None, str]:
-    """Return the two releases of an interrupted switch: from, to."""
-    try:
-        found = files.read_json(root.journal)
-        before, to = found["from"], found["to"]
-        for name in (before, to) if before is not None else (to,):
-            root.folder(name)
-    except (DataError, UsageError, KeyError, TypeError) as error:
-        raise IntegrityError(
-            f"{root.journal} is damaged: {error!r}. See which release should run, with `releases "
-            "list`, remove the file, and switch to that release."
-        ) from error
-    return before, to
-
-
 def _entry(root: Root, name: str) -> dict[str, Any]:
     folder = root.folder(name)
     try:
@@ -233,9 +256,3 @@ def _verdict(root: Root, name: str) -> str | None:
         return from_json(files.read_json(path)).verdict
     except (DataError, IntegrityError):
         return "unusable"
-
-
-def _holder(path: Path) -> str:
-    """Return the holder of a lock, as text; its number may not be written yet."""
-    text = path.read_text(encoding="utf-8", errors="replace").strip()
-    return f"process {text}" if text.isdecimal() else "process unknown"

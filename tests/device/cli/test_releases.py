@@ -64,10 +64,11 @@ def test_install_validate_switch_rollback_prune(run, root, italy, validated):
     validated(second["name"])
     assert _json(run("switch", second["name"], "--json"))["current"] == second["name"]
     assert _json(run("rollback", "--json"))["current"] == first["name"]
-    assert _json(run("prune", "--keep", "1", "--json")) == {"removed": []}
+    assert _json(run("prune", "--keep", "2", "--json")) == {"removed": []}
 
     listed = _json(run("list", "--json"))
-    assert (listed["current"], listed["previous"]) == (first["name"], second["name"])
+    assert (listed["current"], listed["previous"]) == (first["name"], None)
+    assert listed["rolled_back"] == second["name"]
     assert [each["verdict"] for each in listed["releases"]] == ["kept", "kept"]
 
 

@@ -21,6 +21,7 @@ def test_empty_root_lists_nothing(tmp_path):
         "root": str(tmp_path / "root"),
         "current": None,
         "previous": None,
+        "rolled_back": None,
         "switching": False,
         "releases": [],
     }

@@ -9,13 +9,13 @@ import sys
 
 import pytest
 
-from edgedistill.device.releases.switch import file_lock
+from edgedistill.device.releases.lock import file_lock
 from edgedistill.errors import MachineError
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from edgedistill.device.releases.switch import file_lock
+from edgedistill.device.releases.lock import file_lock
 with file_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

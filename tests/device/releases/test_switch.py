@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import zipfile
+from contextlib import suppress
 
 import pytest
 
 from edgedistill.bundle.reader import open_bundle
-from edgedistill.device.releases import health
+from edgedistill.device.releases import disk, health, journal
 from edgedistill.device.releases.installation import Request, install
 from edgedistill.device.releases.layout import Root, linked_release
+from edgedistill.device.releases.lock import file_lock
 from edgedistill.device.releases.switch import (
     recover_interrupted_switch,
     rollback,
@@ -51,6 +56,16 @@ def sick(monkeypatch):
 
     monkeypatch.setattr(health, "failure", failure)
     return names
+
+
+def fill(path):
+    """Write to a file until its disk has no byte left."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for size in (1 << 16, 1 << 12, 1):
+        with suppress(OSError):
+            while os.write(handle, bytes(size)):
+                pass
+    os.close(handle)
 
 
 def _state(root):
@@ -118,15 +133,80 @@ def test_interrupted_health_check_rolls_back(root, sick, monkeypatch):
     assert _state(root) == ("a", None, False)
 
 
-def test_rollback_undoes_the_last_switch(root, sick):
-    """And itself, if it is done twice."""
+def test_rollback_repeated_changes_nothing(root, sick):
+    """Somebody whose line was cut does not know whether it was done, and runs it again."""
+    for name in ("c", "a", "b"):
+        switch(root, name)
+
+    outcomes = [rollback(root) for _ in range(3)]
+
+    assert [each.outcome for each in outcomes] == ["confirmed", "unchanged", "unchanged"]
+    assert [each.current for each in outcomes] == ["a", "a", "a"]
+    assert outcomes[1].failed == "b"
+    assert (_state(root), linked_release(root.rolled_back)) == (("a", None, False), "b")
+
+
+def test_release_that_was_left_is_returned_to_by_name(root, sick):
+    """Afterwards a rollback leaves it again."""
     switch(root, "a")
     switch(root, "b")
+    rollback(root)
+
+    assert rollback(root, target="b").current == "b"
+    assert (_state(root), linked_release(root.rolled_back)) == (("b", "a", False), None)
+    assert rollback(root, target="b").outcome == "unchanged"
+    assert rollback(root).current == "a"
+
+
+def test_switch_after_a_rollback_can_be_rolled_back(root, sick):
+    """To what ran then, not to what was left."""
+    for name in ("a", "b"):
+        switch(root, name)
+    rollback(root)
+    switch(root, "c")
 
     assert rollback(root).current == "a"
-    assert _state(root) == ("a", "b", False)
-    assert rollback(root).current == "b"
-    assert _state(root) == ("b", "a", False)
+    assert linked_release(root.rolled_back) == "c"
+
+
+def test_rollback_of_a_release_that_does_not_run_is_refused(root, sick):
+    """Somebody deployed since its user looked."""
+    for name in ("a", "b", "c"):
+        switch(root, name)
+
+    with pytest.raises(MachineError, match=r"c runs, not b: somebody switched in the meantime"):
+        rollback(root, source="b", target="a")
+
+    assert _state(root) == ("c", "b", False)
+
+
+def test_rollback_takes_an_interrupted_switch_back(root, sick):
+    """Once, without a look at the release that is left: it may hang."""
+    for name in ("a", "b"):
+        switch(root, name)
+    files.write_json(root.journal, {"from": "b", "to": "c"})
+    root.current.unlink()
+    root.current.symlink_to("releases/c")
+    sick.add("c")
+
+    outcomes = [rollback(root) for _ in range(2)]
+
+    assert [each.current for each in outcomes] == ["b", "b"]
+    assert (_state(root), linked_release(root.rolled_back)) == (("b", None, False), "c")
+
+
+def test_unhealthy_previous_release_is_not_rolled_back_to(root, sick):
+    """What runs goes on, and the next try tries again."""
+    switch(root, "a")
+    switch(root, "b")
+    sick.add("a")
+
+    for _ in range(2):
+        with pytest.raises(ContractError, match=r"a is not healthy here: .* So b is current"):
+            rollback(root)
+    assert (_state(root), linked_release(root.rolled_back)) == (("b", "a", False), None)
+    sick.clear()
+    assert rollback(root).current == "a"
 
 
 def test_rollback_needs_no_report(root, sick):
@@ -247,22 +327,46 @@ def test_two_at_once(root, sick):
         pytest.fail("the block must not run")
 
 
-def test_full_disk_stops_a_switch_before_it_begins(root, full_disk, sick):
-    """What ran goes on running."""
-    (full_disk / "filler").unlink()
-    small = Root(full_disk / "root")
-    for name in ("a", "b"):
+@pytest.fixture(params=["tmpfs", "ext4"])
+def small_disk(request, tmp_path):
+    """A folder that is a disk of its own, a small one; ext4 stores long links in blocks."""
+    folder, image = tmp_path / "disk", tmp_path / "image"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder]
+    if request.param == "ext4":
+        with image.open("wb") as stream:
+            stream.truncate(4 << 20)
+        if shutil.which("mkfs.ext4") is None:
+            pytest.skip("there is no mkfs.ext4")
+        subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
+        mount = ["mount", "-o", "loop", image, folder]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting is not permitted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_full_disk_does_not_stop_a_rollback(root, small_disk, sick):
+    """No block is free, and the names are as long as they may be; nor does it stop the next."""
+    small = Root(small_disk / "root")
+    names = ["a" * 64, "b" * 64]
+    for name in names:
         small.folder(name).mkdir(parents=True)
-        record = (root.folder(name) / "release.json").read_bytes()
+        record = (root.folder("a") / "release.json").read_bytes()
         (small.folder(name) / "release.json").write_bytes(record)
-    switch(small, "a", force=True)
-    with pytest.raises(OSError, match="No space"), (full_disk / "filler").open("wb") as filler:
-        filler.write(bytes(1 << 20))
+        with root_lock(small):
+            switch(small, name, force=True)
+    fill(small_disk / "filler")
 
-    with pytest.raises(MachineError, match=r"disk is full while writing .*switching\.json"):
-        switch(small, "b", force=True)
+    with file_lock(small.lock):
+        outcomes = [rollback(small).outcome for _ in range(2)]
 
-    assert _state(small) == ("a", None, False)
+    assert outcomes == ["confirmed", "unchanged"]
+    assert (_state(small), linked_release(small.rolled_back)) == ((names[0], None, False), names[1])
+    with pytest.raises(OSError, match="No space"):
+        (small_disk / "byte").write_bytes(b"1")
 
 
 @pytest.mark.parametrize("healthy", [True, False])
@@ -284,6 +388,31 @@ def test_switch_killed_at_any_step(kills, root, sick, tmp_path, healthy):
         assert current == "a" or healthy or not pending, step
         switch(found, "c")
         assert _state(found) == ("c", current, False), step
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_rollback_killed_at_any_step_and_repeated(kills, root, sick, tmp_path, interrupted):
+    """Ends as one that nobody killed, be it repeated at once or after what a boot settles."""
+    for name in ("c", "a") if interrupted else ("c", "a", "b"):
+        switch(root, name)
+    if interrupted:
+        journal.write(root, journal.Turn(before="a", to="b"))
+        disk.point(root.current, "releases/b")
+    steps = kills(root.path, ["releases", "rollback", "--root", "{root}"])
+    assert len(steps) >= 8
+
+    for number, step in enumerate(steps):
+        found = Root(tmp_path / "kills" / str(number))
+        settled = Root(tmp_path / "settled" / str(number))
+        shutil.copytree(found.path, settled.path, symlinks=True)
+        recover_interrupted_switch(settled)
+        for each in (found, settled):
+            assert rollback(each).current == "a", step
+            assert rollback(each).outcome == "unchanged"
+            assert _state(each) == ("a", None, False), step
+            assert linked_release(each.rolled_back) == "b"
+            left = {path.name for path in each.path.iterdir()}
+            assert left | {"lock"} == {"releases", "lock", "current", "rolled-back"}, step
 
 
 def test_switch_to_an_unhealthy_release_killed_at_any_step(kills, root, sick, tmp_path):

@@ -40,6 +40,13 @@ class Workstation:
         self.python = board.fork_server.python(folder / "python")
         self.two = ""  # name of the second bundle's release
 
+    def reach(self, port: int, python: str | Path | None = None) -> list[str | Path]:
+        """Return the board's address and the options that reach it."""
+        return [
+            *(f"127.0.0.1:{port}", "--root", self.board.root, "--python", python or self.python),
+            *("--identity", self.server.identity, "--known-hosts", self.server.known_hosts(port)),
+        ]
+
     def words(
         self,
         name: str,
@@ -48,11 +55,9 @@ class Workstation:
         python: str | Path | None = None,
     ) -> list[str | Path]:
         """Return the command that deploys a bundle."""
-        port = port or self.server.port
         return [
-            *("deploy", self.board.goods.bundle(name), f"127.0.0.1:{port}"),
-            *("--root", self.board.root, "--python", python or self.python),
-            *("--identity", self.server.identity, "--known-hosts", self.server.known_hosts(port)),
+            *("deploy", self.board.goods.bundle(name)),
+            *self.reach(port or self.server.port, python),
             *("--allowed-signers", self.board.goods.signers, "--out", self.folder / "reports"),
             *more,
         ]
@@ -64,6 +69,18 @@ class Workstation:
             reports = str(self.folder / "reports")
             head = [TRAP, json.dumps({"root": reports, "sends": True, **trap})]
         return self.fork_server.run([*head, _PROGRAM, *self.words(name, **how)])
+
+    def commands(self) -> dict[str, tuple[str, Callable[[int], Ran]]]:
+        """Return commands whose message says to repeat them: a saved state, and what runs there."""
+
+        def run(command: str, *more: str | Path) -> Callable[[int], Ran]:
+            return lambda port: self.fork_server.run([_PROGRAM, command, *self.reach(port), *more])
+
+        return {
+            "rollback": ("both deployed", run("rollback")),
+            "trust": ("distrusted", run("trust", "--allowed-signers", self.board.goods.signers)),
+            "deploy": ("deployed", lambda port: self.deploy("two", port=port)),
+        }
 
     def prepare(self) -> None:
         """Deploy both bundles once, to record their predictions; the first one stays."""
@@ -77,6 +94,9 @@ class Workstation:
                     path.unlink()  # so that the program is sent again too
                 self.board.save("deployed")
         self.two = self.board.current() or ""
+        self.board.save("both deployed")
+        (self.board.root / "allowed_signers").unlink()
+        self.board.save("distrusted")
 
     def harmed(self, harm: Callable[[], Ran], heal: Callable[[], None] | None = None) -> Found:
         """Do harm to a board that runs the first bundle, while the second is deployed to it."""
@@ -100,7 +120,7 @@ def cuts(station: Workstation, count: int, always: int, seed: int) -> Iterator[C
     rng = Random(seed)
     with FaultyNetwork(station.server.port) as line:
         station.harmed(lambda: station.deploy("two", port=line.port))
-        total = line.sent
+        total = line.passed
     for number in range(count):
         share = rng.random()
         run_case = partial(_cut, station, int(share * total), False)

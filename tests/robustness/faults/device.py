@@ -68,7 +68,7 @@ def kills(board: LocalBoard, works: dict[str, Work]) -> Iterator[Case]:
     """Yield kill -9 at each step of each command."""
     for name, work in works.items():
         for at, step in enumerate(steps(board, work), 1):
-            trap = {"at": at, "do": "kill", "log": _log(board)}
+            trap = {"at": at, "do": "kill", "log": log_of(board)}
             run = partial(_harmed, board, work, partial(work.run, trap))
             yield Case("kill -9 of the device program", f"{name}, step {at}: {step}", run)
 
@@ -89,7 +89,7 @@ def full_disks(board: LocalBoard, works: dict[str, Work]) -> Iterator[Case]:
         for at, step in enumerate(steps(board, work), 1):
             if step not in _WRITES:
                 continue
-            trap = {"at": at, "do": "fill", "log": _log(board)}
+            trap = {"at": at, "do": "fill", "log": log_of(board)}
             run = partial(_harmed, board, work, partial(work.run, trap))
             yield Case("disk full from a write on", f"{name}, step {at}: {step}", run)
     for free in range(0, _FREE_MOST, _FREE_STEP):
@@ -100,7 +100,7 @@ def full_disks(board: LocalBoard, works: dict[str, Work]) -> Iterator[Case]:
 def steps(board: LocalBoard, work: Work) -> list[str]:
     """Return the steps of a command."""
     board.restore(work.state)
-    log = Path(_log(board))
+    log = Path(log_of(board))
     log.unlink(missing_ok=True)
     work.run({"at": 0, "do": "count", "log": str(log)})
     # Random names would differ from run to run, and cases are identified by their names.
@@ -126,7 +126,7 @@ def _nearly_full(board: LocalBoard, work: Work, free: int) -> Found:
 
 def _killed(board: LocalBoard, work: Work, moment: float) -> Ran:
     """Run a command and kill it after so many seconds."""
-    clock = {"at": 0, "do": "count", "log": _log(board), "kill_after_s": moment}
+    clock = {"at": 0, "do": "count", "log": log_of(board), "kill_after_s": moment}
     return work.run(clock)
 
 
@@ -135,10 +135,11 @@ def _interrupt(board: LocalBoard, switch: Work) -> None:
     names = steps(board, switch)
     board.restore(switch.state)
     turned = max(i for i, name in enumerate(names, 1) if name == "subprocess.Popen")
-    switch.run({"at": turned, "do": "kill", "log": _log(board)})
+    switch.run({"at": turned, "do": "kill", "log": log_of(board)})
     if not (board.root / "switching.json").exists():
         raise RuntimeError("The switch was not interrupted where it should have been.")
 
 
-def _log(board: LocalBoard) -> str:
+def log_of(board: LocalBoard) -> str:
+    """Return the log of steps."""
     return str(board.root.with_name("steps.log"))

@@ -14,13 +14,14 @@ _RESET = struct.pack("ii", 1, 0)  # close with a reset, as a dead line does
 
 
 class FaultyNetwork:
-    """Passes connections on to a port of this machine, and counts what the workstation sends.
+    """Passes connections on to a port of this machine, and counts what is sent one way.
 
     Args:
         port: port of the SSH server.
         strike_at: number of bytes after which `strike` is called, once.
         strike: function to call; by default the connection is cut.
         always: strike again at as many bytes of every later connection.
+        answers: count what the board sends, not what the workstation does.
     """
 
     def __init__(
@@ -30,11 +31,13 @@ class FaultyNetwork:
         strike_at: int | None = None,
         strike: Callable[[], None] | None = None,
         always: bool = False,
+        answers: bool = False,
     ) -> None:
         self._target, self._at, self._strike, self._always = port, strike_at, strike, always
+        self._answers = answers
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
-        self.sent = 0  # bytes from the workstation, of all connections
+        self.passed = 0  # bytes that were counted, of all connections
         self.struck = 0
         self._open: list[socket.socket] = []
 
@@ -57,7 +60,7 @@ class FaultyNetwork:
                 near, _ = self._server.accept()
                 far = socket.create_connection(("127.0.0.1", self._target))
                 self._open += [near, far]
-                for ends in ((near, far, True), (far, near, False)):
+                for ends in ((near, far, not self._answers), (far, near, self._answers)):
                     threading.Thread(target=self._pump, args=ends, daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
@@ -76,7 +79,7 @@ class FaultyNetwork:
                 else:
                     sink.sendall(data)
                 passed += len(data)
-                self.sent += len(data) if counted else 0
+                self.passed += len(data) if counted else 0
         with suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
 

@@ -139,7 +139,7 @@ def test_a_rollback_whose_answer_is_cut(station):
 def test_a_rollback_killed_and_repeated(prepared):
     """By the board's own program, in the middle."""
     board, works = prepared
-    cases = [each for each in repetition.killed(board, {"rollback": works["rollback"]})]
+    cases = list(repetition.killed(board, {"rollback": works["rollback"]}))
 
     assert cases[len(cases) // 2].run().is_good
 

@@ -119,7 +119,8 @@ def _maker(
 
 def _probe(train: Floats) -> Floats:
     """Return series from all of a file, which may be sorted by class."""
-    return train[np.linspace(0, len(train) - 1, min(len(train), _PROBED)).astype(int)]
+    chosen: Floats = train[np.linspace(0, len(train) - 1, min(len(train), _PROBED)).astype(int)]
+    return chosen
 
 
 def _with_columns(

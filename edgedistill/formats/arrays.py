@@ -88,7 +88,8 @@ def array_series(arrays: Mapping[str, AnyArray]) -> ArraySeries:
     if values.ndim != 2 or not _cover(offsets, len(values)):
         raise ShapeError(
             f"values has shape {values.shape} and offsets {offsets.shape}; needed are (steps, C) "
-            "and N + 1 whole numbers that rise from 0 to the number of steps."
+            "and N + 1 whole numbers that rise from 0 to the number of steps. "
+            "Save them so, or x with NaN as padding."
         )
     return ArraySeries(
         x=_numbers(values, "values"), offsets=tuple(offsets.tolist()), labels=labels, unused=unused
@@ -104,7 +105,7 @@ def _missing(names: Sequence[str]) -> str:
 
 def _grid(x: AnyArray) -> AnyArray:
     if x.ndim not in (2, 3):
-        raise ShapeError(f"x has shape {x.shape}, not (N, C, T) or (N, T).")
+        raise ShapeError(f"x has shape {x.shape}, not (N, C, T) or (N, T). Reshape it.")
     grid = _numbers(x, "x")
     return grid if grid.ndim == 3 else grid[:, None, :]
 

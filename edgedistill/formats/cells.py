@@ -30,7 +30,8 @@ _SAMPLE = 200  # lines that the decimal sign is told from
 def split_cells(line: str, decimal: DecimalSign = ".") -> list[str]:
     """Split a line at tabs, semicolons or commas, or else at blanks; quotes as in CSV.
 
-    Of several separators the one that gives most numbers counts.
+    Of several separators the one counts that gives most numbers and least text, or the first of
+    these.
 
     >>> split_cells("a\\t1\\t2"), split_cells("a;1,5;2", ","), split_cells(" 1  2 ")
     (['a', '1', '2'], ['a', '1,5', '2'], ['1', '2'])
@@ -43,8 +44,13 @@ def split_cells(line: str, decimal: DecimalSign = ".") -> list[str]:
         separators = [sign for sign in separators if sign != ","]
     if not separators:
         return _bounded(line.split(None, MAX_VALUES + 1))
-    splits = [_split(line, separator) for separator in separators]
-    return max(splits, key=lambda cells: sum(is_number(cell, decimal) for cell in cells))
+    first, *others = separators
+    if not others:
+        return _split(line, first)
+    splits = [cells for sign in separators if (cells := _try_split(line, sign)) is not None]
+    if not splits:
+        return _split(line, first)  # which raises
+    return max(splits, key=lambda cells: _score(cells, decimal))
 
 
 def decimal_sign(lines: Sequence[str]) -> DecimalSign:
@@ -59,7 +65,8 @@ def decimal_sign(lines: Sequence[str]) -> DecimalSign:
     sample = lines[:: max(1, len(lines) // _SAMPLE)]
     cells = [cell for line in sample for cell in split_cells(line, ",") if "," in cell]
     numbers = [cell for cell in cells if is_number(cell, ",")]
-    if not numbers or _readable(sample, ",") <= _readable(sample, "."):
+    is_better = _readable(sample, ",") > _readable(sample, ".") or not _is_separated(sample)
+    if not numbers or not is_better:
         return "."
     if all(map(_THOUSANDS.fullmatch, numbers)):
         raise DataError(
@@ -92,6 +99,15 @@ def is_number(cell: str, decimal: DecimalSign = ".") -> bool:
     except ValueError:
         return False
     return True
+
+
+def with_point(cell: str, decimal: DecimalSign) -> str:
+    """Write a number with a decimal point; anything else stays.
+
+    >>> with_point("1,5", ","), with_point("1,5", "."), with_point("a,b", ",")
+    ('1.5', '1,5', 'a,b')
+    """
+    return cell.replace(",", ".") if decimal == "," and is_number(cell, decimal) else cell
 
 
 def canonical_label(cell: str) -> str:
@@ -131,13 +147,32 @@ def _split(line: str, separator: str) -> list[str]:
     return _bounded([cell.strip() for cell in cells])
 
 
+def _try_split(line: str, separator: str) -> list[str] | None:
+    try:
+        return _split(line, separator)
+    except DataError:  # its quotes may be those of another separator
+        return None
+
+
 def _bounded(cells: list[str]) -> list[str]:
     if len(cells) > MAX_VALUES:
         raise DataError(f"The series has more than {MAX_VALUES} values. Send it in pieces.")
     return cells
 
 
+def _is_separated(lines: Sequence[str]) -> bool:
+    """Whether the first line has one of the separators, if any has."""
+    has_some = [not set(line).isdisjoint(_SEPARATORS) for line in lines]
+    return has_some[0] or not any(has_some)
+
+
 def _readable(lines: Sequence[str], decimal: DecimalSign) -> int:
-    """Count the cells that are numbers, less those that are text."""
-    cells = (cell for line in lines for cell in split_cells(line, decimal) if cell not in MISSING)
-    return sum(1 if is_number(cell, decimal) else -1 for cell in cells)
+    return sum(_score(split_cells(line, decimal), decimal) for line in lines)
+
+
+def _score(cells: Sequence[str], decimal: DecimalSign) -> int:
+    """Count the numbers, less the texts; one with separators in it counts as several."""
+    texts = [cell for cell in cells if not is_number(cell, decimal)]
+    within = sum(cell.count(separator) for cell in texts for separator in _SEPARATORS)
+    present = sum(cell not in MISSING for cell in cells)
+    return present - 2 * len(texts) - within

@@ -83,12 +83,13 @@ def check_channels(names: Sequence[str], rows: Sequence[NumberedCells], columns:
     for (at,) in columns.values:
         every = [[cells[at] for cells in group] for group in groups.values()]
         flat = [cell for group in every for cell in group]
+        in_file = [cells[at] for _, cells in rows if at < len(cells)]  # series may alternate
         what = None
         if flat and not any(map(is_number, flat)):
             what = f"holds text, such as {quote(flat[0])}"
         elif is_several and all(len(set(group)) == 1 for group in every):
             what = "is the same in all rows of a series"
-        elif len(flat) >= _COUNTED and (_counts(flat) or all(map(_counts, every))):
+        elif len(flat) >= _COUNTED and (_counts(in_file) or all(map(_counts, every))):
             what = "counts the rows"
         if what is not None:
             raise DataError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
 import numpy as np
 
 from edgedistill.errors import DataError
-from edgedistill.formats.cells import MAX_VALUES, canonical_label, quote
+from edgedistill.formats.cells import MAX_VALUES, canonical_label, quote, with_point
 from edgedistill.formats.roles import Columns, long_columns
 from edgedistill.formats.rows import ReadResult, Row, to_numbers
 from edgedistill.formats.schema import InputSchema
@@ -17,6 +18,7 @@ from edgedistill.formats.times import Times, check_midnight, parse_times
 from edgedistill.io.arrays import Doubles
 
 _Numbered = tuple[int, list[str]]  # number of a row in its file, from 1, and its cells
+_DECIMAL_COMMA = re.compile(r"(?<=\d),(?=\d)")
 _UNEVEN = Decimal("0.01")  # of the usual step; closer ones count as even
 
 
@@ -45,6 +47,8 @@ def long_series(
                 f"Row {number} has {len(cells)} cells, the header {len(names)}. Mend it."
             )
     moments = [cells[time_at] for _, cells in rows]
+    if schema.decimal == "," and roles.time_format is None:
+        moments = [_DECIMAL_COMMA.sub(".", moment) for moment in moments]
     times = parse_times(moments, roles.time_format, [number for number, _ in rows])
     groups: dict[str, list[int]] = {}
     for index, (_, cells) in enumerate(rows):
@@ -82,13 +86,13 @@ def _one_series(
         moments = [times.values[index] for index in order]
         steps = [later - earlier for earlier, later in itertools.pairwise(moments)]
         _check_moments(name, [rows[index] for index in order], steps, columns)
-        check_midnight(times, moments)
+        check_midnight(times, moments, is_sorted=order == list(group))
         values = np.stack(
             [_step(rows[index], columns, schema) for index in order], axis=1
         )  # T rows of (C,) -> (C, T)
         if schema.roles.resample_step is not None:
             values = resample(values, moments, schema.roles.resample_step)
-        label = _one_label(name, [rows[index] for index in group], columns)
+        label = _one_label(name, [rows[index] for index in group], columns, schema)
     except DataError as error:
         return ReadResult(number=first, error=error)
     row = Row(series=values, label=label, id=name)
@@ -104,13 +108,14 @@ def resample(values: Doubles, moments: Sequence[Decimal], step: float) -> Double
         DataError: the grid would have too many steps.
     """
     at = np.array([float(moment - moments[0]) for moment in moments])
-    count = at[-1] / step + 1e-9
+    exact = Decimal(repr(step))  # not 12 * 0.05 > 0.6, which would miss the value there
+    count = (moments[-1] - moments[0]) / exact
     if not count < MAX_VALUES:
         raise DataError(
             f"Steps of {step:g} from {at[0]:g} to {at[-1]:g} are more than {MAX_VALUES}. Set a "
             "longer data.resample.step."
         )
-    grid = np.minimum(np.arange(int(count) + 1) * step, at[-1])
+    grid = np.array([float(index * exact) for index in range(int(count) + 1)])
     resampled = np.full((len(values), len(grid)), np.nan)
     for channel, out in zip(values, resampled, strict=True):
         present = ~np.isnan(channel)
@@ -141,10 +146,12 @@ def _check_moments(
         )
 
 
-def _one_label(name: str, rows: Sequence[_Numbered], columns: Columns) -> str | None:
+def _one_label(
+    name: str, rows: Sequence[_Numbered], columns: Columns, schema: InputSchema
+) -> str | None:
     if columns.label is None:
         return None
-    spelled = dict.fromkeys(cells[columns.label] for _, cells in rows)
+    spelled = dict.fromkeys(with_point(cells[columns.label], schema.decimal) for _, cells in rows)
     labels = list(dict.fromkeys(map(canonical_label, spelled)))
     if len(labels) > 1:
         raise DataError(

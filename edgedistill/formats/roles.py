@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from edgedistill.errors import DataError
 from edgedistill.formats.cells import DecimalSign, canonical_label, is_number, quote, to_number
 from edgedistill.formats.schema import Column, ColumnRole, Role, Roles
-from edgedistill.formats.value_names import are_channels, normal_name, numbered_groups
+from edgedistill.formats.value_names import (
+    are_channels,
+    are_even,
+    check_two_numbers,
+    normal_name,
+    numbered_groups,
+)
 
 USUAL_NAMES: Mapping[Role, frozenset[str]] = {
     "label": frozenset(
@@ -113,6 +119,9 @@ def is_header(
         names: further names that columns can have, as `normal_name` gives them.
         classes: labels of series; a row of numbers that begins with one is a series.
         decimal: decimal sign of numbers.
+
+    Raises:
+        DataError: it cannot be told.
     """
     texts = [cell for cell in cells if not is_number(cell, decimal)]
     if not texts or (len(texts) == 1 and canonical_label(texts[0]) in classes):
@@ -120,10 +129,16 @@ def is_header(
     numbers = [to_number(cell, decimal) for cell in cells if is_number(cell, decimal) and cell]
     if not numbers:
         return True
-    rises = all(later > earlier for earlier, later in itertools.pairwise(numbers))
     counted = [min(numbers) + i for i in range(len(numbers))]
     if has_known_name(texts, names):
-        return rises or sorted(numbers) == counted  # columns may stand in any order
+        rises = all(later > earlier for earlier, later in itertools.pairwise(numbers))
+        if rises or are_even(sorted(numbers)):  # columns may stand in any order
+            return True
+        raise DataError(
+            f"The first row, {_listed(cells)}, may be a header or a series. If it is a header, "
+            "number the columns of values evenly, such as t0, t1, ...; if not, put a header above "
+            "it."
+        )
     return numbers == counted and counted[0] in {0, 1} and len(numbers) > 1 and texts == [cells[0]]
 
 
@@ -157,6 +172,8 @@ def wide_columns(
     explicit = _find(roles.values, [normal_name(name) for name in names], "values", False)
     if explicit:
         groups = {"": explicit}
+    else:
+        check_two_numbers(names, groups)
     lonely = {at for group in groups.values() for at in group}
     unknown = [at for at, role in enumerate(assigned) if role is None and at not in lonely]
     if unknown or not groups or not are_channels(names, groups):
@@ -197,11 +214,11 @@ def long_columns(
             values=tuple(channels),
             group=roles.group,
         )
-    assigned = _assign(names, roles, is_required=is_required or bool(channels))
+    assigned = _assign(names, roles, is_required=is_required)
     values = [at for at, role in enumerate(assigned) if role is None or role.role == "values"]
     if channels:
         normal = [normal_name(name) for name in names]
-        values = [normal.index(name) for name in channels]
+        values = _find(channels, normal, "values", True)
     columns = _columns(
         names,
         assigned,
@@ -266,7 +283,7 @@ def _assign(names: Sequence[str], roles: Roles, *, is_required: bool) -> list[Co
         assigned[at] = ColumnRole(name=names[at], role="ignored", why="data.ignore")
     for at in _find(roles.values, normal, "values", is_required):
         assigned[at] = ColumnRole(name=names[at], role="values", why="data.values")
-    _assign_usual(assigned, names, normal)
+    _assign_usual(assigned, names, normal, roles)
     if roles.values:
         assigned = [
             one or ColumnRole(name=name, role="ignored", why="not in data.values")
@@ -276,8 +293,17 @@ def _assign(names: Sequence[str], roles: Roles, *, is_required: bool) -> list[Co
 
 
 def _assign_usual(
-    assigned: list[ColumnRole | None], names: Sequence[str], normal: Sequence[str]
+    assigned: list[ColumnRole | None],
+    names: Sequence[str],
+    normal: Sequence[str],
+    roles: Roles,
 ) -> None:
+    settings: dict[Role, Column | None] = {
+        "label": roles.label,
+        "id": roles.id,
+        "time": roles.time,
+        "group": roles.group,
+    }
     for role, usual in USUAL_NAMES.items():
         here = [at for at, name in enumerate(normal) if assigned[at] is None and name in usual]
         if role == "index":
@@ -286,7 +312,8 @@ def _assign_usual(
                 for at, name in enumerate(normal)
                 if assigned[at] is None and (name in usual or _UNNAMED.fullmatch(name))
             ]
-        is_named = any(other and other.role == role for other in assigned)
+        # A setting counts where its column is absent, too: no other one takes its place.
+        is_named = role in settings and settings[role] is not None
         if role in {"label", "id", "time"} and len(here) > 1 and not is_named:
             raise DataError(
                 f"{_listed([names[at] for at in here])} could each be the column of "

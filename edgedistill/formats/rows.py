@@ -22,6 +22,7 @@ from edgedistill.formats.cells import (
     quote,
     split_cells,
     to_number,
+    with_point,
 )
 from edgedistill.formats.roles import (
     Columns,
@@ -31,8 +32,10 @@ from edgedistill.formats.roles import (
     wide_columns,
 )
 from edgedistill.formats.schema import InputSchema, Roles
-from edgedistill.formats.value_names import normal_name
+from edgedistill.formats.value_names import NUMBERS_ALONE, are_even, normal_name
 from edgedistill.io.arrays import Doubles
+
+_FEWEST_NAMES = 3  # of columns that count up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,7 @@ class RowReader:
     ) -> None:
         self.names: tuple[str, ...] = ()  # of the header
         self.columns: Columns | None = None  # of the header of a table with a series a row
+        self.header_fault: DataError | None = None  # why no row below it can be read
         self._schema = schema
         self._channels = channels
         self._classes = frozenset(classes)
@@ -84,7 +88,7 @@ class RowReader:
     @property
     def is_long(self) -> bool:
         """Whether the header is that of a table with a time step a row."""
-        return bool(self.names) and self.columns is None
+        return bool(self.names) and self.columns is None and self.header_fault is None
 
     def describe_columns(self) -> str | None:
         """Describe what the columns were taken for; None where rows hold values alone."""
@@ -100,9 +104,15 @@ class RowReader:
         Raises:
             DataError: it cannot be read, or its meaning cannot be told.
         """
+        if self.header_fault is not None:
+            raise self.header_fault
         cells = split_cells(text, self._schema.decimal)
-        if self._may_head and self.take_header(cells):
-            return None
+        try:
+            if self._may_head and self.take_header(cells):
+                return None
+        except DataError as error:
+            self.header_fault = error
+            raise
         if ":" in text and self._splits_channels():
             return self.read_channels(text.split(":", self._channels + 1))
         return self.read_cells(cells)
@@ -115,7 +125,8 @@ class RowReader:
         """
         self._may_head = False
         schema = self._schema
-        if not is_header(cells, known_names(schema), self._classes, schema.decimal):
+        is_head = is_header(cells, known_names(schema), self._classes, schema.decimal)
+        if not is_head and not self._repeats_numbers(cells):
             return False
         self.names = tuple(cells)
         roles = schema.roles if schema.header else Roles()
@@ -145,7 +156,7 @@ class RowReader:
         places = [at for at in range(len(cells)) if at not in schema.other_at]
         return Row(
             series=self._numbers(cells, places)[None, :],
-            label=None if schema.label_at is None else cells[schema.label_at],
+            label=self._label(cells, schema.label_at),
             id=None if schema.id_at is None else cells[schema.id_at],
         )
 
@@ -173,9 +184,25 @@ class RowReader:
             places = [range(columns.values[0][0], len(cells))]
         return Row(
             series=np.stack([self._numbers(cells, channel) for channel in places]),
-            label=None if columns.label is None else cells[columns.label],
+            label=self._label(cells, columns.label),
             id=None if columns.id is None else cells[columns.id],
         )
+
+    def _repeats_numbers(self, cells: Sequence[str]) -> bool:
+        """Whether a row holds the names of value columns alone, which were numbers in training."""
+        schema = self._schema
+        if schema.channels != (NUMBERS_ALONE,) or not all(map(is_number, cells)):
+            return False
+        numbers = [to_number(cell) for cell in cells if cell]
+        if len(numbers) < _FEWEST_NAMES or not are_even(sorted(numbers)):
+            return False
+        counted = [numbers[0] + index for index in range(len(numbers))]
+        if numbers != counted or numbers[0] not in {0, 1}:
+            raise DataError(
+                f"The first row, {', '.join(map(quote, cells[:4]))}, may be a header or a series. "
+                "Name a column 'label' in it if it is a header; if not, put a header above it."
+            )
+        return True
 
     def _is_full(self, cells: Sequence[str]) -> bool:
         """Whether a row has the columns of the training files that are no values, too."""
@@ -183,6 +210,8 @@ class RowReader:
         shortest, longest = self._schema.widths
         if shortest == longest:
             fits_bare, fits_full = len(cells) == longest, len(cells) == longest + others
+            if not fits_full:
+                self._check_label(cells, fits_bare)
             is_full = others > 0 and (fits_full or (not fits_bare and self._has_class(cells)))
         else:  # the number of cells tells nothing: all rows are as the first one
             if self._has_labels is None:
@@ -209,13 +238,35 @@ class RowReader:
             "put a header above."
         )
 
+    def _check_label(self, cells: Sequence[str], fits_bare: bool) -> None:
+        """Refuse a row of another length than the rows of training, where a value may be a label.
+
+        With as many cells as values in training, one cell alone must look like a class; with
+        others, a label behind the values stands at no known place.
+        """
+        at, longest = self._schema.label_at, self._schema.widths[1]
+        if at is None or not cells:
+            return
+        from_end = at - longest - len(self._schema.other_at)  # -1 is the last
+        places = {place for place in (at, len(cells) + from_end) if 0 <= place < len(cells)}
+        held = [p for p in places if self._is_class(cells[p])]
+        if not held or (not fits_bare and at == 0):
+            return
+        rest = [cell for place, cell in enumerate(cells) if place not in places]
+        if fits_bare and any(_may_be_label(cell) for cell in rest):
+            return
+        raise DataError(
+            f"The row has {len(cells)} cells, in training there were {longest} values; whether "
+            f"{quote(cells[held[0]])} is a label or a value cannot be told. Put a header above it."
+        )
+
     def _check_extra(self, cells: Sequence[str]) -> None:
         """Refuse a row that has a value too many, where that may be a label or an id."""
         shortest, longest = self._schema.widths
         extra = len(cells) - longest
         if shortest != longest or not 0 < extra <= max(1, len(self._schema.other_at)):
             return
-        if any(_may_be_label(cell) for cell in (*cells[:extra], *cells[-extra:])):
+        if any(not cell or _may_be_label(cell) for cell in (*cells[:extra], *cells[-extra:])):
             raise ShapeError(
                 f"{len(cells)} values where training had {longest}: is the first or the last one a "
                 "label or an id? Name its column in a header, or remove it."
@@ -223,7 +274,13 @@ class RowReader:
 
     def _has_class(self, cells: Sequence[str]) -> bool:
         at = self._schema.label_at
-        return at is not None and at < len(cells) and canonical_label(cells[at]) in self._classes
+        return at is not None and at < len(cells) and self._is_class(cells[at])
+
+    def _is_class(self, cell: str) -> bool:
+        return canonical_label(with_point(cell, self._schema.decimal)) in self._classes
+
+    def _label(self, cells: Sequence[str], at: int | None) -> str | None:
+        return None if at is None else with_point(cells[at], self._schema.decimal)
 
     def _splits_channels(self) -> bool:
         if self.columns is not None:

@@ -11,12 +11,11 @@ from dataclasses import replace
 
 from edgedistill.errors import DataError
 from edgedistill.formats.cells import (
-    DecimalSign,
     canonical_label,
     decimal_sign,
-    is_number,
     quote,
     split_cells,
+    with_point,
 )
 from edgedistill.formats.content_checks import (
     NumberedCells,
@@ -59,7 +58,10 @@ def learn_schema(
         DataError: the role of a column cannot be told, or a setting names one that is not there.
     """
     decimal = decimal_sign([text for _, text in lines])
-    rows = [(number, _pointed(split_cells(text, decimal), decimal)) for number, text in lines]
+    rows = [
+        (number, [with_point(cell, decimal) for cell in split_cells(text, decimal)])
+        for number, text in lines
+    ]
     first, rest = rows[0][1], rows[1:]
     firsts = {canonical_label(cells[0]) for _, cells in rest if cells}
     names = [normal_name(name) for name in _texts(roles)]
@@ -88,7 +90,8 @@ def raw_labels(lines: Sequence[Line], schema: InputSchema) -> set[str]:
     if at is None:
         return set()
     rows = [split_cells(text, schema.decimal) for _, text in lines]
-    labels = {canonical_label(cells[at]) for cells in rows[schema.header :] if at < len(cells)}
+    spelled = [cells[at] for cells in rows[schema.header :] if at < len(cells)]
+    labels = {canonical_label(with_point(label, schema.decimal)) for label in spelled}
     if is_header(rows[0], known_names(schema), labels, schema.decimal) != schema.header:
         raise DataError(
             "Whether the first row is a header or a series cannot be told. Put a header with a "
@@ -119,7 +122,7 @@ def read_rows(
         try:
             row = reader.read_line(text)
         except DataError as error:
-            if index == 0 and reader.names:
+            if reader.header_fault is not None:
                 raise
             yield ReadResult(number=number, error=error)
             continue
@@ -140,13 +143,6 @@ def read_long(
     """
     rows = [(number, split_cells(text, schema.decimal)) for number, text in lines]
     return long_series(names, rows, schema)
-
-
-def _pointed(cells: list[str], decimal: DecimalSign) -> list[str]:
-    """Return cells with decimal points."""
-    if decimal == ".":
-        return cells
-    return [cell.replace(",", ".") if is_number(cell, decimal) else cell for cell in cells]
 
 
 def _wide(
@@ -180,6 +176,7 @@ def _wide(
         id_at=columns.id,
         other_at=columns.others,
         is_ordered=places == sorted(places),
+        trailing=not names[-1].strip() and all(not cells[-1] for _, cells in rows),
         channels=columns.channels,
     )
     return schema, columns, _cells_beyond(names, rows) if columns.is_open else ()

@@ -44,6 +44,7 @@ _BASIC = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", re
 _EPOCH = datetime(1970, 1, 1)
 _MISSING_PARTS = datetime(2000, 1, 1), datetime(2001, 2, 2)
 _HALF_DAY = 43_200
+_DAY = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +85,23 @@ def parse_times(
     return Times(tuple(_parsed(parse, text, kind, texts[0]) for text in texts), kind)
 
 
-def check_midnight(times: Times, ordered: Sequence[Decimal]) -> None:
+def check_midnight(times: Times, ordered: Sequence[Decimal], *, is_sorted: bool = True) -> None:
     """Refuse clock times with a gap so long that the series may pass midnight.
 
+    Args:
+        times: times of the whole table.
+        ordered: times of a series, the earliest first.
+        is_sorted: whether its rows stand in this order.
+
     Raises:
-        DataError: the gap is longer than half a day.
+        DataError: the gap is longer than half a day; or the rows stand in another order, and it is
+            not shorter than the night from the last time to the first.
     """
     gaps = [later - earlier for earlier, later in itertools.pairwise(ordered)]
-    if times.kind == "clock" and gaps and max(gaps) > _HALF_DAY:
+    if times.kind != "clock" or not gaps or ordered[-1] >= _DAY:
+        return
+    night = _DAY - (ordered[-1] - ordered[0])
+    if max(gaps) > _HALF_DAY or (max(gaps) >= night and not is_sorted):
         raise DataError(
             f"The clock times leave a gap of {max(gaps) / 3600:.1f} hours, so the series may pass "
             "midnight. Give dates with the times."

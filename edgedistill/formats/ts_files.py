@@ -54,7 +54,10 @@ class TsReader:
                 "it with '@timeStamps false'."
             )
         elif not tag.startswith("@"):
-            raise DataError("The file has no @data line before its series, so it is no .ts file.")
+            raise DataError(
+                "The file has no @data line before its series, so it is no .ts file. Add the line, "
+                "or name a table .csv."
+            )
 
 
 def is_ts_comment(text: str) -> bool:

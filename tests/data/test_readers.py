@@ -389,3 +389,44 @@ def test_row_without_a_label_is_refused(cell, write):
 def test_none_is_a_label(write):
     """Gesture sets have it for the class without a gesture."""
     assert _read(write("none,5,2\na,2,3\n")).labels == ["none", "a"]
+
+
+def _long(*rows, names="id,time,label,x", separator=","):
+    return "\n".join([names.replace(",", separator), *rows]) + "\n"
+
+
+def test_times_have_the_decimal_sign_of_their_file(write):
+    """Numbers and durations."""
+    for unit in ("", " ms"):
+        rows = [f"{i};{t},5{unit};{'uv'[i]};{t},25" for i in (0, 1) for t in (10, 9, 2)]
+
+        raw = _read(write(_long(*rows, separator=";")))
+
+        assert raw.series[0].tolist() == [[2.25, 9.25, 10.25]]
+
+
+def test_counter_of_the_whole_file_is_no_channel(write):
+    """Also where rows of several series alternate."""
+    rows = [f"{i},{t},{'uv'[i]},{t - i * 0.5},{2 * t + i}" for t in range(4) for i in (0, 1)]
+
+    with pytest.raises(DataError, match='"n" holds cannot be told: it counts the rows'):
+        _read(write(_long(*rows, names="id,time,label,x,n")))
+
+
+def test_resampling_meets_every_step_that_was_recorded(write):
+    """12 x 0.05 is more than 0.6 in floating point, and would miss the last value there."""
+    rows = [f"{i},{t / 10},{'uv'[i]},{t if t < 7 else 'nan'}" for i in (0, 1) for t in range(8)]
+
+    raw = _read(write(_long(*rows)), resample_step=0.05)
+
+    assert raw.series[0].shape == (1, 13)
+
+
+def test_label_of_the_training_file_is_replaced_by_no_other(write):
+    """A second column of labels is none where the first is missing."""
+    rows = [f"a{i},{'uv'[i % 2]},{'pq'[i % 2]},{i}.5,1.5,2.5" for i in range(5)]
+    train = _read(write("id,state,target,t0,t1,t2\n" + "\n".join(rows)), label="state")
+    test = write("id,target,t0,t1,t2\na1,u,1.5,1.5,2.5\n", "test.csv")
+
+    with pytest.raises(DataError, match="row 2 has no label"):
+        read_table(test, Roles(), train)

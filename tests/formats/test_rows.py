@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -114,3 +116,67 @@ def test_decimal_commas():
     np.testing.assert_array_equal(row.series, [[1.5, -2]])
     with pytest.raises(DataError, match=r'"1\.234", not a number'):
         _rows(schema, "walk;1.234;2")
+
+
+NUMBERS = InputSchema(
+    layout="wide",
+    header=True,
+    roles=Roles(label="label"),
+    label_at=0,
+    other_at=(0,),
+    channels=("#",),
+    lengths=(4, 4),
+    widths=(4, 4),
+)
+
+
+def test_header_of_numbers_is_recognized_without_a_label():
+    """Its names are those of training."""
+    (row,) = _rows(NUMBERS, "0,1,2,3", "0.5,0.6,0.7,0.8")
+
+    assert row.series.tolist() == [[0.5, 0.6, 0.7, 0.8]]
+
+
+@pytest.mark.parametrize("first", ["3,1,0,2", "0.5,0.6,0.7,0.8"])
+def test_no_row_is_read_below_a_header_that_cannot_be_told(first):
+    """Columns in another order would be read as those of training, or a series be lost."""
+    reader = RowReader(NUMBERS, 1, CLASSES)
+
+    for line in (first, "0.5,0.6,0.7,0.7"):
+        with pytest.raises(DataError, match="may be a header or a series"):
+            reader.read_line(line)
+
+
+@pytest.mark.parametrize("line", ["1,0.2,0.3,0.4", "2.0,0.2,0.3,0.4"])
+def test_row_of_values_whose_first_may_be_a_label_is_refused(line):
+    """A series that is shorter by one, with its label, has as many cells."""
+    with pytest.raises(DataError, match="is a label or a value cannot be told"):
+        _rows(BARE, line)
+
+
+def test_label_behind_values_of_another_length_is_refused():
+    """Its place is not that of training."""
+    last = InputSchema(layout="wide", label_at=4, other_at=(4,), lengths=(4, 4), widths=(4, 4))
+
+    with pytest.raises(DataError, match="is a label or a value cannot be told"):
+        _rows(last, "0.1,0.2,0.3,0.4,0.5,0.6,2")
+
+
+def test_separator_at_the_end_of_rows_is_no_missing_value():
+    """As training saw it, or it is refused."""
+    trailing = replace(NUMBERS, trailing=True)
+
+    (row,) = _rows(trailing, "0.5,0.6,0.7,0.7,")
+    with pytest.raises(DataError, match="none of the classes"):
+        _rows(NUMBERS, "0.5,0.6,0.7,0.7,")
+
+    assert row.series.shape == (1, 4)
+
+
+def test_labels_have_the_decimal_sign_of_their_file():
+    """1,0 is 1 there."""
+    comma = replace(BARE, decimal=",")
+
+    (row,) = _rows(comma, "1,0;0,5;0,6;0,7;0,8")
+
+    assert (row.label, row.series.tolist()) == ("1.0", [[0.5, 0.6, 0.7, 0.8]])

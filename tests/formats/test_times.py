@@ -117,3 +117,21 @@ def test_month_names_need_a_package_that_boards_lack(monkeypatch):
 
     with pytest.raises(DataError, match="no time that a board reads"):
         parse_times(["5 Mar 2024"])
+
+
+@pytest.mark.parametrize("step", [6, 8, 12])
+def test_clock_times_that_may_pass_midnight_in_long_steps_are_refused(step):
+    """The night is no longer than a step, so rows out of order do not tell where they begin."""
+    times = parse_times([f"{(16 + step * i) % 24}:00" for i in range(24 // step)])
+    ordered = sorted(times.values)
+
+    check_midnight(times, ordered)  # in the order of the rows
+    with pytest.raises(DataError, match="may pass midnight"):
+        check_midnight(times, ordered, is_sorted=False)
+
+
+def test_elapsed_times_of_days_pass_no_midnight():
+    """More than 24 hours are no clock time."""
+    times = parse_times(["36:00", "0:00", "18:00"])
+
+    check_midnight(times, sorted(times.values), is_sorted=False)

@@ -111,6 +111,11 @@ class SeriesLines:
         """Names in the header of a table with a time step a row; none for any other."""
         return self._rows.names if self._rows is not None and self._rows.is_long else ()
 
+    @property
+    def header_fault(self) -> DataError | None:
+        """Why no line below the header can be read."""
+        return None if self._rows is None else self._rows.header_fault
+
     def item(self, line: bytes | None) -> Item | None:
         """Return the item of a line; None for an empty line and for the header."""
         try:

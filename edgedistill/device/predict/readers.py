@@ -186,6 +186,8 @@ def _text_items(
     lines = chain(head, lines)
     for line in lines:
         item = parser.item(line)
+        if parser.header_fault is not None:
+            raise parser.header_fault
         if schema is not None and parser.long_names:
             yield from _long_items(parser, lines, channels, schema, log)
             return

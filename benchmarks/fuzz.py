@@ -8,9 +8,16 @@ finding, named by its subject and number, and the exit code is 1:
 
     python benchmarks/fuzz.py --work FOLDER --replay "zip, members by hand" 171
 
-makes that input again, writes it to FOLDER/replay and reads it without a net. Every input follows
-from the seed, the subject and its number. What is done is kept in --work: a campaign that was
-stopped resumes, and several can share a folder.
+makes that input again, writes it to FOLDER/replay and reads it without a net. With
+
+    python benchmarks/fuzz.py --tables 10000 --out benchmarks/results/fuzz-tables.json
+
+tables of labeled series are generated instead, one for each seed from 0 on, and read in training
+and by `predict`: each is read to the series that it was generated from, or refused. `--replay
+tables 17` writes those of seed 17 to FOLDER/replay and reads them without a net.
+
+Every input follows from the seed, the subject and its number. What is done is kept in --work: a
+campaign that was stopped resumes, and several can share a folder.
 """
 
 from __future__ import annotations
@@ -20,6 +27,8 @@ import resource
 import sys
 import time
 from dataclasses import asdict
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -29,8 +38,10 @@ import onnxruntime
 from edgedistill.io import files
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "robustness"))
-from fuzzing import campaign, commands, corpus, worker
+from fuzzing import campaign, commands, corpus, table_campaign, worker
 from fuzzing.subjects import SUBJECTS
+from fuzzing.table_cases import write_case
+from fuzzing.table_check import check
 
 _COLUMNS = "{:30} {:>8} {:>8} {:>8} {:>8} {:>6} {:>9}"
 
@@ -38,6 +49,8 @@ _COLUMNS = "{:30} {:>8} {:>8} {:>8} {:>8} {:>6} {:>9}"
 def main() -> int:
     """Run a campaign, or one input of it."""
     options = _options()
+    if options.tables is not None:
+        return _run_tables(options)
     if options.work is not None:
         return _run(options, options.work)
     with TemporaryDirectory(prefix="fuzz-") as work:
@@ -45,6 +58,9 @@ def main() -> int:
 
 
 def _run(options: argparse.Namespace, work: Path) -> int:
+    if options.replay is not None and options.replay[0] == "tables":
+        _replay_table(int(options.replay[1]), work / "replay")
+        return 0
     material = work / "corpus"
     if not material.exists():
         with files.whole_folder(material) as partial:
@@ -72,6 +88,26 @@ def _run(options: argparse.Namespace, work: Path) -> int:
     if options.out is not None:
         files.write_json(options.out, _facts(options, tallies, by_command, seconds, cpu_seconds))
     return int(bool(_findings(tallies) or by_command.findings))
+
+
+def _run_tables(options: argparse.Namespace) -> int:
+    began = time.monotonic()
+    tally = table_campaign.run_tables(
+        options.tables, models=min(options.models, options.tables), jobs=options.jobs
+    )
+    for kind in sorted({*tally.read, *tally.refused}):
+        read, refused = tally.read.get(kind, 0), tally.refused.get(kind, 0)
+        print(f"{kind:15} {read:6} read {refused:6} refused")
+    print(f"{tally.tables} tables, {tally.by_model} also through a model")
+    for finding in tally.findings:
+        print(finding)
+    if options.out is not None:
+        versions = {"python": sys.version.split()[0], "numpy": numpy.__version__}
+        if (arrow := find_spec("pyarrow")) is not None:
+            versions["pyarrow"] = version(arrow.name)
+        facts = {**asdict(tally), "seconds": round(time.monotonic() - began), "versions": versions}
+        files.write_json(options.out, facts)
+    return int(bool(tally.findings))
 
 
 def _facts(
@@ -130,6 +166,13 @@ def _replay(options: argparse.Namespace, material: Path, work: Path) -> None:
         subject.reads(data, Path(scratch), found)
 
 
+def _replay_table(seed: int, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    case = write_case(seed, folder, table_campaign.usable_formats())
+    print(case.kind, case.expected, *case.traits, case.roles, sep="\n")
+    print(check(case))
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -141,6 +184,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--commands", type=int, default=60, help="inputs given to the real command")
     parser.add_argument("--subject", action="append", choices=SUBJECTS, help="not all (repeatable)")
     parser.add_argument("--jobs", type=int, default=1, help="workers at the same time")
+    parser.add_argument("--tables", type=int, metavar="N", help="read N generated tables instead")
+    parser.add_argument(
+        "--models", type=int, default=100, metavar="N", help="tables that a model predicts, too"
+    )
     parser.add_argument("--replay", nargs=2, metavar=("SUBJECT", "NUMBER"), help="one input")
     return parser.parse_args()
 

@@ -1,277 +1,379 @@
-"""Sets of labeled series, written into training and test files of every format that is read.
-
-`write_set` draws everything from one `Random`, so that a seed is a whole case. What a reader should
-see is computed here from the rule in docs/data.md, by other code than the readers'.
-"""
+"""Tables of labeled series, a series a row or a time step a row, as text or Parquet."""
 
 from __future__ import annotations
 
 import csv
 import datetime
 import io
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
 import numpy as np
 
-FORMATS = ("wide", "bare", "long", "npz", "offsets", "npy", "ts")
-PARQUET = ("parquet wide", "parquet long")  # need pyarrow
-_LABELS = (("walk", "run"), ("1", "2"), ("-1", "1"), ("0.5", "1.5"), ("a b", "c,d"), ("7", "None"))
-_LABEL_NAMES = ("label", "Label", "class", "target", "class_name")
-_TIME_NAMES = ("time", "t", "timestamp", "step", "Date", "datetime")
-_MISSING = ("NaN", "nan", "?", "NA")
+from edgedistill.formats.schema import Column, Roles
+from fuzzing.series_sets import SeriesSet, number_text
+from fuzzing.table_times import TIME_FORMS, TimeForm
+
+LABEL_NAMES = ("label", "Label", "class", "target", "class_name", "LABELS", " label")
+_ID_NAMES = ("id", "ID", "series", "case_id", "uid")
+_WORDS = (
+    *("alpha", "bravo", "charlie", "delta", "echo", "foxtrot", "golf", "hotel", "india"),
+    *("juliett", "kilo", "lima", "mike", "november", "oscar", "papa", "quebec", "romeo"),
+    *("sierra", "tango"),
+)
+TIME_NAMES = ("time", "t", "timestamp", "step", "Date", "datetime", "time_s")
+_WHOLE = re.compile(r"0|-?[1-9]\d{,8}")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?")
+_LABEL_NUMBER = re.compile(r"[+-]?\d*\.\d*(e[+-]?\d+)?")
+_OTHERS = ("id", "", "Unnamed: 0", "group", "date", "index", "time")  # beside the values of a row
+MISSING = ("NaN", "nan", "?", "NA", "null", "None", "")
+_NAMES: tuple[Callable[[int, int], str], ...] = (  # of value columns, of channel and step
+    lambda c, t: f"{'abc'[c]}{t}",
+    lambda c, t: f"{'abc'[c]}_{t + 1}",
+    lambda c, t: f"{'abc'[c]}{t:03}",
+    lambda c, t: f"{t}_{'xyz'[c]}",
+    lambda c, t: f"acc {'xyz'[c]} {5 * t}",
+    lambda c, t: f"dim_{c}_t_{t}",
+    lambda c, t: f"{'abc'[c]}{t / 10:.1f}",
+)
+_SINGLE: tuple[Callable[[int, int], str], ...] = (  # of one channel
+    lambda _, t: f"t{t}",
+    lambda _, t: f"T{t + 1}",
+    lambda _, t: str(t),
+    lambda _, t: str(t + 1),
+    lambda _, t: f"{t / 10:.1f}",
+    lambda _, t: f"{t}s",
+    lambda _, t: f"2024-01-{t + 1:02}",
+    lambda _, t: f"t{t}_ms",
+    lambda _, t: f"v {t}",
+)
+_EITHER: tuple[Callable[[int, int], str], ...] = (  # names that a reader may refuse
+    lambda c, t: f"t{t}_ch{c}",
+    lambda c, t: f"s{t}c{c}",
+    lambda c, t: f"{'abc'[c]}{t - 3}",
+    lambda c, t: f"{'abc'[c]} 2024-0{1 + t // 3}-{t % 3 + 1:02}",
+    lambda c, t: f"{'abc'[c]} 2024-0{1 + t // 6}-{t % 6 + 1:02}",
+    lambda c, t: f"{10 + t // 6}:{t % 6}0 {'abc'[c]}",
+    lambda c, t: f"{10 + t // 6}:{t % 6}0" + " y" * c,
+    lambda c, t: f"{t + 1}.{c + 1}",
+)
+
+
+@dataclass
+class Table:
+    """Cells of a training or test table; `values` are the columns of numbers."""
+
+    names: list[str]  # of its columns, also where no header is written
+    rows: list[list[str]]
+    values: list[str]
+    has_header: bool = True
+
+
+@dataclass
+class TablePair:
+    """Tables of a set, the settings that tell their columns, and what they hold."""
+
+    train: Table
+    test: Table
+    roles: Roles
+    orders: tuple[Sequence[int], Sequence[int]]  # in which the series stand in the tables
+    is_long: bool
+    is_sure: bool = True  # whether docs/data.md says that they are read
+    board_reads: bool = True
+    is_parquet: bool = False
+    is_twisted: bool = False
+    has_ranges: bool = False  # whether data.values names a range of columns
+    decimal: str = "."
+    traits: set[str] = field(default_factory=set)
+
+
+def draw_wide(random: Random, content: SeriesSet, *, decimal: str, is_open: bool) -> TablePair:
+    """Draw tables with a series a row, and with a header."""
+    channels, is_sure = content.channels, True
+    name = random.choice(_NAMES if channels > 1 or random.random() < 0.3 else _SINGLE)
+    if random.random() < 0.08:
+        name, is_sure = random.choice(_EITHER), False
+    label = random.choice(LABEL_NAMES)
+    others = random.sample(_OTHERS, random.randint(0, 2))
+    if {"date", "time"} <= set(others):
+        others = ["time"]
+    order = random.choice(("first", "first", "last", "shuffled", "by step"))
+    roles, extra = _draw_roles(random, others, label)
+    label = extra.pop("label", label)
+    if is_open:
+        order = "first"
+    widths = {one.shape[1] for part in (content.train, content.test) for one in part.series}
+    has_ranges = channels == 1 and len(widths) == 1 and max(widths) < 20 and random.random() < 0.1
+    if has_ranges:
+        order, name, is_sure = random.choice(("first", "last")), lambda _, t: _WORDS[t], True
+        last = _WORDS[max(widths) - 1]
+        values = (f"{_WORDS[0]}..{last}",) if random.random() < 0.7 else _WORDS[: max(widths)]
+        roles = replace(roles, values=values)
+    tables = []
+    for part in (content.train, content.test):
+        length = max(one.shape[1] for one in part.series)
+        runs = [[name(c, t) for t in range(length)] for c in range(channels)]
+        values = [one for run in runs for one in run]
+        placed = [run[t] for t in range(length) for run in runs] if order == "by step" else values
+        heads = [label, *others, *extra]
+        columns = [*placed, *heads] if order == "last" else [*heads, *placed]
+        if order == "shuffled" and (channels == 1 or part is content.test):
+            random.shuffle(columns)  # channels are in the order of the training file's columns
+        rows = []
+        for number, (one, spelled) in enumerate(zip(part.series, part.spelled, strict=True)):
+            missing = random.choice(MISSING)
+            cells = dict(zip(values, _texts(random, one, missing, decimal, length), strict=False))
+            cells |= _other_cells(random, number, others) | {key: extra[key] for key in extra}
+            cells[label] = _label_text(spelled, decimal)
+            keep = one.shape[1] if is_open else length
+            dropped = set(values[keep:]) if is_open else set()
+            rows.append([cells[column] for column in columns if column not in dropped])
+        tables.append(Table(columns, rows, values))
+    orders = range(len(content.train.series)), range(len(content.test.series))
+    return TablePair(*tables, roles, orders, False, is_sure, decimal=decimal, has_ranges=has_ranges)
+
+
+def draw_bare(random: Random, content: SeriesSet, *, decimal: str, is_open: bool) -> TablePair:
+    """Draw tables without a header: the label first, or where a setting says."""
+    others: dict[str, Column] = {}
+    if not is_open and random.random() < 0.4:
+        others = {"label": random.choice((-1, 2, 1))}
+        if random.random() < 0.4:
+            others = {"label": 2, "id": 1}
+    tables = []
+    for part in (content.train, content.test):
+        length = max(one.shape[1] for one in part.series)
+        rows = []
+        for number, (one, spelled) in enumerate(zip(part.series, part.spelled, strict=True)):
+            missing = random.choice(MISSING[:-1])  # a first or last empty cell may be a separator
+            cells = _texts(random, one, missing, decimal, length)
+            cells = cells[: one.shape[1]] if is_open else cells
+            if "id" in others:
+                cells.insert(0, f"s{number}")
+            at = {-1: len(cells), 2: 1}.get(int(others.get("label", 1)), 0)
+            cells.insert(at, _label_text(spelled, decimal))
+            rows.append(cells)
+        tables.append(Table(list(map(str, range(len(rows[0])))), rows, [], has_header=False))
+    orders = range(len(content.train.series)), range(len(content.test.series))
+    widths = [{len(row) for row in table.rows} for table in tables]
+    # A row without a header is told by its number of cells.
+    is_sure = (is_open and len(widths[0]) > 1) or widths[0] == widths[1]
+    return TablePair(*tables, Roles(**others), orders, False, is_sure, decimal=decimal)  # type: ignore[arg-type]
+
+
+def draw_long(random: Random, content: SeriesSet, *, decimal: str, has_blanks: bool) -> TablePair:
+    """Draw tables with a time step a row, in any order."""
+    forms = [one for one in TIME_FORMS if has_blanks or " " not in TIME_FORMS[one].text(1)]
+    form_name = random.choice(forms)
+    form = TIME_FORMS[form_name]
+    channels = random.choice((["x", "y", "z"], ["acc x", "acc y", "gyro"], ["value", "b1", "a2"]))
+    channels = channels[: content.channels]
+    if not has_blanks:
+        channels = [name.replace(" ", "_") for name in channels]
+    label, identifier, time = (
+        random.choice(LABEL_NAMES),
+        random.choice(_ID_NAMES),
+        random.choice(TIME_NAMES),
+    )
+    others = random.sample(("group", "index", "Unnamed: 0"), random.randint(0, 1))
+    settings: dict[str, object] = {"time_format": form.time_format}
+    if random.random() < 0.2:
+        label, settings["label"] = "state", "state"
+    if random.random() < 0.2:
+        identifier, settings["id"] = "run", "run"
+    if random.random() < 0.2:
+        time, settings["time"] = "moment", "moment"
+    columns = [identifier, time, label, *others, *channels]
+    decimals = decimal if form.time_format is None else "."
+    identify = random.choice(("s{}".format, str, "{:03}".format, "run {}".format))
+    if not has_blanks:
+        identify = "s{}".format
+    tables, orders = [], []
+    arrangement = random.choice(("sorted", "shuffled", "by step"))
+    for part in (content.train, content.test):
+        if part is content.test or random.random() < 0.3:
+            known = [one for one in columns if one not in channels]
+            if part is content.test:
+                random.shuffle(columns)
+            else:
+                random.shuffle(known)
+                columns = [*known, *channels]
+        rows = []
+        for number, (one, spelled) in enumerate(zip(part.series, part.spelled, strict=True)):
+            for step, values in enumerate(one.T):
+                missing = random.choice(MISSING)
+                cells = dict(
+                    zip(
+                        channels,
+                        (number_text(random, v, missing, decimal) for v in values),
+                        strict=True,
+                    )
+                )
+                cells |= {identifier: identify(number), label: _label_text(spelled, decimal)}
+                cells |= {time: form.text(step).replace(".", decimals)}
+                cells |= {"group": "7", "index": str(len(rows)), "Unnamed: 0": str(len(rows))}
+                rows.append((step, number, [cells[name] for name in columns]))
+        if arrangement == "shuffled":
+            random.shuffle(rows)
+        elif arrangement == "by step":
+            rows.sort(key=lambda row: row[0])
+        orders.append(list(dict.fromkeys(number for _, number, _ in rows)))
+        tables.append(Table(list(columns), [cells for *_, cells in rows], list(channels)))
+    pair = TablePair(
+        *tables,
+        Roles(**settings),
+        (orders[0], orders[1]),
+        True,  # type: ignore[arg-type]
+        board_reads=not form.has_names,
+        decimal=decimal,
+    )
+    pair.traits.add(f"times: {form_name}")
+    if arrangement == "shuffled":
+        pair.traits.add("rows shuffled")
+    return pair
+
+
+def label_at(table: Table, pair: TablePair) -> int | None:
+    """Return the place of the labels below a header."""
+    if not table.has_header:
+        return None
+    named = str(pair.roles.label).strip().lower() if pair.roles.label else None
+    return next(
+        (
+            at
+            for at, name in enumerate(table.names)
+            if (name.strip().lower() == named if named else name in LABEL_NAMES)
+        ),
+        None,
+    )
+
+
+def form_of(pair: TablePair) -> TimeForm:
+    """Return the form of a long table's times."""
+    return next(
+        TIME_FORMS[name.removeprefix("times: ")]
+        for name in pair.traits
+        if name.startswith("times: ")
+    )
+
+
+def _draw_roles(random: Random, others: list[str], label: str) -> tuple[Roles, dict[str, str]]:
+    """Draw settings, and columns whose roles only they tell, with what those hold."""
+    extra: dict[str, str] = {}
+    settings: dict[str, object] = {}
+    if random.random() < 0.15:
+        extra["label"] = "kind"
+        settings["label"] = random.choice(("kind", "KIND "))
+    if random.random() < 0.15:
+        extra["subject"] = "3"
+        settings["group" if "group" not in others and random.random() < 0.5 else "ignore"] = (
+            "subject"
+        )
+        if "ignore" in settings:
+            settings["ignore"] = ("subject",)
+    if random.random() < 0.1:
+        extra["second"] = "b"
+        settings["ignore"] = (*settings.get("ignore", ()), "second")  # type: ignore[misc]
+    del label
+    return Roles(**settings), extra  # type: ignore[arg-type]
+
+
+def _other_cells(random: Random, number: int, others: Sequence[str]) -> dict[str, str]:
+    cells = {
+        "id": f"s{number}",
+        "": str(number),
+        "Unnamed: 0": str(number),
+        "index": str(number),
+        "group": "7",
+        "date": f"2024-01-{number + 1:02}",
+        "time": str(number),
+    }
+    return {name: cells[name] for name in others}
+
+
+def _label_text(spelled: str, decimal: str) -> str:
+    """Return a label, a number with the decimal sign of the file."""
+    return spelled.replace(".", decimal) if _LABEL_NUMBER.fullmatch(spelled) else spelled
+
+
+def _texts(random: Random, one: np.ndarray, missing: str, decimal: str, width: int) -> list[str]:
+    """Return the cells of a series, channel by channel, each filled up to a width."""
+    full = np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=np.nan)
+    return [number_text(random, v, missing, decimal) for row in full for v in row]
 
 
 @dataclass(frozen=True)
-class WrittenSet:
-    """Files, and the series that they hold as a reader should see them."""
+class Dialect:
+    """How cells become text."""
 
-    kind: str  # of FORMATS or PARQUET
-    train: Path
-    test: Path
-    series: tuple[list[np.ndarray], list[np.ndarray]]  # of both, float32 (C, T_i)
-    labels: tuple[list[str], list[str]]
-
-
-def write_set(random: Random, folder: Path, formats: Sequence[str] = FORMATS) -> WrittenSet:
-    """Draw a set and write it into a folder."""
-    kind = random.choice(formats)
-    channels = 1 if kind == "bare" else random.choice((1, 1, 2, 3))
-    length, is_ragged = random.randint(5, 12), random.random() < 0.4
-    names = random.choice(_LABELS)
-    write, suffix, is_grid = _writer(kind, random, channels)
-    gaps = random.choice(("none", "none", "ends", "inner"))
-    parts, labels, paths = [], [], []
-    for split, count in (("TRAIN", random.randint(5, 9)), ("TEST", 4)):
-        part = [_series(random, channels, length, is_ragged) for _ in range(count)]
-        part = [_punctured(random, one, gaps) for one in part]
-        if is_grid(is_ragged):
-            width = length + 4
-            part = [_padded(one, width if is_ragged else length) for one in part]
-        classes = [*names, *(random.choice(names) for _ in part[2:])]
-        random.shuffle(classes)
-        paths.append(folder / f"{'x' if kind == 'npy' else 'toys'}_{split}{suffix}")
-        order = write(paths[-1], part, classes)
-        parts.append([part[at] for at in order])
-        labels.append([classes[at] for at in order])
-    if _is_padding(parts[0]):
-        parts = [[_trimmed(one) for one in part] for part in parts]
-    return WrittenSet(kind, paths[0], paths[1], (parts[0], parts[1]), (labels[0], labels[1]))
+    separator: str
+    quotes_all: bool = False
+    has_mark: bool = False  # of byte order
+    line_end: str = "\n"
+    has_blank_lines: bool = False
+    has_last_end: bool = True
+    spaces: str = ""  # after separators
+    trailing: bool = False  # a separator at the end of every row
 
 
-_Write = Callable[[Path, list[np.ndarray], list[str]], Sequence[int]]
-
-
-def _writer(kind: str, random: Random, channels: int) -> tuple[_Write, str, Callable[[bool], bool]]:
-    """Return the writer of a format, its suffix, and whether ragged series need padding."""
-    if kind in {"npz", "offsets", "npy"}:
-        suffix = ".npy" if kind == "npy" else ".npz"
-        is_flat = channels == 1 and random.random() < 0.5
-        spelled = random.choice((str, bytes))
-
-        def write(path: Path, part: list[np.ndarray], labels: list[str]) -> Sequence[int]:
-            return _write_arrays(path, part, labels, kind, is_flat, spelled)
-
-        return write, suffix, lambda _: kind != "offsets"
-    if kind == "ts":
-        return _write_ts, ".ts", lambda _: False
-    if kind.endswith("long"):
-        table = _LongTable(random, channels, is_parquet=kind.startswith("parquet"))
-        return table.write, table.suffix, lambda _: False
-    wide = _WideTable(random, channels, kind)
-    return wide.write, wide.suffix, lambda _: not wide.may_be_short
-
-
-def _write_arrays(
-    path: Path, part: list[np.ndarray], labels: list[str], kind: str, is_flat: bool, spelled: type
-) -> Sequence[int]:
-    y = np.array(labels if spelled is str else [label.encode() for label in labels])
-    if kind == "offsets":
-        offsets = np.cumsum([0, *(one.shape[1] for one in part)])
-        values = np.concatenate([one.T for one in part])
-        np.savez(path, values=values, offsets=offsets, y=y, note=np.array("unused"))
-        return range(len(part))
-    x = np.stack(part)
-    x = x[:, 0] if is_flat else x
-    if kind == "npz":
-        np.savez_compressed(path, x=x, y=y)
-        return range(len(part))
-    np.save(path, x)
-    np.save(path.with_name(path.name.replace("x_", "y_")), y)
-    return range(len(part))
-
-
-def _write_ts(path: Path, part: list[np.ndarray], labels: list[str]) -> Sequence[int]:
-    head = "# toys\n@problemName\tToys\n@timeStamps false\n@classLabel true " + " ".join(
-        sorted({label.replace(" ", "_") for label in labels})
+def draw_dialect(random: Random, separator: str) -> Dialect:
+    """Draw how cells become text."""
+    plain = separator == " "
+    return Dialect(
+        separator=separator if not plain else random.choice((" ", "  ", " ")),
+        quotes_all=not plain and random.random() < 0.15,
+        has_mark=random.random() < 0.15,
+        line_end=random.choice(("\n", "\n", "\r\n")),
+        has_blank_lines=random.random() < 0.1,
+        has_last_end=random.random() < 0.9,
+        spaces=" " if not plain and random.random() < 0.1 else "",
+        trailing=not plain and random.random() < 0.07,
     )
-    rows = [
-        ":".join([*(",".join(map(_number, row)) for row in one.tolist()), label])
-        for one, label in zip(part, labels, strict=True)
-    ]
-    path.write_text("\n".join([head, "@data", *rows, ""]), encoding="utf-8")
-    return range(len(part))
 
 
-class _WideTable:
-    """A series a row, with a header or without, in any order of columns."""
-
-    def __init__(self, random: Random, channels: int, kind: str) -> None:
-        self._random = random
-        self._channels = channels
-        self._is_parquet = kind.startswith("parquet")
-        self._has_header = kind != "bare"
-        self._label = random.choice(_LABEL_NAMES)
-        self._others = random.sample(("id", "", "group", "date"), random.randint(0, 2))
-        self._prefix = random.choice(("t", "", "x_", "v "))
-        self._order = random.choice(("first", "first", "last", "shuffled"))
-        if not self._has_header:
-            self._others, self._order = [], "first"
-        self._separator, self._decimal = random.choice(
-            ((",", "."), (";", "."), ("\t", "."), (";", ","))
-        )
-        is_open = channels == 1 and self._order == "first" and not self._is_parquet
-        self.may_be_short = is_open and random.random() < 0.5
-        self.suffix = ".parquet" if self._is_parquet else random.choice((".csv", ".tsv", ".txt"))
-
-    def write(self, path: Path, part: list[np.ndarray], labels: list[str]) -> Sequence[int]:
-        """Write a file; return the order of the series in it."""
-        length = max(one.shape[1] for one in part)
-        names = [
-            f"{'abc'[c] if self._channels > 1 else ''}{self._prefix}{t}"
-            for c in range(self._channels)
-            for t in range(length)
-        ]
-        columns = [self._label, *self._others]
-        columns = [*names, *columns] if self._order == "last" else [*columns, *names]
-        # Channels are in the order of the training file's columns.
-        if self._order == "shuffled" and (self._channels == 1 or path.stem.endswith("TEST")):
-            self._random.shuffle(columns)
-        rows = []
-        for number, (one, label) in enumerate(zip(part, labels, strict=True)):
-            cells = dict(zip(names, self._cells(one, length), strict=False))
-            cells |= {self._label: label, "id": f"s{number}", "": str(number), "group": "7"}
-            cells |= {"date": f"2024-01-{number + 1:02}"}
-            rows.append([cells[name] for name in columns if name in cells])
-        if self._is_parquet:
-            _write_parquet(path, columns, rows, names)
-        else:
-            head = [columns] if self._has_header else []
-            _write_csv(path, [*head, *rows], self._separator)
-        return range(len(part))
-
-    def _cells(self, one: np.ndarray, length: int) -> list[str]:
-        width = one.shape[1] if self.may_be_short else length
-        cells = [_number(v, self._random) for row in _padded(one, width).tolist() for v in row]
-        return cells if self._is_parquet else [c.replace(".", self._decimal) for c in cells]
+def write_text(path: Path, table: Table, dialect: Dialect) -> None:
+    """Write a table of text."""
+    rows = [table.names, *table.rows] if table.has_header else table.rows
+    lines = [_line(row, dialect) for row in rows]
+    if dialect.has_blank_lines:
+        lines.insert(len(lines) // 2, "")
+        lines.append("")
+    text = dialect.line_end.join(lines) + (dialect.line_end if dialect.has_last_end else "")
+    path.write_bytes(text.encode("utf-8-sig" if dialect.has_mark else "utf-8"))
 
 
-class _LongTable:
-    """A time step a row, the rows in any order."""
-
-    def __init__(self, random: Random, channels: int, *, is_parquet: bool) -> None:
-        self._random = random
-        self._channels = ["x", "acc y", "z1"][:channels]
-        self._is_parquet = is_parquet
-        self._label = random.choice(_LABEL_NAMES)
-        self._time = random.choice(_TIME_NAMES)
-        self._kind = random.choice(("number", "duration", "clock", "iso"))
-        self._separator = random.choice((",", ";", "\t"))
-        self._columns = ["id", self._time, self._label, *self._channels]
-        self.suffix = ".parquet" if is_parquet else ".csv"
-
-    def write(self, path: Path, part: list[np.ndarray], labels: list[str]) -> Sequence[int]:
-        """Write a file; return the order of the series in it."""
-        rows = []
-        if path.stem.endswith("TEST"):  # channels are in the order of the training file's columns
-            self._random.shuffle(self._columns)
-        for number, (one, label) in enumerate(zip(part, labels, strict=True)):
-            for step, values in enumerate(one.T.tolist()):
-                cells = {"id": f"s{number}", self._time: self._at(step), self._label: label}
-                cells |= dict(zip(self._channels, map(_number, values), strict=True))
-                rows.append([cells[name] for name in self._columns])
-        self._random.shuffle(rows)
-        if self._is_parquet:
-            _write_parquet(path, self._columns, rows, self._channels)
-        else:
-            _write_csv(path, [self._columns, *rows], self._separator)
-        at = self._columns.index("id")
-        return [int(name[1:]) for name in dict.fromkeys(row[at] for row in rows)]
-
-    def _at(self, step: int) -> str:
-        seconds = 5 * step + 9 * 3600 + 59 * 60
-        moment = datetime.datetime(2024, 3, 5) + datetime.timedelta(seconds=seconds)
-        return {
-            "number": str(step * 5),
-            "duration": f"{step * 5}s",
-            "clock": f"{moment.hour}:{moment:%M:%S}",
-            "iso": moment.isoformat(sep=" "),
-        }[self._kind]
+def _line(cells: Sequence[str], dialect: Dialect) -> str:
+    separator = dialect.separator
+    if separator.isspace() and separator != "\t":
+        return separator.join(cells)
+    cells = [f"{dialect.spaces if at else ''}{cell}" for at, cell in enumerate(cells)]
+    if dialect.spaces:  # csv would not quote behind a blank as people do
+        return separator.join(cells)
+    line = io.StringIO()
+    quoting = csv.QUOTE_ALL if dialect.quotes_all else csv.QUOTE_MINIMAL
+    csv.writer(line, delimiter=separator, quoting=quoting, lineterminator="").writerow(cells)
+    return line.getvalue() + (separator if dialect.trailing else "")
 
 
-def _write_csv(path: Path, rows: list[list[str]], separator: str) -> None:
-    text = io.StringIO()
-    csv.writer(text, delimiter=separator, lineterminator="\n").writerows(rows)
-    path.write_text(text.getvalue(), encoding="utf-8")
-
-
-def _write_parquet(
-    path: Path, columns: list[str], rows: list[list[str]], numbers: list[str]
-) -> None:
+def write_parquet(path: Path, table: Table, random: Random) -> None:
+    """Write a table as Parquet: numbers as doubles or floats, one column of lists if it can be."""
     import pyarrow
     from pyarrow import parquet
 
-    cells = list(zip(*rows, strict=True))
-    table = {
-        name: pyarrow.array([None if c in _MISSING else float(c) for c in column], "float64")
-        if name in numbers
-        else pyarrow.array(column)
-        for name, column in zip(columns, cells, strict=True)
-    }
-    parquet.write_table(pyarrow.table(table), path)
-
-
-def _series(random: Random, channels: int, length: int, is_ragged: bool) -> np.ndarray:
-    steps = length + random.randint(0, 4) if is_ragged else length
-    values = [[random.gauss(0, 1) for _ in range(steps)] for _ in range(channels)]
-    return np.array(values, dtype=np.float64).round(4).astype(np.float32)
-
-
-def _punctured(random: Random, one: np.ndarray, gaps: str) -> np.ndarray:
-    """Return the series with NaN at its ends, or within."""
-    one = one.copy()
-    if gaps == "ends":
-        start, stop = random.randint(0, 1), one.shape[1] - random.randint(0, 2)
-        one[:, :start] = one[:, stop:] = np.nan
-    elif gaps == "inner" and random.random() < 0.7:
-        one[random.randrange(len(one)), random.randint(1, one.shape[1] - 2)] = np.nan
-    return one
-
-
-def _padded(one: np.ndarray, width: int) -> np.ndarray:
-    return np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=np.nan)
-
-
-def _trimmed(one: np.ndarray) -> np.ndarray:
-    """Cut steps without any value off both ends, one by one."""
-    while np.isnan(one[:, 0]).all():
-        one = one[:, 1:]
-    while np.isnan(one[:, -1]).all():
-        one = one[:, :-1]
-    return one
-
-
-def _is_padding(part: list[np.ndarray]) -> bool:
-    """Whether NaN at the ends are padding, as docs/data.md has it."""
-    if any(np.isnan(_trimmed(one)).any() for one in part):
-        return False
-    has_ends = any(np.isnan(one).any() for one in part)
-    return has_ends or len({one.shape[1] for one in part}) > 1
-
-
-def _number(value: float, random: Random | None = None) -> str:
-    if np.isnan(value):
-        return "NaN" if random is None else random.choice(_MISSING)
-    return f"{value:.4f}"  # more digits than float32 repeats
+    kind = random.choice(("float64", "float32"))
+    arrays = {}
+    for at, name in enumerate(table.names):
+        cells = [row[at] for row in table.rows]
+        if name in table.values:
+            arrays[name] = pyarrow.array([None if c in MISSING else float(c) for c in cells], kind)
+        elif random.random() < 0.5 and all(map(_WHOLE.fullmatch, cells)):
+            arrays[name] = pyarrow.array(list(map(int, cells)))
+        elif random.random() < 0.5 and all(map(_MOMENT.fullmatch, cells)):
+            moments = list(map(datetime.datetime.fromisoformat, cells))
+            arrays[name] = pyarrow.array(moments, random.choice(("timestamp[us]", "timestamp[ns]")))
+        else:
+            arrays[name] = pyarrow.array(cells)
+    parquet.write_table(pyarrow.table(arrays), path)

@@ -19,6 +19,8 @@ from edgedistill.errors import DataError, MachineError
 
 _CHUNK_BYTES = 1 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_SUFFIX = 16  # characters at most that a temporary name shares with its file
+_PREFIX_BYTES = 200  # of its beginning, so that it is not too long where the name just fits
 _REFUSED = {
     *(errno.EACCES, errno.EPERM, errno.EROFS),  # not allowed
     *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),  # not possible there
@@ -56,9 +58,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     with translate_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
-        )
+        suffix = path.suffix if len(path.suffix) <= _SUFFIX else ""
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=suffix)
         os.close(handle)
         partial = Path(name)
         try:
@@ -85,7 +86,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         if path.exists() and not path.is_dir():
             raise FileExistsError(errno.EEXIST, "a file of that name exists", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path)))
         try:
             yield partial
             partial.chmod(0o755)
@@ -154,6 +155,10 @@ def read_json(path: Path) -> Any:
         raise DataError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}. Make the file anew.") from error
+
+
+def _prefix(path: Path) -> str:
+    return os.fsencode(f".{path.name}")[:_PREFIX_BYTES].decode(errors="ignore") + "."
 
 
 def _sync(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from edgedistill.bundle.reader import open_bundle
+from edgedistill.device.predict import folder as folder_module
 from edgedistill.device.predict.folder import watch
 from edgedistill.device.predict.predictor import PredictionResult, Predictor
 from edgedistill.device.predict.service import Service
@@ -66,6 +68,10 @@ def _until(check: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file()]
+
+
 def _results(folder: Path, name: str) -> list[dict]:
     text = (folder / "results" / f"{name}.jsonl").read_text()
     return [json.loads(line) for line in text.splitlines()]
@@ -94,10 +100,106 @@ def test_a_file_that_cannot_be_read_is_a_result_too(watching, tmp_path):
     (tmp_path / "x.npz").write_bytes(b"PK, but no zip")
 
     with watching(tmp_path):
-        _until(lambda: (tmp_path / "done" / "x.npz").exists())
+        _until(lambda: (tmp_path / "failed" / "x.npz").exists())
 
     (answer,) = _results(tmp_path, "x.npz")
     assert "no NPZ" in answer["error"]
+
+
+def test_reader_that_fails_ends_nothing(watching, tmp_path, monkeypatch):
+    """Whatever a file does to it: the file has failed, with what it was."""
+
+    def series_items(stream: object, *_: object) -> Iterator[None]:
+        raise RecursionError("too deep")
+        yield
+
+    monkeypatch.setattr(folder_module, "series_items", series_items)
+    (tmp_path / "x.csv").write_text(GOOD)
+
+    with watching(tmp_path):
+        _until(lambda: (tmp_path / "failed" / "x.csv").exists())
+
+    (answer,) = _results(tmp_path, "x.csv")
+    assert answer == {"error": "The file cannot be read: RecursionError: too deep"}
+
+
+def test_same_name_again_overwrites_nothing(watching, tmp_path):
+    """Nor does a folder of that name stand in the way, nor a name of 255 bytes."""
+    (tmp_path / "done" / "a.csv").mkdir(parents=True)
+    long = "é" * 124 + "ab.csv"  # 254 bytes: too long for a result of its own name
+    with watching(tmp_path):
+        for count in (1, 2):
+            for name in ("a.csv", long, "b" * 249):
+                (tmp_path / name).write_text(GOOD * count)
+            _until(lambda: not [path for path in tmp_path.iterdir() if path.is_file()])
+
+    lines = [len(path.read_text().splitlines()) for path in (tmp_path / "results").iterdir()]
+    assert sorted(lines) == [1, 1, 1, 2, 2, 2]
+    sizes = [path.stat().st_size // len(GOOD) for path in _files(tmp_path / "done")]
+    assert sorted(sizes) == [1, 1, 1, 2, 2, 2]
+    assert {"a~2.csv", "a~3.csv"} < {path.name for path in _files(tmp_path / "done")}
+    assert _results(tmp_path, "a~3.csv")
+
+
+def test_file_that_is_still_open_is_not_taken(watching, tmp_path):
+    """A copy that pauses for longer than half a second is no whole file."""
+    with watching(tmp_path) as (told, _):
+        with (tmp_path / "slow.csv").open("w") as slow:
+            slow.write(GOOD)
+            slow.flush()
+            _until(lambda: "slow.csv: a process writes it; it is taken when that is over." in told)
+            assert (tmp_path / "slow.csv").exists()
+            slow.write(GOOD)
+        _until(lambda: (tmp_path / "done" / "slow.csv").exists())
+
+    assert len(_results(tmp_path, "slow.csv")) == 2
+
+
+def test_file_that_changes_while_it_is_read_is_read_again(watching, predictor, tmp_path):
+    """Where the system does not tell who has it open."""
+    told: list[str] = []
+    (tmp_path / "a.csv").write_text(GOOD)
+
+    def append(result: PredictionResult) -> None:
+        if result.item.place["line"] == 1:
+            with (tmp_path / "working" / "a.csv").open("a") as stream:
+                stream.write(GOOD)
+
+    worker = folder_module._Worker(tmp_path, predictor, told.append, append)
+    for name in ("working", "done", "results"):
+        (tmp_path / name).mkdir()
+    worker.take("a.csv")
+
+    assert "changed while it was read" in told[0]
+    assert list((tmp_path / "results").iterdir()) == []
+    assert (tmp_path / "a.csv").read_text() == GOOD * 2
+
+
+def test_killed_service_tries_once_more(watching, tmp_path):
+    """What it was killed over is predicted at the next start, and has failed at the one after."""
+    for place, name in (("working", "once.csv"), ("working/again", "twice.csv")):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / name).write_text(GOOD)
+
+    with watching(tmp_path):
+        _until(lambda: (tmp_path / "done" / "once.csv").exists())
+
+    assert "class" in _results(tmp_path, "once.csv")[0]
+    assert (tmp_path / "failed" / "twice.csv").exists()
+    assert "ended twice" in _results(tmp_path, "twice.csv")[0]["error"]
+
+
+def test_file_whose_results_are_whole_is_not_predicted_again(watching, tmp_path):
+    """The service was killed before it could move the file."""
+    for place in ("working", "results"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "working" / "a.csv").write_text(GOOD)
+    (tmp_path / "results" / "a.csv.jsonl").write_text("{}\n")
+
+    with watching(tmp_path):
+        _until(lambda: (tmp_path / "done" / "a.csv").exists())
+
+    assert _results(tmp_path, "a.csv") == [{}]
 
 
 def test_a_file_is_taken_when_it_stopped_changing(watching, tmp_path):
@@ -111,26 +213,31 @@ def test_a_file_is_taken_when_it_stopped_changing(watching, tmp_path):
             slow.flush()
             time.sleep(0.2)
         assert not (tmp_path / "results" / "slow.csv.jsonl").exists()
+        slow.close()
         _until(lambda: (tmp_path / "done" / "slow.csv").exists())
 
     assert len(_results(tmp_path, "slow.csv")) == 12
     assert (tmp_path / ".hidden.csv").exists()
 
 
-def test_a_full_disk_leaves_no_half_result(predictor, full_disk):
-    """The file stays where it is, for the next start."""
-    (full_disk / "filler").write_bytes(bytes(8 << 10))
+def test_full_disk_leaves_no_half_result(watching, full_disk, monkeypatch):
+    """The file waits for room, and the service goes on."""
+    monkeypatch.setattr(folder_module, "_RETRY_S", 0.1)
+    for place in ("results", "done", "failed", "working/again"):
+        (full_disk / place).mkdir(parents=True)
+    (full_disk / "filler").rename(full_disk / ".filler")
+    os.truncate(full_disk / ".filler", 8 << 10)
     (full_disk / "a.csv").write_text(GOOD * 60)
-    service = Service(full_disk)
-    end = threading.Timer(20, service.stop)
-    end.start()
 
-    with pytest.raises(MachineError, match="disk is full"):
-        watch(full_disk, predictor, service, log=lambda _: None)
-    end.cancel()
+    with watching(full_disk) as (told, _):
+        _until(lambda: any("disk is full" in line for line in told))
+        assert list((full_disk / "results").iterdir()) == []
+        assert (full_disk / "a.csv").exists()
+        (full_disk / ".filler").unlink()
+        _until(lambda: (full_disk / "done" / "a.csv").exists())
 
-    assert (full_disk / "a.csv").exists()
-    assert list((full_disk / "results").iterdir()) == []
+    assert len(_results(full_disk, "a.csv")) == 60
+    assert len([line for line in told if "a.csv" in line and "disk is full" in line]) == 1
 
 
 def test_folder_that_cannot_be_created(predictor, tmp_path):

@@ -177,7 +177,7 @@ def wide_columns(
     lonely = {at for group in groups.values() for at in group}
     unknown = [at for at, role in enumerate(assigned) if role is None and at not in lonely]
     if unknown or not groups or not are_channels(names, groups):
-        _refuse_unknown(names, groups, unknown)
+        _refuse_unknown(names, groups, unknown, assigned)
     if len(channels) > 1:
         if set(channels) != set(groups):
             raise DataError(
@@ -345,15 +345,23 @@ def _find(
 
 
 def _refuse_unknown(
-    names: Sequence[str], groups: Mapping[str, Sequence[int]], unknown: Sequence[int]
+    names: Sequence[str],
+    groups: Mapping[str, Sequence[int]],
+    unknown: Sequence[int],
+    assigned: Sequence[ColumnRole | None],
 ) -> None:
+    found = {one.role for one in assigned if one}
+    missing = [f"data.{key}" for key in ("id", "time") if key not in found]
+    hint = ""
+    if len(missing) == 1 and not groups:
+        hint = f" If a row is a time step and not a series, start with {missing[0]}."
     if not unknown and groups:
         small = min(groups.values(), key=len)
         unknown = small
     columns = _listed([names[at] for at in unknown or range(len(names))])
     raise DataError(
         f"What {columns} holds cannot be told from its name. Name it in data.label, data.id, "
-        "data.time, data.group, data.values or data.ignore."
+        f"data.time, data.group, data.values or data.ignore.{hint}"
     )
 
 

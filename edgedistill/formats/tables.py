@@ -179,7 +179,19 @@ def _wide(
         trailing=not names[-1].strip() and all(not cells[-1] for _, cells in rows),
         channels=columns.channels,
     )
-    return schema, columns, _cells_beyond(names, rows) if columns.is_open else ()
+    beyond = _cells_beyond(names, rows) if columns.is_open else ()
+    return schema, columns, (*_unused_times(columns), *beyond)
+
+
+def _unused_times(columns: Columns) -> tuple[str, ...]:
+    """Tell of times without ids: a table with a time step a row may lack its column of ids."""
+    if columns.time is None or columns.id is not None:
+        return ()
+    times = quote(columns.names[columns.time])
+    return (
+        f"Each row is taken for a series; the times in {times} are not used. If a row is "
+        "a time step, set data.id to the column that tells the series apart.",
+    )
 
 
 def _cells_beyond(names: Sequence[str], rows: Sequence[NumberedCells]) -> tuple[str, ...]:

@@ -306,6 +306,30 @@ def test_test_series_of_other_lengths_are_told(write):
     )
 
 
+@pytest.mark.parametrize(("header", "roles"), [("t,x0,x1", {}), ("t,x,y", {"values": ("x", "y")})])
+def test_times_without_ids_are_told(header, roles, write):
+    """Rows that are time steps would else be series of as many steps as there are channels."""
+    rows = "0,1,2,walk\n1,2,4,walk\n0,5,3,run\n1,4,1,run\n"
+
+    (remark,) = _read(write(f"{header},label\n{rows}"), **roles).remarks
+
+    assert remark.startswith('Each row is taken for a series; the times in "t" are not used.')
+    with_ids = write(f"id,{header},label\na,0,1,2,walk\nb,0,2,4,run\n")
+    assert _read(with_ids, **roles).remarks == ()
+
+
+@pytest.mark.parametrize(("first", "missing"), [("time", "data.id"), ("id", "data.time")])
+def test_refusal_names_what_a_long_table_lacks(first, missing, write):
+    """Its channels have names of their own, which a row of values has not."""
+    text = f"{first},vibration,label\n0,0.5,walk\n1,0.7,run\n"
+
+    with pytest.raises(DataError, match=f"a time step and not a series, start with {missing}"):
+        _read(write(text))
+
+    with pytest.raises(DataError, match=r"data\.ignore\.$"):
+        _read(write("date,subject,t0,t1,label\n2024-01-01,7,0.5,0.7,walk\n"))
+
+
 def test_uneven_times_are_told_and_resampled(write):
     """With their share and size; data.resample puts them on an even grid."""
     rows = [("a", t, t * 2) for t in (0, 5, 10, 30)] + [("b", t, t) for t in (0, 5, 10, 15)]

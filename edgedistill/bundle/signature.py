@@ -71,8 +71,8 @@ def verify(root: Path, allowed: Path) -> str:
     found = root / SIGNATURE
     if not found.is_file():
         raise IntegrityError(
-            "The bundle is not signed. Sign it where it was made, with `edgedistill sign`, or say "
-            "that you trust it unsigned, with --unsigned."
+            "The bundle is not signed. Sign it where it was made, with `edgedistill sign`, or, to "
+            "install it on a board all the same, give `deploy` or `releases install` --unsigned."
         )
     if not allowed.is_file():
         raise UsageError(

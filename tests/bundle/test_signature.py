@@ -84,7 +84,9 @@ def test_one_of_several_signers_and_names(root, tmp_path, alice, mallory):
 
 def test_unsigned_bundle_is_refused(root, allowed):
     """The message has both ways out."""
-    with pytest.raises(IntegrityError, match=r"is not signed.*edgedistill sign.*--unsigned"):
+    with pytest.raises(
+        IntegrityError, match=r"is not signed.*edgedistill sign.*releases install` --unsigned"
+    ):
         signature.verify(root, allowed)
 
 

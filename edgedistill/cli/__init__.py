@@ -34,7 +34,23 @@ _INTERRUPTED = "Interrupted; nothing half written was kept. Run it again to go o
 _DISTRIBUTIONS = {"google": "protobuf", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The commands of the workstation; one of the board's alone is refused with its program."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from edgedistill.device.cli import COMMANDS
+
+        if args[0] in COMMANDS and self.get_command(ctx, args[0]) is None:
+            raise click.UsageError(
+                f"{args[0]!r} is a command of the device side, here too. "
+                f"Run: python -m edgedistill.device {args[0]}"
+            )
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edgedistill")
 def cli() -> None:
     """Put a small time-series classifier on the edge that reasons like its big teacher.

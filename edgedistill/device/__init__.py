@@ -3,6 +3,7 @@
 from edgedistill import public_name
 
 __all__ = [
+    "COMMANDS",
     "PROGRAM",
     "REPORT",
     "Latency",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 _HOMES = {
     "benchmark": ("Latency", "measure", "measure_interleaved", "quantile"),
+    "cli": ("COMMANDS",),
     "releases.layout": ("PROGRAM", "REPORT"),
     "runtime": ("Runtime", "int8_arithmetic", "is_exact", "start"),
     "sensors": ("Sensors",),

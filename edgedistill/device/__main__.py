@@ -13,21 +13,11 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from edgedistill import __version__, set_library_defaults
+from edgedistill.device.cli import COMMANDS
 from edgedistill.device.cli.options import resolve_release
 from edgedistill.device.cli.output import EXIT_INTERRUPTED
 from edgedistill.errors import EdgeDistillError, MachineError
 
-_COMMANDS = {  # each with its module in `cli`, whose `add_COMMAND` adds the parser
-    "predict": "predict",
-    "validate": "models",
-    "benchmark": "models",
-    "build": "models",
-    "tune": "models",
-    "releases": "releases",
-    "environment": "machine",
-    "doctor": "machine",
-    "drift": "drift",
-}
 _PROG = "python -m edgedistill.device"
 _INTERRUPTED = "Interrupted; nothing half written was kept."
 _EPILOG = """example:
@@ -101,8 +91,8 @@ def _parser(prog: str, arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"edgedistill {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     first = arguments[0] if arguments else ""
-    for name in [first] if first in _COMMANDS else _COMMANDS:
-        module = import_module(f"edgedistill.device.cli.{_COMMANDS[name]}")
+    for name in [first] if first in COMMANDS else COMMANDS:
+        module = import_module(f"edgedistill.device.cli.{COMMANDS[name]}")
         getattr(module, f"add_{name}")(commands)
     return parser
 

@@ -48,6 +48,7 @@ def save(tmp_path):
     ("arguments", "says"),
     [
         (("compres",), ("No such command 'compres'",)),
+        (("predict", "series.csv"), ("Run: python -m edgedistill.device predict",)),
         (("compress", "--dat", "GunPoint"), ("No such option", "--data")),
         (("compress",), ("Name a recipe, or data with --data",)),
         (("compress", "no.yaml"), ("Cannot read the recipe no.yaml", "Check the path.")),

@@ -71,12 +71,12 @@ def test_the_check_can_fail(italy, world):
     assert {"edgedistill_kernels", "edgedistill.saliency.occlusion"} <= set(needless)
 
 
-@pytest.mark.parametrize("name", program._COMMANDS)
+@pytest.mark.parametrize("name", program.COMMANDS)
 def test_every_command_is_found_under_its_name(name):
     """The program loads one module for a command: it must be the one that adds it."""
     commands = argparse.ArgumentParser().add_subparsers()
 
-    module = import_module(f"edgedistill.device.cli.{program._COMMANDS[name]}")
+    module = import_module(f"edgedistill.device.cli.{program.COMMANDS[name]}")
     getattr(module, f"add_{name}")(commands)
 
     assert list(commands.choices) == [name]
@@ -88,7 +88,7 @@ def test_help_lists_every_command(capsys):
         program.main(["--help"])
 
     printed = capsys.readouterr().out
-    assert all(f"    {name}" in printed for name in program._COMMANDS)
+    assert all(f"    {name}" in printed for name in program.COMMANDS)
 
 
 def test_unknown_command_lists_the_known(capsys):

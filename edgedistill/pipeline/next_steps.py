@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from edgedistill.evaluation.contract import ContractClause
 from edgedistill.models import FAMILIES
 from edgedistill.pipeline.stages.evaluate import Outcome
 from edgedistill.report import NextStep, Report
 from edgedistill.report import format as fmt
+from edgedistill.teachers.class_order import fit_order
 
 _MOST = 3  # the first ones; loosening the contract is always the last
 _COSTS = {"size_bytes", "latency_p95_ms"}  # clauses that no teacher is needed for
@@ -33,16 +36,38 @@ def next_steps(outcome: Outcome, report: Report) -> tuple[NextStep, ...]:
     clauses = broken or list(undecided)
     if not clauses:
         return ()
-    steps = [
-        *(_more_validation(outcome, undecided) if undecided and outcome.choice is None else ()),
-        *_quality(outcome, [clause for clause in clauses if clause.name not in _COSTS]),
-        *_costs(outcome, [clause for clause in clauses if clause.name in _COSTS]),
-    ]
+    quality = [clause for clause in clauses if clause.name not in _COSTS]
+    steps = list(_better_teacher(outcome)) if quality else []
+    if not steps:
+        steps += _more_validation(outcome, undecided) if outcome.choice is None else ()
+        steps += _quality(outcome, quality)
+    steps += _costs(outcome, [clause for clause in clauses if clause.name in _COSTS])
     return (*steps[: _MOST - 1], _loosen(clauses))
+
+
+def _better_teacher(outcome: Outcome) -> Iterator[NextStep]:
+    """Yield a longer training of a teacher of ours that is no better than chance."""
+    teacher, data = outcome.recipe.teacher, outcome.data
+    if teacher.source is not None:
+        return
+    splits = outcome.teacher_outputs.splits
+    fit = fit_order(
+        np.concatenate([splits[name].logits for name in ("train", "validation")]),
+        np.concatenate([data.train.y, data.validation.y]),
+    )
+    if fit.is_at_chance:
+        yield NextStep(
+            reason=f"The teacher itself is right in {fmt.percent(fit.accuracy)} of the training "
+            f"and validation series, no more than chance ({fmt.percent(fit.chance)}): train it "
+            "longer.",
+            settings=(f"teacher.training.epochs={2 * teacher.training.epochs}",),
+        )
 
 
 def _more_validation(outcome: Outcome, undecided: Sequence[ContractClause]) -> Iterator[NextStep]:
     """Yield the larger validation split with which undecided clauses would probably be decided."""
+    if not undecided:
+        return
     have, fraction = len(outcome.data.validation.y), outcome.recipe.data.validation_fraction
     needed = max(_needed(clause, have) for clause in undecided)
     wanted = min(_MOST_VALIDATION, fraction * needed / have)

@@ -29,6 +29,7 @@ __all__ = [
     "draw_weighted_starts",
     "exact_session",
     "explicit_weights",
+    "fit_order",
     "ignore_notes",
     "load",
     "mean_maps",
@@ -41,7 +42,7 @@ __all__ = [
     "write_window_cache",
 ]
 _HOMES = {
-    "class_order": ("check_class_order",),
+    "class_order": ("check_class_order", "fit_order"),
     "columns": ("unwrapped",),
     "exact_session": ("exact_session", "explicit_weights"),
     "factory": ("source_hashes",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from edgedistill.evaluation.contract import ContractClause
@@ -44,6 +45,24 @@ def test_student_that_breaks_it_in_float32_too_becomes_wider(outcome):
         ("student.width=8",),
         ("contract.max_kl=0.713", "contract.min_saliency_pearson=0.6"),
     ]
+
+
+def test_teacher_at_chance_is_trained_longer_first(outcome):
+    """Neither a wider student nor more validation series would help."""
+    splits = {
+        name: replace(one, logits=np.zeros_like(one.logits))
+        for name, one in outcome.teacher_outputs.splits.items()
+    }
+    chance = replace(outcome, teacher_outputs=replace(outcome.teacher_outputs, splits=splits))
+
+    assert settings(chance, int8=(KL_OPEN,)) == [
+        (f"teacher.training.epochs={2 * outcome.recipe.teacher.training.epochs}",),
+        ("contract.max_kl=0.8",),
+    ]
+    assert settings(chance, "teacher.source=own:build", int8=(KL_BROKEN,))[0] == (
+        "student.width=16",
+    )
+    assert settings(chance, test=(SIZE,)) == settings(outcome, test=(SIZE,))
 
 
 def test_student_as_wide_as_its_teacher_is_trained_longer(outcome):

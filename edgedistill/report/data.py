@@ -43,10 +43,12 @@ def class_rows(data: Data) -> list[list[str]]:
 def data_lines(data: Data) -> list[str]:
     """Lines that a run starts with: what was read, then remarks and warnings."""
     facts = dict(data_rows(data))
+    columns = [f"columns: {facts.pop('Columns')}"] if "Columns" in facts else []
     recorded = [f"{name.lower()}: {facts[name]}" for name in list(facts)[_SHAPED:]]
     return [
         f"data: {data.name}; {facts['Series']}; {facts['Shape']}",
         f"classes: {_classes(data.series_per_class or {})} ({'/'.join(SPLITS.values())})",
+        *columns,
         "; ".join(recorded),
         *data_messages(data),
     ]

@@ -38,16 +38,16 @@ def test_rows_have_every_fact(data):
     assert class_rows(data) == [["gun", "20", "4", "76"], ["point", "20", "6", "74"]]
 
 
-def test_a_run_starts_with_three_lines(data):
+def test_a_run_starts_with_a_line_for_each_kind_of_facts(data):
     """Then what the readers and the checks found, a line each."""
     *lines, note, warning = data_lines(data)
 
     assert lines == [
         "data: GunPoint; 40 training, 10 validation, 150 test; 1 channel, 150 time steps",
         "classes: gun 20/4/76, point 20/6/74 (training/validation/test)",
-        "columns: values: t0 to t149; label: motion (data.label); recorded lengths: 120 to 150 "
-        "time steps; missing values: 1.3 % of all values, in 3 series; flat once normalized: none; "
-        "lost in float32: 1 series",
+        "columns: values: t0 to t149; label: motion (data.label)",
+        "recorded lengths: 120 to 150 time steps; missing values: 1.3 % of all values, in 3 "
+        "series; flat once normalized: none; lost in float32: 1 series",
     ]
     assert note == "note: '1' and '1.0' are one class."
     assert warning == "warning: The validation split has fewer than 5 series of 'gun' (4)."

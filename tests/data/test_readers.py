@@ -447,9 +447,9 @@ def test_resampling_meets_every_step_that_was_recorded(write):
 
 
 def test_label_of_the_training_file_is_replaced_by_no_other(write):
-    """A second column of labels is none where the first is missing."""
-    rows = [f"a{i},{'uv'[i % 2]},{'pq'[i % 2]},{i}.5,1.5,2.5" for i in range(5)]
-    train = _read(write("id,state,target,t0,t1,t2\n" + "\n".join(rows)), label="state")
+    """Another usual name is no label where the column that training had is missing."""
+    rows = [f"a{i},{'uv'[i % 2]},{i}.5,1.5,2.5" for i in range(5)]
+    train = _read(write("id,state,t0,t1,t2\n" + "\n".join(rows)), label="state")
     test = write("id,target,t0,t1,t2\na1,u,1.5,1.5,2.5\n", "test.csv")
 
     with pytest.raises(DataError, match="row 2 has no label"):

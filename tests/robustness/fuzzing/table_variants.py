@@ -52,8 +52,9 @@ def _tables(
         names = [name for place, name in enumerate(table.names) if place != at]
         rows = [[cell for place, cell in enumerate(row) if place != at] for row in table.rows]
         # Numbers alone that do not count up may be those of a series.
-        is_clear = any(not _is_number(name) for name in names) or names in (
-            [str(start + step) for step in range(len(names))] for start in (0, 1)
+        named = [name for name in names if name]
+        is_clear = not all(map(_is_number, named)) or named in (
+            [str(start + step) for step in range(len(named))] for start in (0, 1)
         )
         yield "without labels", replace(table, names=names, rows=rows), dialect, is_clear
     if at is not None and not dialect.separator.isspace():
@@ -112,4 +113,4 @@ def _arrays(folder: Path, content: SeriesSet, series: list[np.ndarray]) -> Itera
 
 
 def _is_number(name: str) -> bool:
-    return bool(name) and name.replace(".", "").isdigit()
+    return name.replace(".", "").isdigit()

@@ -37,6 +37,7 @@ COUNTS = {
     "full disks": 8,
     "two deployments": 6,
     "repeated commands": 6,
+    "sleeps": 3,
 }
 
 
@@ -84,6 +85,7 @@ def _deployment_cases(board: LocalBoard, options: argparse.Namespace) -> Iterato
         yield from deployment.full_disks(station, COUNTS["full disks"], options.seed)
         yield from deployment.refusals(station)
         yield from deployment.collisions(station, COUNTS["two deployments"], options.seed)
+        yield from deployment.sleeps(station, COUNTS["sleeps"])
         yield from repetition.cut(station, COUNTS["repeated commands"])
         station.fork_server.close()
 

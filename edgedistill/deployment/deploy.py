@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from edgedistill.deployment.connection import Connection, SshOptions, connect
 from edgedistill.deployment.hosts import Host
-from edgedistill.deployment.lock import BUSY, board_lock
+from edgedistill.deployment.lock import BUSY, Holder, board_lock
 from edgedistill.deployment.payload import DeploymentPayload
 from edgedistill.deployment.steps import (
     DeploymentSteps,
@@ -178,11 +178,14 @@ class _DeploymentRun:
             await self._wait(error)  # what was begun before the cut still works there
 
     async def _do_steps(self, connection: Connection, stack: AsyncExitStack) -> None:
-        alone = False
+        holder: Holder | None = None
         while self._todo:
-            if self._steps.root and not alone:
-                await stack.enter_async_context(board_lock(connection, self._steps.root))
-                alone = True
+            if self._steps.root and holder is None:
+                holder = await stack.enter_async_context(
+                    board_lock(connection, self._steps.root, self._steps.lease)
+                )
+            elif holder is not None:
+                await holder.check()
             self.outcome.step, work = self._todo[0]
             self.report_event("begun")
             idle = await work(connection)

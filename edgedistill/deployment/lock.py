@@ -2,19 +2,27 @@
 
 Each command of the device program takes a lock of its own. But an upload is none of them, and two
 workstations must not write the same file. A process on the board holds this lock; it lets go when
-its input ends, or stays silent because the line is dead.
+its input ends, or stays silent because the line is dead or the workstation asleep. So a holder may
+have lost the lock without knowing. The file that is locked names the last holder by a token, each
+step asks for it, and the board's program changes nothing for another one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import getpass
+import re
+import secrets
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import asyncssh
 
 from edgedistill.deployment.connection import Connection, translate_ssh_errors
+from edgedistill.device.releases.lock import describe_holder
 from edgedistill.errors import MachineError
 
 Process: TypeAlias = "asyncssh.SSHClientProcess[bytes]"
@@ -23,39 +31,80 @@ BUSY: Final = "Another deployment to"  # begins the refusal
 _BEAT_S, _SILENCE_S = 4, 20
 _CLOSE_S: Final = 3.0
 _HELD: Final = b"held\n"
-_TAKEN: Final = 5
+_TAKEN, _LOST = 5, 7
 # The last holder may only just have died, so it is tried for some seconds. A board without flock
-# is deployed to without a lock.
+# is deployed to without a lock. A holder that comes back must find its own token.
 _HOLD: Final = (
     'mkdir -p -- "$1" && cd -- "$1" && exec 9>>deploying || exit 1; '
     "tries=0; while command -v flock >/dev/null && ! flock -n 9; do "
     f"tries=$((tries + 1)); if [ $tries -gt 30 ]; then cat deploying; exit {_TAKEN}; fi; "
     "sleep 0.1; done; "
-    'echo "process $$" >deploying; echo held; '
-    'while [ -n "$(timeout "$2" dd bs=1 count=1 2>/dev/null)" ]; do :; done'
+    'if [ "$5" = again ] && ! grep -qF -- "$3" deploying; then '
+    f"cat deploying; exit {_LOST}; fi; "
+    'echo "process $$ $3 $4" >deploying || exit 1; echo held; '
+    'while word=$(timeout "$2" dd bs=1 count=1 2>/dev/null) && [ -n "$word" ]; do '
+    'if [ "$word" = "?" ]; then echo held; fi; done'
 )
 
 
+def _user() -> str:
+    """Return who deploys, in letters that a line of the lock's file can hold."""
+    with suppress(KeyError, OSError):  # there is no such user
+        return re.sub(r"[^\w.@-]+", "-", f"{getpass.getuser()}@{socket.gethostname()}")
+    return "somebody"
+
+
+@dataclass(slots=True)
+class Lease:
+    """The right of a deployment to change a board, over all its connections."""
+
+    token: str = field(default_factory=lambda: secrets.token_hex(8))
+    user: str = field(default_factory=_user)
+    held_before: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process on the board that holds its lock."""
+
+    connection: Connection
+    process: Process
+
+    async def check(self) -> None:
+        """Ask whether the lock is still held.
+
+        Raises:
+            LostConnectionError: it is not: this side was silent for too long.
+        """
+        with translate_ssh_errors(self.connection.host):
+            self.process.stdin.write(b"?")
+            if await self.process.stdout.readline() != _HELD:
+                raise ConnectionResetError("this side was silent, and its lock there has ended")
+
+
 @asynccontextmanager
-async def board_lock(connection: Connection, root: str) -> AsyncIterator[None]:
+async def board_lock(connection: Connection, root: str, lease: Lease) -> AsyncIterator[Holder]:
     """Hold a board's lock against other deployments.
 
     Args:
         connection: open connection; the lock ends with it.
         root: root on the board, absolute; created if missing.
+        lease: lease of the deployment. One that was held before is refused if it has passed on.
 
     Raises:
         LostConnectionError: the connection broke off.
-        MachineError: another deployment is under way, or the root cannot be written.
+        MachineError: another deployment is under way or took over, or the root cannot be written.
     """
+    words = [root, str(_SILENCE_S), lease.token, lease.user, "again" if lease.held_before else ""]
     with translate_ssh_errors(connection.host):
-        process = await connection.start(["sh", "-c", _HOLD, "sh", root, str(_SILENCE_S)])
+        process = await connection.start(["sh", "-c", _HOLD, "sh", *words])
         line = await process.stdout.readline()
         if line != _HELD:
-            await _refuse(connection, process, line, root)
+            await _refuse(connection, process, line, root, lease)
+    lease.held_before = True
     beating = asyncio.ensure_future(_beat(process))
     try:
-        yield
+        yield Holder(connection, process)
     finally:
         beating.cancel()
         await _release(process)
@@ -76,15 +125,23 @@ async def _release(process: Process) -> None:
     process.close()
 
 
-async def _refuse(connection: Connection, process: Process, stdout: bytes, root: str) -> None:
+async def _refuse(
+    connection: Connection, process: Process, stdout: bytes, root: str, lease: Lease
+) -> None:
     stderr = (await process.stderr.read()).decode(errors="replace").strip()
     await process.wait_closed()
     host = connection.host
-    if process.returncode == _TAKEN:
-        holder = stdout.decode(errors="replace").strip()
+    text = stdout.decode(errors="replace").strip()
+    if process.returncode in {_TAKEN, _LOST} and lease.held_before and lease.token not in text:
         raise MachineError(
-            f"{BUSY} {host} is under way ({holder or 'process unknown'} there). Wait until it is "
-            "done, and deploy again."
+            f"{describe_holder(text)} took over {host} while this deployment was silent. What it "
+            f"left there stays as it is: see `edgedistill status {host}`, and deploy again if this "
+            "bundle is to run."
+        )
+    if process.returncode == _TAKEN:
+        raise MachineError(
+            f"{BUSY} {host} is under way ({describe_holder(text)}). Wait until it is done, and "
+            "deploy again."
         )
     if process.returncode is None:
         raise ConnectionResetError("a command was cut short")

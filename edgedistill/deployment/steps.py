@@ -16,6 +16,7 @@ from edgedistill.deployment.connection import Connection
 from edgedistill.deployment.doctor.checks import Finding
 from edgedistill.deployment.doctor.diagnosis import diagnose
 from edgedistill.deployment.hosts import Host
+from edgedistill.deployment.lock import Lease
 from edgedistill.deployment.payload import DeploymentPayload, upload
 from edgedistill.deployment.trust import ALLOWED_SIGNERS, require_trust
 from edgedistill.device.releases.layout import PROGRAM, REPORT
@@ -129,6 +130,7 @@ class DeploymentSteps:
             report_event,
         )
         self.root = ""  # there, absolute; empty before the preflight
+        self.lease = Lease()
         self._python = self._program = self._archive = self._release = ""  # there
 
     def plan(self) -> list[tuple[Step, Work]]:
@@ -194,6 +196,7 @@ class DeploymentSteps:
             connection,
             *("install", self._archive, *self._request.installing()),
             *(["--unsigned"] if self._request.unsigned else signers),
+            *self._leased,
             timeout_s=_INSTALL_S,
         )
         self._release, self.outcome.release = found["path"], found["name"]
@@ -225,7 +228,7 @@ class DeploymentSteps:
 
     async def _switch(self, connection: Connection) -> str | None:
         name = self.outcome.release or ""
-        found = await self._releases(connection, "switch", name, timeout_s=_SWITCH_S)
+        found = await self._releases(connection, "switch", name, *self._leased, timeout_s=_SWITCH_S)
         self.outcome.current = found["current"]
         return "runs there already" if found["outcome"] == "unchanged" else None
 
@@ -235,7 +238,7 @@ class DeploymentSteps:
             files.write_json(path, self.outcome.report)
 
     async def _prune(self, connection: Connection) -> None:
-        await self._releases(connection, "prune", "--keep", str(self._request.keep))
+        await self._releases(connection, "prune", "--keep", str(self._request.keep), *self._leased)
         await connection.run(["sh", "-c", _STALE, "sh", self._incoming])
 
     async def _releases(
@@ -259,6 +262,10 @@ class DeploymentSteps:
 
     def _progress(self, done: int, total: int) -> None:
         self._report_event("progress", "", done, total)
+
+    @property
+    def _leased(self) -> tuple[str, str]:
+        return "--lease", self.lease.token
 
     @property
     def _incoming(self) -> str:

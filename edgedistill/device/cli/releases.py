@@ -31,11 +31,13 @@ def add_releases(commands: Commands) -> None:
     switch = _add(inner, "switch", "make a validated release the current one", _switch)
     switch.add_argument("name", metavar="NAME")
     switch.add_argument("--force", action="store_true", help="even if it was not validated here")
+    _add_lease(switch)
     rollback = _add(inner, "rollback", "return to the previous release, once", _rollback)
     rollback.add_argument("--from", dest="source", metavar="NAME", help="only if this one runs")
     rollback.add_argument("--to", metavar="NAME", help="instead of the previous one")
     prune = _add(inner, "prune", "remove old releases", _prune)
     prune.add_argument("--keep", type=int, required=True, metavar="N", help="the newest that stay")
+    _add_lease(prune)
     _add(inner, "settle", "end a switch that was interrupted", _settle)
     check = inner.add_parser("check", help="ask a release for one answer")
     check.add_argument("release", type=Path, metavar="RELEASE", help="its folder, or a link to it")
@@ -57,6 +59,12 @@ def _add_root(command: argparse.ArgumentParser, default: object) -> None:
     )
 
 
+def _add_lease(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--lease", metavar="TOKEN", help="of a deployment; refused if another one took over"
+    )
+
+
 def _add_install(inner: Commands) -> None:
     command = _add(inner, "install", "install a bundle beside the others", _install)
     command.add_argument("archive", type=Path, metavar="ARCHIVE", help="the bundle, a .zip")
@@ -67,6 +75,7 @@ def _add_install(inner: Commands) -> None:
     command.add_argument("--model", metavar="NAME", help="instead of the chosen one")
     command.add_argument("--threads", type=int, help="CPU threads of one call")
     command.add_argument("--provider", metavar="NAME", help="who computes in ONNX Runtime")
+    _add_lease(command)
     trust = command.add_mutually_exclusive_group(required=True)
     trust.add_argument(
         "--allowed-signers", type=Path, metavar="FILE", help="refuse what none of them signed"
@@ -122,11 +131,12 @@ def _switch(options: argparse.Namespace) -> int:
 
 
 def _rollback(options: argparse.Namespace) -> int:
-    from edgedistill.device.releases.lock import file_lock
+    from edgedistill.device.releases.lock import file_lock, revoke_lease
     from edgedistill.device.releases.switch import rollback
 
     root = _root(options)
     with file_lock(root.lock):
+        revoke_lease(root)  # or a deployment under way would switch again
         found = rollback(root, source=options.source, target=options.to)
     return _print_current(found, options)
 
@@ -162,7 +172,8 @@ def _locked_root(options: argparse.Namespace) -> Iterator[tuple[Root, SwitchReco
     from edgedistill.device.releases.switch import root_lock
 
     root = _root(options)
-    with root_lock(root) as found:
+    lease = getattr(options, "lease", None)
+    with root_lock(root, lease=lease) as found:
         if found.outcome == "returned":
             print(
                 f"An interrupted switch to {found.failed} was taken back: {found.reason}.",

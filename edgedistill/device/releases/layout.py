@@ -14,6 +14,8 @@
       switching.json -> releases/NAME   only during a switch: where it goes to
       switching.from -> releases/NAME   only during a switch: where it comes from
       lock                      of the one command that changes any of this
+      deploying                 lock of the one deployment from elsewhere, with its token
+      incoming/                 its uploads
       engines/                  of TensorRT, shared
 """
 
@@ -113,6 +115,11 @@ class Root:
     def lock(self) -> Path:
         """File that is locked while anything is changed."""
         return self.path / "lock"
+
+    @property
+    def deploying(self) -> Path:
+        """File that a deployment from elsewhere locks, with the token of the last one."""
+        return self.path / "deploying"
 
     def folder(self, name: str) -> Path:
         """Return the folder of a release.

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from edgedistill.device.releases import disk, journal
 from edgedistill.device.releases.journal import Turn
 from edgedistill.device.releases.layout import REPORT, Root, linked_release
-from edgedistill.device.releases.lock import file_lock
+from edgedistill.device.releases.lock import check_lease, file_lock
 from edgedistill.errors import ContractError, DataError, IntegrityError, MachineError, UsageError
 from edgedistill.io import files
 from edgedistill.report import from_json
@@ -142,14 +142,21 @@ def listing(root: Root) -> dict[str, Any]:
 
 
 @contextmanager
-def root_lock(root: Root) -> Iterator[SwitchRecovery]:
+def root_lock(root: Root, *, lease: str | None = None) -> Iterator[SwitchRecovery]:
     """Hold the lock of a root and recover an interrupted switch; yield its outcome.
 
+    Args:
+        root: root of the releases.
+        lease: token of the deployment that wants it; None: a person on the board.
+
     Raises:
-        MachineError: another command holds the lock, or the disk is read-only.
+        MachineError: another command holds the lock, another deployment took over, or the disk
+            is read-only.
         IntegrityError: the journal, or a link, is damaged.
     """
     with file_lock(root.lock):
+        if lease is not None:
+            check_lease(root, lease)
         yield recover_interrupted_switch(root)
 
 

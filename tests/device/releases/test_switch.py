@@ -11,6 +11,7 @@ from contextlib import suppress
 import pytest
 
 from edgedistill.bundle.reader import open_bundle
+from edgedistill.device.__main__ import main
 from edgedistill.device.releases import disk, health, journal
 from edgedistill.device.releases.installation import Request, install
 from edgedistill.device.releases.layout import Root, linked_release
@@ -367,6 +368,31 @@ def test_full_disk_does_not_stop_a_rollback(root, small_disk, sick):
     assert (_state(small), linked_release(small.rolled_back)) == ((names[0], None, False), names[1])
     with pytest.raises(OSError, match="No space"):
         (small_disk / "byte").write_bytes(b"1")
+
+
+@pytest.mark.parametrize("holder", ["process 7 ffff me@laptop", "process 7", "", "rollback"])
+def test_deployment_that_lost_its_lease_changes_nothing(root, sick, holder):
+    """Another one, one of 0.1.0, or a rollback took over; who holds the lease goes on."""
+    root.deploying.write_text("process 6 eeee you@desk\n")
+    with root_lock(root, lease="eeee"):
+        switch(root, "a")
+    root.deploying.write_text(holder)
+
+    with pytest.raises(MachineError, match="took over"), root_lock(root, lease="eeee"):
+        pytest.fail("the block must not run")
+
+
+def test_rollback_stops_a_deployment_under_way(root, sick):
+    """Or it would switch again to what was left."""
+    for name in ("a", "b"):
+        switch(root, name)
+    root.deploying.write_text("process 6 eeee you@desk\n")
+
+    main(["releases", "rollback", "--root", str(root.path)])
+
+    assert _state(root) == ("a", None, False)
+    assert main(["releases", "switch", "b", "--root", str(root.path), "--lease", "eeee"]) == 5
+    assert _state(root) == ("a", None, False)
 
 
 @pytest.mark.parametrize("healthy", [True, False])

@@ -133,11 +133,8 @@ def cuts(station: Workstation, count: int, always: int, seed: int) -> Iterator[C
 
 def workstation_kills(station: Workstation, count: int) -> Iterator[Case]:
     """Yield kill -9 of the workstation before what it sends or writes, from first to last."""
+    total = _count_sends(station)
     log = station.folder / "steps.log"
-    log.unlink(missing_ok=True)
-    counting = {"at": 0, "do": "count", "log": str(log)}
-    station.harmed(lambda: station.deploy("two", counting))
-    total = len(log.read_text().splitlines())
     for number in range(count):
         at = 1 + round(number * (total - 1) / (count - 1))
         trap = {"at": at, "do": "kill", "log": str(log)}
@@ -197,6 +194,55 @@ def collisions(station: Workstation, count: int, seed: int) -> Iterator[Case]:
         run_case = partial(station.harmed, partial(_collide, station, names, pause))
         name = f"{number}: {' and '.join(names)}, {pause:.2f} s"
         yield Case("two deployments at once", name, run_case)
+
+
+def sleeps(station: Workstation, count: int) -> Iterator[Case]:
+    """Yield workstations that fall asleep in a deployment, while another one deploys."""
+    total = _count_sends(station)
+    for number in range(count):
+        at = round(total * (number + 1) / (count + 1))
+        run_case = partial(_overtaken, station, at)
+        yield Case(
+            "workstation asleep, another deploys", f"point {number + 1} of {count}", run_case
+        )
+
+
+def _count_sends(station: Workstation) -> int:
+    log = station.folder / "steps.log"
+    log.unlink(missing_ok=True)
+    station.harmed(lambda: station.deploy("two", {"at": 0, "do": "count", "log": str(log)}))
+    return len(log.read_text().splitlines())
+
+
+def _overtaken(station: Workstation, at: int) -> Found:
+    """Let another deployment succeed while one sleeps; what it left must stay."""
+    log = station.folder / "sleep.log"
+    log.unlink(missing_ok=True)
+    slept: list[Ran] = []
+    trap = {"at": at, "do": "sleep", "log": str(log)}
+    station.board.restore("deployed")
+    sleeper = threading.Thread(target=lambda: slept.append(station.deploy("two", trap)))
+    sleeper.start()
+    while sleeper.is_alive() and not (log.exists() and len(log.read_text().splitlines()) >= at):
+        time.sleep(0.2)
+    other = station.deploy("one")
+    while other.code and sleeper.is_alive():
+        other = station.deploy("one")
+    expected = station.board.current()
+    sleeper.join()
+    (ran,) = slept
+    runs = station.board.current()
+    stale = f"{runs} runs, not the later {expected}" if ran.code == 0 or runs != expected else ""
+    found_next = f"the other ended with {other.code}: {other.message}" if other.code else stale
+    return Found(
+        code=ran.code,
+        message=ran.message,
+        unclear=""
+        if ran.is_clear and "took over" in ran.stderr
+        else ran.stderr[-2000:] or "silent",
+        stands=station.board.still_runs(),
+        next=found_next,
+    )
 
 
 def _cut(station: Workstation, at: int, always: bool) -> Found:

@@ -4,9 +4,10 @@
 
 Steps are Python's audit events of files under ROOT that are opened for writing, renamed, linked,
 removed, flushed, of locks, and of programs that are started; each comes before it happens. At the
-n-th `do` is done: "kill" is kill -9, "fill" fills ROOT's disk, and "count"
-does nothing. The steps go to the log, one a line. With `sends`, what is sent over the network is a
-step too; with `kill_after_s` the program is killed after so many seconds, whatever it does then.
+n-th `do` is done: "kill" is kill -9, "fill" fills ROOT's disk, "sleep" stops all work for SLEEP_S
+seconds, and "count" does nothing. The steps go to the log, one a line. With `sends`, what is sent
+over the network is a step too; with `kill_after_s` the program is killed after so many seconds,
+whatever it does then.
 Standard library only: the board's Python runs it.
 """
 
@@ -19,10 +20,12 @@ import signal
 import socket
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+SLEEP_S = 40.0  # twice as long as a board waits
 FILLER = ".filler"  # file that fills a disk
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _CHANGES = {
@@ -79,6 +82,8 @@ class Trap:
             os.kill(os.getpid(), signal.SIGKILL)
         elif self.do == "fill":
             fill(Path(self.root) / FILLER)
+        elif self.do == "sleep":
+            time.sleep(SLEEP_S)
 
 
 def fill(path: Path) -> None:

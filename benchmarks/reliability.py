@@ -38,6 +38,8 @@ COUNTS = {
     "two deployments": 6,
     "repeated commands": 6,
     "sleeps": 3,
+    "commands": 2000,
+    "at once": 8,
 }
 
 
@@ -85,6 +87,7 @@ def _deployment_cases(board: LocalBoard, options: argparse.Namespace) -> Iterato
         yield from deployment.full_disks(station, COUNTS["full disks"], options.seed)
         yield from deployment.refusals(station)
         yield from deployment.collisions(station, COUNTS["two deployments"], options.seed)
+        yield from deployment.crowds(station, COUNTS["commands"], COUNTS["at once"])
         yield from deployment.sleeps(station, COUNTS["sleeps"])
         yield from repetition.cut(station, COUNTS["repeated commands"])
         station.fork_server.close()

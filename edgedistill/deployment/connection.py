@@ -10,7 +10,7 @@ import errno
 import shlex
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -184,8 +184,9 @@ async def _communicate(
     on_line: Callable[[str], None] | None,
 ) -> CommandResult | None:
     """Return a command's result, None if the connection ended before the command did."""
-    process.stdin.write(stdin)
-    process.stdin.write_eof()
+    with suppress(BrokenPipeError):  # it has ended already: its exit code tells whether well
+        process.stdin.write(stdin)
+        process.stdin.write_eof()
     stdout, stderr = await asyncio.gather(process.stdout.read(), _lines(process.stderr, on_line))
     await process.wait_closed()
     code = process.returncode

@@ -12,7 +12,12 @@ import subprocess
 
 import pytest
 
-from edgedistill.deployment.connection import SshOptions, connect, translate_ssh_errors
+from edgedistill.deployment.connection import (
+    Connection,
+    SshOptions,
+    connect,
+    translate_ssh_errors,
+)
 from edgedistill.deployment.hosts import Host, parse
 from edgedistill.errors import IntegrityError, LostConnectionError, MachineError, UsageError
 
@@ -233,3 +238,30 @@ def test_a_broken_configuration(board, tmp_path):
 
     with pytest.raises(UsageError, match=r"cannot be set up: .*Invalid"):
         _run(parse("board"), SshOptions(config=config), "true")
+
+
+def test_command_that_ends_before_its_input_is_written(board, access, monkeypatch):
+    """Is no lost connection: its exit code has come."""
+    start = Connection.start
+
+    async def ended(self, command):
+        process = await start(self, command)
+        await process.wait_closed()
+        return process
+
+    monkeypatch.setattr(Connection, "start", ended)
+
+    assert _run(board, access, "sh", "-c", "exit 3", stdin="unread").code == 3
+
+
+def test_concurrent_commands_that_end_at_once(board, access):
+    """None of many is taken for a lost connection."""
+
+    async def one(connection):
+        return [(await connection.run(["true"], stdin="unread")).code for _ in range(10)]
+
+    async def many():
+        async with connect(board, access) as connection:
+            return await asyncio.gather(*(one(connection) for _ in range(8)))
+
+    assert {code for codes in asyncio.run(many()) for code in codes} == {0}

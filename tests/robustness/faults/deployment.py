@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -12,6 +13,9 @@ from random import Random
 from typing import Any
 
 import edgedistill
+from edgedistill.deployment.connection import Connection, SshOptions, connect
+from edgedistill.deployment.hosts import parse
+from edgedistill.errors import MachineError
 from faults import disks
 from faults.board import TRAP, ForkServer, LocalBoard, Ran
 from faults.campaign import Case, Found, found
@@ -242,6 +246,40 @@ def _overtaken(station: Workstation, at: int) -> Found:
         else ran.stderr[-2000:] or "silent",
         stands=station.board.still_runs(),
         next=found_next,
+    )
+
+
+def crowds(station: Workstation, count: int, at_once: int) -> Iterator[Case]:
+    """Yield commands that end before their input is written, many at once on a healthy board."""
+    name = f"{count} commands, {at_once} at a time on a connection"
+    yield Case("commands that end at once", name, partial(_crowd, station, count, at_once))
+
+
+def _crowd(station: Workstation, count: int, at_once: int) -> Found:
+    server = station.server
+    host = parse(f"127.0.0.1:{server.port}")
+    access = SshOptions(identity=server.identity, known_hosts=server.known_hosts(server.port))
+    failed: list[str] = []
+
+    async def one(connection: Connection, free: asyncio.Semaphore) -> None:
+        async with free:
+            try:
+                await connection.run(["true"], stdin="unread")
+            except MachineError as error:
+                failed.append(str(error))
+
+    async def all_of_them() -> None:
+        free = asyncio.Semaphore(at_once)
+        async with connect(host, access) as connection:
+            await asyncio.gather(*(one(connection, free) for _ in range(count)))
+
+    station.board.restore("deployed")
+    asyncio.run(all_of_them())
+    return Found(
+        code=0,
+        message="",
+        unclear=f"{len(failed)} failed: {failed[0]}" if failed else "",
+        stands=station.board.still_runs(),
     )
 
 

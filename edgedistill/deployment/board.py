@@ -7,6 +7,7 @@ ours.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +15,7 @@ from typing import Any, Final
 from edgedistill.deployment.connection import COMMAND_TIMEOUT_S, CommandResult, Connection
 from edgedistill.deployment.hosts import Host
 from edgedistill.deployment.payload import DeploymentPayload
+from edgedistill.device.releases.layout import PROGRAM
 from edgedistill.errors import (
     ContractError,
     DataError,
@@ -46,6 +48,16 @@ echo "python=$python"
 if [ -d "$place" ] && [ -w "$place" ]; then echo "writable=yes"; fi
 echo "disk=$(df -Pk -- "$place" | tail -n 1)"
 "$python" -c 'import sys; print("version=%d.%d.%d" % sys.version_info[:3])' 2>&1
+"""
+# What `prune --keep 1` would free: uploads, and releases that are neither current nor previous.
+_FREEABLE: Final = r"""
+cd -- "$1" || exit 0
+stays=" $(readlink current) $(readlink previous) "
+if [ -d incoming ]; then echo "uploads $(du -sk incoming | cut -f 1)"; fi
+for release in releases/*/; do
+  release=${release%/}
+  case "$stays" in *" $release "*) ;; *) [ ! -d "$release" ] || du -sk -- "$release" ;; esac
+done
 """
 _MARK: Final = "error: "  # begins the program's own messages on stderr
 _SHOWN_LINES: Final = 5
@@ -145,12 +157,14 @@ async def probe(connection: Connection) -> BoardFacts:
     )
 
 
-def check_disk(host: Host, facts: BoardFacts, payload: DeploymentPayload) -> None:
+async def check_disk(connection: Connection, facts: BoardFacts, payload: DeploymentPayload) -> None:
     """Refuse a board whose disk is too full, before it gets fuller, or may not be written.
 
     Raises:
+        LostConnectionError: the connection broke off.
         MachineError: it is one of the two.
     """
+    host = connection.host
     if not facts.writable:
         raise MachineError(
             f"{facts.root} cannot be written on {host}. Choose another --root, or have it made: "
@@ -159,9 +173,28 @@ def check_disk(host: Host, facts: BoardFacts, payload: DeploymentPayload) -> Non
     if facts.free_bytes < payload.needed_bytes:
         raise MachineError(
             f"{host} has {_mib(facts.free_bytes)} MiB free at {facts.root}; {payload.name} "
-            f"needs {_mib(payload.needed_bytes)} MiB. Free some space there, or remove old "
-            f"releases: edgedistill-device releases --root {facts.root} prune --keep 2"
+            f"needs {_mib(payload.needed_bytes)} MiB. {await _freeable(connection, facts)}"
         )
+
+
+async def _freeable(connection: Connection, facts: BoardFacts) -> str:
+    """Return what on a board can go, and the command that removes it."""
+    done = await connection.run(["sh", "-s", "--", facts.root], stdin=_FREEABLE)
+    uploads, releases = 0, {}
+    for line in done.stdout.splitlines():
+        first, _, second = line.partition("\t" if "\t" in line else " ")
+        if first == "uploads":
+            uploads = int(second) << 10
+        else:
+            releases[second.rpartition("/")[2]] = int(first) << 10
+    parts = [f"{_mib(uploads)} MiB of uploads"] if uploads else []
+    if releases:
+        named = f"{len(releases)} old releases ({', '.join(releases)})"
+        parts.append(f"{_mib(sum(releases.values()))} MiB in {named}")
+    if not parts:
+        return "Nothing of edgedistill can go there: free space elsewhere on that disk."
+    command = [facts.python, f"{facts.root}/current/{PROGRAM}", "releases", "--root", facts.root]
+    return f"{' and '.join(parts)} can go. Run there: {shlex.join(command)} prune --keep 1"
 
 
 def _check_python(host: Host, reported: dict[str, str], stderr: str) -> None:

@@ -153,7 +153,7 @@ class DeploymentSteps:
 
     async def _preflight(self, connection: Connection) -> None:
         facts = await probe(connection)
-        check_disk(self._host, facts, self._payload)
+        await check_disk(connection, facts, self._payload)
         self.root, self._python = facts.root, facts.python
         if not (self._request.unsigned or self._request.dry_run):
             await require_trust(connection, facts.root, self._request.signers)

@@ -77,7 +77,7 @@ def test_a_root_that_cannot_be_written_is_refused(board, shipped):
     ground = _probe(board, root=f"{board.root}/deeper")
 
     with pytest.raises(MachineError, match=r"cannot be written on .*sudo mkdir -p"):
-        check_disk(board.host, ground, shipped)
+        board.run(lambda connection: check_disk(connection, ground, shipped))
 
 
 def test_another_system_is_refused(board, monkeypatch):
@@ -103,8 +103,32 @@ def test_space_is_counted_generously(board, shipped, runtime, needed):
     ground = _probe(board)
     goods = replace(shipped, runtime=runtime)
 
-    check_disk(board.host, replace(ground, free_bytes=needed << 20), goods)
+    def check(free_bytes):
+        facts = replace(ground, free_bytes=free_bytes)
+        board.run(lambda connection: check_disk(connection, facts, goods))
+
+    check(needed << 20)
     with pytest.raises(
-        MachineError, match=rf"{needed - 0.1:.1f} MiB free .* needs {needed}\.0 MiB"
+        MachineError,
+        match=rf"{needed - 0.1:.1f} MiB free .* needs {needed}\.0 MiB\. Nothing of edgedistill",
     ):
-        check_disk(board.host, replace(ground, free_bytes=int((needed - 0.1) * 2**20)), goods)
+        check(int((needed - 0.1) * 2**20))
+
+
+def test_what_would_free_room_is_named(board, shipped):
+    """Uploads, and the releases that neither run nor are returned to, with the command."""
+    for name in ("now", "before", "old one", "older"):
+        (board.root / "releases" / name).mkdir(parents=True)
+        (board.root / "releases" / name / "model").write_bytes(bytes(2 << 20))
+    (board.root / "current").symlink_to("releases/now")
+    (board.root / "previous").symlink_to("releases/before")
+    (board.root / "incoming").mkdir()
+    (board.root / "incoming" / "part").write_bytes(bytes(3 << 20))
+    facts = replace(_probe(board), free_bytes=0)
+
+    with pytest.raises(MachineError) as raised:
+        board.run(lambda connection: check_disk(connection, facts, shipped))
+
+    told = str(raised.value)
+    assert "3.0 MiB of uploads and 4.0 MiB in 2 old releases (old one, older) can go" in told
+    assert told.endswith(f"releases --root {board.root} prune --keep 1")

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib import util
@@ -38,7 +38,8 @@ from edgedistill.device.releases.layout import (
     name_of,
     read,
 )
-from edgedistill.errors import EdgeDistillError, IntegrityError, UsageError
+from edgedistill.device.releases.lock import file_lock
+from edgedistill.errors import EdgeDistillError, IntegrityError, MachineError, UsageError
 from edgedistill.io import archives, files
 
 _NEW, _OLD = ".new.", ".old."  # prefixes of folders that a killed process leaves
@@ -107,7 +108,8 @@ def install(root: Root, archive: Path, request: Request) -> tuple[Release, bool]
 def prune(root: Root, keep: int) -> list[str]:
     """Remove all but the newest releases, and leftovers of killed commands; the caller locks.
 
-    Engines of TensorRT go with the last release that has their model.
+    Engines of TensorRT go with the last release that has their model, uploads unless a deployment
+    is under way.
 
     Args:
         root: root of the releases.
@@ -132,6 +134,7 @@ def prune(root: Root, keep: int) -> list[str]:
             folder.rename(folder.with_name(f"{_OLD}{name}"))  # whole or absent, also when killed
         _clean_up(root)
         _forget_engines(root)
+        _remove_uploads(root)
     return sorted(gone)
 
 
@@ -212,6 +215,12 @@ def _forget_engines(root: Root) -> None:
         if not any(model.startswith(digest) for model in models):
             folder.rename(folder.with_name(f"{_OLD}{folder.name}"))  # whole or absent, as a release
     _sweep_old(root.engines)
+
+
+def _remove_uploads(root: Root) -> None:
+    if root.incoming.is_dir():
+        with suppress(MachineError), file_lock(root.deploying, name_holder=False):
+            shutil.rmtree(root.incoming, ignore_errors=True)
 
 
 def _sweep_old(folder: Path) -> None:

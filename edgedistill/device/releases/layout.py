@@ -121,6 +121,11 @@ class Root:
         """File that a deployment from elsewhere locks, with the token of the last one."""
         return self.path / "deploying"
 
+    @property
+    def incoming(self) -> Path:
+        """Folder of the uploads of deployments."""
+        return self.path / "incoming"
+
     def folder(self, name: str) -> Path:
         """Return the folder of a release.
 

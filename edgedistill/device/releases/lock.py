@@ -18,8 +18,12 @@ from edgedistill.io import files
 
 
 @contextmanager
-def file_lock(path: Path) -> Iterator[None]:
+def file_lock(path: Path, *, name_holder: bool = True) -> Iterator[None]:
     """Hold the lock in a file; the system releases it when the process ends, however it does.
+
+    Args:
+        path: path of the file; created if missing.
+        name_holder: write the number of this process to it.
 
     Raises:
         MachineError: another process holds it, or the file cannot be written.
@@ -35,6 +39,9 @@ def file_lock(path: Path) -> Iterator[None]:
                 f"Another command is changing {path.parent} ({_holder(path)}). Wait until it is "
                 "done, and run again."
             ) from None
+        if not name_holder:
+            yield
+            return
         with suppress(OSError):  # the name is a courtesy: a full disk must not stop a rollback
             stream.truncate(0)
             stream.write(f"{os.getpid()}\n".encode())

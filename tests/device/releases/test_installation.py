@@ -12,6 +12,7 @@ from edgedistill.bundle import signature
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.device.releases.installation import Request, install, prune, running_program
 from edgedistill.device.releases.layout import Root, read
+from edgedistill.device.releases.lock import file_lock
 from edgedistill.device.releases.switch import root_lock
 from edgedistill.errors import DataError, IntegrityError, MachineError, UsageError
 from edgedistill.io import archives, files
@@ -368,3 +369,18 @@ def test_prune_killed_at_any_step_leaves_releases_whole(kills, many, tmp_path):
                 assert root.release(name).name == name, step
         prune(root, 2)
         assert _names(root.releases) == ["r0", "r1"], step
+
+
+def test_prune_frees_uploads_unless_a_deployment_is_under_way(root):
+    """The deployment that left them is over; one that goes on still needs them."""
+    root.incoming.mkdir(parents=True)
+    (root.incoming / "part").write_bytes(b"1")
+
+    with file_lock(root.deploying):
+        prune(root, 1)
+        assert root.incoming.exists()
+    root.deploying.write_text("process 6 eeee you@desk")
+    prune(root, 1)
+
+    assert not root.incoming.exists()
+    assert root.deploying.read_text() == "process 6 eeee you@desk"

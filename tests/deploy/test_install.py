@@ -76,6 +76,11 @@ def test_unit_never_gives_up(root):
     assert "\nWants=network-online.target\nAfter=network-online.target\n" in unit
 
 
+def test_memory_is_bounded(root):
+    """The board itself goes on, whatever its service does."""
+    assert "\nMemoryMax=75%\n" in _run("--root", root, "--dry-run").stdout
+
+
 def test_dry_run_changes_nothing(root, tmp_path):
     """It prints the whole unit, with nothing left to fill in."""
     ran = _run("--root", root, "--dry-run", DESTDIR=str(tmp_path / "image"))

@@ -44,6 +44,16 @@ class LineSplitter:
         self._buffer = bytearray()
         self._too_long = False
 
+    @property
+    def is_within_line(self) -> bool:
+        """Whether a line has begun that did not end."""
+        return self._too_long or bool(self._buffer)
+
+    @property
+    def size(self) -> int:
+        """Bytes that are held of it."""
+        return len(self._buffer)
+
     def feed(self, chunk: bytes) -> Iterator[bytes | None]:
         """Yield each line that ends in `chunk`, without its end; None for one too long."""
         *ended, rest = chunk.split(b"\n")

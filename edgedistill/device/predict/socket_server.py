@@ -20,9 +20,11 @@ from edgedistill.device.predict.inputs import LineSplitter, SeriesLines
 from edgedistill.device.predict.output import plan_record, to_line, to_record
 from edgedistill.device.predict.predictor import PredictionResult, Predictor
 from edgedistill.device.predict.service import TICK_S, Service, notify
-from edgedistill.errors import EdgeDistillError, MachineError, UsageError
+from edgedistill.errors import DataError, EdgeDistillError, MachineError, UsageError
 
 MAX_CLIENTS: Final = 32
+_HELD_BYTES = 64 * 1024**2  # of unfinished lines, of all clients together
+_IDLE_S = 60.0  # for the rest of a line
 _CHUNK_BYTES = 1 << 16
 _GRACE_S = 5.0  # for clients to read their last replies when the service stops
 _SOCKET_MODE = 0o660
@@ -102,6 +104,7 @@ class _Server:
         self._observe = observe
         self._max_clients = max_clients
         self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._splitters: dict[asyncio.StreamWriter, LineSplitter] = {}
 
     async def run(self, address: Address, log: Callable[[str], None]) -> None:
         listening = _listen(address)
@@ -150,25 +153,37 @@ class _Server:
             await self._serve_client(reader, writer)
         except OSError:
             pass  # the client left
-        except EdgeDistillError as error:  # of the machine, such as no memory: others may fare well
+        except EdgeDistillError as error:  # no memory, half a line: others may fare well
             with contextlib.suppress(OSError):
                 await _send(writer, {"error": str(error)})
         finally:
             self._clients.pop(task, None)
+            self._splitters.pop(writer, None)
             writer.close()
 
     async def _serve_client(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         splitter, lines = LineSplitter(), self._predictor.lines()
+        self._splitters[writer] = splitter
         if self._predictor.saliency:
             await _send(writer, plan_record(self._predictor))
-        while chunk := await reader.read(_CHUNK_BYTES):
+        while chunk := await _read(reader, splitter):
             for line in splitter.feed(chunk):
                 await self._reply(lines, line, writer)
+            self._check_memory(splitter)
         if not self._service.stopped:  # half a line of a client that is still there is no line
             for line in splitter.finish():
                 await self._reply(lines, line, writer)
+
+    def _check_memory(self, splitter: LineSplitter) -> None:
+        """Refuse the line of a client that holds more than its share of what all may hold."""
+        held = sum(other.size for other in self._splitters.values())
+        if held > _HELD_BYTES and splitter.size > _HELD_BYTES // self._max_clients:
+            raise MachineError(
+                f"All clients together have {held} bytes of unfinished lines here, at most "
+                f"{_HELD_BYTES} are held. Send the line again later."
+            )
 
     async def _reply(
         self, lines: SeriesLines, line: bytes | None, writer: asyncio.StreamWriter
@@ -180,6 +195,19 @@ class _Server:
         await _send(writer, to_record(answer, self._predictor))
         self._observe(answer)
         await asyncio.sleep(0)  # the next client's turn
+
+
+async def _read(reader: asyncio.StreamReader, splitter: LineSplitter) -> bytes:
+    """Return what comes next; within a line it has to come soon."""
+    reading = reader.read(_CHUNK_BYTES)
+    if not splitter.is_within_line:
+        return await reading
+    try:
+        return await asyncio.wait_for(reading, _IDLE_S)
+    except asyncio.TimeoutError as error:
+        raise DataError(
+            f"The rest of a line did not come within {_IDLE_S:g} s. End each line with a line feed."
+        ) from error
 
 
 async def _send(writer: asyncio.StreamWriter, facts: dict[str, Any]) -> None:

@@ -159,6 +159,47 @@ def test_client_that_does_not_read_delays_only_itself(italy, serves, tmp_path):
             deaf.send(GOOD)
 
 
+def test_unfinished_lines_of_all_clients_are_bounded(italy, serves, tmp_path, monkeypatch):
+    """Who holds more than a share is refused; who holds little goes on."""
+    monkeypatch.setattr(serving, "_HELD_BYTES", 1 << 20)
+
+    with (
+        serves(italy, f"unix:{tmp_path}/s") as (where, _),
+        _connected(where) as small,
+        _connected(where) as first,
+        _connected(where) as second,
+    ):
+        small.sendall(GOOD[:10])
+        first.sendall(b"1," * 300_000)
+        with suppress(OSError):  # it hangs up on us
+            second.sendall(b"1," * 300_000)
+        refused = json.loads(second.makefile().readline())
+        small.sendall(GOOD[10:])
+        answer = json.loads(small.makefile().readline())
+
+    assert "unfinished lines" in refused["error"]
+    assert "class" in answer
+
+
+def test_half_a_line_has_to_end_soon(italy, serves, tmp_path, monkeypatch):
+    """A client between two lines may take its time."""
+    monkeypatch.setattr(serving, "_IDLE_S", 0.3)
+
+    with (
+        serves(italy, f"unix:{tmp_path}/s") as (where, _),
+        _connected(where) as patient,
+        _connected(where) as half,
+    ):
+        half.sendall(GOOD + GOOD[:10])
+        answers = [json.loads(line) for line in half.makefile()]
+        patient.sendall(GOOD)
+        late = json.loads(patient.makefile().readline())
+
+    assert "class" in answers[0]
+    assert "rest of a line did not come" in answers[1]["error"]
+    assert "class" in late
+
+
 def test_client_beyond_the_limit_is_refused(italy, serves, tmp_path):
     """And can come back when another has left."""
     with serves(italy, f"unix:{tmp_path}/s", max_clients=1) as (where, _):

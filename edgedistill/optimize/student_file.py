@@ -23,6 +23,8 @@ from edgedistill.optimize.passes.retype import retype
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 _SERIES_AXES, _LOGIT_AXES = 3, 2
+_OTHER_BATCH = 1e-3  # of the largest logit, between two batches: sums in another order differ less
+_ROUNDING = 1e-5  # of sums that cancel to nearly zero in all logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ def load_student(path: Path, series: Floats) -> StudentFile:
         series: series, (N, C, T); axes that the file leaves free become this C and T.
 
     Raises:
-        ModelError: the file is no model, or takes or gives something else than a student.
+        ModelError: the file is no model, takes or gives something else than a student, or gives
+            logits that are not finite or not of each series alone.
         ShapeError: it takes series of another shape.
         VerificationError: the student gives other logits than the file.
     """
@@ -58,6 +61,7 @@ def load_student(path: Path, series: Floats) -> StudentFile:
     _check_interface(source, path)
     _check_shape(source, series.shape[1:], path)
     expected = logits(path, series).astype(np.float32)
+    _check_logits(expected, path, series)
     raised, note = with_latest_version(source)
     try:
         model, notes = _adapted(raised, series, expected)
@@ -67,6 +71,25 @@ def load_student(path: Path, series: Floats) -> StudentFile:
         model, notes = _adapted(with_latest_ir(source), series, expected)
         note = f"opset {opset_of(source)} stays: in opset {opset_of(raised)}, {error}"
     return StudentFile(model, expected, (*([note] if note else []), *notes))
+
+
+def _check_logits(expected: Floats, path: Path, series: Floats) -> None:
+    """Refuse logits that are not finite, random, or depend on the other series of a batch."""
+    if not np.isfinite(expected).all():
+        bad = int((~np.isfinite(expected)).any(axis=1).sum())
+        raise ModelError(
+            f"{path} gives NaN or infinite logits for {bad} of {len(series)} series. Check its "
+            "weights, and that the data are normalized as it needs them."
+        )
+    apart = np.concatenate([logits(path, part) for part in (series[:1], series[1:]) if len(part)])
+    difference = float(np.abs(apart - expected).max())
+    if difference > _OTHER_BATCH * float(np.abs(expected).max()) + _ROUNDING:
+        raise ModelError(
+            f"{path} gives other logits for the same series when other series are run with it (up "
+            f"to {difference:.3g} apart): something in it is computed over the batch or is random, "
+            "such as a batch norm or dropout in training mode. A board runs one series at a time; "
+            "export the model in evaluation mode."
+        )
 
 
 def _adapted(

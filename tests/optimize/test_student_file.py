@@ -149,6 +149,21 @@ def test_other_interfaces_are_refused(text, message, x, tmp_path):
         load_student(path, x)
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("m = ReduceMean<axes = [0]>(x) a = Sub(x, m)", "when other series are run with it"),
+        ("m = RandomNormalLike(x) a = Add(x, m)", "over the batch or is random"),
+        ("m = Sub(x, x) a = Div(x, m)", "NaN or infinite logits for 5 of 5 series"),
+    ],
+)
+def test_logits_that_are_not_of_each_series_alone_are_refused(body, message, x, tmp_path):
+    text = f"(float[N,1,24] x) => (float[N,2] y) {{ {body} f = Flatten(a) y = MatMul(f, w) }}"
+
+    with pytest.raises(ModelError, match=message):
+        load_student(_saved(tmp_path, text, 17), x)
+
+
 def test_series_of_another_shape_are_refused(x, tmp_path):
     """With both shapes."""
     with pytest.raises(ShapeError, match=r"takes series of shape \(1, 24\) .* these are \(1, 20\)"):

@@ -44,13 +44,14 @@ def _no_bundle(path: Path, result: Path) -> UsageError | ContractError:
     """Return the error of a run without a bundle, with the reasons that its report has."""
     try:
         report = files.read_json(result / REPORT_JSON)
-        is_broken, reasons = report["verdict"] == "broken", " ".join(report.get("reasons", ()))
-    except (DataError, TypeError, KeyError, AttributeError):
+        is_broken, (reason, *others) = report["verdict"] == "broken", report["reasons"]
+    except (DataError, TypeError, KeyError, ValueError):
         is_broken = False
     if is_broken:
         return ContractError(
-            f"{path} has no bundle, because its contract is broken. {reasons} For what would help: "
-            f"edgedistill report {path}"
+            f"{path} has no bundle, because its contract is broken. {reason} For "
+            f"{f'{len(others)} more reasons and ' if others else ''}what would help: edgedistill "
+            f"report {path}"
         )
     return UsageError(
         f"{path} is a run without a bundle: it is not complete. Go on with: edgedistill compress "

@@ -25,7 +25,7 @@ from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.recipe import parse as parse_recipe
 from edgedistill.recipe.schema import ModelSection
 
-Seed = Annotated[StrictInt, Field(ge=0)]
+Seed = Annotated[StrictInt, Field(ge=0, lt=1 << 32)]
 _NAME = re.compile(r"\w[\w .,+=()-]*")  # also the name of a folder
 _SEED = "seed"  # key of a recipe that the plan sets by seeds and teacher_seed
 

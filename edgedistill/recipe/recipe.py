@@ -44,7 +44,7 @@ class Recipe(Section):
     name: str | None = None  # name of the bundle; None: of the data set
     preset: Literal["default", "paper"] = "default"
     target: str | None = None  # a board of deploy/targets, which sets defaults of its own
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=1 << 32)  # what NumPy's and scikit-learn's generators take
     data: DataSection = DataSection()
     teacher: TeacherSection = TeacherSection()
     student: StudentSection = StudentSection()

@@ -15,6 +15,7 @@ from edgedistill.errors import ConfigError
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 50  # of nested values
+MAX_DIGITS = 100  # of a whole number; Python writes none of more than 4,300
 MAX_VALUES = 20_000  # keys count too, and what an alias repeats counts again
 
 
@@ -59,7 +60,7 @@ def parse(text: str, origin: str) -> tuple[yaml.Node | None, Any]:
         root = loader.get_single_node()
         if root is None:
             return None, None
-        _check_keys(root, origin)
+        _check_nodes(root, origin)
         return root, loader.construct_document(root)
     # What PyYAML raises for a day 32, a number of 5,000 digits, or a wrong tag is no YAMLError.
     except (yaml.YAMLError, ValueError, LookupError, AttributeError) as error:
@@ -98,8 +99,13 @@ def _check_bounds(text: str, origin: str) -> None:
             )
 
 
-def _check_keys(node: yaml.Node, origin: str) -> None:
-    """Refuse a key that is no plain value, or that stands twice: YAML would take the last."""
+def _check_nodes(node: yaml.Node, origin: str) -> None:
+    """Refuse long numbers, and keys that are no plain value or stand twice, the last winning."""
+    if node.tag == "tag:yaml.org,2002:int" and len(node.value) > MAX_DIGITS:
+        raise ConfigError(
+            f"{origin}, line {node.start_mark.line + 1}: a number has {len(node.value):,} "
+            f"characters; {MAX_DIGITS} are the most. Write a smaller one, or quote a text."
+        )
     children = node.value if isinstance(node, yaml.SequenceNode) else []
     if isinstance(node, yaml.MappingNode):
         keys = set()
@@ -112,4 +118,4 @@ def _check_keys(node: yaml.Node, origin: str) -> None:
             keys.add(key.value)
         children = [value for _, value in node.value]
     for child in children:
-        _check_keys(child, origin)
+        _check_nodes(child, origin)

@@ -63,6 +63,12 @@ def test_broken_contract_is_the_reason(run, place):
     with pytest.raises(ContractError, match=r"contract is broken\. ort-int8: kl is 0\.7.*report "):
         locate(run / place)
 
+    write_json(
+        run / "result" / "report.json", {"verdict": "broken", "reasons": [*reasons, "x", "y"]}
+    )
+    with pytest.raises(ContractError, match=r"by 0\.2\. For 2 more reasons and what would help:"):
+        locate(run / place)
+
 
 @pytest.mark.parametrize("report", [None, {"verdict": "kept"}, [], {}], ids=str)
 def test_incomplete_run_names_the_command(run, report):

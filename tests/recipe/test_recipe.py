@@ -210,6 +210,9 @@ def test_every_clause_is_reachable(name, value):
 
 
 WRONG = {
+    "seed beyond generators": ("seed: 4294967296", r"seed is 4294967296\. .* less than 4294967296"),
+    # A YAML 1.1 number in base 60, too long to be written in base 10
+    "seed of a thousand digits": ("seed: 1" + 3000 * ":59", "line 1: a number has 9,001 ch"),
     "not a mapping": ("- a\n- b", "holds list, a recipe is a mapping"),
     "text": ("GunPoint", "holds str, a recipe is a mapping"),
     "bad YAML": ("data: [", "is not valid YAML"),

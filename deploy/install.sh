@@ -10,7 +10,8 @@ usage: install.sh --root DIR [--user USER] [--python PYTHON] [--listen ADDRESS]
 
   --root DIR        the releases, as `edgedistill deploy --root` names it
   --user USER       who runs the service (default: the owner of DIR)
-  --python PYTHON   that has NumPy and the runtime (default: python3)
+  --python PYTHON   that has NumPy and the runtime (default: the one that validated
+                    the current release, else python3)
   --listen ADDRESS  unix:PATH or HOST:PORT (default: unix:/run/edgedistill/predict.sock)
   --options WORDS   more words for `predict`, such as "--saliency"
   --dry-run         print the unit and what would be done, and do nothing
@@ -26,7 +27,7 @@ TEXT
 name=edgedistill-predict.service
 here=$(cd "$(dirname "$0")" && pwd)
 target=${DESTDIR:-}/etc/systemd/system/$name
-root='' user='' python=python3 listen=unix:/run/edgedistill/predict.sock options='' action=install
+root='' user='' python='' listen=unix:/run/edgedistill/predict.sock options='' action=install
 
 fail() {
   code=$1
@@ -84,6 +85,7 @@ program=$root/current/edgedistill-device.pyz
 [ -e "$program" ] || fail 5 "There is no $program. Deploy a bundle first."
 user=${user:-$(stat -c %U "$root")}
 id "$user" >/dev/null 2>&1 || fail 5 "There is no user $user. Create it, or name another with --user."
+python=${python:-$(readlink "$root/current/python" || echo python3)}
 python=$(command -v "$python") || fail 5 "There is no such Python. Name one with --python."
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
   fail 5 "$python is older than 3.10. Name a newer one with --python."

@@ -51,7 +51,7 @@ _CONNECTION_OPTIONS = (
     click.option("--inventory", type=_FILE, help="Boards in a TOML file, instead of HOSTS."),
     click.option("--group", help="Only the boards of the inventory that are in this group."),
     click.option("--root", help="Folder on the board.  [default: ~/edgedistill]"),
-    click.option("--python", help="Python on the board.  [default: python3]"),
+    click.option("--python", help="Python on the board.  [default: as validated, else python3]"),
     click.option("--target", help="Family of the boards.  [default: as recognized]"),
     click.option("--identity", type=_FILE, help="Private key.  [default: as ssh]"),
     click.option("--known-hosts", type=_FILE, help="Known host keys.  [default: as ssh]"),

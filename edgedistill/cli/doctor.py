@@ -76,7 +76,7 @@ def _facts(host: str | None, root: str | None, python: str | None, access: SshOp
         return diagnosis.collect_here(root or hosts.ROOT)
 
     async def from_board() -> Facts:
-        board = hosts.parse(host, root=root or hosts.ROOT, python=python or hosts.PYTHON)
+        board = hosts.parse(host, root=root or hosts.ROOT, python=python)
         async with connect(board, access) as connection:
             return await diagnosis.collect_from_board(connection)
 

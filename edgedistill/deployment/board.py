@@ -38,7 +38,12 @@ resolved() {
   esac
 }
 root=$(resolved "$1" "$HOME/")
-python=$(resolved "$2" "")
+python=$2
+if [ -z "$python" ]; then  # the interpreter that validated what runs
+  python=$(readlink -- "$root/current/python")
+  [ -x "$python" ] || python=python3
+fi
+python=$(resolved "$python" "")
 place=$root
 while [ ! -e "$place" ]; do place=$(dirname -- "$place"); done
 echo "system=$(uname -s)"
@@ -138,7 +143,7 @@ async def probe(connection: Connection) -> BoardFacts:
         MachineError: it has no usable Python, or is no Linux.
     """
     host = connection.host
-    done = await connection.run(["sh", "-s", "--", host.root, host.python], stdin=_PROBE)
+    done = await connection.run(["sh", "-s", "--", host.root, host.python or ""], stdin=_PROBE)
     found = dict(line.partition("=")[::2] for line in done.stdout.splitlines() if "=" in line)
     if found.get("system") != "Linux":
         raise MachineError(
@@ -199,15 +204,16 @@ async def _freeable(connection: Connection, facts: BoardFacts) -> str:
 
 def _check_python(host: Host, reported: dict[str, str], stderr: str) -> None:
     version = reported.get("version", "")
+    python = host.python or reported.get("python")
     if not version:
         last = stderr.strip().splitlines()[-1]
         raise MachineError(
-            f"{host} has no working Python as {host.python}: {last}. Install Python 3.10 or newer "
+            f"{host} has no working Python as {python}: {last}. Install Python 3.10 or newer "
             "there, or name its path with --python."
         )
     if tuple(map(int, version.split(".")[:2])) < _OLDEST_PYTHON:
         raise MachineError(
-            f"{host} has Python {version} as {host.python}; 3.10 or newer is needed. Name a newer "
+            f"{host} has Python {version} as {python}; 3.10 or newer is needed. Name a newer "
             "one with --python."
         )
 

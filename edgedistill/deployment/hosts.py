@@ -41,7 +41,7 @@ class Host:
     user: str | None = None
     port: int | None = None
     root: str = ROOT  # folder on the board; ~ is the user's home there
-    python: str = PYTHON  # interpreter on the board
+    python: str | None = None  # interpreter on the board; None: the one that validated what runs
     target: str | None = None  # what it should be, by the name of a target
 
     def __post_init__(self) -> None:
@@ -58,13 +58,15 @@ class Host:
         return self.name
 
 
-def parse(text: str, *, root: str = ROOT, python: str = PYTHON, target: str | None = None) -> Host:
+def parse(
+    text: str, *, root: str = ROOT, python: str | None = None, target: str | None = None
+) -> Host:
     """Parse `user@host:port`; user and port may be left out.
 
     Args:
         text: address of the board; an IPv6 address with a port needs brackets.
         root: folder on the board.
-        python: interpreter on the board.
+        python: interpreter on the board; None: the one that validated what runs there.
         target: name of a target.
 
     Raises:
@@ -152,7 +154,7 @@ def _host(name: str, board: _Entry, defaults: _Settings) -> Host:
         user=board.user or defaults.user,
         port=board.port or defaults.port,
         root=board.root or defaults.root or ROOT,
-        python=board.python or defaults.python or PYTHON,
+        python=board.python or defaults.python,
         target=board.target or defaults.target,
     )
 

@@ -67,6 +67,19 @@ def test_systemd_takes_the_unit(root, tmp_path, unavailable: Callable[[str], NoR
     assert "UMaks" in _verify(bad).stderr
 
 
+def test_unit_takes_the_interpreter_that_validated_what_runs(root, tmp_path):
+    """Unless one is named."""
+    python = tmp_path / "validator"
+    python.symlink_to(sys.executable)
+    (root / "current" / "python").symlink_to(python)
+
+    for words, expected in (((), python), (("--python", sys.executable), sys.executable)):
+        ran = subprocess.run(
+            ["sh", SCRIPT, "--root", root, "--dry-run", *words], capture_output=True, text=True
+        )
+        assert f"\nExecStart={expected} {root}/current/" in ran.stdout, ran.stderr
+
+
 def test_unit_never_gives_up(root):
     """A broker or a disk may be away longer than any count of attempts; the network comes first."""
     unit = _run("--root", root, "--dry-run").stdout

@@ -54,6 +54,21 @@ def test_a_python_by_name_is_looked_up_there_and_a_path_starts_at_home(board):
         _probe(board, python="~/none/python")
 
 
+def test_the_interpreter_that_validated_what_runs_is_used(board):
+    """Unless one is named, or it is gone."""
+    (board.root / "releases" / "one").mkdir(parents=True)
+    (board.root / "current").symlink_to("releases/one")
+    link = board.root / "current" / "python"
+
+    assert _probe(board, python=None).python == "python3"
+    link.symlink_to(sys.executable)
+    assert _probe(board, python=None).python == sys.executable
+    assert _probe(board, python="python3").python == "python3"
+    link.unlink()
+    link.symlink_to("/none/python")
+    assert _probe(board, python=None).python == "python3"
+
+
 def test_an_old_python_is_refused(board, tmp_path):
     """The message has both versions."""
     old = _python(tmp_path / "python", "echo version=3.9.2")

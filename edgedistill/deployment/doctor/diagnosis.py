@@ -19,7 +19,7 @@ from edgedistill import targets
 from edgedistill.deployment.connection import CommandResult, Connection
 from edgedistill.deployment.doctor import checks
 from edgedistill.deployment.doctor.checks import Facts, Finding, Outcome, version
-from edgedistill.deployment.hosts import ROOT
+from edgedistill.deployment.hosts import PYTHON, ROOT
 from edgedistill.deployment.zipapp import NAME, write_program
 from edgedistill.device import doctor
 from edgedistill.errors import MachineError, UsageError
@@ -152,13 +152,14 @@ def _release(facts: Facts, target: Target) -> SystemRelease | None:
 
 async def _run_probe(connection: Connection, program: str, home: str) -> Facts:
     host = connection.host
-    python = f"{home}{host.python[1:]}" if host.python.startswith("~/") else host.python
+    named = host.python or PYTHON
+    python = f"{home}{named[1:]}" if named.startswith("~/") else named
     result = await connection.run(
         [python, program, "doctor", "--root", host.root, "--json"], timeout_s=_PATIENCE_S
     )
     if result.code == _NOT_FOUND:
         raise MachineError(
-            f"{host} has no {host.python}. Install it there with: sudo apt-get install --yes "
+            f"{host} has no {named}. Install it there with: sudo apt-get install --yes "
             "python3, or name another one with --python."
         )
     if result.code:

@@ -81,7 +81,8 @@ def add_tune(commands: Commands) -> None:
 
 def _validate(options: argparse.Namespace) -> int:
     from edgedistill.bundle.reader import open_bundle
-    from edgedistill.device.releases.layout import REPORT
+    from edgedistill.device.releases import disk
+    from edgedistill.device.releases.layout import INTERPRETER, REPORT
     from edgedistill.device.validate import validate
     from edgedistill.io import files
     from edgedistill.report import to_json
@@ -99,6 +100,8 @@ def _validate(options: argparse.Namespace) -> int:
     report = to_json(found.report())
     out = options.out or (options.release or Path()) / REPORT
     files.write_json(out, report)
+    if options.release is not None and found.verdict == "kept":
+        disk.point(options.release / INTERPRETER, sys.executable)
     print(json.dumps(report, indent=2) if options.json else _validation_table(found))
     print(f"Wrote {out}.", file=sys.stderr)
     return EXIT_KEPT if found.verdict == "kept" else EXIT_BROKEN

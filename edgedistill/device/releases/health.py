@@ -5,6 +5,7 @@ A short check after a switch; the validation judged the contract before.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from edgedistill.bundle.reader import Bundle, open_bundle
-from edgedistill.device.releases.layout import PROGRAM, Target
+from edgedistill.device.releases.layout import INTERPRETER, PROGRAM, Target
 from edgedistill.device.runtime import start
 from edgedistill.device.validate import FIDELITY_TOLERANCE
 from edgedistill.errors import VerificationError
@@ -43,7 +44,7 @@ def check(target: Target) -> None:
 
 
 def failure(release: Path) -> str | None:
-    """Check a release by its own program, in a process of its own; return the error, if any.
+    """Check a release by its own program and interpreter, in a process; return the error, if any.
 
     Args:
         release: folder of the release, or a link to it.
@@ -53,7 +54,7 @@ def failure(release: Path) -> str | None:
     """
     program = release / PROGRAM
     ours = [str(program)] if program.exists() else ["-m", "edgedistill.device"]
-    command = [sys.executable, *ours, "releases", "check", str(release)]
+    command = [_interpreter(release), *ours, "releases", "check", str(release)]
     try:
         done = subprocess.run(  # noqa: S603 # no shell, and the words are ours
             command,
@@ -71,6 +72,15 @@ def failure(release: Path) -> str | None:
     if not said:
         return f"its program ended with {done.returncode}"
     return said[-1].removeprefix("error: ").removesuffix(".")
+
+
+def _interpreter(release: Path) -> str:
+    """Return the interpreter that validated a release, or else, as for one of 0.1.0, this one."""
+    link = release / INTERPRETER
+    # Not the link itself: beside it, a virtual environment would not be found.
+    return (
+        str(link.readlink()) if link.is_symlink() and os.access(link, os.X_OK) else sys.executable
+    )
 
 
 def _compare(actual: Floats, recorded: Floats, tolerance: float | None, bundle: Bundle) -> None:

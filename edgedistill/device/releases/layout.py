@@ -8,6 +8,7 @@
         edgedistill-device.pyz  the program it came with, compiled for the Python that is here
         release.json            what it is and how it runs
         report.json             its validation here, absent before
+        python -> /…/python     the interpreter that validated it here
       current -> releases/NAME
       previous -> releases/NAME
       rolled-back -> releases/NAME   what the last rollback left; absent after a switch
@@ -34,6 +35,7 @@ RECORD: Final = "release.json"
 REPORT: Final = "report.json"
 BUNDLE: Final = "bundle"
 PROGRAM: Final = "edgedistill-device.pyz"
+INTERPRETER: Final = "python"
 _RELEASES = "releases"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_LETTERS, _NAME_DIGITS = 40, 12  # of a name that is made: the bundle's, and of its hash

@@ -57,6 +57,7 @@ def test_install_validate_switch_rollback_prune(run, root, italy, validated):
     assert first["signer"] is None
     validated(first["name"])
     assert (root.folder(first["name"]) / "report.json").exists()
+    assert str((root.folder(first["name"]) / "python").readlink()) == sys.executable
     assert _json(run("switch", first["name"], "--json"))["outcome"] == "confirmed"
 
     second = _json(run("install", italy, "--unsigned", "--threads", "1", "--json"))

@@ -121,3 +121,19 @@ def test_program_that_hangs_is_a_failure(release, monkeypatch):
     _program(release, "import time; time.sleep(60)")
 
     assert failure(release) == "it gave no answer in 1 s"
+
+
+def test_release_is_checked_by_the_interpreter_that_validated_it(tmp_path):
+    """Not by the one that switches; one that is gone, or was never recorded, is replaced by it."""
+    python = tmp_path / "validator"
+    python.write_text("#!/bin/sh\necho 'error: asked the validator.' >&2\nexit 5\n")
+    python.chmod(0o755)
+    release = tmp_path / "release"
+    release.mkdir()
+    (release / "edgedistill-device.pyz").write_text("import sys; sys.exit('error: asked here')")
+
+    assert health.failure(release) == "asked here"
+    (release / "python").symlink_to(python)
+    assert health.failure(release) == "asked the validator"
+    python.unlink()
+    assert health.failure(release) == "asked here"

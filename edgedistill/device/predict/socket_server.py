@@ -28,6 +28,7 @@ _IDLE_S = 60.0  # for the rest of a line
 _CHUNK_BYTES = 1 << 16
 _GRACE_S = 5.0  # for clients to read their last replies when the service stops
 _SOCKET_MODE = 0o660
+_HANDED_OVER = "EDGEDISTILL_LISTENING"  # process, descriptor and address of a socket for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +112,18 @@ class _Server:
         try:
             await self._run(address, listening, log)
         finally:
-            listening.close()
-            if address.path is not None:
-                address.path.unlink(missing_ok=True)
+            if self._service.renewed:
+                _hand_over(listening, address)
+            else:
+                listening.close()
+                if address.path is not None:
+                    address.path.unlink(missing_ok=True)
 
     async def _run(
         self, address: Address, listening: socket.socket, log: Callable[[str], None]
     ) -> None:
-        server = await asyncio.start_server(self._accept, sock=listening, limit=_CHUNK_BYTES)
+        # A copy: closing the server closes its socket, and a new release may need ours.
+        server = await asyncio.start_server(self._accept, sock=listening.dup(), limit=_CHUNK_BYTES)
         wake = asyncio.Event()
         loop = asyncio.get_running_loop()
         with self._service.signals(lambda: loop.call_soon_threadsafe(wake.set)):
@@ -129,6 +134,7 @@ class _Server:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(wake.wait(), TICK_S)
             server.close()
+            await asyncio.sleep(0)  # whoever was accepted just now is a client, too
             await self._finish_clients()
 
     async def _finish_clients(self) -> None:
@@ -145,7 +151,7 @@ class _Server:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker: asyncio runs us as one
         try:
-            if len(self._clients) >= self._max_clients or self._service.stopped:
+            if len(self._clients) >= self._max_clients:
                 busy = f"{len(self._clients)} clients are connected. Come back later."
                 await _send(writer, {"error": busy})
                 return
@@ -217,6 +223,8 @@ async def _send(writer: asyncio.StreamWriter, facts: dict[str, Any]) -> None:
 
 def _listen(address: Address) -> socket.socket:
     try:
+        if (inherited := _inherited(address)) is not None:
+            return inherited
         return _unix(address.path) if address.path is not None else _tcp(address)
     except (OSError, UnicodeError) as error:  # the latter for a name that no host can have
         reason = getattr(error, "strerror", None) or error
@@ -224,6 +232,23 @@ def _listen(address: Address) -> socket.socket:
             f"Cannot listen at {address}: {reason}. Choose another address, or "
             "stop what listens there."
         ) from error
+
+
+def _hand_over(listening: socket.socket, address: Address) -> None:
+    """Keep a socket open for the release that this process will execute: clients wait in it."""
+    listening.set_inheritable(True)
+    os.environ[_HANDED_OVER] = f"{os.getpid()} {listening.detach()} {address}"
+
+
+def _inherited(address: Address) -> socket.socket | None:
+    """Return the socket that the release before this one has handed over, if any."""
+    process, _, rest = os.environ.pop(_HANDED_OVER, "").partition(" ")
+    descriptor, _, where = rest.partition(" ")
+    if process != str(os.getpid()) or where != str(address):
+        return None
+    listening = socket.socket(fileno=int(descriptor))
+    listening.set_inheritable(False)
+    return listening
 
 
 def _unix(path: Path) -> socket.socket:

@@ -130,15 +130,16 @@ def _message(
             f"{start}, and {better}: they stand in another order of the classes. "
             f"{_way_out(best, setting, 'Write')}"
         )
-    if fit.best_accuracy > fit.chance:
+    if fit.is_likely:
         chance = f"{chance}, " if fit.is_at_chance else ""
         return (
             f"{start}, {chance}and {better}; that these stand in another order is likely, but "
             f"the series are too few to be sure. {_way_out(best, setting, 'If they do, write')}"
         )
     return (
-        f"{start}, {chance}, and no other order of its columns fits better. Check its weights, and "
-        "that the data are sized and normalized as those it was trained on. "
+        f"{start}, {chance}, and no other order of its columns fits clearly better. Check its "
+        "weights, that the data are sized and normalized as those it was trained on, and of a file "
+        "of logits the order of its rows. "
         f"{_way_out(class_names, setting, 'To take it as it is, write')}"
     )
 

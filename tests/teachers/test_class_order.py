@@ -58,6 +58,15 @@ def test_few_series_are_not_called_sure():
         check_class_order("net", logits_of(1 - labels, 2), labels, "ab")
 
 
+def test_random_predictions_are_in_no_likely_order():
+    """Rows of logits in another order than the series, say: 2 more of 40 show nothing."""
+    labels = np.arange(40) % 2
+    columns = np.where(np.arange(40) < 19, labels, 1 - labels)
+
+    with pytest.raises(ModelError, match=r"no other order of its columns fits clearly better"):
+        check_class_order("net", logits_of(columns, 2), labels, "ab")
+
+
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_constant_teacher_is_at_chance_however_frequent_its_class(share):
     labels = (np.arange(100) >= 100 * share).astype(int)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from edgedistill.deployment.connection import COMMAND_TIMEOUT_S, CommandResult, Connection
 from edgedistill.deployment.hosts import Host
-from edgedistill.deployment.payload import DeploymentPayload
+from edgedistill.deployment.payload import DeploymentPayload, parse_free_bytes
 from edgedistill.device.releases.layout import PROGRAM
 from edgedistill.errors import (
     ContractError,
@@ -151,14 +151,13 @@ async def probe(connection: Connection) -> BoardFacts:
             "Linux and a POSIX shell."
         )
     _check_python(host, found, done.stdout)
-    free = found["disk"].split()[3:4]
     return BoardFacts(
         machine=found["machine"],
         root=found["root"],
         python=found["python"],
         version=found["version"],
         writable="writable" in found,
-        free_bytes=int(free[0]) * 1024 if free and free[0].isdecimal() else 0,
+        free_bytes=parse_free_bytes(found["disk"]) or 0,
     )
 
 

@@ -165,7 +165,9 @@ def translate_ssh_errors(host: Host) -> Iterator[None]:
         if "closed" in error.reason.lower():  # the connection is
             raise _lost(host, error.reason) from error
         raise MachineError(
-            f"{host} opens no channel: {error.reason}. Look at the log of its SSH server."
+            f"{host} opens no channel: {error.reason}. Its SSH server may allow too few sessions: "
+            "remove MaxSessions from /etc/ssh/sshd_config there (10 is the default, 2 are needed), "
+            "or look at its log."
         ) from error
     except asyncssh.SFTPError as error:
         raise MachineError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -221,13 +222,23 @@ async def _write_error(
     """Return the error of a failed write, and remove the part if the disk is full."""
     script = 'df -Pk -- "$1" | tail -n 1; rm -f -- "$1/$2.part"'
     result = await connection.run(["sh", "-s", "--", folder, file.sha256], stdin=script)
-    free = result.stdout.split()[3:4]
-    if free and free[0].isdecimal() and int(free[0]) * 1024 < file.size_bytes:
+    free_bytes = parse_free_bytes(result.stdout)
+    if free_bytes is not None and free_bytes < file.size_bytes:
         return MachineError(
             f"The disk of {connection.host} is full: {file.size_bytes} bytes do not fit into "
             f"{folder}. What was written is removed. Free some space there and deploy again."
         )
     return error
+
+
+def parse_free_bytes(line: str) -> int | None:
+    """Return the free bytes of a line of `df -Pk`, None if there are none in it.
+
+    >>> parse_free_bytes("//nas/my share 1000 400 600 40% /mnt/my share")
+    614400
+    """
+    sizes = re.search(r" (\d+) +\d+% ", line)  # names of source and place may have blanks
+    return int(sizes[1]) * 1024 if sizes else None
 
 
 def _head(path: Path, size: int) -> str:

@@ -265,3 +265,14 @@ def test_concurrent_commands_that_end_at_once(board, access):
             return await asyncio.gather(*(one(connection) for _ in range(8)))
 
     assert {code for codes in asyncio.run(many()) for code in codes} == {0}
+
+
+def test_server_that_allows_too_few_sessions(board, access):
+    """The message names the option; here more are opened than it allows by default."""
+
+    async def many():
+        async with connect(board, access) as connection:
+            await asyncio.gather(*(connection.run(["sleep", "1"]) for _ in range(11)))
+
+    with pytest.raises(MachineError, match=r"opens no channel: .* remove MaxSessions from"):
+        asyncio.run(many())

@@ -54,6 +54,14 @@ def test_a_python_by_name_is_looked_up_there_and_a_path_starts_at_home(board):
         _probe(board, python="~/none/python")
 
 
+def test_free_space_of_a_disk_whose_name_has_blanks(board, monkeypatch):
+    """Of a share, for example; here `df` is told to say so."""
+    line = "//nas/my share 1000 400 600 40% /mnt/my share"
+    monkeypatch.setattr(module, "_PROBE", f"df() {{ echo '{line}'; }}\n{module._PROBE}")
+
+    assert _probe(board).free_bytes == 600 << 10
+
+
 def test_the_interpreter_that_validated_what_runs_is_used(board):
     """Unless one is named, or it is gone."""
     (board.root / "releases" / "one").mkdir(parents=True)

@@ -252,20 +252,6 @@ def has_id_and_time(names: Sequence[str], roles: Roles) -> tuple[int, int] | Non
     return (ids[0], times[0]) if ids and times else None
 
 
-def column_at(column: Column, width: int, key: str) -> int:
-    """Return the place of a column in rows without names, from 0.
-
-    Raises:
-        DataError: it is no number of a column.
-    """
-    if type(column) is not int or column == 0 or not -width <= column <= width:
-        raise DataError(
-            f"data.{key} is {column!r}, but the table has no header. Give the column's number, "
-            f"from 1 to {width}, or from the last one, -1."
-        )
-    return column - 1 if column > 0 else width + column
-
-
 def _assign(names: Sequence[str], roles: Roles, *, is_required: bool) -> list[ColumnRole | None]:
     """Return the role of each column; None where neither a setting nor its name tells it."""
     assigned: list[ColumnRole | None] = [None] * len(names)

@@ -29,7 +29,6 @@ from edgedistill.formats.content_checks import (
 from edgedistill.formats.long_tables import long_series
 from edgedistill.formats.roles import (
     Columns,
-    column_at,
     has_id_and_time,
     is_header,
     long_columns,
@@ -273,7 +272,7 @@ def _places(roles: Roles, narrowest: int, width: int) -> tuple[int, dict[int, tu
         *(("ignored", "ignore", column) for column in roles.ignore),
     ]
     others: dict[int, tuple[Role, str]] = {
-        column_at(column, width, key): (role, f"data.{key}")
+        _column_at(column, width, key): (role, f"data.{key}")
         for role, key, column in named
         if column is not None
     }
@@ -281,10 +280,10 @@ def _places(roles: Roles, narrowest: int, width: int) -> tuple[int, dict[int, tu
         label_at = 0
         others[0] = "label", "the first column, as there is no header"
     else:
-        label_at = column_at(roles.label, width, "label")
+        label_at = _column_at(roles.label, width, "label")
         others[label_at] = "label", "data.label"
     if roles.values:
-        values = {column_at(column, width, "values") for column in roles.values} - {label_at}
+        values = {_column_at(column, width, "values") for column in roles.values} - {label_at}
         for at in range(width):
             if at not in values:
                 others.setdefault(at, ("ignored", "not in data.values"))
@@ -330,3 +329,17 @@ def _refuse_resampling() -> None:
 def _texts(roles: Roles) -> list[str]:
     columns = (roles.label, roles.id, roles.time, roles.group, *roles.ignore, *roles.values)
     return [column for column in columns if isinstance(column, str)]
+
+
+def _column_at(column: Column, width: int, key: str) -> int:
+    """Return the place of a column in rows without names, from 0.
+
+    Raises:
+        DataError: it is no number of a column.
+    """
+    if type(column) is not int or column == 0 or not -width <= column <= width:
+        raise DataError(
+            f"data.{key} is {column!r}, but the table has no header. Give the column's number, "
+            f"from 1 to {width}, or from the last one, -1."
+        )
+    return column - 1 if column > 0 else width + column

@@ -24,6 +24,7 @@ from edgedistill.models.lite import LITE
 __all__ = [
     "FAMILIES",
     "FCN",
+    "LARGEST",
     "LITE",
     "LSTM",
     "Cost",
@@ -87,13 +88,15 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 
+LARGEST = {"width": 4096, "depth": 256}  # of a network that a GPU can hold
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """The choice of a network: a family, and its width and depth if not the published ones.
 
     Raises:
-        ConfigError: no such family, or a width or depth below 1.
+        ConfigError: no such family, or a width or depth below 1 or beyond `LARGEST`.
     """
 
     family: str
@@ -110,10 +113,10 @@ class ModelSpec:
                 f"There is no model family {self.family!r}.{hint} Choose from {known}."
             )
         for name, value in (("width", self.width), ("depth", self.depth)):
-            if value is not None and value < 1:
+            if value is not None and not 1 <= value <= LARGEST[name]:
                 raise ConfigError(
-                    f"The {name} of a {self.family} must be at least 1, got {value}. "
-                    "Leave it out for the published size."
+                    f"The {name} of a {self.family} must be at least 1 and at most "
+                    f"{LARGEST[name]:,}, got {value}. Leave it out for the published size."
                 )
 
 

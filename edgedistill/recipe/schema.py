@@ -20,7 +20,7 @@ from edgedistill.distillation.objectives.tsd_maps import TSDMapsConfig
 from edgedistill.errors import ConfigError
 from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.preference import Preference
-from edgedistill.models import ModelSpec
+from edgedistill.models import LARGEST, ModelSpec
 from edgedistill.optimize.precision_support import Precision, RuntimeName, check_forms
 from edgedistill.preprocessing import transforms as preprocess
 from edgedistill.recipe.objectives import ObjectiveSection
@@ -91,8 +91,8 @@ class ModelSection(Section):
     """A network of one of our families."""
 
     family: Family = "fcn"
-    width: int | None = Field(None, ge=1)
-    depth: int | None = Field(None, ge=1)
+    width: int | None = Field(None, ge=1, le=LARGEST["width"])
+    depth: int | None = Field(None, ge=1, le=LARGEST["depth"])
 
     @property
     def explained(self) -> bool:
@@ -135,7 +135,7 @@ class TeacherSection(ModelSection):
     trust: bool = False  # whether a joblib file may run the code it contains
     # Classes of an external teacher's columns, in their order; None: as in the data, and checked
     class_names: tuple[ClassName, ...] | None = Field(None, min_length=2)
-    width: int | None = Field(64, ge=1)
+    width: int | None = Field(64, ge=1, le=LARGEST["width"])
     student_friendly: StudentFriendlyConfig | None = None  # None: trained by itself
     training: TrainingSettings = FitConfig(learning_rate=0.003)
 
@@ -161,7 +161,7 @@ class SearchSection(Section):
 class StudentSection(ModelSection):
     """The student and its objectives."""
 
-    width: int | None = Field(16, ge=1)
+    width: int | None = Field(16, ge=1, le=LARGEST["width"])
     prune_from_teacher: PruneSection | None = None  # None: starts from random weights
     objectives: tuple[ObjectiveSection, ...] = Field(
         (

@@ -73,11 +73,11 @@ def test_missing_package_exits_5(execute, recipe, tmp_path):
     """The message has the command that installs it, under its name for pip."""
     ran = execute(
         *("train", recipe, "--out", tmp_path / "teacher"),
-        before="import sys; sys.modules['sklearn'] = None",
+        before="import sys; sys.modules['yaml'] = None",
     )
 
     assert ran.code == 5
-    assert "Install it with: python -m pip install scikit-learn" in ran.stderr
+    assert "Install it with: python -m pip install pyyaml" in ran.stderr
     assert "Traceback" not in ran.stderr
     assert not (tmp_path / "teacher").exists()
 

@@ -17,6 +17,7 @@ from edgedistill.io.files import read_json, sha256
 pytestmark = pytest.mark.slow
 
 STAGES = ("teacher", "student", "model", "variants", "result")
+CLASS_NAMES = ("--set", "teacher.class_names=[1, 2]")  # of a teacher of few epochs, at chance
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +214,7 @@ def test_onnx_teacher_and_target(invoke, recipe, finished, npz, tmp_path, monkey
 
     first = invoke(
         *("compress", "--data", train, "--test", test, "--teacher", finished.onnx),
-        *("--target", "aarch64", *loose, "--json"),
+        *("--target", "aarch64", *loose, *CLASS_NAMES, "--json"),
     )
     folder = tmp_path / "runs" / "train"  # without --out, named after the data
     again = invoke("compress", folder / "recipe.yaml", "--json")
@@ -236,7 +237,7 @@ def test_table_of_logits_as_teacher(invoke, recipe, finished, series, npz, tmp_p
     pairs = [pair for s in settings if s != "--set" for pair in ("--set", s)]
 
     ran = invoke(
-        *("compress", "--data", train, "--test", test, "--teacher", table, *pairs),
+        *("compress", "--data", train, "--test", test, "--teacher", table, *pairs, *CLASS_NAMES),
         *("--out", tmp_path / "run", "--json"),
     )
 

@@ -19,7 +19,7 @@ from edgedistill.cli import run
 from edgedistill.deployment import deploy as deployment
 from edgedistill.deployment.connection import connect
 from edgedistill.deployment.deploy import deploy
-from edgedistill.deployment.lock import board_lock
+from edgedistill.deployment.lock import Lease, board_lock
 from edgedistill.deployment.payload import prepare_payload
 from edgedistill.deployment.steps import Outcome, Request
 from edgedistill.io import files
@@ -218,7 +218,10 @@ def test_while_another_deployment_is_under_way_one_is_refused(board, bundles):
     request = Request(unsigned=True, runs=20)
 
     async def second(shipped):
-        async with connect(board.host, board.access) as first, board_lock(first, str(board.root)):
+        async with (
+            connect(board.host, board.access) as first,
+            board_lock(first, str(board.root), Lease()),
+        ):
             return await deploy(shipped, board.host, board.access, request, lambda _: None)
 
     with prepare_payload(bundles["unsigned"], unsigned=True) as shipped:
@@ -226,7 +229,7 @@ def test_while_another_deployment_is_under_way_one_is_refused(board, bundles):
 
     assert refused.code == 5
     assert re.search(
-        r"Another deployment to .* is under way \(process \d+ there\)", refused.message
+        r"Another deployment to .* is under way \(\S+@\S+, process \d+ there\)", refused.message
     )
 
 

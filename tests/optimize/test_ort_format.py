@@ -35,7 +35,8 @@ def test_both_formats_give_the_same_logits(made, series, tmp_path, family, preci
 
     to_ort(source, out, series[:8])
 
-    np.testing.assert_allclose(logits(out, series), logits(source, series), atol=1e-5)
+    expected = logits(source, series, exact_int8=False)  # as an .ort file computes
+    np.testing.assert_allclose(logits(out, series), expected, atol=1e-5)
     assert b"ORTM" in out.read_bytes()[:16]
 
 

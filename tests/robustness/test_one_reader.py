@@ -76,7 +76,7 @@ def test_the_script_counts_tables(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     found = read_json(out)
     assert found["tables"] == 60 == sum(found["read"].values()) + sum(found["refused"].values())
-    assert "60 tables, and 2 also through a model" in done.stdout
+    assert "60 tables, 2 also through a model" in done.stdout
 
 
 def _shifted(schema: InputSchema, one: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from edgedistill.training.config import FitConfig
 pytestmark = pytest.mark.slow
 
 CONFIG = FitConfig(
-    epochs=25, batch_size=8, learning_rate=0.003, select="objective", accelerator="cpu"
+    epochs=90, batch_size=8, learning_rate=0.003, select="objective", accelerator="cpu"
 )
 
 

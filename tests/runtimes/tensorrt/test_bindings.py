@@ -245,7 +245,7 @@ def test_a_flag_of_tensorrt_10_is_found_missing_in_11(tensorrt10, tensorrt11, tm
         ("builder", "profile.set_shape", "profile.shape", "no IOptimizationProfile.shape"),
         ("builder", "error.desc()", "error.desc(1)", "ParserError.desc takes"),
         (
-            "library",
+            "bindings",
             "def log(self, severity",
             "def log(self, when, severity",
             "overridden",

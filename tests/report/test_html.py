@@ -68,7 +68,7 @@ def test_page_describes_the_data_and_warns_about_them(html, full_report):
 
     (warning,) = full_report.data.warnings
     assert page.text.index("'1' and '1.0' are one class.") < page.text.index(warning)
-    assert page.text.index(warning) < page.text.rindex("Agreement with the teacher")
+    assert page.text.index(warning) < page.text.index("Contract\n")
     assert "1.3 % of all values, in 3 series" in page.text
     assert page.text.index("Series of each class") > page.text.index("Data and environment")
     assert ("details", {"open": None}) in page.tags

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from functools import wraps
+from functools import cache, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -36,15 +36,27 @@ def _connection_options(command: Callable[..., int]) -> Callable[..., int]:
         ssh_config: Path | None,
         **others: Any,
     ) -> int:
-        from edgedistill.deployment.connection import SshOptions
-
-        access = SshOptions(identity=identity, known_hosts=known_hosts, config=ssh_config)
+        access = ssh_options(identity, known_hosts, ssh_config)
         options = {"root": root, "python": python, "target": target}
         return command(hosts=_hosts(hosts, inventory, group, options), access=access, **others)
 
     for option in reversed(_CONNECTION_OPTIONS):
         run = option(run)
     return run
+
+
+def ssh_options(
+    identity: Path | None, known_hosts: Path | None, ssh_config: Path | None
+) -> SshOptions:
+    """Return the SSH options of a command; a warning is printed once, however often it comes."""
+    from edgedistill.deployment.connection import SshOptions
+
+    return SshOptions(
+        identity=identity,
+        known_hosts=known_hosts,
+        config=ssh_config,
+        on_warning=cache(lambda text: click.echo(f"warning: {text}", err=True)),
+    )
 
 
 _CONNECTION_OPTIONS = (

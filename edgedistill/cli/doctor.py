@@ -49,14 +49,14 @@ def doctor(
       edgedistill doctor
       edgedistill doctor pi@board.local --target aarch64
     """
+    from edgedistill.cli.deployment import ssh_options
     from edgedistill.cli.output import print_json
-    from edgedistill.deployment.connection import SshOptions
     from edgedistill.deployment.doctor.diagnosis import diagnose
     from edgedistill.errors import MachineError, UsageError
 
     if host is None and python is not None:
         raise UsageError("--python names an interpreter on HOST. Name a HOST too.")
-    access = SshOptions(identity=identity, known_hosts=known_hosts, config=ssh_config)
+    access = ssh_options(identity, known_hosts, ssh_config)
     diagnosis = diagnose(_facts(host, root, python, access), target=target, runtime=runtime)
     if as_json:
         print_json(diagnosis.to_dict())

@@ -17,8 +17,14 @@ from typing import Any, Final
 
 import asyncssh
 
-from edgedistill.deployment.host_keys import HostKeyRecorder, known_files, untrusted
+from edgedistill.deployment.host_keys import (
+    HostKeyRecorder,
+    known_files,
+    load_known_hosts,
+    untrusted,
+)
 from edgedistill.deployment.hosts import Host, parse
+from edgedistill.deployment.identities import login_keys
 from edgedistill.errors import LostConnectionError, MachineError, UsageError
 
 TIMEOUT_S: Final = 15.0
@@ -31,6 +37,7 @@ _LOST = (
     asyncssh.SFTPNoConnection,
     ConnectionError,
 )
+_WAYS: Final = {"ProxyJump", "ProxyCommand"}  # of the SSH configuration, to reach a host
 _NETWORK: Final = {
     *(errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN),
 }
@@ -40,10 +47,11 @@ _NETWORK: Final = {
 class SshOptions:
     """SSH options of the command line, beside those of the SSH configuration."""
 
-    identity: Path | None = None  # private key; None: the agent's and the usual files
+    identity: Path | None = None  # key file, offered first; the agent may hold its private half
     known_hosts: Path | None = None  # None: as configured, else the user's and the system's
     config: Path | None = None  # None: ~/.ssh/config
     timeout_s: float = TIMEOUT_S  # of connecting, and again of logging in
+    on_warning: Callable[[str], None] = lambda _: None  # what was passed over, a sentence each
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +146,7 @@ async def connect(host: Host, access: SshOptions) -> AsyncIterator[Connection]:
     """
     opened: list[asyncssh.SSHClientConnection] = []
     try:
-        for each in [*_jumps(host, access), host]:
+        for each in [*jump_hosts(host, access), host]:
             opened.append(await _open(each, access, opened[-1] if opened else None))
         yield Connection(host, opened[-1])
     finally:
@@ -212,16 +220,19 @@ async def _open(
 ) -> asyncssh.SSHClientConnection:
     options = _options(host, access)
     files = known_files(access.known_hosts, options.known_hosts)
+    known = load_known_hosts(files, access.on_warning)
     witness = HostKeyRecorder()
     try:
-        return await asyncssh.connect(
-            **_settings(host, access),
-            known_hosts=files or b"",  # an empty list would mean the default
-            client_factory=lambda: witness,
-            tunnel=tunnel,
-        )
+        async with login_keys(options, access.identity) as keys:
+            return await asyncssh.connect(
+                **{**_settings(host, access), "client_keys": keys, "agent_path": None},
+                known_hosts=known,
+                client_factory=lambda: witness,
+                tunnel=tunnel,
+                proxy_command=None if _is_jump_first(options) else (),
+            )
     except asyncssh.HostKeyNotVerifiable as error:
-        raise untrusted(host, witness, files, options.host_key_alias) from error
+        raise untrusted(host, witness, known, files, options.host_key_alias) from error
     except (asyncssh.ConnectionLost, ConnectionResetError) as error:
         raise _lost(host, str(error)) from error
     except (asyncssh.Error, OSError, asyncio.TimeoutError) as error:
@@ -230,16 +241,44 @@ async def _open(
         raise _unusable(host, error) from error
 
 
-def _jumps(host: Host, access: SshOptions) -> list[Host]:
-    """Return the hosts that the configuration goes through, each checked as the board is."""
-    jump = _options(host, access).tunnel
-    return [parse(each.strip()) for each in jump.split(",")] if isinstance(jump, str) else []
+def jump_hosts(host: Host, access: SshOptions, *, behind: Sequence[Host] = ()) -> list[Host]:
+    """Return the hosts that a connection goes through, the first first, as `ssh` follows them.
+
+    The first host of a list in `ProxyJump` is reached by its own configuration, which may have
+    jump hosts too; the others through the one before, whatever theirs says.
+
+    Args:
+        host: host to reach.
+        access: SSH options.
+        behind: hosts that are reached through `host`.
+
+    Raises:
+        UsageError: a host is reached through itself, or `ProxyJump` names none.
+    """
+    options = _options(host, access)
+    jump = options.tunnel
+    if not isinstance(jump, str) or not _is_jump_first(options):
+        return []
+    first, *rest = [parse(each.strip()) for each in jump.split(",")]
+    behind = (*behind, host)
+    if (first.address, first.port) in {(each.address, each.port) for each in behind}:
+        raise UsageError(
+            f"The jump hosts of {behind[0]} go in a circle: {first} is reached through itself. "
+            f"Write `ProxyJump none` for {first} in the SSH configuration, above the other."
+        )
+    return [*jump_hosts(first, access, behind=behind), first, *rest]
+
+
+def _is_jump_first(options: asyncssh.SSHClientConnectionOptions) -> bool:
+    """Return whether `ProxyJump` stands before `ProxyCommand`: the first of them counts."""
+    ways = [name for name in options.config.get_options(False) if name in _WAYS]
+    return ways[:1] == ["ProxyJump"]
 
 
 def _options(host: Host, access: SshOptions) -> asyncssh.SSHClientConnectionOptions:
-    """Return the SSH options of a host under the configuration."""
+    """Return the SSH options of a host under the configuration, without its keys."""
     try:
-        return asyncssh.SSHClientConnectionOptions(**_settings(host, access))
+        return asyncssh.SSHClientConnectionOptions(**_settings(host, access), client_keys=None)
     except (ValueError, OSError, asyncssh.ConfigParseError, asyncssh.KeyImportError) as error:
         raise _unusable(host, error) from error
 
@@ -250,7 +289,6 @@ def _settings(host: Host, access: SshOptions) -> dict[str, Any]:
         "port": host.port,
         "username": host.user,
         "config": [str(access.config)] if access.config is not None else None,
-        "client_keys": [str(access.identity)] if access.identity is not None else None,
         "connect_timeout": access.timeout_s,
         "login_timeout": access.timeout_s,
         "keepalive_interval": _KEEPALIVE_S,

@@ -6,16 +6,18 @@ refused with a warning.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import asyncssh
 
 from edgedistill.deployment.hosts import Host
-from edgedistill.errors import EdgeDistillError, IntegrityError, MachineError
+from edgedistill.errors import EdgeDistillError, IntegrityError, MachineError, brief
 
 _SSH_PORT: Final = 22
+_FIELDS: Final = 3  # names, kind of key, key; a marker such as @revoked may stand before
+_SHOWN: Final = 40  # bytes of a line in a message
 _USUAL: Final = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
 
 
@@ -58,15 +60,60 @@ def known_files(named: Path | None, configured: object) -> list[str]:
     return [str(path) for path in paths if path.is_file()]
 
 
+def load_known_hosts(
+    files: Sequence[str], on_warning: Callable[[str], None]
+) -> asyncssh.SSHKnownHosts:
+    """Load files of known host keys line by line, as `ssh` does: an unreadable one counts alone.
+
+    Args:
+        files: paths of the files.
+        on_warning: callback for each line that is skipped.
+
+    Raises:
+        MachineError: a file cannot be read.
+    """
+    known = asyncssh.SSHKnownHosts()
+    for file in files:
+        try:
+            lines = Path(file).read_bytes().splitlines()
+        except OSError as error:
+            raise MachineError(
+                f"The known hosts in {file} cannot be read: {error.strerror}."
+            ) from error
+        for number, line in enumerate(lines, start=1):
+            if not _load(known, line):
+                shown = brief(line[:_SHOWN].decode(errors="replace"))
+                on_warning(f"Line {number} of {file} was skipped: {shown} is no known host.")
+    return known
+
+
+def _load(known: asyncssh.SSHKnownHosts, line: bytes) -> bool:
+    """Load an entry without its comment, whose bytes may be anything; False if it is none."""
+    words = line.split()
+    if not words or words[0].startswith(b"#"):
+        return True
+    count = _FIELDS + words[0].startswith(b"@")
+    try:
+        known.load(b" ".join(words[:count]).decode("utf-8"))
+    except ValueError:
+        return False
+    return True
+
+
 def untrusted(
-    host: Host, recorder: HostKeyRecorder, files: Sequence[str], alias: str | None
+    host: Host,
+    recorder: HostKeyRecorder,
+    known_hosts: asyncssh.SSHKnownHosts,
+    files: Sequence[str],
+    alias: str | None,
 ) -> EdgeDistillError:
     """Return the error for a refused host key, with the next step.
 
     Args:
         host: board of the connection.
         recorder: recorder of the refused key.
-        files: files of known host keys.
+        known_hosts: known host keys.
+        files: files that they are from.
         alias: `HostKeyAlias` of the configuration, if any.
     """
     if recorder.key is None:
@@ -76,9 +123,9 @@ def untrusted(
         )
     shown = f"{_kind(recorder.key)} {recorder.key.get_fingerprint()}"
     port = recorder.port
-    known = _is_known(recorder, files, alias or recorder.name)
-    if known:
-        was = ", ".join(f"{_kind(key)} {key.get_fingerprint()}" for key in known)
+    listed = _listed_keys(recorder, known_hosts, alias or recorder.name)
+    if listed:
+        was = ", ".join(f"{_kind(key)} {key.get_fingerprint()}" for key in listed)
         place = recorder.name if port == _SSH_PORT else f"[{recorder.name}]:{port}"
         return IntegrityError(
             f"THE HOST KEY OF {host} HAS CHANGED. It is now {shown}, known was {was}. Either the "
@@ -94,11 +141,11 @@ def untrusted(
     )
 
 
-def _is_known(
-    recorder: HostKeyRecorder, files: Sequence[str], name: str
+def _listed_keys(
+    recorder: HostKeyRecorder, known_hosts: asyncssh.SSHKnownHosts, name: str
 ) -> Sequence[asyncssh.SSHKey]:
     port = None if recorder.port == _SSH_PORT else recorder.port
-    found = asyncssh.match_known_hosts(list(files) or b"", name, recorder.address, port)[0]
+    found = asyncssh.match_known_hosts(known_hosts, name, recorder.address, port)[0]
     return list(dict.fromkeys(found))  # listed by name and by address, it comes twice
 
 

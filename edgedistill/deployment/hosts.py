@@ -18,6 +18,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 import tomli
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -26,8 +27,9 @@ from edgedistill.errors import ConfigError, UsageError, brief
 
 ROOT: Final = "~/edgedistill"
 PYTHON: Final = "python3"
+_SCHEME: Final = "ssh://"
 _ADDRESS = re.compile(
-    r"(?:(?P<user>[^@\s]+)@)?(?:\[(?P<bracketed>[^\]\s]+)\]|(?P<name>[^@:\[\]\s]+))(?::(?P<port>\d+))?"
+    r"(?:(?P<user>[^\s-]\S*)@)?(?:\[(?P<bracketed>[^\]\s]+)\]|(?P<name>[^@:\[\]\s/]+))(?::(?P<port>\d+))?"
 )
 _LAST_PORT = 65_535
 
@@ -61,10 +63,11 @@ class Host:
 def parse(
     text: str, *, root: str = ROOT, python: str | None = None, target: str | None = None
 ) -> Host:
-    """Parse `user@host:port`; user and port may be left out.
+    """Parse `user@host:port` or `ssh://user@host:port`; user and port may be left out.
 
     Args:
-        text: address of the board; an IPv6 address with a port needs brackets.
+        text: address of the board; an IPv6 address with a port needs brackets, and a user may
+            have an @: the last one splits, as for `ssh`.
         root: folder on the board.
         python: interpreter on the board; None: the one that validated what runs there.
         target: name of a target.
@@ -78,11 +81,15 @@ def parse(
     >>> parse("[fe80::1]:22").address, parse("fe80::1").address
     ('fe80::1', 'fe80::1')
     """
-    user, _, rest = text.rpartition("@")
+    is_uri = text.lower().startswith(_SCHEME)
+    address = text[len(_SCHEME) :].removesuffix("/") if is_uri else text
+    user, _, rest = address.rpartition("@")
+    if is_uri:
+        user = unquote(user)
     if rest.count(":") > 1 and "[" not in rest:  # an IPv6 address alone
         rest = f"[{rest}]"
     found = _ADDRESS.fullmatch(f"{user}@{rest}" if user else rest)
-    if not found or text.startswith("@"):
+    if not found or address.startswith("@"):
         raise UsageError(f"{text!r} names no board. Give user@host, or user@host:port.")
     return Host(
         name=text,

@@ -16,6 +16,7 @@ from edgedistill.deployment.connection import (
     Connection,
     SshOptions,
     connect,
+    jump_hosts,
     translate_ssh_errors,
 )
 from edgedistill.deployment.hosts import Host, parse
@@ -137,6 +138,60 @@ def test_an_unknown_jump_host_is_refused(ssh_server, tmp_path):
         _run(parse("behind"), SshOptions(config=config), "true")
 
 
+_ROUTES = {
+    "the jump host of a jump host": (
+        "Host board\n ProxyJump inner\nHost inner\n ProxyJump bastion\n",
+        ["bastion", "inner"],
+    ),
+    "a list, whose first host alone has its own": (
+        "Host board\n ProxyJump outer,inner\nHost inner\n ProxyJump lost\n"
+        "Host outer\n ProxyJump bastion\n",
+        ["bastion", "outer", "inner"],
+    ),
+    "none for the jump host": (
+        "Host bastion\n ProxyJump none\nHost *\n ProxyJump bastion\n",
+        ["bastion"],
+    ),
+    "none for the board": ("Host board\n ProxyJump none\nHost *\n ProxyJump lost\n", []),
+    "no command": ("Host board\n ProxyCommand none\nHost *\n ProxyJump lost\n", []),
+    "a URI": ("Host board\n ProxyJump ssh://bastion:PORT\n", ["ssh://bastion:PORT"]),
+}
+
+
+@pytest.mark.parametrize(("rules", "names"), _ROUTES.values(), ids=_ROUTES)
+def test_jump_hosts_are_those_of_openssh(ssh_server, tmp_path, rules, names):
+    """As many logins as `ssh` needs under the same configuration."""
+    config, log = tmp_path / "config", ssh_server.folder / "log"
+    hosts = "Host board bastion inner outer"
+    text = rules + ssh_server.config.read_text().replace("Host board", hosts)
+    config.write_text(text.replace("PORT", str(ssh_server.port)))
+    ssh = ["ssh", "-F", config, "-o", "BatchMode=yes", "board", "true"]
+
+    def logins(connect_to_board):
+        before = log.read_text().count("Accepted publickey")
+        connect_to_board()
+        return log.read_text().count("Accepted publickey") - before
+
+    by_ssh = logins(lambda: subprocess.run(ssh, check=True))
+    by_us = logins(lambda: _run(parse("board"), SshOptions(config=config), "true"))
+
+    taken = [host.name for host in jump_hosts(parse("board"), SshOptions(config=config))]
+    assert taken == [name.replace("PORT", str(ssh_server.port)) for name in names]
+    assert by_us == by_ssh == len(names) + 1
+
+
+@pytest.mark.parametrize(
+    "rules", ["Host a\n ProxyJump b\nHost b\n ProxyJump a\n", "Host *\n ProxyJump a\n"]
+)
+def test_jump_hosts_in_a_circle_are_refused(tmp_path, rules):
+    """The message has the host and the line that ends it."""
+    config = tmp_path / "config"
+    config.write_text(rules)
+
+    with pytest.raises(UsageError, match=r"jump hosts of a go in a circle.*`ProxyJump none` for a"):
+        _run(parse("a"), SshOptions(config=config), "true")
+
+
 @pytest.mark.parametrize("content", ["", "elsewhere ssh-ed25519 AAAA\n"])
 def test_an_unknown_host_key_is_refused_and_shown(board, access, ssh_server, tmp_path, content):
     """The fingerprint is the one that the board's owner sees, with the command that adds it."""
@@ -188,6 +243,33 @@ def test_a_hashed_known_host_is_known(board, access, ssh_server, tmp_path):
     assert _run(board, dataclasses.replace(access, known_hosts=known), "true").code == 0
 
 
+def test_a_stray_byte_in_known_hosts(board, access, ssh_server, tmp_path):
+    """In a comment it does no harm, as for `ssh`; other lines with one are skipped, and told."""
+    known = tmp_path / "known_hosts"
+    key = ssh_server.known_hosts.read_bytes().rstrip()
+    known.write_bytes(
+        b"\xe9t\xe9 ssh-ed25519 AAAA\nalone\n|1|x|" + key + b"\n" + key + b" \xe9t\xe9\n"
+    )
+    warnings = []
+    options = dataclasses.replace(access, known_hosts=known, on_warning=warnings.append)
+
+    assert _run(board, options, "true").code == 0
+
+    assert [line.split(" was skipped")[0] for line in warnings] == [
+        f"Line {number} of {known}" for number in (1, 2, 3)
+    ]
+
+
+def test_a_key_that_is_revoked_beside_a_stray_byte(board, access, ssh_server, tmp_path):
+    """The byte in its comment does not bring the key back."""
+    known = tmp_path / "known_hosts"
+    key = ssh_server.known_hosts.read_bytes().rstrip()
+    known.write_bytes(key + b"\n@revoked " + key + b" \xe9t\xe9\n")
+
+    with pytest.raises(MachineError, match="cannot be verified: it is revoked"):
+        _run(board, dataclasses.replace(access, known_hosts=known), "true")
+
+
 def test_a_wrong_key_is_refused(board, access, other_key, ssh_server):
     """The message has the user and the ways to bring a key."""
     with pytest.raises(MachineError, match=f"refused the login as {ssh_server.user}.*ssh-copy-id"):
@@ -227,7 +309,7 @@ def test_a_missing_file_of_known_hosts(board, access, tmp_path):
 
 def test_a_missing_identity(board, access, tmp_path):
     """The message names the file."""
-    with pytest.raises(UsageError, match=r"cannot be set up: .*missing"):
+    with pytest.raises(UsageError, match=r"no SSH key at .*missing"):
         _run(board, dataclasses.replace(access, identity=tmp_path / "missing"), "true")
 
 

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 _LONGEST = 1 << 16  # bytes of a request
@@ -44,8 +45,9 @@ def serve(path: str, packages: list[str]) -> None:
         importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # they are not waited for
     with socket.socket(socket.AF_UNIX) as door:
-        door.bind(path)
+        door.bind(f"{path}.new")
         door.listen(16)
+        Path(f"{path}.new").rename(path)  # whoever sees the path can connect
         while (
             sys.stdin not in select.select([door, sys.stdin], [], [])[0]
         ):  # closed: no more requests

@@ -292,7 +292,9 @@ def _fill_caches(job: DatasetJob, data: Prepared) -> None:
         for config in recipe.student.objectives:
             if config.uses_cache:
                 with suppress(EdgeDistillError):  # the student itself raises it again
-                    student = networks.build_untrained(recipe.student.spec, data, seed=recipe.seed)
+                    student = networks.build_untrained(
+                        recipe.student.network, data, seed=recipe.seed
+                    )
                     context = objective_context(
                         recipe, data, folder.teacher, teacher_outputs, student, folder.work
                     )

@@ -10,7 +10,8 @@ Cost(parameters=1202, macs=163216, size_bytes=5064)
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import nn
@@ -27,10 +28,13 @@ __all__ = [
     "LARGEST",
     "LITE",
     "LSTM",
+    "Argument",
     "Cost",
+    "FactorySpec",
     "Family",
     "Inception",
     "ModelSpec",
+    "NetworkSpec",
     "ResNet",
     "SelfExplainingNetwork",
     "WithExplanation",
@@ -118,6 +122,20 @@ class ModelSpec:
                     f"The {name} of a {self.family} must be at least 1 and at most "
                     f"{LARGEST[name]:,}, got {value}. Leave it out for the published size."
                 )
+
+
+Argument = bool | int | float  # of a factory; no texts, with which any function could be called
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactorySpec:
+    """The choice of a torch module of one's own: what makes it, and its arguments."""
+
+    source: str  # package.module:factory
+    arguments: Mapping[str, Argument] = field(default_factory=dict)  # besides the sizes of the data
+
+
+NetworkSpec = ModelSpec | FactorySpec
 
 
 def build(spec: ModelSpec, *, channels: int, classes: int, length: int) -> nn.Module:

@@ -22,7 +22,7 @@ from edgedistill.io.arrays import Floats
 from edgedistill.io.files import fingerprint, sha256
 from edgedistill.pipeline.stages.data import read_source
 from edgedistill.recipe.recipe import Recipe
-from edgedistill.recipe.schema import TeacherSection
+from edgedistill.recipe.schema import StudentSection, TeacherSection
 from edgedistill.teachers import Classifier, EstimatorClassifier
 from edgedistill.teachers import load as load_teacher
 from edgedistill.teachers.class_order import check_class_order
@@ -62,6 +62,7 @@ def load_external_teacher(
         train=train,
         test=test,
         weights=None if section.weights is None else Path(section.weights),
+        arguments=section.arguments,
         trust=section.trust,
         columns=section.class_names,
         on_note=on_note,
@@ -108,8 +109,8 @@ def check_columns(
     )
 
 
-def external_hashes(section: TeacherSection) -> list[Any]:
-    """Return the hashes of the files of a teacher: weights, tensors in other files, source."""
+def external_hashes(section: TeacherSection | StudentSection) -> list[Any]:
+    """Return the hashes of a network's files: weights, tensors in other files, source."""
     named = [Path(name) for name in (section.source, section.weights) if name is not None]
     files = [path for path in named if path.is_file()]
     files += [other for path in files for other in external_data(path) if other.is_file()]

@@ -21,6 +21,11 @@ from edgedistill.recipe.schema import COLUMN_SETTINGS, ModelSection, TeacherSect
 from edgedistill.training import networks
 
 Stage = Literal["teacher", "student", "model", "variants", "result"]
+_LATER = {  # keys of sections that the first version did not have
+    "data": COLUMN_SETTINGS,
+    "teacher": ("class_names", "arguments"),
+    "student": ("source", "weights", "arguments"),
+}
 STAGES: tuple[Stage, ...] = ("teacher", "student", "model", "variants", "result")
 
 
@@ -66,16 +71,16 @@ def student_key(recipe: Recipe, data: Prepared, teacher: Path) -> str:
         data: series that it learns from.
         teacher: folder of the teacher stage.
     """
-    values = recipe.to_dict()
+    values = _settings(recipe)
     sections = [values[name] for name in ("seed", "student", "saliency")]
-    hashes = [*_contents("teacher", teacher), *_extra_teacher_hashes(recipe, data)]
+    hashes = [*_contents("teacher", teacher), *_student_hashes(recipe, data)]
     return fingerprint([__version__, data.fingerprint, sections, hashes])
 
 
 def teacher_sections(recipe: Recipe) -> list[Any]:
     """Return the recipe sections and file hashes of a teacher, besides seed and data."""
-    values = recipe.to_dict()
-    sections = [_teacher_section(values["teacher"]), values["saliency"], values["references"]]
+    values = _settings(recipe)
+    sections = [values[name] for name in ("teacher", "saliency", "references")]
     return [*sections, external_hashes(recipe.teacher), *_branch_sections(recipe)]
 
 
@@ -97,33 +102,33 @@ def _run_key(stage: Stage, recipe: Recipe, data: Prepared) -> str:
 
 def _sections(stage: Stage, recipe: Recipe, data: Prepared) -> list[Any]:
     """Return the sections of the recipe that a stage reads, and the contents of what it names."""
-    values = recipe.to_dict()
+    values = _settings(recipe)
     if stage == "teacher":
         return [*teacher_sections(recipe), *_probe_section(recipe, data)]
     if stage == "student":
-        return [values["student"], *_extra_teacher_hashes(recipe, data)]
+        return [values["student"], *_student_hashes(recipe, data)]
     if stage == "model":
         return []
     if stage == "variants":
         names = ("precisions", "calibration", "runtimes", "batch")
         settings = [values["optimize"][name] for name in names]
         return [*settings, *_search_sections(values), *_format_sections(values)]
-    data_section, teacher = _data_section(values["data"]), _teacher_section(values["teacher"])
-    return [{**values, "data": data_section, "teacher": teacher}]
+    return [values]
 
 
-def _teacher_section(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of the teacher; class names only where they are set."""
-    return {k: v for k, v in settings.items() if k != "class_names" or v is not None}
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    """Return the settings of a recipe; of later versions only those that are set.
 
-
-def _data_section(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of the data; those of columns only where they are set."""
-    return {
-        key: value
-        for key, value in settings.items()
-        if key not in COLUMN_SETTINGS or value not in (None, [])
-    }
+    So a stage of an earlier version keeps its key.
+    """
+    values = recipe.to_dict()
+    for name, later in _LATER.items():
+        values[name] = {
+            key: value
+            for key, value in values[name].items()
+            if key not in later or value not in (None, [], {})
+        }
+    return values
 
 
 def _branch_sections(recipe: Recipe) -> list[Any]:
@@ -152,6 +157,11 @@ def _format_sections(values: Mapping[str, Any]) -> list[Any]:
 def _probe_section(recipe: Recipe, data: Prepared) -> list[Any]:
     """Return what an external teacher gives for a probe; nothing of one that is trained here."""
     return [] if recipe.teacher.source is None else [probe_outputs(recipe, data)]
+
+
+def _student_hashes(recipe: Recipe, data: Prepared) -> list[Any]:
+    """Return hashes of what a student's recipe names: its own files, and other teachers."""
+    return [*_extra_teacher_hashes(recipe, data), *external_hashes(recipe.student)]
 
 
 def _extra_teacher_hashes(recipe: Recipe, data: Prepared) -> list[Any]:

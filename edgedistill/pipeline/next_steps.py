@@ -14,6 +14,7 @@ import numpy as np
 from edgedistill.evaluation.contract import ContractClause
 from edgedistill.models import FAMILIES
 from edgedistill.pipeline.stages.evaluate import Outcome
+from edgedistill.recipe.schema import StudentSection
 from edgedistill.report import NextStep, Report
 from edgedistill.report import format as fmt
 from edgedistill.teachers.class_order import fit_order
@@ -117,16 +118,20 @@ def _broken_in_float32(outcome: Outcome) -> set[str]:
 
 def _larger(outcome: Outcome) -> NextStep:
     student, teacher = outcome.recipe.student, outcome.recipe.teacher
+    if student.source is not None:
+        return _longer(student, f"{student.source} is your own: train it longer, or enlarge it.")
     width = 2 * (student.width or FAMILIES[student.family].width)
     of_teacher = teacher.width or FAMILIES[teacher.family].width
     if teacher.source is None and teacher.family == student.family and width > of_teacher:
-        return NextStep(
-            reason="The student is nearly as wide as its teacher: train it longer.",
-            settings=(f"student.training.epochs={2 * student.training.epochs}",),
-        )
+        return _longer(student, "The student is nearly as wide as its teacher: train it longer.")
     return NextStep(
         reason="A wider student comes nearer to its teacher.", settings=(f"student.width={width}",)
     )
+
+
+def _longer(student: StudentSection, reason: str) -> NextStep:
+    epochs = 2 * student.training.epochs
+    return NextStep(reason=reason, settings=(f"student.training.epochs={epochs}",))
 
 
 def _costs(outcome: Outcome, clauses: Sequence[ContractClause]) -> Iterator[NextStep]:
@@ -140,6 +145,8 @@ def _costs(outcome: Outcome, clauses: Sequence[ContractClause]) -> Iterator[Next
             reason="INT8 is smallest, and fastest on most boards.",
             settings=(f"optimize.precisions=[{precisions}]",),
         )
+    if student.source is not None:
+        return
     share = min(_ROOM * clause.threshold / clause.measured.value for clause in clauses)
     width = student.width or FAMILIES[student.family].width
     # Weights grow with the square of the width.

@@ -6,6 +6,7 @@ __all__ = [
     "COLUMN_SETTINGS",
     "ModelSection",
     "Recipe",
+    "StudentSection",
     "TeacherSection",
     "default_settings",
     "load",
@@ -15,7 +16,7 @@ __all__ = [
 ]
 _HOMES = {
     "recipe": ("Recipe", "default_settings", "load", "parse"),
-    "schema": ("COLUMN_SETTINGS", "ModelSection", "TeacherSection"),
+    "schema": ("COLUMN_SETTINGS", "ModelSection", "StudentSection", "TeacherSection"),
 }
 
 

@@ -103,6 +103,7 @@ def parse(
     try:
         recipe = Recipe.model_validate(_merge(_base(values), values))
         if is_complete:
+            _check_factories(recipe.teacher, recipe.student)
             _check_pruning(recipe.teacher, recipe.student)
     except ValidationError as error:
         places = dict(lines(node)) if node is not None else {}
@@ -151,10 +152,43 @@ def default_settings(
     return settings
 
 
+def _check_factories(teacher: TeacherSection, student: StudentSection) -> None:
+    """Refuse settings that a torch module of the user's own cannot have."""
+    for name, section in (("teacher", teacher), ("student", student)):
+        if section.arguments and section.source is None:
+            raise ConfigError(
+                f"{name}.arguments go to a factory, and none is named. Set {name}.source to "
+                "package.module:factory, or leave them out."
+            )
+    if student.source is None:
+        return
+    if ":" not in student.source:
+        raise ConfigError(
+            f"student.source is {student.source!r}. Name what makes the torch module as "
+            "package.module:factory, or leave it out for one of our families."
+        )
+    reasons = {
+        "student.prune_from_teacher": student.prune_from_teacher is not None,
+        "teacher.student_friendly": teacher.student_friendly is not None,
+        "the objective xdistillation": student.explained,
+    }
+    for setting, is_set in reasons.items():
+        if is_set:
+            raise ConfigError(
+                f"{setting} knows the layers of our families only, and student.source names "
+                f"{student.source}. Leave one of the two out."
+            )
+
+
 def _check_pruning(teacher: TeacherSection, student: StudentSection) -> None:
     """Refuse a student that its teacher cannot be pruned to."""
     if student.prune_from_teacher is None:
         return
+    if student.weights is not None:
+        raise ConfigError(
+            "student.prune_from_teacher starts from the teacher, and student.weights from "
+            f"{student.weights}. Leave one of the two out."
+        )
     if teacher.source is not None:
         raise ConfigError(
             "student.prune_from_teacher starts from a teacher that is trained here, and "

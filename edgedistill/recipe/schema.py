@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StrictInt, StrictStr, WrapValidator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    WrapValidator,
+    model_validator,
+)
 
 from edgedistill.bundle.drift_reference import DriftLimits
 from edgedistill.distillation.objectives.baselines.student_friendly import StudentFriendlyConfig
@@ -20,7 +29,7 @@ from edgedistill.distillation.objectives.tsd_maps import TSDMapsConfig
 from edgedistill.errors import ConfigError
 from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.preference import Preference
-from edgedistill.models import LARGEST, ModelSpec
+from edgedistill.models import LARGEST, FactorySpec, ModelSpec, NetworkSpec
 from edgedistill.optimize.precision_support import Precision, RuntimeName, check_forms
 from edgedistill.preprocessing import transforms as preprocess
 from edgedistill.recipe.objectives import ObjectiveSection
@@ -87,6 +96,10 @@ class DataSection(Section):
     test_fraction: float = Field(0.2, gt=0, lt=1)
 
 
+# Of a factory: no texts, with which any function of any package could be made to do something.
+Arguments = dict[str, StrictBool | StrictInt | StrictFloat]
+
+
 class ModelSection(Section):
     """A network of one of our families."""
 
@@ -132,6 +145,8 @@ class TeacherSection(ModelSection):
 
     source: str | None = None  # None trains one; .onnx, module:factory, .joblib or .npz of logits
     weights: str | None = None  # safetensors of module:factory
+    # Of module:factory, besides channels, classes and length
+    arguments: Arguments = Field(default_factory=dict)
     trust: bool = False  # whether a joblib file may run the code it contains
     # Classes of an external teacher's columns, in their order; None: as in the data, and checked
     class_names: tuple[ClassName, ...] | None = Field(None, min_length=2)
@@ -161,6 +176,10 @@ class SearchSection(Section):
 class StudentSection(ModelSection):
     """The student and its objectives."""
 
+    source: str | None = None  # module:factory of a torch module; None: one of our families
+    weights: str | None = None  # safetensors that training starts from; None: random weights
+    # Of module:factory, besides channels, classes and length
+    arguments: Arguments = Field(default_factory=dict)
     width: int | None = Field(16, ge=1, le=LARGEST["width"])
     prune_from_teacher: PruneSection | None = None  # None: starts from random weights
     objectives: tuple[ObjectiveSection, ...] = Field(
@@ -178,6 +197,13 @@ class StudentSection(ModelSection):
     def explained(self) -> bool:
         """Whether an objective trains the network to predict a saliency map."""
         return any(config.predicts_map for config in self.objectives)
+
+    @property
+    def network(self) -> NetworkSpec:
+        """What makes the network: a factory, or one of our families."""
+        if self.source is None:
+            return self.spec
+        return FactorySpec(source=self.source, arguments=self.arguments)
 
 
 class SaliencySection(Section):

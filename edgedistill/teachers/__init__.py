@@ -26,12 +26,15 @@ __all__ = [
     "affordable_windows",
     "check_class_order",
     "compute_teacher_outputs",
+    "describe_error",
     "draw_weighted_starts",
     "exact_session",
     "explicit_weights",
+    "fill_weights",
     "fit_order",
     "ignore_notes",
     "load",
+    "load_module",
     "mean_maps",
     "open_maps",
     "open_window_cache",
@@ -42,10 +45,11 @@ __all__ = [
     "write_window_cache",
 ]
 _HOMES = {
+    "classifier": ("describe_error",),
     "class_order": ("check_class_order", "fit_order"),
     "columns": ("unwrapped",),
     "exact_session": ("exact_session", "explicit_weights"),
-    "factory": ("source_hashes",),
+    "factory": ("fill_weights", "load_module", "source_hashes"),
     "map_cache": ("mean_maps", "open_maps", "write_maps"),
     "outputs": ("TeacherOutputs", "compute_teacher_outputs"),
     "window_cache": (

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from edgedistill.errors import ModelError, UsageError
 from edgedistill.io.files import sha256
+from edgedistill.models import Argument
 from edgedistill.teachers.classifier import NoteCallback, describe_error, ignore_notes
 from edgedistill.teachers.module_files import module_files
 
@@ -32,12 +33,14 @@ def load_module(
     channels: int,
     classes: int,
     length: int,
+    arguments: Mapping[str, Argument] | None = None,
     on_note: NoteCallback = ignore_notes,
 ) -> nn.Module:
     """Return the module that `package.module:factory` makes, with `weights` in it.
 
-    The factory gets those of `channels`, `classes` and `length` that it has parameters for. Modules
-    of the current folder can be named too. Without weights the module stays as the factory made it.
+    The factory gets those of `channels`, `classes` and `length` that it has parameters for, and
+    all `arguments`. Modules of the current folder can be named too. Without weights the module
+    stays as the factory made it.
 
     Raises:
         UsageError: no such module or factory, or the weights are no safetensors file.
@@ -47,18 +50,19 @@ def load_module(
     offered = {"channels": channels, "classes": classes, "length": length}
     try:
         with _current_folder_importable():  # factories may import where they are called
-            module = factory(**_accepted(factory, offered))
+            module = factory(**{**_accepted(factory, offered), **(arguments or {})})
     except (Exception, SystemExit) as error:
         raise ModelError(
             f"{spec} fails: {describe_error(error)}. A factory is called with those of "
-            f"{', '.join(offered)} that it has parameters for; all others need a default."
+            f"{', '.join(offered)} that it has parameters for; all others need a default "
+            "or a value under arguments."
         ) from error
     if not isinstance(module, nn.Module):
         raise ModelError(
             f"{spec} makes a {type(module).__name__}. A factory returns a torch.nn.Module."
         )
     if weights is not None:
-        _fill(module, weights, on_note)
+        fill_weights(module, weights, on_note)
     return module
 
 
@@ -82,7 +86,7 @@ def _find(spec: str) -> Callable[..., object]:
             module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         raise UsageError(
-            f"Cannot import {module_name!r} of the teacher {spec!r}: {describe_error(error)}. "
+            f"Cannot import {module_name!r} of {spec!r}: {describe_error(error)}. "
             "Install its package, run in the folder that holds it, or mend the module."
         ) from error
     factory = getattr(module, name, None)
@@ -136,17 +140,22 @@ def _current_folder_importable() -> Iterator[None]:
             sys.path.remove(folder)
 
 
-def _accepted(factory: Callable[..., object], offered: dict[str, int]) -> dict[str, int]:
+def _accepted(factory: Callable[..., object], offered: Mapping[str, int]) -> dict[str, int]:
     if getattr(factory, "__init__", None) is nn.Module.__init__:
         return {}  # it takes keywords only to refuse them
     parameters = inspect.signature(factory).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        return offered
+        return dict(offered)
     return {name: value for name, value in offered.items() if name in parameters}
 
 
-def _fill(module: nn.Module, weights: Path, on_note: NoteCallback) -> None:
-    """Load weights into a module, exactly: no tensor is left out and none left over."""
+def fill_weights(module: nn.Module, weights: Path, on_note: NoteCallback = ignore_notes) -> None:
+    """Load weights into a module, exactly: no tensor is left out and none left over.
+
+    Raises:
+        UsageError: the weights are no safetensors file.
+        ModelError: they do not fit the module.
+    """
     tensors = _read(weights)
     expected = module.state_dict(keep_vars=True)
     tensors = _without_prefix(tensors, expected, weights, on_note)

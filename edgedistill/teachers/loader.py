@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import joblib
@@ -12,6 +12,7 @@ import numpy as np
 
 from edgedistill.errors import ModelError, UsageError
 from edgedistill.io.arrays import Floats
+from edgedistill.models import Argument
 from edgedistill.saliency.classifier import Classifier
 from edgedistill.teachers.classifier import (
     NoteCallback,
@@ -56,6 +57,7 @@ def load(
     train: Floats,
     test: Floats | None = None,
     weights: Path | None = None,
+    arguments: Mapping[str, Argument] | None = None,
     trust: bool = False,
     columns: Sequence[str] | None = None,
     on_note: NoteCallback = ignore_notes,
@@ -69,6 +71,7 @@ def load(
             of logits needs all, and the order).
         test: all test series, likewise.
         weights: path of the safetensors for the module that the factory makes.
+        arguments: what the factory gets besides the sizes of the data.
         trust: whether a joblib file may run the code it contains.
         columns: class names of the teacher, in the order of its columns; None: that of
             `class_names`, or an estimator's own.
@@ -82,8 +85,12 @@ def load(
     check_series(train)
     if weights is not None and ":" not in spec:
         raise UsageError(f"Weights go with a factory; {spec} brings its own. Leave out {weights}.")
+    if arguments and ":" not in spec:
+        raise UsageError(
+            f"Arguments go with a factory, and {spec} is none. Leave out {', '.join(arguments)}."
+        )
     order = None if columns is None else column_order(columns, class_names)
-    make = _maker(spec, class_names, train, test, weights, trust, on_note)
+    make = _maker(spec, class_names, train, test, weights, arguments, trust, on_note)
     second = (columns or class_names)[-1]
     teacher = _with_columns(make, _probe(train), len(class_names), second, on_note)
     return teacher if order is None or columns is None else _reordered(teacher, order, columns)
@@ -95,6 +102,7 @@ def _maker(
     train: Floats,
     test: Floats | None,
     weights: Path | None,
+    arguments: Mapping[str, Argument] | None,
     trust: bool,
     on_note: NoteCallback,
 ) -> Callable[[int], Classifier]:
@@ -112,7 +120,7 @@ def _maker(
         raise UsageError(_unknown(spec))
     classes, (_, channels, length) = len(class_names), train.shape
     sizes = {"channels": channels, "classes": classes, "length": length}
-    module = load_module(spec, weights=weights, on_note=on_note, **sizes)
+    module = load_module(spec, weights=weights, arguments=arguments, on_note=on_note, **sizes)
     module = narrow_to_logits(module, _probe(train), classes, spec, on_note)
     return lambda columns: TorchClassifier(module, classes=columns, name=spec)
 

@@ -17,8 +17,10 @@ from edgedistill.data import Prepared
 from edgedistill.errors import ConfigError, DataError, ModelError, ShapeError
 from edgedistill.io.arrays import Floats
 from edgedistill.io.files import read_json, whole_file, write_json
-from edgedistill.models import ModelSpec, build, cost
+from edgedistill.models import FactorySpec, ModelSpec, NetworkSpec, build, cost
 from edgedistill.teachers import TorchClassifier
+from edgedistill.teachers.classifier import describe_error
+from edgedistill.teachers.factory import load_module
 from edgedistill.training.config import Epoch
 
 WEIGHTS, FACTS = "weights.safetensors", "model.json"
@@ -33,15 +35,20 @@ _UNREADABLE = (
 )
 
 
-def build_untrained(spec: ModelSpec, data: Prepared, *, seed: int) -> nn.Module:
-    """Return an untrained network for these series; the seed decides its weights."""
+def build_untrained(spec: NetworkSpec, data: Prepared, *, seed: int) -> nn.Module:
+    """Return an untrained network for these series; the seed decides its weights.
+
+    Raises:
+        UsageError: a factory cannot be imported.
+        ModelError: it fails, or what it makes is no classifier of these series.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(spec, **_shape(data))
+        return _build(spec, **_shape(data))
 
 
 def save(
-    model: nn.Module, spec: ModelSpec, data: Prepared, history: list[Epoch], out: Path
+    model: nn.Module, spec: NetworkSpec, data: Prepared, history: list[Epoch], out: Path
 ) -> None:
     """Save weights, the facts that rebuild the network, its cost and its learning curves."""
     facts = {
@@ -65,7 +72,7 @@ def open_network(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
     try:
         facts = read_json(folder / FACTS)
         shape = {key: facts[key] for key in ("channels", "classes", "length")}
-        model = build(ModelSpec(**facts["spec"]), **shape)
+        model = _build(_spec(facts["spec"]), **shape)
         model.load_state_dict(load_file(folder / WEIGHTS))
     except _UNREADABLE as error:
         raise ModelError(
@@ -92,6 +99,54 @@ def open_classifier(
     module, facts = open_network(folder)
     _check_shape(folder, facts, series.shape[1], series.shape[2], len(names))
     return TorchClassifier(module, classes=len(names), name=name or folder.name)
+
+
+def _spec(facts: Mapping[str, Any]) -> NetworkSpec:
+    return FactorySpec(**facts) if "source" in facts else ModelSpec(**facts)
+
+
+def _build(spec: NetworkSpec, *, channels: int, classes: int, length: int) -> nn.Module:
+    sizes = {"channels": channels, "classes": classes, "length": length}
+    if isinstance(spec, ModelSpec):
+        return build(spec, **sizes)
+    network = load_module(
+        spec.source,
+        weights=None,
+        channels=channels,
+        classes=classes,
+        length=length,
+        arguments=spec.arguments,
+    )
+    _check_classifier(network, spec.source, **sizes)
+    return network
+
+
+@torch.no_grad()
+def _check_classifier(
+    network: nn.Module, name: str, *, channels: int, classes: int, length: int
+) -> None:
+    """Refuse a network that does not return logits alone; this also makes its lazy layers.
+
+    Raises:
+        ModelError: it does not take series (N, C, T), or gives other than real numbers (N, K).
+    """
+    series = torch.zeros(2, channels, length)
+    was_training = network.training
+    try:
+        output = network.eval()(series)
+    except Exception as error:
+        raise ModelError(
+            f"The network of {name} cannot take series of shape {tuple(series.shape)} (N, C, T): "
+            f"{describe_error(error)}. Run it on such a batch yourself to see more."
+        ) from error
+    network.train(was_training)
+    is_tensor = isinstance(output, torch.Tensor)
+    if not is_tensor or output.shape != (2, classes) or not output.is_floating_point():
+        kind = f"shape {tuple(output.shape)}" if is_tensor else f"type {type(output).__name__}"
+        raise ModelError(
+            f"The network of {name} gives an output of {kind} for 2 series of {classes} classes. "
+            f"Let it return the logits alone, real numbers of shape (2, {classes})."
+        )
 
 
 def _shape(data: Prepared) -> dict[str, int]:

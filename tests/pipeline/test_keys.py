@@ -54,6 +54,7 @@ def made(recipe, data, stages, tmp_path):
         ("saliency.width=3", "teacher"),
         ("references.ceiling=false", "teacher"),
         ("student.width=9", "student"),
+        ("student.weights=absent.safetensors", "student"),
         ("optimize.calibration=7", "variants"),
         ("optimize.search={}", "variants"),
         ("optimize.formats=[onnx, ort]", "variants"),
@@ -82,13 +83,15 @@ def test_key_is_of_the_chain_of_stages(recipe, data):
     values = recipe.to_dict()
     optimize = [values["optimize"][n] for n in ("precisions", "calibration", "runtimes", "batch")]
     chain = [__version__, data.fingerprint, recipe.seed]
-    teacher = {key: value for key, value in values["teacher"].items() if key != "class_names"}
+    later = {"source", "weights", "arguments"}
+    teacher = {k: v for k, v in values["teacher"].items() if k not in {"class_names", "arguments"}}
+    student = {k: v for k, v in values["student"].items() if k not in later}
     chain += ["teacher", [teacher, values["saliency"], values["references"], []]]
-    chain += ["student", [values["student"]], "model", [], "variants", optimize]
+    chain += ["student", [student], "model", [], "variants", optimize]
 
     assert stage_key("variants", recipe, data) == fingerprint(chain)
     settings = {k: v for k, v in values["data"].items() if k not in COLUMN_SETTINGS}
-    result = {**values, "data": settings, "teacher": teacher}
+    result = {**values, "data": settings, "teacher": teacher, "student": student}
     assert stage_key("result", recipe, data) == fingerprint([*chain, "result", [result]])
 
 

@@ -500,3 +500,28 @@ def test_recovery_is_a_switch_or_settings(given, expected):
 def test_invalid_search_is_refused(text, message):
     with pytest.raises(ConfigError, match=message):
         config.parse(f"optimize: {{{text}}}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["student.source=Net"], "package.module:factory"),
+        (["student.arguments={width: 3}"], "none is named"),
+        (["teacher.arguments={width: 3}"], "none is named"),
+        (["student.source=nets:Net", "student.prune_from_teacher={}"], "prune_from_teacher knows"),
+        (["student.source=nets:Net", "teacher.student_friendly={}"], "student_friendly knows"),
+        (
+            ["student.source=nets:Net", "student.objectives=[{name: xdistillation}]"],
+            "xdistillation knows",
+        ),
+        (
+            ["student.weights=a.safetensors", "student.prune_from_teacher={}"],
+            "starts from the teacher, and student.weights",
+        ),
+        (["student.source=nets:Net", "student.arguments={mode: fast}"], "arguments.mode"),
+    ],
+)
+def test_settings_that_an_own_network_cannot_have_are_refused(settings, message):
+    """Texts too: with them, any function of any package could be called."""
+    with pytest.raises(ConfigError, match=message):
+        config.parse("", settings)

@@ -11,7 +11,7 @@ import torch
 
 from edgedistill.data import ReadOptions, load, prepare
 from edgedistill.errors import ModelError
-from edgedistill.models import ModelSpec, build, cost
+from edgedistill.models import FactorySpec, ModelSpec, build, cost
 from edgedistill.training import networks
 from edgedistill.training.config import Epoch
 
@@ -89,3 +89,67 @@ def test_a_folder_without_a_network(data, tmp_path, damage):
 
     with pytest.raises(ModelError, match=r"(?s)does not hold a network of ours .* Train it again"):
         networks.open_network(folder)
+
+
+NETS = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, channels, classes, width=4):
+        super().__init__()
+        self.body, self.head = nn.LazyConv1d(width, 3), nn.Linear(width, classes)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean(-1))
+
+class Pair(Net):
+    def forward(self, x):
+        return super().forward(x), x
+
+class Classes(Net):
+    def forward(self, x):
+        return super().forward(x).argmax(1, keepdim=True).expand(-1, 2)
+
+class Single(Net):
+    def forward(self, x):
+        return super().forward(x)[:, :1]
+
+class Flat(Net):
+    def forward(self, x):
+        return super().forward(x.flatten())
+"""
+
+
+@pytest.fixture
+def nets(tmp_path, monkeypatch):
+    (tmp_path / "nets.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_network_of_a_factory_is_saved_as_weights_and_opened_again(data, nets):
+    """With the factory and its arguments named; also where its layers are made at the first run."""
+    spec = FactorySpec(source="nets:Net", arguments={"width": 6})
+    model = networks.build_untrained(spec, data, seed=3)
+
+    networks.save(model, spec, data, HISTORY, nets / "saved")
+    opened, facts = networks.open_network(nets / "saved")
+
+    assert facts["spec"] == {"source": "nets:Net", "arguments": {"width": 6}}
+    assert opened.head.in_features == 6
+    assert torch.equal(answers(opened, data), answers(model, data))
+    assert {path.name for path in (nets / "saved").iterdir()} == {networks.WEIGHTS, networks.FACTS}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Pair", "type tuple"),
+        ("Classes", "Let it return the logits alone"),
+        ("Single", r"shape \(2, 1\)"),
+        ("Flat", "cannot take series of shape"),
+    ],
+)
+def test_network_that_is_no_classifier_is_refused(data, nets, name, message):
+    with pytest.raises(ModelError, match=message):
+        networks.build_untrained(FactorySpec(source=f"nets:{name}"), data, seed=0)

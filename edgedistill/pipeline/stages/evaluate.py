@@ -196,7 +196,7 @@ def floor_agreement(
 ) -> AnyFloats:
     """Return the agreement of an untrained student's maps with the teacher's on the test split."""
     seed = recipe.seed + seeds.FLOOR_STUDENT
-    untrained = networks.build_untrained(recipe.student.spec, data, seed=seed)
+    untrained = networks.build_untrained(recipe.student.network, data, seed=seed)
     student = TorchClassifier(untrained, classes=data.classes, name="floor")
     return map_agreement(student, data.test.x, plan, teacher)
 

@@ -20,6 +20,7 @@ from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.run_folder import TRIALS
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs
 from edgedistill.recipe.recipe import Recipe
+from edgedistill.teachers.factory import fill_weights
 from edgedistill.teachers.outputs import TeacherOutputs
 from edgedistill.training import networks
 from edgedistill.training import weight_search as search
@@ -107,10 +108,13 @@ def initial_student(
         teacher: folder of the teacher stage.
 
     Raises:
+        UsageError, ModelError: its factory or its weights cannot be used.
         ConfigError: it is to be pruned, and the teacher of the folder is not one of ours, or
             not a wider version of the student.
     """
-    student = networks.build_untrained(recipe.student.spec, data, seed=recipe.seed)
+    student = networks.build_untrained(recipe.student.network, data, seed=recipe.seed)
+    if recipe.student.weights is not None:
+        fill_weights(student, Path(recipe.student.weights))
     section = recipe.student.prune_from_teacher
     if section is None:
         return student, None
@@ -157,7 +161,7 @@ def _train(
         pruning=pruning,
         until=until,
     )
-    networks.save(student.network, recipe.student.spec, data, student.history, folder)
+    networks.save(student.network, recipe.student.network, data, student.history, folder)
     names = [config.name for config in configs]
     return student.trial(dict(zip(names, weights, strict=True)))
 

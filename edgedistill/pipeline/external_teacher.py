@@ -23,11 +23,13 @@ from edgedistill.io.files import fingerprint, sha256
 from edgedistill.pipeline.stages.data import read_source
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.schema import StudentSection, TeacherSection
-from edgedistill.teachers import Classifier, EstimatorClassifier
+from edgedistill.teachers import Classifier, EstimatorClassifier, TableClassifier
 from edgedistill.teachers import load as load_teacher
 from edgedistill.teachers.class_order import check_class_order
 from edgedistill.teachers.classifier import NoteCallback, ignore_notes
+from edgedistill.teachers.columns import unwrapped
 from edgedistill.teachers.factory import source_hashes
+from edgedistill.teachers.row_order import check_row_order
 
 _PROBE_SERIES = 16  # real ones; as many perturbed copies
 _PROBE_SUMS = 8
@@ -107,6 +109,35 @@ def check_columns(
         allows_chance=allows_chance,
         on_note=on_note,
     )
+
+
+def check_rows(
+    teacher: Classifier,
+    data: Prepared,
+    *,
+    setting: str | None = "teacher.class_names",
+    on_note: NoteCallback = ignore_notes,
+) -> None:
+    """Refuse a file of logits whose rows stand in another order than the series.
+
+    Args:
+        teacher: teacher as it was opened; one that is no file of logits has no rows.
+        data: series of the file, split.
+        setting: recipe key with which the rows are taken as they are; None where there is none.
+        on_note: reports rows that are no better than chance, but too few to refuse.
+
+    Raises:
+        ModelError: the rows of the training or the test series stand in another order.
+    """
+    if not isinstance(unwrapped(teacher), TableClassifier):
+        return
+    fitted = (data.train, data.validation)
+    x, y = (np.concatenate([getattr(s, axis) for s in fitted]) for axis in ("x", "y"))
+    parts = {
+        "training": (teacher.logits(x), y),
+        "test": (teacher.logits(data.test.x), data.test.y),
+    }
+    check_row_order(teacher.name, parts, data.class_names, setting=setting, on_note=on_note)
 
 
 def external_hashes(section: TeacherSection | StudentSection) -> list[Any]:

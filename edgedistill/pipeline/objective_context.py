@@ -16,7 +16,11 @@ from edgedistill.distillation.context import (
 from edgedistill.errors import ModelError
 from edgedistill.io.files import sha256
 from edgedistill.io.progress import ProgressCallback, ignore_progress
-from edgedistill.pipeline.external_teacher import check_columns, load_external_teacher
+from edgedistill.pipeline.external_teacher import (
+    check_columns,
+    check_rows,
+    load_external_teacher,
+)
 from edgedistill.pipeline.run_folder import TEACHER_OUTPUTS
 from edgedistill.pipeline.stage_folder import cached_folder
 from edgedistill.pipeline.stages.teacher import (
@@ -84,6 +88,7 @@ def open_source(source: str, *, recipe: Recipe, data: Prepared, trust: bool) -> 
         teacher = load_external_teacher(recipe.model_copy(update={"teacher": section}), data)
         splits = (data.train, data.validation)
         check_columns(teacher, splits, data.class_names, setting=None, allows_chance=True)
+        check_rows(teacher, data, setting=None)
         return teacher
     module, facts = networks.open_network(Path(source))
     known = facts["classes"], facts["channels"]

@@ -25,6 +25,7 @@ __all__ = [
     "WindowCacheSpec",
     "affordable_windows",
     "check_class_order",
+    "check_row_order",
     "compute_teacher_outputs",
     "describe_error",
     "draw_weighted_starts",
@@ -32,6 +33,7 @@ __all__ = [
     "explicit_weights",
     "fill_weights",
     "fit_order",
+    "fit_rows",
     "ignore_notes",
     "load",
     "load_module",
@@ -52,6 +54,7 @@ _HOMES = {
     "factory": ("fill_weights", "load_module", "source_hashes"),
     "map_cache": ("mean_maps", "open_maps", "write_maps"),
     "outputs": ("TeacherOutputs", "compute_teacher_outputs"),
+    "row_order": ("check_row_order", "fit_rows"),
     "window_cache": (
         "WindowCache",
         "WindowCacheSpec",

@@ -1,10 +1,11 @@
-"""Checks of the logits that a classifier gives, and a classifier of probabilities."""
+"""What a classifier's outputs are: logits or probabilities; and a classifier of probabilities."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,17 @@ from edgedistill.io.arrays import Floats
 from edgedistill.saliency.classifier import Classifier
 
 EPSILON = 1e-6  # added to a probability before its logarithm; a class ruled out gets -13.8
-_SUM_TOLERANCE = 1e-3  # of a row of float16 probabilities
+_SUM_TOLERANCE = 0.05  # of a row of probabilities that are rounded, or 8-bit numbers
+_SIGMOID_RANGE = 0.75  # between the surest values; small logits of one sign reach less far
+_EQUAL_SUMS = 1e-3  # of the sum of each row, where all are in percent, or count votes
 
+_LOGITS_NEEDED = (
+    "Give the logits before the sigmoid or softmax. If these are logits, subtract a constant, so "
+    "that some are negative; it changes no prediction."
+)
 _LIBRARIES = {"site-packages", "dist-packages", "edgedistill", "importlib"}
 
+OutputKind: TypeAlias = Literal["logits", "probabilities"]
 NoteCallback = Callable[[str], None]  # a sentence: how something of a teacher was understood
 
 
@@ -41,8 +49,19 @@ class SoftmaxClassifier:
         self.can_explain = inner.can_explain
 
     def logits(self, x: Floats) -> Floats:
-        """Return logits, (N, K) float32, of series, (N, C, T) float32."""
-        return log_probabilities(self.inner.logits(x))
+        """Return logits, (N, K) float32, of series, (N, C, T) float32.
+
+        Raises:
+            ModelError: a row is no distribution.
+        """
+        outputs = self.inner.logits(x)
+        if not _are_probabilities(outputs):
+            raise ModelError(
+                f"The teacher {self.name} gives probabilities for the series that it was tried on; "
+                f"for others its values are {_span(outputs)}, and their rows sum to "
+                f"{_span(outputs.sum(axis=1))}. {_LOGITS_NEEDED}"
+            )
+        return log_probabilities(outputs)
 
 
 def log_probabilities(probabilities: npt.NDArray[np.floating]) -> Floats:
@@ -54,14 +73,57 @@ def log_probabilities(probabilities: npt.NDArray[np.floating]) -> Floats:
     return np.log(np.asarray(probabilities, dtype=np.float64) + EPSILON).astype(np.float32)
 
 
-def are_probabilities(outputs: Floats) -> bool:
-    """Return whether every row, (N, K), is a distribution; logits practically never are.
+def output_kind(outputs: Floats, name: str) -> OutputKind:
+    """Tell logits from probabilities; logarithms of probabilities are logits.
 
-    >>> are_probabilities(np.float32([[0.25, 0.75]])), are_probabilities(np.float32([[-1, 2]]))
-    (True, False)
+    Args:
+        outputs: outputs of several real series, (N, K), K at least 2.
+        name: name of the classifier, for the message.
+
+    Raises:
+        ModelError: they are neither: sigmoids of each class, percent, counts of votes.
+
+    >>> output_kind(np.float32([[0.25, 0.75], [0.5, 0.5]]), "net")
+    'probabilities'
+    >>> output_kind(np.float32([[-1, 2], [3, 1]]), "net")
+    'logits'
     """
+    if outputs.min() < 0:
+        return "logits"
+    if _are_probabilities(outputs):
+        return "probabilities"
+    sums = outputs.sum(axis=1)
+    start = f"The teacher {name} gives values of {_span(outputs)} whose rows sum to {_span(sums)}"
+    if outputs.max() <= 1 and np.ptp(outputs) >= _SIGMOID_RANGE:
+        raise ModelError(
+            f"{start}: a sigmoid of each class, as of a model of several labels at once, is "
+            f"neither a logit nor a probability among classes. {_LOGITS_NEEDED}"
+        )
+    if outputs.max() > 1 and np.ptp(sums) <= _EQUAL_SUMS * sums.max():
+        raise ModelError(
+            f"{start}: these are probabilities in percent, or counts of votes. Divide them by that "
+            "sum, or give the logits."
+        )
+    return "logits"
+
+
+def single_kind(column: Floats) -> OutputKind:
+    """Tell logits of the second of two classes, (N, 1), from its probabilities.
+
+    >>> single_kind(np.float32([[0.25], [1]])), single_kind(np.float32([[0.25], [2]]))
+    ('probabilities', 'logits')
+    """
+    return "probabilities" if bool(((column >= 0) & (column <= 1)).all()) else "logits"
+
+
+def _are_probabilities(outputs: Floats) -> bool:
     sums_to_one = np.abs(outputs.sum(axis=1) - 1) <= _SUM_TOLERANCE
     return bool((outputs >= 0).all() and sums_to_one.all())
+
+
+def _span(values: Floats) -> str:
+    low, high = f"{values.min():.3g}", f"{values.max():.3g}"
+    return low if low == high else f"{low} to {high}"
 
 
 def check_series(x: Floats) -> None:
@@ -87,6 +149,11 @@ def check_logits(outputs: Floats, *, name: str, count: int, classes: int) -> Non
             f"The teacher {name} gives an output of shape {outputs.shape} for {count} series; the "
             f"data set has {classes} classes, so ({count}, {classes}) is needed. "
             "Take a teacher of this data set."
+        )
+    if np.isneginf(outputs).any() and not (np.isnan(outputs) | np.isposinf(outputs)).any():
+        raise ModelError(
+            f"The teacher {name} gives logits of minus infinity, the logarithm of a probability of "
+            "0. Give log(p + 1e-6) instead, or the logits before the softmax."
         )
     if not np.isfinite(outputs).all():
         bad = int((~np.isfinite(outputs)).any(axis=1).sum())

@@ -17,9 +17,10 @@ from edgedistill.saliency.classifier import Classifier
 from edgedistill.teachers.classifier import (
     NoteCallback,
     SoftmaxClassifier,
-    are_probabilities,
     check_series,
     ignore_notes,
+    output_kind,
+    single_kind,
 )
 from edgedistill.teachers.columns import (
     ReorderedClassifier,
@@ -32,6 +33,7 @@ from edgedistill.teachers.onnx import OnnxClassifier
 from edgedistill.teachers.table import read_table
 from edgedistill.teachers.torch import TorchClassifier, narrow_to_logits
 
+_TABLE = ".npz"
 _PROBED = 16  # series that a teacher is tried on before it gets the rest
 _RANDOM = 1e-3  # of the largest logit: between two runs on the same series no rounding errors
 _OTHER_BATCH = 0.02  # likewise, between two batches; dynamic 8 bits have scales of the batch
@@ -92,7 +94,8 @@ def load(
     order = None if columns is None else column_order(columns, class_names)
     make = _maker(spec, class_names, train, test, weights, arguments, trust, on_note)
     second = (columns or class_names)[-1]
-    teacher = _with_columns(make, _probe(train), len(class_names), second, on_note)
+    tried = train if Path(spec).suffix.lower() == _TABLE else _probe(train)
+    teacher = _with_columns(make, tried, len(class_names), second, on_note)
     return teacher if order is None or columns is None else _reordered(teacher, order, columns)
 
 
@@ -108,8 +111,8 @@ def _maker(
 ) -> Callable[[int], Classifier]:
     """Return a function from a number of columns to the teacher; it raises on a wrong one."""
     suffix = Path(spec).suffix.lower()
-    if suffix == ".npz":
-        table = read_table(_existing(spec), train=train, test=test)
+    if suffix == _TABLE:
+        table = read_table(_existing(spec), train=train, test=test, on_note=on_note)
         return lambda _: table
     if suffix == ".onnx":
         return lambda columns: _load_onnx(_existing(spec), columns, on_note)
@@ -147,9 +150,11 @@ def _with_columns(
         if single is None:
             raise
         return single
-    if are_probabilities(outputs):
+    if output_kind(outputs, teacher.name) == "probabilities":
         on_note(f"{teacher.name} gives probabilities p; its logits are log(p + 1e-6).")
         return SoftmaxClassifier(teacher)
+    if single_kind(outputs) == "probabilities":
+        on_note(f"The values of {teacher.name} lie in 0 to 1; they were taken for logits.")
     return teacher
 
 
@@ -161,7 +166,7 @@ def _single_logit(
         outputs = _outputs(teacher, x, 1)
     except ModelError:
         return None
-    is_probability = bool(((outputs >= 0) & (outputs <= 1)).all())
+    is_probability = single_kind(outputs) == "probabilities"
     kind = "probability" if is_probability else "logit"
     on_note(f"The one column of {teacher.name} was taken for the {kind} of the class {second!r}.")
     return SingleLogitClassifier(teacher, probabilities=is_probability)

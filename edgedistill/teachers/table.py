@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from edgedistill.errors import DataError, ModelError, ShapeError
-from edgedistill.io.arrays import Floats
-from edgedistill.teachers.classifier import check_logits, check_series
+from edgedistill.io.arrays import AnyArray, Floats
+from edgedistill.io.npz import read_npz
+from edgedistill.teachers.classifier import (
+    NoteCallback,
+    check_logits,
+    check_series,
+    ignore_notes,
+    output_kind,
+    single_kind,
+)
 
 
 class TableClassifier:
@@ -63,52 +70,91 @@ class TableClassifier:
         return np.stack([row for row in rows if row is not None])
 
 
-def read_table(path: Path, *, train: Floats, test: Floats | None) -> TableClassifier:
-    """Read a teacher from an NPZ of logits: `train` (N, K), and `test` (N, K) if there.
+def read_table(
+    path: Path, *, train: Floats, test: Floats | None, on_note: NoteCallback = ignore_notes
+) -> TableClassifier:
+    """Read a teacher from an NPZ of outputs: `train`, and `test` where the data have test series.
+
+    Each is (N, K), or of two classes (N, 1) or (N,), in any precision of real numbers.
 
     Args:
         path: path of the NPZ.
         train: all training series, preprocessed, in the order of their file.
         test: all test series, likewise, if there are any.
+        on_note: reports arrays that nothing uses.
 
     Raises:
-        ModelError: unreadable, or without `train`.
+        ModelError: unreadable, without one of the two, no real numbers, or one of the two holds
+            logits and the other probabilities.
         ShapeError: another number of rows than the data have series.
     """
+    series = {"train": train} if test is None else {"train": train, "test": test}
     arrays = _read(path)
-    if "train" not in arrays:
+    missing = [name for name in series if name not in arrays]
+    if missing:
         raise ModelError(
-            f"{path} holds {sorted(arrays) or 'nothing'}, but no array 'train'. Write logits "
-            "of the training series as 'train', (N, K), and of the test series as 'test'."
+            f"{path} holds {sorted(arrays) or 'nothing'}, but no array {missing[0]!r}. Write the "
+            f"logits of the {len(series[missing[0]]):,} {missing[0]} series as {missing[0]!r}, "
+            "(N, K), one row a series, in the order of their file."
         )
-    arrays = {name: _as_columns(rows) for name, rows in arrays.items()}
-    x, logits = [train], [arrays["train"]]
-    if test is not None and "test" in arrays:
-        x.append(test)
-        logits.append(arrays["test"])
-    for part, rows, name in zip(x, logits, ("train", "test"), strict=False):
-        if rows.ndim != 2 or len(rows) != len(part):
-            raise ShapeError(
-                f"'{name}' in {path} has shape {rows.shape}; the data have {len(part)} {name} "
-                "series. Write one row a series, in the order of the file."
-            )
-    return TableClassifier(np.concatenate(x), np.concatenate(logits), name=path.name)
+    if unused := sorted(arrays.keys() - series.keys()):
+        on_note(f"Of {path.name} nothing uses {', '.join(unused)}.")
+    parts = {name: _as_outputs(arrays[name], f"{name!r} in {path}") for name in series}
+    _check_counts(path, parts, {name: len(x) for name, x in series.items()})
+    _check_kinds(path, parts)
+    x, logits = np.concatenate(list(series.values())), np.concatenate(list(parts.values()))
+    return TableClassifier(x, logits, name=path.name)
 
 
-def _as_columns(rows: Floats) -> Floats:
-    return rows[:, None] if rows.ndim == 1 else rows
-
-
-def _read(path: Path) -> dict[str, Floats]:
+def _read(path: Path) -> dict[str, AnyArray]:
     try:
-        # NumPy leaves a file it opened itself open when the archive is damaged.
-        with path.open("rb") as stream:
-            archive = np.load(stream, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ModelError(f"{path} is a single array, no NPZ. Write it with numpy.savez.")
-            return {name: np.asarray(archive[name], dtype=np.float32) for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ModelError(f"Cannot read logits from {path}: {error}. Write the NPZ anew.") from error
+        return read_npz(path, is_bounded=False)
+    except DataError as error:
+        raise ModelError(f"Cannot read logits: {error}") from error
+
+
+def _as_outputs(rows: AnyArray, where: str) -> Floats:
+    if rows.dtype.kind != "f":
+        raise ModelError(
+            f"{where} holds {rows.dtype}, no real numbers: classes or votes, say. Give the logits "
+            "they are made from, as float32."
+        )
+    with np.errstate(over="ignore"):  # infinity is refused, by the number of its rows
+        outputs = rows.astype(np.float32)
+    return outputs[:, None] if outputs.ndim == 1 else outputs
+
+
+def _check_counts(path: Path, parts: Mapping[str, Floats], counts: Mapping[str, int]) -> None:
+    """Refuse arrays with another number of rows than there are series, and name the likely slip."""
+    rows = {name: len(part) for name, part in parts.items()}
+    columns = parts["train"].shape[1:]
+    if rows == counts and all(p.ndim == 2 and p.shape[1:] == columns for p in parts.values()):
+        return
+    seen = ", ".join(f"{name!r} {part.shape}" for name, part in parts.items())
+    wanted = " and ".join(f"{count:,} {name} series" for name, count in counts.items())
+    slip = ""
+    if list(rows.values()) == list(counts.values())[::-1]:
+        slip = "The two arrays seem to be swapped. "
+    elif all(part.shape[1:] == (counts[name],) for name, part in parts.items()):
+        slip = "They seem to be transposed. "
+    raise ShapeError(
+        f"{path} has {seen}; the data have {wanted}. {slip}Write one row a series, in the order of "
+        "the file, before validation series are split off, and one column a class."
+    )
+
+
+def _check_kinds(path: Path, parts: Mapping[str, Floats]) -> None:
+    for name, part in parts.items():
+        check_logits(part, name=f"{path.name} ({name})", count=len(part), classes=part.shape[1])
+    kinds = {
+        name: single_kind(part)
+        if part.shape[1] == 1
+        else output_kind(part, f"{path.name} ({name})")
+        for name, part in parts.items()
+    }
+    if len(set(kinds.values())) > 1:
+        seen = " and ".join(f"{kind} of the {name} series" for name, kind in kinds.items())
+        raise ModelError(f"{path} holds {seen}. Write logits of both.")
 
 
 def _key(series: Floats) -> bytes:

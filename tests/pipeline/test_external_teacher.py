@@ -14,12 +14,16 @@ from safetensors.numpy import save_file
 from edgedistill.data import Prepared
 from edgedistill.errors import ConfigError, ModelError, UsageError
 from edgedistill.io.files import read_json
-from edgedistill.pipeline.external_teacher import _rounded_sums, probe_outputs
+from edgedistill.pipeline.external_teacher import (
+    _rounded_sums,
+    load_external_teacher,
+    probe_outputs,
+)
 from edgedistill.pipeline.keys import STAGES, stage_key, teacher_sections
 from edgedistill.pipeline.objective_context import open_source
 from edgedistill.pipeline.run import compress
 from edgedistill.pipeline.single_stage import train
-from edgedistill.pipeline.stages.data import prepare_data
+from edgedistill.pipeline.stages.data import prepare_data, read_source
 from edgedistill.pipeline.stages.teacher import make_teacher, open_teacher
 from edgedistill.recipe import recipe as config
 
@@ -279,3 +283,76 @@ def test_run_is_skipped_until_its_teacher_changes(recipe, data, folder, tmp_path
         ran.append([stage for stage, needed in result.stages.items() if needed])
 
     assert ran == [list(STAGES), [], list(STAGES), [], list(STAGES)]
+
+
+def write_logits(
+    recipe, data, path: Path, *, train=None, test=None, form=lambda rows: rows
+) -> None:
+    """Write a file of logits for all series, in the order of the files, or in another one."""
+    source = read_source(recipe)
+    assert source.test is not None
+    weights = templates(data)
+    arrays = {}
+    for name, part, order in (("train", source.train, train), ("test", source.test, test)):
+        x = data.preprocessing.apply(part.series)[:, 0]
+        rows = (x @ weights["weight"].T + weights["bias"]).astype(np.float32)
+        arrays[name] = form(rows if order is None else rows[order])
+    np.savez(path, **arrays)
+
+
+def make(recipe, data, folder: Path) -> dict:
+    out = folder / "teacher"
+    out.mkdir(parents=True)
+    make_teacher(recipe, data, out, folder)
+    return read_json(out / "teacher.json")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("seed", range(3))
+def test_file_of_logits_with_shuffled_rows_is_refused(split, seed, recipe, tmp_path):
+    path = tmp_path / "t.npz"
+    whole = with_teacher(recipe, f"teacher.source={path}", "data.limit_per_class=null")
+    data = prepare_data(whole)
+    write_logits(whole, data, path)
+    assert make(whole, data, tmp_path / "in order")["notes"] == []
+    order = np.random.default_rng(seed).permutation({"train": 67, "test": 1029}[split])
+
+    write_logits(whole, data, path, **{split: order})
+
+    with pytest.raises(ModelError, match=r"random order|no more than chance"):
+        make(whole, data, tmp_path / "shuffled")
+    make(with_teacher(whole, "teacher.class_names=['1', '2']"), data, tmp_path / "as it is")
+
+
+FORMS = {
+    "float16": lambda rows: rows.astype(np.float16),
+    "logarithms of probabilities": lambda rows: rows - np.logaddexp(*rows.T)[:, None],
+    "probabilities": lambda rows: np.exp(rows - np.logaddexp(*rows.T)[:, None]),
+    "one logit": lambda rows: rows[:, 1:] - rows[:, :1],
+    "one probability": lambda rows: 1 / (1 + np.exp(rows[:, 0] - rows[:, 1])),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_file_of_other_forms_gives_the_same_probabilities(form, recipe, data, tmp_path):
+    path = tmp_path / "t.npz"
+    with_file = with_teacher(recipe, f"teacher.source={path}")
+    write_logits(recipe, data, path)
+    expected = load_external_teacher(with_file, data).logits(data.test.x)
+
+    write_logits(recipe, data, path, form=FORMS[form])
+
+    actual = load_external_teacher(with_file, data).logits(data.test.x)
+    differences = [each[:, 1] - each[:, 0] for each in (actual, expected)]
+    shares = [1 / (1 + np.exp(-each)) for each in differences]
+    np.testing.assert_allclose(*shares, atol=5e-3)
+
+
+def test_file_of_sigmoids_of_each_class_is_refused(recipe, data, tmp_path):
+    path = tmp_path / "t.npz"
+    write_logits(recipe, data, path, form=lambda rows: 1 / (1 + np.exp(-rows)))
+
+    with pytest.raises(
+        ModelError, match=r"t\.npz \(train\) gives values .* a sigmoid of each class"
+    ):
+        load_external_teacher(with_teacher(recipe, f"teacher.source={path}"), data)

@@ -99,6 +99,8 @@ def empty(): return Outputs(lambda f, z: ())
 def single(): return Outputs(lambda f, z: z, 1)
 def flat(): return Outputs(lambda f, z: z[:, 0], 1)
 def single_pair(): return Outputs(lambda f, z: (z, f), 1)
+def sigmoids(): return Outputs(lambda f, z: torch.sigmoid(20 * z))
+def small(): return Outputs(lambda f, z: 0.1 + torch.sigmoid(z) / 5)
 def sigmoid(): return Outputs(lambda f, z: torch.sigmoid(z), 1)
 def random_start(): return Outputs(lambda f, z: z + torch.randn(len(z), 1))
 def awake_dropout(): return Outputs(lambda f, z: torch.dropout(z, 0.5, True))
@@ -253,6 +255,14 @@ def test_probabilities_become_logits(folder, x):
     assert teacher.can_explain
 
 
+def test_values_in_0_to_1_that_are_taken_for_logits_are_reported(folder, x):
+    notes: list[str] = []
+
+    load("brought:small", class_names=NAMES, train=x, on_note=notes.append)
+
+    assert notes == ["The values of brought:small lie in 0 to 1; they were taken for logits."]
+
+
 OUTPUTS = {
     "pair": "0, 1), 1",
     "listed": "0, 1), 0",
@@ -290,6 +300,7 @@ def test_logits_among_several_outputs_are_taken_and_reported(name, folder, x):
         ("awake_dropout", "a dropout that stays on in evaluation"),
         ("centered", "when other series are run with it"),
         ("scaled", "when other series are run with it"),
+        ("sigmoids", r"rows sum to .*: a sigmoid of each class, as of a model of several labels"),
         ("labels", "gives int64, no real numbers"),
         ("votes", "gives int64, no real numbers"),
         ("complex_logits", "gives complex64, no real numbers"),

@@ -65,28 +65,88 @@ def test_file_has_logits_of_training_and_test_series(x, rows, tmp_path):
     assert teacher.name == "t.npz"
 
 
-def test_file_may_have_logits_of_the_training_series_only(x, rows, tmp_path):
-    np.savez(tmp_path / "t.npz", train=rows[:4])
+def test_data_without_test_series_need_logits_of_the_training_series_only(x, rows, tmp_path):
+    np.savez(tmp_path / "t.npz", train=rows, test=rows[:2], other=rows[:1])
+    notes: list[str] = []
 
-    teacher = read_table(tmp_path / "t.npz", train=x[:4], test=x[4:])
+    teacher = read_table(tmp_path / "t.npz", train=x, test=None, on_note=notes.append)
 
-    np.testing.assert_array_equal(teacher.logits(x[:4]), rows[:4])
-    with pytest.raises(DataError, match="no logits for 2 of 2"):
-        teacher.logits(x[4:])
+    np.testing.assert_array_equal(teacher.logits(x), rows)
+    assert notes == ["Of t.npz nothing uses other, test."]
 
 
-def test_file_without_training_logits_is_refused(x, rows, tmp_path):
-    np.savez(tmp_path / "t.npz", logits=rows)
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"logits": 6}, r"holds \['logits'\], but no array 'train'"),
+        ({"train": 4}, r"holds \['train'\], but no array 'test'.* of the 2 test series"),
+        ({"train": 4, "Test": 2}, r"holds \['Test', 'train'\], but no array 'test'"),
+    ],
+    ids=["neither", "no test", "other name"],
+)
+def test_missing_array_is_named(arrays, message, x, rows, tmp_path):
+    np.savez(tmp_path / "t.npz", **{name: rows[:count] for name, count in arrays.items()})
 
-    with pytest.raises(ModelError, match=r"holds \['logits'\], but no array 'train'"):
+    with pytest.raises(ModelError, match=message):
+        read_table(tmp_path / "t.npz", train=x[:4], test=x[4:])
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "slip"),
+    [
+        ((6, 3), (6, 3), r"'test' \(6, 3\); the data have 4 train series and 2 test series. Write"),
+        ((3, 3), (2, 3), "before validation series are split off"),
+        ((2, 3), (4, 3), "The two arrays seem to be swapped"),
+        ((3, 4), (3, 2), "They seem to be transposed"),
+        ((4, 3), (2, 4), "one column a class"),
+        ((4, 3, 1), (2, 3, 1), r"'train' \(4, 3, 1\)"),
+    ],
+    ids=["other data", "without validation", "swapped", "transposed", "columns", "axes"],
+)
+def test_other_shapes_are_refused_with_the_likely_slip(train, test, slip, x, rng, tmp_path):
+    path = tmp_path / "t.npz"
+    np.savez(path, train=rng.normal(size=train), test=rng.normal(size=test))
+
+    with pytest.raises(ShapeError, match=slip):
+        read_table(path, train=x[:4], test=x[4:])
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4"])
+def test_any_precision_is_read(dtype, x, rows, tmp_path):
+    np.savez(tmp_path / "t.npz", train=np.asfortranarray(rows.astype(dtype)))
+
+    teacher = read_table(tmp_path / "t.npz", train=x, test=None)
+
+    np.testing.assert_array_equal(teacher.logits(x), rows.astype(dtype).astype("f4"))
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u1", "?", "U4"])
+def test_classes_and_votes_are_no_logits(dtype, x, rows, tmp_path):
+    np.savez(tmp_path / "t.npz", train=(rows > 0).astype(dtype))
+
+    with pytest.raises(ModelError, match=r"'train' in .*, no real numbers: classes or votes"):
         read_table(tmp_path / "t.npz", train=x, test=None)
 
 
-def test_file_of_other_data_is_refused(x, rows, tmp_path):
-    np.savez(tmp_path / "t.npz", train=rows, test=rows)
+def test_numbers_beyond_float32_are_refused(x, rows, tmp_path):
+    np.savez(tmp_path / "t.npz", train=rows.astype("f8") * 1e60)
 
-    with pytest.raises(ShapeError, match=r"'test' in .* has shape \(6, 3\); the data have 2 test"):
-        read_table(tmp_path / "t.npz", train=x, test=x[:2])
+    with pytest.raises(ModelError, match=r"t\.npz \(train\) gives NaN or infinite"):
+        read_table(tmp_path / "t.npz", train=x, test=None)
+
+
+def softmax(rows):
+    shares = np.exp(rows)
+    return shares / shares.sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("columns", [1, 3])
+def test_logits_beside_probabilities_are_refused(columns, x, rows, tmp_path):
+    shares = softmax(rows)[:, :columns]
+    np.savez(tmp_path / "t.npz", train=5 * rows[:4, :columns], test=shares[4:])
+
+    with pytest.raises(ModelError, match="logits of the train series and probabilities of the te"):
+        read_table(tmp_path / "t.npz", train=x[:4], test=x[4:])
 
 
 @pytest.mark.parametrize("damage", ["pickled", "truncated", "flipped"])
@@ -100,7 +160,7 @@ def test_unreadable_file_is_named(damage, x, tmp_path):
         content[200] ^= 0xFF
         path.write_bytes(content)
 
-    with pytest.raises(ModelError, match=r"Cannot read logits from .*t\.npz"):
+    with pytest.raises(ModelError, match=r"Cannot read logits: .*t\.npz"):
         read_table(path, train=x, test=None)
 
 
@@ -108,5 +168,5 @@ def test_single_array_is_refused(x, tmp_path):
     with (tmp_path / "t.npz").open("wb") as stream:
         np.save(stream, x)
 
-    with pytest.raises(ModelError, match=r"t\.npz is a single array, no NPZ"):
+    with pytest.raises(ModelError, match=r"t\.npz is no NPZ of plain arrays"):
         read_table(tmp_path / "t.npz", train=x, test=None)

@@ -16,7 +16,11 @@ from edgedistill.errors import ConfigError
 from edgedistill.evaluation.evaluate import map_agreement
 from edgedistill.io.files import read_json, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
-from edgedistill.pipeline.external_teacher import check_columns, load_external_teacher
+from edgedistill.pipeline.external_teacher import (
+    check_columns,
+    check_rows,
+    load_external_teacher,
+)
 from edgedistill.pipeline.keys import plain_student
 from edgedistill.pipeline.run_folder import TEACHER_FACTS, TEACHER_OUTPUTS
 from edgedistill.recipe.recipe import Recipe
@@ -98,6 +102,7 @@ def _checked_external_teacher(recipe: Recipe, data: Prepared) -> tuple[Classifie
     if columns is None:
         splits = (data.train, data.validation)
         check_columns(teacher, splits, data.class_names, on_note=notes.append)
+        check_rows(teacher, data, on_note=notes.append)
     else:
         notes.append(f"The columns of {teacher.name} are {', '.join(columns)}.")
     return teacher, notes

@@ -8,6 +8,7 @@ from typing import NoReturn
 import pytest
 from faults.messages import Line
 from faults.mosquitto import find_mosquitto
+from faults.requests import SocketService
 
 pytestmark = pytest.mark.slow
 
@@ -53,3 +54,12 @@ def test_broker_that_comes_late(tmp_path, mosquitto):
         line.close()
 
     assert (flow.sent, flow.lost) == (50, 0)
+
+
+def test_requests_on_a_socket_wait_for_the_new_release(tmp_path):
+    """Of clients that stay, and of those that come while releases are switched."""
+    with SocketService(tmp_path / "service") as service:
+        load = service.switch_often(3)
+
+    assert (load.failed, load.switches) == (0, 3)
+    assert load.answered > 50

@@ -37,7 +37,6 @@ _SATURATES = (
     "those that were measured. Bundle its ONNX file too, which is exact: optimize.formats: "
     "[onnx, ort]."
 )
-_LOOPBACK = ("127.", "[::1]", "localhost")
 
 
 def add_predict(commands: Commands) -> None:
@@ -78,6 +77,10 @@ def _add_service_options(command: argparse.ArgumentParser) -> None:
     service.add_argument(
         "--listen", metavar="ADDRESS", help="answer on a socket: unix:PATH or HOST:PORT"
     )
+    service.add_argument(
+        "--token", type=Path, metavar="FILE", help="what clients of HOST:PORT have to know"
+    )
+    service.add_argument("--no-auth", action="store_true", help="whoever reaches HOST:PORT may ask")
     service.add_argument("--folder", type=Path, metavar="DIR", help="take files moved in here")
     service.add_argument(
         "--mqtt", metavar="BROKER", help="publish predictions to [mqtts://][USER@]HOST[:PORT]"
@@ -121,6 +124,7 @@ def _check(options: argparse.Namespace) -> None:
             f"{services[0]} takes series from there and answers in JSON lines. Leave out "
             f"{', '.join(of_files) or options.file}."
         )
+    _check_authentication(options)
     if options.csv and options.json:
         raise UsageError("--csv and --json exclude each other. Choose one.")
     if not options.stream and (options.hop is not None or options.window is not None):
@@ -131,6 +135,23 @@ def _check(options: argparse.Namespace) -> None:
         raise UsageError("--subscribe needs a broker. Add --mqtt and --topic.")
     if options.saliency_every < 0:
         raise UsageError(f"--saliency-every is {options.saliency_every}. Give 0 or more.")
+
+
+def _check_authentication(options: argparse.Namespace) -> None:
+    """Refuse a port that anyone may ask, unless that is meant."""
+    is_port = options.listen is not None and not options.listen.startswith("unix:")
+    if options.token and options.no_auth:
+        raise UsageError("--token and --no-auth exclude each other. Choose one.")
+    if (options.token or options.no_auth) and not is_port:
+        raise UsageError(
+            "--token and --no-auth are of a port, --listen HOST:PORT. A Unix socket is open to the "
+            "service's user and group."
+        )
+    if is_port and not (options.token or options.no_auth):
+        raise UsageError(
+            f"Whoever reaches {options.listen} could ask. Give --token FILE, made with `(umask "
+            "077; head -c 32 /dev/urandom | base64 >FILE)`, or --no-auth to let anyone."
+        )
 
 
 def _work(options: argparse.Namespace, service: Service) -> int:
@@ -179,12 +200,12 @@ def _run_source(
 
         serve_messages(broker, predictor, service, log=_log)
     elif options.listen:
-        from edgedistill.device.predict.socket_server import serve, to_address
+        from edgedistill.device.predict.socket_server import read_token, serve
+        from edgedistill.device.predict.sockets import to_address
 
+        token = read_token(options.token) if options.token else None
         address = to_address(options.listen)
-        if address.path is None and not str(address).startswith(_LOOPBACK):
-            _log("Whoever reaches this address can ask: it has no password and no encryption.")
-        serve(address, predictor, service, log=_log, observe=publish)
+        serve(address, predictor, service, log=_log, observe=publish, token=token)
     elif options.folder:
         from edgedistill.device.predict.folder import watch
 

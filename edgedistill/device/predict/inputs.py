@@ -36,18 +36,35 @@ class Item:
 
 
 class LineSplitter:
-    """Splitter of bytes into lines; of a line beyond the bound only its presence is kept."""
+    """Splitter of bytes into lines; of a line beyond the bound only its presence is kept.
 
-    def __init__(self, max_bytes: int = MAX_LINE_BYTES) -> None:
-        """Start before the first byte."""
+    Args:
+        max_bytes: longest line.
+        rest: what came of the first line already.
+        is_too_long: whether the first line is beyond the bound already.
+    """
+
+    def __init__(
+        self, max_bytes: int = MAX_LINE_BYTES, rest: bytes = b"", *, is_too_long: bool = False
+    ) -> None:
         self._max_bytes = max_bytes
-        self._buffer = bytearray()
-        self._too_long = False
+        self._buffer = bytearray(rest)
+        self._too_long = is_too_long
 
     @property
     def is_within_line(self) -> bool:
         """Whether a line has begun that did not end."""
         return self._too_long or bool(self._buffer)
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether the line that did not end is beyond the bound."""
+        return self._too_long
+
+    @property
+    def rest(self) -> bytes:
+        """What is held of it."""
+        return bytes(self._buffer)
 
     @property
     def size(self) -> int:
@@ -90,6 +107,8 @@ class SeriesLines:
             values alone, beside the columns `id`, `label` and `time` of a header.
         classes: names of the classes.
         header: whether the first line may be a header; not where each line gets a reply.
+        max_bytes: longest line, which the error of a longer one names.
+        count: number of lines before the first.
     """
 
     def __init__(
@@ -99,10 +118,12 @@ class SeriesLines:
         classes: Collection[str] = (),
         *,
         header: bool = True,
+        max_bytes: int = MAX_LINE_BYTES,
+        count: int = 0,
     ) -> None:
         self._channels = channels
         self._schema = schema
-        self._lines = _Lines(header and schema is None)
+        self._lines = _Lines(header and schema is None, max_bytes=max_bytes, count=count)
         self._rows = (
             None if schema is None else RowReader(schema, channels, classes, may_head=header)
         )
@@ -212,8 +233,9 @@ class StepLines:
 class _Lines:
     """State between lines: how many there were, and the columns of the header."""
 
-    def __init__(self, header: bool) -> None:
-        self.count = 0
+    def __init__(self, header: bool, *, max_bytes: int = MAX_LINE_BYTES, count: int = 0) -> None:
+        self.count = count
+        self._max_bytes = max_bytes
         self._may_head = header  # until the first line that is not empty
         self._columns: list[str] = []  # as the header names them
 
@@ -224,7 +246,7 @@ class _Lines:
     def text(self, line: bytes | None) -> str:
         """Return the next line without blanks around it; nothing for a header."""
         self.count += 1
-        text = decoded(line, first=self.count == 1)
+        text = decoded(line, first=self.count == 1, max_bytes=self._max_bytes)
         if text and self._may_head:
             self._may_head = False
             if text.strip()[0] not in "{[" and _is_header(text.strip()):
@@ -251,14 +273,14 @@ def cells_of(text: str) -> list[str]:
     return text.split(None, MAX_VALUES)
 
 
-def decoded(line: bytes | None, *, first: bool = False) -> str:
+def decoded(line: bytes | None, *, first: bool = False, max_bytes: int = MAX_LINE_BYTES) -> str:
     """Return the text of a line without blanks around it.
 
     Raises:
         DataError: the line is too long, or no UTF-8 text.
     """
     if line is None:
-        raise DataError(f"The line has more than {MAX_LINE_BYTES} bytes. Send shorter series.")
+        raise DataError(f"The line has more than {max_bytes} bytes. Send shorter series.")
     try:
         text = line.decode("utf-8-sig" if first else "utf-8").strip("\r\n ")
     except UnicodeDecodeError as error:

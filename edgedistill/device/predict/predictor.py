@@ -14,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.bundle.reader import Bundle
-from edgedistill.device.predict.inputs import Item, SeriesLines
+from edgedistill.device.predict.inputs import MAX_LINE_BYTES, Item, SeriesLines
 from edgedistill.device.runtime import Runtime
 from edgedistill.errors import DataError, ModelError, ShapeError, UsageError
 from edgedistill.formats.cells import MAX_VALUES
 from edgedistill.io.arrays import Doubles, Floats
 
+_VALUE_BYTES = 32  # of a float64 in text, with what separates it
+_LONGER = 4  # times the longest training series; longer ones are more likely a mistake
+_OTHER_BYTES = 1 << 16  # for an id and keys that are ignored
 # Callback for every prediction: the model's input (C, T), its logits (K,), and the signed map
 # (W,) where one was computed.
 Observer = Callable[[Floats, Floats, "Floats | None"], None]
@@ -84,9 +87,34 @@ class Predictor:
         recorded, made = self.preprocessing.input_channels, self.preprocessing.channels
         return made if self.preprocessed else recorded
 
-    def lines(self) -> SeriesLines:
-        """Return a parser of series that come one by one, where no line is a header."""
-        return SeriesLines(self.channels, self.schema, self.class_names, header=False)
+    @property
+    def max_line_bytes(self) -> int:
+        """Longest line that a series of this model can reasonably have.
+
+        That is four times the steps of the longest training series, in the longest decimal numbers.
+        A sound has more samples than the model has frames, so its lines have the general bound.
+        """
+        if self.preprocessing.sample_rate_hz is not None and not self.preprocessed:
+            return MAX_LINE_BYTES
+        longest: int = max(self.preprocessing.length, self.schema.widths[1] if self.schema else 0)
+        values = self.channels * _LONGER * longest
+        return min(MAX_LINE_BYTES, _OTHER_BYTES + values * _VALUE_BYTES)
+
+    def lines(self, *, max_bytes: int = MAX_LINE_BYTES, count: int = 0) -> SeriesLines:
+        """Return a parser of series that come one by one, where no line is a header.
+
+        Args:
+            max_bytes: longest line, which the error of a longer one names.
+            count: number of lines before the first.
+        """
+        return SeriesLines(
+            self.channels,
+            self.schema,
+            self.class_names,
+            header=False,
+            max_bytes=max_bytes,
+            count=count,
+        )
 
     def warm_up(self) -> None:
         """Predict a series of zeros once, so that the first real one does not wait."""

@@ -1,18 +1,20 @@
 """Predictions over a socket: a line in, a line out, for several clients at a time.
 
 One thread computes, and clients take turns by the line. A client that does not read its replies
-delays only itself; no buffer grows meanwhile. asyncio, from the standard library.
+delays only itself. Nothing is read ahead of the line that is being answered but one chunk, and
+nothing is buffered on the way out, so that a switch of releases can leave every client, whole, to
+the next one. asyncio, from the standard library, without its streams, which would hold both.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import hmac
+import json
 import socket
-import stat
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,50 +22,49 @@ from edgedistill.device.predict.inputs import LineSplitter, SeriesLines
 from edgedistill.device.predict.output import plan_record, to_line, to_record
 from edgedistill.device.predict.predictor import PredictionResult, Predictor
 from edgedistill.device.predict.service import TICK_S, Service, notify
-from edgedistill.errors import DataError, EdgeDistillError, MachineError, UsageError
+from edgedistill.device.predict.sockets import (
+    Address,
+    OpenClient,
+    bound_address,
+    hand_over,
+    next_program_takes_sockets,
+    open_sockets,
+)
+from edgedistill.errors import DataError, EdgeDistillError, IntegrityError, MachineError
 
 MAX_CLIENTS: Final = 32
 _HELD_BYTES = 64 * 1024**2  # of unfinished lines, of all clients together
 _IDLE_S = 60.0  # for the rest of a line
+_TOKEN_S, _TOKEN_LINE_BYTES = 10.0, 1024  # for the first line of a client that has to have a token
+_MIN_TOKEN: Final = 16  # characters; a shorter one could be guessed
 _CHUNK_BYTES = 1 << 16
 _GRACE_S = 5.0  # for clients to read their last replies when the service stops
-_SOCKET_MODE = 0o660
-_HANDED_OVER = "EDGEDISTILL_LISTENING"  # process, descriptor and address of a socket for it
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Address to listen at: a path, or a host and a port."""
-
-    path: Path | None = None
-    host: str = ""
-    port: int = 0
-
-    def __str__(self) -> str:
-        if self.path is not None:
-            return f"unix:{self.path}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def to_address(text: str) -> Address:
-    """Parse `unix:PATH` or `HOST:PORT`.
+def read_token(path: Path) -> str:
+    """Return the token of a file that its owner alone may read.
 
     Raises:
-        UsageError: it is neither.
-
-    >>> str(to_address("[::1]:5000"))
-    '[::1]:5000'
+        MachineError: it cannot be read.
+        IntegrityError: others may read it, or it is short enough to be guessed.
     """
-    kind, separator, rest = text.partition(":")
-    if kind == "unix" and rest:
-        return Address(path=Path(rest))
-    host, separator, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if separator and host and port.isascii() and port.isdecimal() and int(port) <= 65535:
-        return Address(host=host, port=int(port))
-    raise UsageError(
-        f"{text!r} is no address. Give unix:PATH, or HOST:PORT such as 127.0.0.1:5000."
-    )
+    try:
+        with path.open(encoding="ascii") as file:
+            mode = path.stat().st_mode
+            token = file.read().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MachineError(f"The token in {path} cannot be read: {error}.") from error
+    if mode & 0o077:
+        raise IntegrityError(
+            f"{path} may be read by others (mode {mode & 0o777:o}), so its token is no secret. "
+            f"Make a new one there: (umask 077; head -c 32 /dev/urandom | base64 >{path})"
+        )
+    if len(token) < _MIN_TOKEN:
+        raise IntegrityError(
+            f"The token in {path} has {len(token)} characters; at least {_MIN_TOKEN} are needed. "
+            f"Make one: (umask 077; head -c 32 /dev/urandom | base64 >{path})"
+        )
+    return token
 
 
 def serve(
@@ -73,6 +74,7 @@ def serve(
     *,
     log: Callable[[str], None],
     observe: Callable[[PredictionResult], None] = lambda _: None,
+    token: str | None = None,
     max_clients: int = MAX_CLIENTS,
 ) -> None:
     """Serve clients until the service stops; lines sent by then get their replies.
@@ -83,13 +85,33 @@ def serve(
         service: service that ends the loop.
         log: callback for the address once clients can connect.
         observe: callback for every result, after the client's reply.
+        token: token that each client has to send in its first line; None: none.
         max_clients: number of clients at a time; others are refused.
 
     Raises:
         MachineError: the address is taken, or cannot be listened at.
     """
-    server = _Server(predictor, service, observe, max_clients)
+    server = _Server(predictor, service, observe, token, max_clients)
     asyncio.run(server.run(address, log))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Client:
+    socket: socket.socket
+    splitter: LineSplitter
+    lines: SeriesLines
+    is_authenticated: bool
+    token_until: float  # time of the loop
+    readable: asyncio.Event = field(default_factory=asyncio.Event)  # or there is no need to read
+
+    def left(self) -> OpenClient:
+        return OpenClient(
+            socket=self.socket,
+            lines=self.lines.count,
+            rest=self.splitter.rest,
+            is_too_long=self.splitter.is_too_long,
+            is_authenticated=self.is_authenticated,
+        )
 
 
 class _Server:
@@ -98,205 +120,207 @@ class _Server:
         predictor: Predictor,
         service: Service,
         observe: Callable[[PredictionResult], None],
+        token: str | None,
         max_clients: int,
     ) -> None:
         self._predictor = predictor
         self._service = service
         self._observe = observe
+        self._token = token
         self._max_clients = max_clients
-        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-        self._splitters: dict[asyncio.StreamWriter, LineSplitter] = {}
+        self._clients: dict[asyncio.Task[None], _Client] = {}
+        self._hands_over = False
+        self._left: list[OpenClient] = []  # for the next release
 
     async def run(self, address: Address, log: Callable[[str], None]) -> None:
-        listening = _listen(address)
+        listening, earlier = open_sockets(address)
         try:
-            await self._run(address, listening, log)
+            await self._run(listening, earlier, lambda: log(_listening(address, listening)))
         finally:
-            if self._service.renewed:
-                _hand_over(listening, address)
+            if self._hands_over:
+                hand_over(listening, self._left)
             else:
                 listening.close()
                 if address.path is not None:
                     address.path.unlink(missing_ok=True)
 
     async def _run(
-        self, address: Address, listening: socket.socket, log: Callable[[str], None]
+        self, listening: socket.socket, earlier: list[OpenClient], on_ready: Callable[[], None]
     ) -> None:
-        # A copy: closing the server closes its socket, and a new release may need ours.
-        server = await asyncio.start_server(self._accept, sock=listening.dup(), limit=_CHUNK_BYTES)
         wake = asyncio.Event()
         loop = asyncio.get_running_loop()
         with self._service.signals(lambda: loop.call_soon_threadsafe(wake.set)):
             self._predictor.warm_up()
+            for client in earlier:
+                self._start_client(client)
+            loop.add_reader(listening, self._accept, listening)
             notify("READY=1")
-            log(f"Listening at {_bound(address, listening)}.")
+            on_ready()
             while self._service.tick():
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(wake.wait(), TICK_S)
-            server.close()
-            await asyncio.sleep(0)  # whoever was accepted just now is a client, too
+            loop.remove_reader(listening)
+            self._hands_over = self._service.renewed and next_program_takes_sockets()
             await self._finish_clients()
 
+    def _accept(self, listening: socket.socket) -> None:
+        try:
+            connected, _ = listening.accept()
+        except OSError:  # it left while it waited
+            return
+        connected.setblocking(False)
+        new = OpenClient(
+            socket=connected,
+            lines=0,
+            rest=b"",
+            is_too_long=False,
+            is_authenticated=self._token is None,
+        )
+        if len(self._clients) < self._max_clients:
+            self._start_client(new)
+            return
+        with connected, contextlib.suppress(OSError):
+            busy = f"{len(self._clients)} clients are connected. Come back later."
+            connected.send(_encoded({"error": busy}))
+
+    def _start_client(self, found: OpenClient) -> None:
+        limit = self._predictor.max_line_bytes
+        found.socket.setblocking(False)
+        client = _Client(
+            socket=found.socket,
+            splitter=LineSplitter(limit, found.rest, is_too_long=found.is_too_long),
+            lines=self._predictor.lines(max_bytes=limit, count=found.lines),
+            is_authenticated=found.is_authenticated,
+            token_until=asyncio.get_running_loop().time() + _TOKEN_S,
+        )
+        task = asyncio.ensure_future(self._serve_until_it_leaves(client))
+        self._clients[task] = client
+        task.add_done_callback(self._clients.pop)
+
     async def _finish_clients(self) -> None:
-        """Send the replies to the lines received so far, then close."""
-        for writer in self._clients.values():
-            with contextlib.suppress(OSError):  # gone already
-                writer.get_extra_info("socket").shutdown(socket.SHUT_RD)
+        """Send the replies to the lines received so far; then close, or leave to the next."""
+        for client in self._clients.values():
+            if self._hands_over:
+                client.readable.set()
+            else:
+                with contextlib.suppress(OSError):  # gone already
+                    client.socket.shutdown(socket.SHUT_RD)
         if self._clients:
-            _, slow = await asyncio.wait(self._clients, timeout=_GRACE_S)
+            _, slow = await asyncio.wait(list(self._clients), timeout=_GRACE_S)
             for task in slow:
                 task.cancel()
+            await asyncio.gather(*slow, return_exceptions=True)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - for the type checker: asyncio runs us as one
+    async def _serve_until_it_leaves(self, client: _Client) -> None:
+        is_left = False
         try:
-            if len(self._clients) >= self._max_clients:
-                busy = f"{len(self._clients)} clients are connected. Come back later."
-                await _send(writer, {"error": busy})
-                return
-            self._clients[task] = writer
-            await self._serve_client(reader, writer)
+            await self._serve_client(client)
+            is_left = self._hands_over
         except OSError:
             pass  # the client left
         except EdgeDistillError as error:  # no memory, half a line: others may fare well
             with contextlib.suppress(OSError):
-                await _send(writer, {"error": str(error)})
+                await _send(client, {"error": str(error)})
         finally:
-            self._clients.pop(task, None)
-            self._splitters.pop(writer, None)
-            writer.close()
+            if is_left:
+                self._left.append(client.left())
+            else:
+                client.socket.close()
 
-    async def _serve_client(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        splitter, lines = LineSplitter(), self._predictor.lines()
-        self._splitters[writer] = splitter
-        if self._predictor.saliency:
-            await _send(writer, plan_record(self._predictor))
-        while chunk := await _read(reader, splitter):
-            for line in splitter.feed(chunk):
-                await self._reply(lines, line, writer)
-            self._check_memory(splitter)
+    async def _serve_client(self, client: _Client) -> None:
+        if client.is_authenticated:
+            await self._greet(client)
+        while chunk := await self._read(client):
+            for line in client.splitter.feed(chunk):
+                await self._reply(client, line)
+            self._check_memory(client)
         if not self._service.stopped:  # half a line of a client that is still there is no line
-            for line in splitter.finish():
-                await self._reply(lines, line, writer)
+            for line in client.splitter.finish():
+                await self._reply(client, line)
 
-    def _check_memory(self, splitter: LineSplitter) -> None:
+    async def _greet(self, client: _Client) -> None:
+        if self._predictor.saliency:
+            await _send(client, plan_record(self._predictor))
+
+    async def _read(self, client: _Client) -> bytes:
+        """Return what comes next, nothing at the end; within a line it has to come soon."""
+        while not self._hands_over:
+            with contextlib.suppress(BlockingIOError):
+                return client.socket.recv(_CHUNK_BYTES)
+            await self._wait(client)
+        return b""
+
+    async def _wait(self, client: _Client) -> None:
+        loop = asyncio.get_running_loop()
+        client.readable.clear()
+        loop.add_reader(client.socket, client.readable.set)
+        try:
+            if not client.is_authenticated:
+                await asyncio.wait_for(client.readable.wait(), client.token_until - loop.time())
+            elif client.splitter.is_within_line:
+                await asyncio.wait_for(client.readable.wait(), _IDLE_S)
+            else:
+                await client.readable.wait()
+        except asyncio.TimeoutError as error:
+            if not client.is_authenticated:
+                raise _unknown() from error
+            raise DataError(
+                f"The rest of a line did not come within {_IDLE_S:g} s. End each line with a line "
+                "feed."
+            ) from error
+        finally:
+            loop.remove_reader(client.socket)
+
+    def _check_memory(self, client: _Client) -> None:
         """Refuse the line of a client that holds more than its share of what all may hold."""
-        held = sum(other.size for other in self._splitters.values())
-        if held > _HELD_BYTES and splitter.size > _HELD_BYTES // self._max_clients:
+        size = client.splitter.size
+        if not client.is_authenticated and size > _TOKEN_LINE_BYTES:
+            raise _unknown()
+        held = sum(other.splitter.size for other in self._clients.values())
+        if held > _HELD_BYTES and size > _HELD_BYTES // self._max_clients:
             raise MachineError(
                 f"All clients together have {held} bytes of unfinished lines here, at most "
                 f"{_HELD_BYTES} are held. Send the line again later."
             )
 
-    async def _reply(
-        self, lines: SeriesLines, line: bytes | None, writer: asyncio.StreamWriter
-    ) -> None:
-        item = lines.item(line)
+    async def _reply(self, client: _Client, line: bytes | None) -> None:
+        if not client.is_authenticated:
+            if self._token is not None and not _has_token(line, self._token):
+                raise _unknown()
+            client.is_authenticated = True
+            await self._greet(client)
+            return
+        item = client.lines.item(line)
         if item is None:
             return
         answer = self._predictor.predict_item(item)
-        await _send(writer, to_record(answer, self._predictor))
+        await _send(client, to_record(answer, self._predictor))
         self._observe(answer)
         await asyncio.sleep(0)  # the next client's turn
 
 
-async def _read(reader: asyncio.StreamReader, splitter: LineSplitter) -> bytes:
-    """Return what comes next; within a line it has to come soon."""
-    reading = reader.read(_CHUNK_BYTES)
-    if not splitter.is_within_line:
-        return await reading
+def _has_token(line: bytes | None, token: str) -> bool:
+    """Compare a client's first line with the token, in a time that does not tell how far."""
     try:
-        return await asyncio.wait_for(reading, _IDLE_S)
-    except asyncio.TimeoutError as error:
-        raise DataError(
-            f"The rest of a line did not come within {_IDLE_S:g} s. End each line with a line feed."
-        ) from error
+        given = json.loads(line or b"")["token"]
+        return hmac.compare_digest(given.encode(), token.encode())
+    except (ValueError, RecursionError, TypeError, KeyError, AttributeError):
+        return False
 
 
-async def _send(writer: asyncio.StreamWriter, facts: dict[str, Any]) -> None:
-    writer.write(to_line(facts).encode() + b"\n")
-    await writer.drain()
+def _unknown() -> IntegrityError:
+    return IntegrityError(
+        'The first line has to be {"token": "..."} with the token of this service.'
+    )
 
 
-def _listen(address: Address) -> socket.socket:
-    try:
-        if (inherited := _inherited(address)) is not None:
-            return inherited
-        return _unix(address.path) if address.path is not None else _tcp(address)
-    except (OSError, UnicodeError) as error:  # the latter for a name that no host can have
-        reason = getattr(error, "strerror", None) or error
-        raise MachineError(
-            f"Cannot listen at {address}: {reason}. Choose another address, or "
-            "stop what listens there."
-        ) from error
+def _listening(address: Address, listening: socket.socket) -> str:
+    return f"Listening at {bound_address(address, listening)}."
 
 
-def _hand_over(listening: socket.socket, address: Address) -> None:
-    """Keep a socket open for the release that this process will execute: clients wait in it."""
-    listening.set_inheritable(True)
-    os.environ[_HANDED_OVER] = f"{os.getpid()} {listening.detach()} {address}"
+async def _send(client: _Client, facts: dict[str, Any]) -> None:
+    await asyncio.get_running_loop().sock_sendall(client.socket, _encoded(facts))
 
 
-def _inherited(address: Address) -> socket.socket | None:
-    """Return the socket that the release before this one has handed over, if any."""
-    process, _, rest = os.environ.pop(_HANDED_OVER, "").partition(" ")
-    descriptor, _, where = rest.partition(" ")
-    if process != str(os.getpid()) or where != str(address):
-        return None
-    listening = socket.socket(fileno=int(descriptor))
-    listening.set_inheritable(False)
-    return listening
-
-
-def _unix(path: Path) -> socket.socket:
-    """Listen at a path; a stale socket of a killed service is removed."""
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
-            _refuse_if_alive(path)
-            path.unlink()
-        before = os.umask(0o777 & ~_SOCKET_MODE)
-        try:
-            listening.bind(str(path))
-        finally:
-            os.umask(before)
-        listening.listen()
-    except BaseException:
-        listening.close()
-        raise
-    return listening
-
-
-def _refuse_if_alive(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            return
-    raise OSError(None, "another process listens there")
-
-
-def _tcp(address: Address) -> socket.socket:
-    family, kind, protocol, _, place = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listening = socket.socket(family, kind, protocol)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # clients inherit it
-        listening.bind(place)
-        listening.listen()
-    except BaseException:
-        listening.close()
-        raise
-    return listening
-
-
-def _bound(address: Address, listening: socket.socket) -> Address:
-    if address.path is not None:
-        return address
-    host, port, *_ = listening.getsockname()
-    return Address(host=host, port=port)
+def _encoded(facts: dict[str, Any]) -> bytes:
+    return to_line(facts).encode() + b"\n"

@@ -205,7 +205,12 @@ def test_nothing_to_predict(words, italy, tmp_path, capsys):
         (["--listen", "h:1", "--folder", "d"], 2, "--listen and --folder exclude each other"),
         (["--listen", "h:1", "--json"], 2, "Leave out --json"),
         (["--folder", "d", "x.csv"], 2, "Leave out x.csv"),
-        (["--listen", "nowhere"], 2, "is no address"),
+        (["--listen", "nowhere", "--no-auth"], 2, "is no address"),
+        (["--listen", "127.0.0.1:0"], 2, "Give --token FILE"),
+        (["--listen", "127.0.0.1:0", "--no-auth", "--token", "t"], 2, "exclude each other"),
+        (["--listen", "unix:s", "--no-auth"], 2, "are of a port"),
+        (["--token", "t"], 2, "are of a port"),
+        (["--listen", "127.0.0.1:0", "--token", "no-file"], 5, "cannot be read"),
         (["--topic", "t"], 2, "Give both"),
         (["--mqtt", "h"], 2, "Give both"),
         (["--subscribe", "t"], 2, "needs a broker"),
@@ -213,7 +218,7 @@ def test_nothing_to_predict(words, italy, tmp_path, capsys):
         (["--model", "none"], 2, "holds no model"),
         (["--threads", "0"], 2, "threads"),
     ],
-    ids=range(15),
+    ids=range(20),
 )
 def test_contradicting_options_are_refused(words, code, told, italy, tmp_path, monkeypatch, capsys):
     """Each has its message."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
@@ -20,12 +21,15 @@ import numpy as np
 import pytest
 
 from edgedistill.bundle.reader import open_bundle
+from edgedistill.deployment.zipapp import write_program
 from edgedistill.device.predict import socket_server as serving
+from edgedistill.device.predict import sockets
 from edgedistill.device.predict.predictor import PredictionResult, Predictor
 from edgedistill.device.predict.service import Service
-from edgedistill.device.predict.socket_server import serve, to_address
+from edgedistill.device.predict.socket_server import read_token, serve
+from edgedistill.device.predict.sockets import open_sockets, to_address
 from edgedistill.device.runtime import start
-from edgedistill.errors import MachineError, UsageError
+from edgedistill.errors import IntegrityError, MachineError, UsageError
 
 GOOD = b"1," * 23 + b"2\n"
 
@@ -135,6 +139,11 @@ def test_many_clients_get_their_own_replies(italy, serves, tmp_path):
     assert found == {number: [f"{number}-{k}" for k in range(40)] for number in range(8)}
 
 
+def _send_forever(client: socket.socket, times: int) -> None:
+    for _ in range(times):
+        client.send(GOOD)
+
+
 def test_client_that_does_not_read_delays_only_itself(italy, serves, tmp_path):
     """It waits for itself, and the memory of its answers is bounded."""
     heard: list[PredictionResult] = []
@@ -156,12 +165,12 @@ def test_client_that_does_not_read_delays_only_itself(italy, serves, tmp_path):
         assert len(quick) == 1
         assert len(heard) - answered < 10, "the deaf client's lines are still being answered"
         with pytest.raises(BlockingIOError):  # nor are they kept for later
-            deaf.send(GOOD)
+            _send_forever(deaf, 20_000)
 
 
 def test_unfinished_lines_of_all_clients_are_bounded(italy, serves, tmp_path, monkeypatch):
     """Who holds more than a share is refused; who holds little goes on."""
-    monkeypatch.setattr(serving, "_HELD_BYTES", 1 << 20)
+    monkeypatch.setattr(serving, "_HELD_BYTES", 100_000)
 
     with (
         serves(italy, f"unix:{tmp_path}/s") as (where, _),
@@ -170,9 +179,9 @@ def test_unfinished_lines_of_all_clients_are_bounded(italy, serves, tmp_path, mo
         _connected(where) as second,
     ):
         small.sendall(GOOD[:10])
-        first.sendall(b"1," * 300_000)
+        first.sendall(b"1," * 30_000)
         with suppress(OSError):  # it hangs up on us
-            second.sendall(b"1," * 300_000)
+            second.sendall(b"1," * 30_000)
         refused = json.loads(second.makefile().readline())
         small.sendall(GOOD[10:])
         answer = json.loads(small.makefile().readline())
@@ -239,7 +248,7 @@ def test_socket_left_by_a_killed_service_is_replaced(italy, serves, tmp_path):
     with serves(italy, f"unix:{path}") as (where, _):
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         with pytest.raises(MachineError, match="another process listens there"):
-            serving._listen(to_address(where))
+            open_sockets(to_address(where))
         assert len(_ask(where, GOOD)) == 1
 
 
@@ -250,9 +259,9 @@ def test_taken_addresses(tmp_path):
         port = taken.getsockname()[1]
 
         with pytest.raises(MachineError, match=f"127.0.0.1:{port}: Address already in use"):
-            serving._listen(to_address(f"127.0.0.1:{port}"))
+            open_sockets(to_address(f"127.0.0.1:{port}"))
     with pytest.raises(MachineError, match="file: Address already in use"):
-        serving._listen(to_address(f"unix:{tmp_path / 'file'}"))
+        open_sockets(to_address(f"unix:{tmp_path / 'file'}"))
 
 
 @pytest.mark.parametrize(
@@ -261,7 +270,7 @@ def test_taken_addresses(tmp_path):
 def test_addresses_that_cannot_be(text):
     """A folder that is not there, a path that is too long, a name that no host can have."""
     with pytest.raises(MachineError, match="Choose another address"):
-        serving._listen(to_address(text))
+        open_sockets(to_address(text))
 
 
 @pytest.mark.parametrize("text", ["", "unix:", "host", "host:", "host:x", "host:70000", ":80"])
@@ -305,6 +314,82 @@ def _until(check: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def test_line_limit_follows_from_the_model(italy, serves, tmp_path):
+    """24 values are a short line: 64 KiB, and 32 bytes for each of four times as many."""
+    limit = 65_536 + 4 * 24 * 32
+    line = b'{"id": "x", "series": [1' + b", 2" * 23 + b"]}"
+
+    with serves(italy, f"unix:{tmp_path}/s") as (where, _):
+        longest, beyond = _ask(where, line.ljust(limit) + b"\n" + line.ljust(limit + 1) + b"\n")
+
+    assert "class" in longest
+    assert f"more than {limit} bytes" in beyond["error"]
+
+
+TOKEN = "0123456789abcdef"
+
+
+def test_port_asks_for_its_token(italy, serves):
+    """In the first line, which has no reply and no number; nobody else learns anything."""
+    with serves(italy, "127.0.0.1:0", saliency=True, token=TOKEN) as (where, _):
+        known = _ask(where, json.dumps({"token": TOKEN}).encode() + b"\n" + GOOD)
+        strangers = [
+            _ask(where, first + b"\n" + GOOD)
+            for first in (
+                GOOD,
+                b'{"token": "0123456789abcdeF"}',
+                b'{"token": 1}',
+                b"[",
+                b"x" * 9_000,
+            )
+        ]
+
+    assert [next(iter(answer)) for answer in known] == ["plan", "line"]
+    assert known[1]["line"] == 1
+    for answers in strangers:
+        assert [list(answer) for answer in answers] == [["error"]]
+        assert "token of this service" in answers[0]["error"]
+
+
+def test_client_without_a_token_is_not_kept(italy, serves, monkeypatch):
+    """It would hold a place of others."""
+    monkeypatch.setattr(serving, "_TOKEN_S", 0.3)
+
+    with serves(italy, "127.0.0.1:0", token=TOKEN) as (where, _), _connected(where) as silent:
+        (answer,) = [json.loads(line) for line in silent.makefile()]
+
+    assert "token of this service" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "kind", "message"),
+    [
+        (TOKEN, 0o640, IntegrityError, "may be read by others"),
+        (TOKEN[:15], 0o600, IntegrityError, "has 15 characters"),
+        (None, 0, MachineError, "cannot be read"),
+    ],
+    ids=range(3),
+)
+def test_token_that_is_no_secret_is_refused(content, mode, kind, message, tmp_path):
+    """A file that others may read, a short one, none."""
+    path = tmp_path / "token"
+    if content is not None:
+        path.write_text(content)
+        path.chmod(mode)
+
+    with pytest.raises(kind, match=message):
+        read_token(path)
+
+
+def test_token_of_a_file(tmp_path):
+    """Without the line feed."""
+    path = tmp_path / "token"
+    path.write_text(f"{TOKEN}\n")
+    path.chmod(0o600)
+
+    assert read_token(path) == TOKEN
+
+
 def test_a_switch_renews_the_service_and_sigterm_ends_it(world, tmp_path):
     """The same process goes on with the new release, and systemd hears of each state."""
     root, address = tmp_path / "root", f"unix:{tmp_path}/s"
@@ -315,10 +400,7 @@ def test_a_switch_renews_the_service_and_sigterm_ends_it(world, tmp_path):
     question = "\n".join(lines).encode()
 
     def classes() -> set[str]:
-        try:
-            return set(_ask(address, question)[0]["probabilities"])
-        except (ConnectionResetError, IndexError):  # accepted by the release that just leaves
-            return set()  # but nobody is refused
+        return set(_ask(address, question)[0]["probabilities"])
 
     systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     systemd.bind(str(tmp_path / "notify"))
@@ -346,3 +428,73 @@ def test_a_switch_renews_the_service_and_sigterm_ends_it(world, tmp_path):
     assert states[:2] == [b"WATCHDOG=1", b"STATUS=Starting the new release"]
     assert states[2] == b"READY=1"
     assert b"STOPPING=1" in ended
+
+
+def test_clients_stay_connected_over_a_switch(world, tmp_path):
+    """Between two lines, within one, and before the first: the next release goes on with each."""
+    root, address = tmp_path / "root", f"unix:{tmp_path}/s"
+    names = ("winter", "summer"), ("cold", "warm")
+    releases = [
+        _install(root, world.write(tmp_path / f"{k}.zip", class_names=name))
+        for k, name in enumerate(names)
+    ]
+    _switch(root, releases[0])
+    process = subprocess.Popen(
+        _device("predict", root / "current", "--listen", address), stderr=subprocess.PIPE
+    )
+    try:
+        process.stderr.readline()  # it listens
+        with _connected(address) as between, _connected(address) as within:
+            replies, others = between.makefile(), within.makefile()
+            for turn in (1, 0, 1):
+                before = names[1 - turn]
+                with _connected(address) as before_the_first:
+                    between.sendall(GOOD)
+                    within.sendall(GOOD + GOOD[:11])
+                    first, second = json.loads(replies.readline()), json.loads(others.readline())
+                    _switch(root, releases[turn])
+                    _until(
+                        lambda turn=turn: names[turn][0] in _ask(address, GOOD)[0]["probabilities"]
+                    )
+                    within.sendall(GOOD[11:])
+                    third = json.loads(others.readline())
+                    before_the_first.sendall(GOOD)
+                    new = json.loads(before_the_first.makefile().readline())
+
+                assert tuple(first["probabilities"]) == tuple(second["probabilities"]) == before
+                assert tuple(third["probabilities"]) == tuple(new["probabilities"]) == names[turn]
+                assert (third["line"], new["line"]) == (second["line"] + 1, 1)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_rollback_to_a_program_that_takes_no_sockets(tmp_path, monkeypatch, italy, serves):
+    """Its own address would be taken: the socket is closed, and the clients are."""
+    program = tmp_path / "edgedistill-device.pyz"
+    with zipfile.ZipFile(program, "w") as archive:
+        archive.writestr("edgedistill/device/predict/socket_server.py", "")
+    monkeypatch.setattr(sys, "argv", [str(program)])
+
+    with serves(italy, f"unix:{tmp_path}/s") as (where, service), _connected(where) as client:
+        client.sendall(GOOD)
+        replies = client.makefile()
+        reply = replies.readline()
+        service.renewed = True
+        service.stop()
+        rest = replies.readlines()
+    with open_sockets(to_address(where))[0] as again:
+        is_listening = again.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+
+    assert "class" in json.loads(reply)
+    assert (rest, is_listening) == ([], 1)
+    assert "EDGEDISTILL_SOCKETS" not in os.environ
+
+
+def test_programs_that_take_sockets(tmp_path, monkeypatch):
+    """The one that is deployed, and these modules."""
+    write_program(tmp_path / "program.pyz")
+
+    for path, expected in ((tmp_path / "program.pyz", True), (Path(sockets.__file__), True)):
+        monkeypatch.setattr(sys, "argv", [str(path)])
+        assert sockets.next_program_takes_sockets() is expected

@@ -89,7 +89,6 @@ class SystemRelease(_Table):
     tensorrt: Release
     cuda: Release
     python: Release
-    cuda_bindings: Bounds  # of PyPI, that fit its CUDA
     dla: bool  # whether its TensorRT has the deep learning accelerators
 
 

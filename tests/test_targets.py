@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import tomli
+from packaging.requirements import Requirement
 from packaging.version import Version
 
 from edgedistill import targets
@@ -143,3 +145,20 @@ def test_missing_list_of_releases_is_an_error(folder):
 
     with pytest.raises(ConfigError, match=r"systems/jetpack.toml cannot be read"):
         targets.load("jetson-orin")
+
+
+@pytest.mark.parametrize("extra", ["tensorrt", "cuda12", "cuda13"])
+def test_extras_name_nothing_that_a_jetson_cannot_install(extra):
+    """PyPI has wheels of TensorRT, and of ONNX Runtime with CUDA, for x86-64 alone."""
+    project = tomli.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
+    wanted = [Requirement(text) for text in project["project"]["optional-dependencies"][extra]]
+
+    def names(machine):
+        place = {"sys_platform": "linux", "platform_machine": machine}
+        return {each.name for each in wanted if each.marker is None or each.marker.evaluate(place)}
+
+    assert names("aarch64") == names("x86_64") - {"tensorrt", "onnxruntime-gpu"}
+    assert names("x86_64") & {"tensorrt", "onnxruntime-gpu"}
+    for each in wanted:
+        if each.name == "numba-cuda":
+            assert each.extras == {extra.replace("cuda", "cu")}

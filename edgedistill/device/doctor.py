@@ -9,6 +9,7 @@ a board without NumPy can report that. Unlike a report, the facts hold paths.
 from __future__ import annotations
 
 import ctypes
+import grp
 import importlib.util
 import json
 import os
@@ -26,8 +27,10 @@ from typing import Any, Final
 
 from edgedistill import __version__
 from edgedistill.device.sensors import Sensors
+from edgedistill.errors import MachineError
 
 FORMAT: Final = "edgedistill.facts/1"
+_HOME: Final = str(Path(__file__).parents[2])  # of this package: a folder, or the zipapp
 _MIB: Final = 1 << 20
 _NO_LIMIT: Final = 1 << 60  # at or above it, cgroup v1 means no limit
 _CLOCK_ERROR: Final = 5  # TIME_ERROR of adjtimex: the clock is not synchronized
@@ -52,47 +55,23 @@ found = {{
 """
 _TENSORRT = """
 import tensorrt
+from edgedistill.runtimes.tensorrt.bindings import load_tensorrt, make_runtime
+make_runtime(load_tensorrt())
 found = {"version": tensorrt.__version__}
-"""
-_CUDA_BINDINGS = """
-from importlib import metadata
-from cuda.bindings import runtime
-error, version = runtime.cudaRuntimeGetVersion()
-found = {"version": metadata.version("cuda-bindings")}
 """
 _NUMPY = """
 import numpy
 found = {"version": numpy.__version__}
 """
-# The driver's own library: it is there wherever a GPU can be used, Jetson or not.
 _GPU = """
-import ctypes
-cuda = ctypes.CDLL("libcuda.so.1")
-def ask(name, *arguments):
-    code = getattr(cuda, name)(*arguments)
-    if code:
-        raise OSError(f"{name} answers {code}")
-ask("cuInit", 0)
-device, driver, major, minor = (ctypes.c_int() for _ in range(4))
-memory, name = ctypes.c_size_t(), ctypes.create_string_buffer(256)
-ask("cuDeviceGet", ctypes.byref(device), 0)
-ask("cuDeviceGetName", name, 256, device)
-ask("cuDeviceTotalMem_v2", ctypes.byref(memory), device)
-ask("cuDeviceGetAttribute", ctypes.byref(major), 75, device)
-ask("cuDeviceGetAttribute", ctypes.byref(minor), 76, device)
-ask("cuDriverGetVersion", ctypes.byref(driver))
-found = {
-    "name": name.value.decode(errors="replace"),
-    "compute_capability": f"{major.value}.{minor.value}",
-    "memory_mib": memory.value >> 20,
-    "cuda": f"{driver.value // 1000}.{driver.value % 1000 // 10}",
-}
+from dataclasses import asdict
+from edgedistill.runtimes.tensorrt.cuda_driver import cuda_version, find_gpu, free_mib
+found = {**asdict(find_gpu()), "cuda": cuda_version(), "free_mib": free_mib()}
 """
 _PROBES: Final = {
     "numpy": (_NUMPY, ("numpy",)),
     "onnxruntime": (_ONNXRUNTIME, ("onnxruntime", "onnxruntime-gpu")),
     "tensorrt": (_TENSORRT, ("tensorrt",)),
-    "cuda-bindings": (_CUDA_BINDINGS, ("cuda-bindings",)),
 }
 
 
@@ -106,6 +85,7 @@ def facts(folder: Path, *, root: Path = Path("/")) -> dict[str, Any]:
     Returns:
         JSON-able; an unavailable value is None or "". Memory and disk are in MiB.
     """
+    gpu_facts, gpu_error = gpu()
     return {
         "format": FORMAT,
         "edgedistill": __version__,
@@ -116,9 +96,11 @@ def facts(folder: Path, *, root: Path = Path("/")) -> dict[str, Any]:
         "emulated": _emulated(root),
         **_board(root),
         "system_packages": _system_packages(),
+        "groups": _groups(),
         "python": _python(),
         "packages": packages(),
-        "gpu": gpu(),
+        "gpu": gpu_facts,
+        "gpu_error": gpu_error,
         "cores": _cores(),
         "memory_mib": _memory(root),
         "cgroup": _cgroup(root),
@@ -148,10 +130,14 @@ def packages() -> dict[str, dict[str, Any]]:
     return {name: _probe_package(*probe) for name, probe in _PROBES.items()}
 
 
-def gpu() -> dict[str, Any] | None:
-    """Return the name, abilities and memory of the first GPU that CUDA has; None: it has none."""
-    found, _ = _run_script(_GPU)
-    return found
+def gpu() -> tuple[dict[str, Any] | None, str]:
+    """Use the GPU: find it, make its context, and look at its memory.
+
+    Returns:
+        Its name, abilities and memory, and the newest CUDA of the driver; None if it cannot be
+        used, with the reason in the driver's words.
+    """
+    return _run_script(_GPU)
 
 
 def _board(root: Path) -> dict[str, Any]:
@@ -163,7 +149,8 @@ def _board(root: Path) -> dict[str, Any]:
         "jetson_linux": jetson_linux(_text(root / "etc/nv_tegra_release")),
         "power_mode": settings.get("power mode", ""),
         "power_modes": re.findall(r"POWER_MODEL\s+ID=\d+\s+NAME=(\S+)", modes),
-        "governor": settings.get("cpu governor", ""),
+        "governor": settings.get("CPU governor", ""),
+        "gpu_clock_mhz": Sensors(root).gpu_clock_range(),
     }
 
 
@@ -213,6 +200,12 @@ def _python() -> dict[str, Any]:
         "pip": importlib.util.find_spec("pip") is not None,
         "venv": importlib.util.find_spec("ensurepip") is not None,  # Debian packs it apart
     }
+
+
+def _groups() -> list[str]:
+    """Return the groups of the user; those without a name by number."""
+    names = {group.gr_gid: group.gr_name for group in grp.getgrall()}
+    return sorted(names.get(number, str(number)) for number in {os.getegid(), *os.getgroups()})
 
 
 def _cores() -> int | None:
@@ -286,7 +279,8 @@ def _installed(distributions: tuple[str, ...]) -> str | None:
 
 def _run_script(script: str) -> tuple[dict[str, Any] | None, str]:
     """Run a script in a process of its own; return its result, or the reason for none."""
-    code = f"{script}\nimport json\nprint(json.dumps(found))"
+    first = f"import sys\nsys.path.insert(0, {_HOME!r})"
+    code = f"{first}\n{script}\nimport json\nprint(json.dumps(found))"
     try:
         done = subprocess.run(  # noqa: S603  # this interpreter, and a script of ours
             [sys.executable, "-c", code], capture_output=True, timeout=TIMEOUT_S, check=False
@@ -299,7 +293,7 @@ def _run_script(script: str) -> tuple[dict[str, Any] | None, str]:
         why = f"it ended the process ({_signal(-done.returncode)})"
         return None, f"{why}: {last}" if last else why
     if done.returncode:
-        return None, last
+        return None, last.removeprefix(f"{MachineError.__module__}.{MachineError.__name__}: ")
     found: dict[str, Any] = json.loads(last)
     return found, ""
 

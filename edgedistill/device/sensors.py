@@ -19,6 +19,7 @@ _TOOL_TIMEOUT_S: Final = 5
 _HEAT_CHIPS: Final = ("k10temp",)  # whose temperature is no thermal zone: AMD's
 _RAIL_CHIPS: Final = "ina"  # power monitors: INA3221 on Orin, INA238 on Thor
 _CLOCKS: Final = re.compile(r"gpu|g[abpv]\d+b|v3d|emc|dmc")  # those of devfreq that matter here
+_GPU_CLOCK: Final = re.compile(r"gpu$|g[abpv]\d+b$")  # such as 17000000.gpu
 # Cooling devices that cool by slowing down; the others are fans, and alerts to people.
 _SLOWING: Final = re.compile(r"cpufreq|devfreq|throttle|\.gpu$|^Processor$")
 # The clock of these drivers is the hardware's own affair: below its limit also when all is well.
@@ -99,6 +100,18 @@ class Sensors:
             "CPU governor": ", ".join(sorted(governors - {""})),
         }
         return {name: text for name, text in found.items() if text}
+
+    def gpu_clock_range(self) -> tuple[float, float] | None:
+        """Return the lowest and the highest clock that a Jetson's GPU may take, in MHz.
+
+        Equal ones are locked, as `jetson_clocks` does. None: nothing here says.
+        """
+        for entry in sorted(self._root.glob("sys/class/devfreq/*")):
+            if _GPU_CLOCK.search(entry.name):
+                low, high = (_scaled(entry / f"{end}_freq", 1e-6) for end in ("min", "max"))
+                if low is not None and high is not None:
+                    return low, high
+        return None
 
     def _power_mode(self) -> str:
         """Return name and number of a Jetson's power mode; "" on other boards."""

@@ -16,7 +16,7 @@ from edgedistill import __version__
 _CPUINFO = Path("/proc/cpuinfo")
 _MODEL = Path("/proc/device-tree/model")  # a board's name, ends with a NUL
 _TEGRA = Path("/etc/nv_tegra_release")  # NVIDIA Jetson: release of its Linux
-_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "cuda-bindings")
+_RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx")
 
 
 def environment() -> dict[str, str]:

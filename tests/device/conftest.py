@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ from edgedistill.evaluation.contract import Contract
 from edgedistill.io import files
 from edgedistill.preprocessing.transforms import fit
 from edgedistill.runtimes.onnxruntime import OrtRuntime
+from edgedistill.runtimes.tensorrt import cuda_driver
 from edgedistill.runtimes.tensorrt.bindings import Library, load_tensorrt
 from edgedistill.saliency import occlusion
 from edgedistill.saliency.perturbation import default_plan
@@ -281,13 +283,24 @@ def rtx(unavailable: Callable[[str], NoReturn]) -> Library:
     return library
 
 
+@pytest.fixture(scope="session")
+def libcuda(tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], NoReturn]):
+    """The stand-in for the driver's library."""
+    if shutil.which("cc") is None:
+        unavailable("no C compiler: the stand-in of CUDA's driver cannot be made")
+    return fakes.compile_libcuda(tmp_path_factory.mktemp("libcuda"))
+
+
 @pytest.fixture
-def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """Memory and a stream of a GPU that is not here."""
-    cuda = fakes.FakeCuda()
-    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
-    yield cuda
+def fake_cuda(libcuda: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """Install the driver of a GPU that is not here."""
+    monkeypatch.setattr(cuda_driver, "LIBRARY", str(libcuda))
+    cuda_driver.load_driver.cache_clear()
+    cuda_driver.primary_context.cache_clear()
+    yield fakes.FakeCuda(libcuda)
     gc.collect()  # what holds its memory must let go while it is there
+    cuda_driver.load_driver.cache_clear()
+    cuda_driver.primary_context.cache_clear()
 
 
 @pytest.fixture

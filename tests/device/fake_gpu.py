@@ -1,87 +1,77 @@
-"""A GPU and a TensorRT runtime in NumPy, to run the code that needs both.
+"""CUDA's driver and a TensorRT runtime without a GPU, to run the code that needs both.
 
-They hold our side to the order of things: buffers before use, shapes before a call, results
-only after the stream was waited for. That the real modules have these calls is checked in
-test_bindings.py.
+They hold our side to the order of things: a context and buffers before use, shapes before a call,
+results only after the stream was waited for. That the real modules and the real header have these
+calls is checked in test_bindings.py.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import subprocess
 from collections.abc import Callable
-from enum import Enum
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 
+KERNEL = ctypes.CFUNCTYPE(None)
 
-class Status(Enum):
-    """What each call of CUDA returns first."""
 
-    cudaSuccess = 0
-    cudaErrorMemoryAllocation = 2
+def compile_libcuda(folder: Path) -> Path:
+    """Compile the stand-in for the driver's library."""
+    library = folder / "libcuda.so.1"
+    source = Path(__file__).with_name("libcuda.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    return library
 
 
 class FakeCuda:
-    """cuda.bindings.runtime with memory of the host; copies happen when the stream is awaited."""
+    """The stand-in `libcuda.c`: what it was asked, what it still holds, and its kernels."""
 
-    cudaError_t = Status
-    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
+    def __init__(self, library: Path) -> None:
+        self.path = library
+        self._library = ctypes.CDLL(str(library))
+        self._library.standin_reset.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_size_t)
+        self._library.standin_call.restype = ctypes.c_char_p
+        self._library.standin_resolve.argtypes = (ctypes.c_uint64, ctypes.c_size_t)
+        self._library.standin_resolve.restype = ctypes.c_void_p
+        self._library.standin_launch.argtypes = (ctypes.c_void_p, KERNEL)
+        self._kernels: list[object] = []  # as long as they may be called
+        self.reset()
 
-    def __init__(self) -> None:
-        self.buffers: dict[int, ctypes.Array] = {}
-        self.streams: set[int] = set()
-        self.streams_used: set[int] = set()
-        self.pending: list[Callable[[], object]] = []
-        self.fails = False
+    def reset(self, *, devices: int = 1, shares_memory: bool = False, memory: int = 1 << 30):
+        """Begin again, as another machine."""
+        self._library.standin_reset(devices, shares_memory, memory)
 
-    def _status(self) -> Status:
-        return Status.cudaErrorMemoryAllocation if self.fails else Status.cudaSuccess
+    def fail(self, name: str, code: int = 2) -> None:
+        """Let a function fail from now on."""
+        self._library.standin_fail(name.encode(), code)
 
-    def cudaGetErrorString(self, status):
-        assert status is not Status.cudaSuccess
-        return Status.cudaSuccess, b"out of memory"
+    @property
+    def calls(self) -> list[str]:
+        """Names of the functions that were called, in order."""
+        count = self._library.standin_call_count()
+        return [self._library.standin_call(index).decode() for index in range(count)]
 
-    def cudaGetDevice(self):
-        return self._status(), 0
+    @property
+    def held(self) -> dict[str, int]:
+        """What was made and not given back yet."""
+        names = ("device_buffers", "host_buffers", "streams", "depth")
+        return {name: getattr(self._library, f"standin_{name}")() for name in names}
 
-    def cudaGetDeviceProperties(self, device):
-        assert device == 0
-        return self._status(), SimpleNamespace(name=b"Orin\0\0", major=8, minor=7)
+    def launch(self, stream: int, kernel: Callable[[], object]) -> bool:
+        """Queue a kernel, as TensorRT does; False without a context or a stream of its own."""
+        self._kernels.append(KERNEL(kernel))
+        return self._library.standin_launch(stream, self._kernels[-1]) == 0
 
-    def cudaStreamCreate(self):
-        self.streams.add(7)
-        return self._status(), 7
-
-    def cudaStreamDestroy(self, stream):
-        self.streams.remove(stream)
-        return (self._status(),)
-
-    def cudaMalloc(self, nbytes):
-        if self.fails:
-            return self._status(), None
-        buffer = (ctypes.c_char * nbytes)()
-        self.buffers[ctypes.addressof(buffer)] = buffer
-        return self._status(), ctypes.addressof(buffer)
-
-    def cudaFree(self, address):
-        del self.buffers[address]
-        return (self._status(),)
-
-    def cudaMemcpyAsync(self, to, source, nbytes, kind, stream):
-        on_device = to if kind == self.cudaMemcpyKind.cudaMemcpyHostToDevice else source
-        assert nbytes <= len(self.buffers[on_device])
-        self.streams_used.add(stream)
-        self.pending.append(lambda: ctypes.memmove(to, source, nbytes))
-        return (self._status(),)
-
-    def cudaStreamSynchronize(self, stream):
-        self.streams_used.add(stream)
-        for step in self.pending:
-            step()
-        self.pending.clear()
-        return (self._status(),)
+    def array(self, address: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Return what a kernel sees at an address."""
+        count = int(np.prod(shape))
+        at = self._library.standin_resolve(address, 4 * count)
+        assert at is not None, "the address is none of the device's"
+        return np.ctypeslib.as_array((ctypes.c_float * count).from_address(at)).reshape(shape)
 
 
 class FakeContext:
@@ -106,19 +96,17 @@ class FakeContext:
 
     def execute_async_v3(self, stream):
         engine, shape, at = self.engine, self.shape, dict(self.at)
-        assert stream in engine.cuda.streams
         if engine.fails:
             return False
 
         def compute():
-            series = _array(at["series"], shape)
+            series = engine.cuda.array(at["series"], shape)
             engine.calls.append(shape[0])
-            _array(at["logits"], (shape[0], engine.classes))[:] = engine.answer(series)
+            engine.cuda.array(at["logits"], (shape[0], engine.classes))[:] = engine.answer(series)
             if self.profiler is not None:
                 self.profiler.report_layer_time("conv", 0.25)
 
-        engine.cuda.pending.append(compute)
-        return True
+        return engine.cuda.launch(stream, compute)
 
 
 class FakeEngine:
@@ -188,8 +176,3 @@ def module(engine: FakeEngine | None) -> SimpleNamespace:
         TensorIOMode=SimpleNamespace(INPUT="in", OUTPUT="out"),
         LayerInformationFormat=SimpleNamespace(JSON="json"),
     )
-
-
-def _array(address: int, shape: tuple[int, ...]) -> np.ndarray:
-    count = int(np.prod(shape))
-    return np.ctypeslib.as_array((ctypes.c_float * count).from_address(address)).reshape(shape)

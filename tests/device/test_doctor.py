@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import grp
 import json
+import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
@@ -17,18 +18,6 @@ import pytest
 
 from edgedistill.device import doctor
 from edgedistill.device.__main__ import main
-
-_LIBCUDA = """
-#include <string.h>
-int cuInit(unsigned flags) { return FAILS; }
-int cuDeviceGet(int *device, int ordinal) { *device = 7; return 0; }
-int cuDeviceGetName(char *name, int length, int device) { strncpy(name, "Orin", length); return 0; }
-int cuDeviceTotalMem_v2(size_t *bytes, int device) { *bytes = (size_t)8 << 30; return 0; }
-int cuDeviceGetAttribute(int *value, int which, int device) {
-    *value = which == 75 ? 8 : which == 76 ? 7 : -1; return 0;
-}
-int cuDriverGetVersion(int *version) { *version = 12060; return 0; }
-"""
 
 
 @pytest.fixture
@@ -48,7 +37,7 @@ def put(tmp_path):
 def facts(tmp_path, monkeypatch):
     """Ask for the facts below that root, without trying packages."""
     monkeypatch.setattr(doctor, "packages", dict)
-    monkeypatch.setattr(doctor, "gpu", lambda: None)
+    monkeypatch.setattr(doctor, "gpu", lambda: (None, ""))
     return lambda: doctor.facts(tmp_path / "releases", root=tmp_path / "root")
 
 
@@ -60,6 +49,7 @@ def test_doctor_command_prints_this_machines_facts(capsys, tmp_path):
     assert code == 0
     assert found["format"] == doctor.FORMAT
     assert found["machine"] == platform.machine()
+    assert set(found["groups"]) >= {grp.getgrgid(os.getegid()).gr_name}
     assert found["python"]["version"] == platform.python_version()
     assert found["packages"]["onnxruntime"]["works"] is True
     assert abs(found["clock"]["seconds"] - time.time()) < 60
@@ -84,6 +74,9 @@ def test_facts_of_a_jetson(facts, put):
     put("etc/nv_tegra_release", "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic\n")
     put("etc/nvpmodel.conf", "< POWER_MODEL ID=0 NAME=15W >\n< POWER_MODEL ID=1 NAME=25W >\n")
     put("var/lib/nvpmodel/status", "pmode:0001 fmode:quiet")
+    put("sys/devices/system/cpu/cpufreq/policy0/scaling_governor", "schedutil\n")
+    put("sys/class/devfreq/17000000.gpu/min_freq", "306000000\n")
+    put("sys/class/devfreq/17000000.gpu/max_freq", "1020000000\n")
 
     found = facts()
 
@@ -92,13 +85,18 @@ def test_facts_of_a_jetson(facts, put):
     assert found["jetson_linux"] == "36.4.3"
     assert found["power_mode"].startswith("25W")
     assert found["power_modes"] == ["15W", "25W"]
+    assert found["governor"] == "schedutil"
+    assert found["gpu_clock_mhz"] == (306.0, 1020.0)
 
 
 def test_a_machine_without_such_files_leaves_them_empty(facts):
     """Nothing is made up."""
     found = facts()
 
-    names = ("board", "compatible", "jetson_linux", "power_mode", "power_modes", "governor")
+    names = (
+        *("board", "compatible", "jetson_linux", "power_mode", "power_modes", "governor"),
+        "gpu_clock_mhz",
+    )
     assert not any(found[name] for name in names)
     assert found["memory_mib"] == {"total": None, "free": None}
     assert found["cgroup"] == {"memory_mib": None, "cpus": None}
@@ -235,21 +233,75 @@ def test_package_that_hangs_times_out(shadow, monkeypatch):
     assert error == "it did not answer within 0.5 s"
 
 
-@pytest.mark.parametrize("fails", [0, 100])
-def test_gpu_facts_come_from_the_driver(tmp_path, monkeypatch, fails):
-    """The driver's own library is asked; where it has no device there is no GPU."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("there is no C compiler to make a driver with")
-    (tmp_path / "cuda.c").write_text(_LIBCUDA.replace("FAILS", str(fails)))
-    library = tmp_path / "libcuda.so.1"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "cuda.c"], check=True)
-    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+def test_gpu_facts_come_from_the_driver(libcuda, monkeypatch):
+    """A process of its own uses the GPU as an engine would, with the driver's own library."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(libcuda.parent))
+    monkeypatch.setenv("STANDIN_DEVICES", "1")
 
-    found = doctor.gpu()
+    assert doctor.gpu() == (
+        {
+            "name": "Orin",
+            "compute_capability": "8.7",
+            "multiprocessors": 8,
+            "memory_mib": 8192,
+            "shares_memory": False,
+            "cuda": "12.6",
+            "free_mib": 1024,
+        },
+        "",
+    )
 
-    expected = {"name": "Orin", "compute_capability": "8.7", "memory_mib": 8192, "cuda": "12.6"}
-    assert found == (None if fails else expected)
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("cuInit", "CUDA's cuInit fails: no CUDA-capable device is detected (CUDA_ERROR_NO_DEVICE"),
+        ("cuDevicePrimaryCtxRetain", "CUDA's cuDevicePrimaryCtxRetain fails: no CUDA-capable"),
+    ],
+)
+def test_a_gpu_that_cannot_be_used_is_reported_in_the_drivers_words(
+    libcuda, monkeypatch, call, error
+):
+    """That there is a driver, or even a device, proves nothing."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(libcuda.parent))
+    monkeypatch.setenv("STANDIN_DEVICES", "1")
+    monkeypatch.setenv("STANDIN_FAILS", call)
+
+    found, said = doctor.gpu()
+
+    assert found is None
+    assert said.startswith(error)
+
+
+def test_a_machine_without_a_driver_says_so(monkeypatch):
+    """Where there is a GPU, it is named."""
+    found, said = doctor.gpu()
+
+    assert found is not None or said.startswith(("NVIDIA's driver cannot", "CUDA's cuInit fails"))
+
+
+_TENSORRT = """
+from types import SimpleNamespace
+__version__ = "10.3.0"
+class ILogger:
+    Severity = SimpleNamespace(INTERNAL_ERROR=0, ERROR=1, WARNING=2)
+class Runtime:
+    def __init__(self, log):
+        if FAILS:
+            log.log(1, "CUDA initialization failure with error: 35")
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_tensorrt_works_if_its_runtime_can_be_made(shadow, fails):
+    """It imports well without a GPU, or with a driver that is too old for it."""
+    shadow("tensorrt", _TENSORRT.replace("FAILS", str(fails)))
+
+    found = doctor.packages()["tensorrt"]
+
+    assert found["works"] is not fails
+    assert ("cannot use this GPU: CUDA initialization failure" in found["error"]) is fails
 
 
 def test_nothing_but_the_standard_library_is_needed():

@@ -19,4 +19,4 @@ def _device_fixtures():
 device = _device_fixtures()
 world, italy, write_onnx = device.world, device.italy, device._write_onnx
 full_disk, rtx = device.full_disk, device.rtx
-fake_cuda, fake_tensorrt = device.fake_cuda, device.fake_tensorrt
+fake_cuda, fake_tensorrt, libcuda = device.fake_cuda, device.fake_tensorrt, device.libcuda

@@ -6,7 +6,6 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any, Final, Literal
 
 from packaging.specifiers import SpecifierSet
@@ -18,6 +17,7 @@ from edgedistill.targets import SystemRelease, Target
 Facts = Mapping[str, Any]  # output of `doctor --json` of the device side
 Outcome = Literal["ok", "warn", "missing"]
 _CLOCK_S: Final = 300  # by which a board's clock may differ: signatures and logs get confused
+_GPU_GROUPS: Final = ("video", "render")  # whose members may use a Jetson's GPU
 _SHOWN: Final = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT", "numpy": "NumPy"}
 
 
@@ -103,13 +103,16 @@ def _gpu(facts: Facts, target: Target) -> Iterator[Finding]:
     if wanted is None:
         return
     if gpu is None:
+        outside = [name for name in _GPU_GROUPS if name not in facts["groups"]]
+        join = f"sudo usermod -aG {','.join(outside)} $USER"
         yield Finding(
             what="GPU",
             outcome="warn",
-            seen="CUDA does not answer",
+            seen=facts["gpu_error"],
             needed=f"compute capability {wanted}",
-            commands=("sudo usermod -aG video,render $USER",),
-            advice="Log in again afterwards. ONNX Runtime's CPU needs no GPU.",
+            commands=(join,) if outside else (),
+            advice=f"{'Log in again afterwards. ' if outside else ''}ONNX Runtime's CPU needs no "
+            "GPU.",
         )
         return
     seen = f"{gpu['name']}, compute capability {gpu['compute_capability']}, CUDA {gpu['cuda']}"
@@ -159,7 +162,7 @@ def _disk(facts: Facts, target: Target) -> Finding:
 
 
 def _power(facts: Facts, target: Target) -> Iterator[Finding]:
-    """Yield the power mode, which decides how fast the board is and is a person's choice."""
+    """Yield power mode and clocks, which decide how fast the board is: a person's choice."""
     modes = facts["power_modes"] or target.hardware.power_modes
     if facts["power_mode"]:
         seen = f"{facts['power_mode']}; there are {', '.join(modes)}"
@@ -170,6 +173,14 @@ def _power(facts: Facts, target: Target) -> Iterator[Finding]:
         yield Finding(
             what="power mode", outcome="warn", seen="unknown", needed=needed, commands=ask
         )
+    clocks = [f"CPU governor {facts['governor']}"] if facts["governor"] else []
+    if facts["gpu_clock_mhz"] is not None:
+        low, high = facts["gpu_clock_mhz"]
+        locked = f"locked at {high:g} MHz (jetson_clocks)"
+        free = f"{low:g} to {high:g} MHz, free; sudo jetson_clocks locks it for measuring"
+        clocks.append(f"GPU {locked if low == high else free}")
+    if clocks:
+        yield Finding(what="clocks", outcome="ok", seen="; ".join(clocks))
 
 
 def _python(facts: Facts, target: Target) -> Finding:
@@ -188,25 +199,17 @@ def _runtimes(
     facts: Facts, target: Target, release: SystemRelease | None, runtime: str | None
 ) -> Iterator[Finding]:
     """Yield a finding for each runtime: a warning only where another runtime can replace it."""
+    bounds = {
+        "onnxruntime": target.requires.onnxruntime,
+        "tensorrt": target.requires.tensorrt or ">=10.3",
+    }
     names = target.requires.runtimes if runtime is None else (runtime,)
-    found = [tuple(_runtime(facts, target, release, name)) for name in names]
-    enough = any(all(each.outcome == "ok" for each in parts) for parts in found)
-    for each in chain.from_iterable(found):
+    found = [_package(facts, target, name, bounds[name], release) for name in names]
+    enough = any(each.outcome == "ok" for each in found)
+    for each in found:
         spare = each.outcome == "missing" and enough
         needed = f"{each.needed}, but another runtime is there"
         yield replace(each, outcome="warn", needed=needed) if spare else each
-
-
-def _runtime(
-    facts: Facts, target: Target, release: SystemRelease | None, name: str
-) -> Iterator[Finding]:
-    if name == "onnxruntime":
-        yield _package(facts, target, name, target.requires.onnxruntime)
-        return
-    bounds = target.requires.tensorrt or ">=10.3"
-    yield _package(facts, target, "tensorrt", bounds, release)
-    cuda = release.cuda_bindings if release else ">=12.8"
-    yield _package(facts, target, "cuda-bindings", cuda, release)
 
 
 def _package(
@@ -219,6 +222,9 @@ def _package(
     if found["works"] and fits:
         return Finding(what=shown, outcome="ok", seen=found["version"], needed=bounds)
     seen = ", ".join(filter(None, (found["version"] or "none", found["error"])))
+    if fits and name == "tensorrt" and facts["gpu"] is None:
+        advice = "TensorRT is there and needs the GPU: mend that first."
+        return Finding(what=shown, outcome="missing", seen=seen, needed=bounds, advice=advice)
     return Finding(
         what=shown,
         outcome="missing",

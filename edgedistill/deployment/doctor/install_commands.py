@@ -11,6 +11,7 @@ from packaging.specifiers import SpecifierSet
 from edgedistill.targets import EMULATED, SystemRelease, Target
 
 _DEBIAN: Final = {"tensorrt": ("tensorrt", "python3-libnvinfer")}  # of JetPack's own index
+_WITH_TENSORRT: Final = "x86_64"  # the only machine that PyPI has wheels of it for
 
 
 def system(*packages: str) -> tuple[str, ...]:
@@ -19,7 +20,7 @@ def system(*packages: str) -> tuple[str, ...]:
 
 
 def package(facts: Mapping[str, Any], target: Target, name: str, bounds: str) -> tuple[str, ...]:
-    """Return the commands that install a package for the board's Python.
+    """Return the commands that install a package for the board's Python; none if there is none.
 
     Args:
         facts: facts of the board.
@@ -29,6 +30,8 @@ def package(facts: Mapping[str, Any], target: Target, name: str, bounds: str) ->
     """
     if name in _DEBIAN and target.releases:
         return system(*_DEBIAN[name])
+    if name in _DEBIAN and facts["machine"] != _WITH_TENSORRT:
+        return ()
     exact = _pinned(facts, target, name)
     if exact is not None and exact in SpecifierSet(bounds):
         return _pip(facts, f"{name}=={exact}")
@@ -41,6 +44,11 @@ def advice(facts: Mapping[str, Any], name: str, release: SystemRelease | None) -
         return (
             f"JetPack {release.version} brings its bindings for Python {release.python} alone: "
             "deploy with that one."
+        )
+    if name == "tensorrt" and facts["machine"] != _WITH_TENSORRT:
+        return (
+            f"PyPI has no TensorRT for {facts['machine']}, JetPack alone has: elsewhere take a "
+            "model for ONNX Runtime."
         )
     if facts["python"]["managed"] and name not in _DEBIAN:
         return f"Then deploy with --python {_environment(facts)}/bin/python."

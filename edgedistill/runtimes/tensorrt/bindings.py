@@ -1,28 +1,22 @@
-"""NVIDIA's Python bindings: TensorRT's module with its log, and CUDA's memory.
+"""NVIDIA's Python bindings: TensorRT's module with its log.
 
 TensorRT and TensorRT-RTX have the same classes, so everything above works with either; only a
 function whose name ends in `_rtx` may use what TensorRT-RTX alone has. Nothing is imported before
-`load_tensorrt`, cuda-python's runtime bindings when a GPU is used.
+`load_tensorrt`.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgedistill.errors import MachineError
-from edgedistill.io.arrays import Floats
 
 if TYPE_CHECKING:
     import tensorrt
-    from cuda.bindings import runtime
 
 _MODULES: Final = ("tensorrt", "tensorrt_rtx")  # best first
 
@@ -82,60 +76,34 @@ def load_tensorrt() -> Library:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """The GPU that an engine depends on."""
-
-    name: str  # such as "Orin"
-    compute_capability: str  # such as "8.7"
-
-
-def find_gpu() -> Gpu:
-    """Return the GPU that CUDA works with here.
+def make_runtime(library: Library) -> tensorrt.Runtime:
+    """Return what loads engines; it needs a GPU that works.
 
     Raises:
-        MachineError: there is none, or its driver or cuda-python is missing.
+        MachineError: TensorRT cannot use CUDA here; in its own words.
     """
-    cudart = _cuda_runtime()
-    device = _done(cudart, cudart.cudaGetDevice())
-    properties: runtime.cudaDeviceProp = _done(cudart, cudart.cudaGetDeviceProperties(device))
-    name = properties.name.decode().strip("\0 ")
-    return Gpu(name, f"{properties.major}.{properties.minor}")
+    return _made(library, library.trt.Runtime)
 
 
-class DeviceMemory:
-    """A stream, and buffers on the device that live as long as this does.
+def make_builder(library: Library) -> tensorrt.Builder:
+    """Return what builds engines; TensorRT-RTX's needs no GPU.
 
     Raises:
-        MachineError: CUDA fails, for want of memory or otherwise. So do all its methods.
+        MachineError: TensorRT cannot use CUDA here; in its own words.
     """
+    return _made(library, library.trt.Builder)
 
-    def __init__(self) -> None:
-        self._cudart = _cuda_runtime()
-        self.stream = int(_done(self._cudart, self._cudart.cudaStreamCreate()))
-        self._buffers: list[int] = []
-        weakref.finalize(self, _release, self._cudart, self.stream, self._buffers)
 
-    def allocate(self, nbytes: int) -> int:
-        """Return the address of a new buffer."""
-        address = int(_done(self._cudart, self._cudart.cudaMalloc(nbytes)))
-        self._buffers.append(address)
-        return address
-
-    def upload(self, address: int, array: Floats) -> None:
-        """Copy an array, contiguous in memory, to the device; returns before it is done."""
-        kind = self._cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._copy(address, array.ctypes.data, array, kind)
-
-    def download(self, array: Floats, address: int) -> None:
-        """Fill an array, contiguous in memory, from the device; wait until all is done."""
-        kind = self._cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._copy(array.ctypes.data, address, array, kind)
-        _done(self._cudart, self._cudart.cudaStreamSynchronize(self.stream))
-
-    def _copy(self, to: int, source: int, array: NDArray[np.float32], kind: Any) -> None:
-        copied = self._cudart.cudaMemcpyAsync(to, source, array.nbytes, kind, self.stream)
-        _done(self._cudart, copied)
+def _made(library: Library, kind: Any) -> Any:
+    library.drain_messages()
+    try:
+        return kind(library.log)
+    except TypeError as error:  # pybind11's word for the null pointer that TensorRT returns
+        raise MachineError(
+            f"{library.name} {library.version} cannot use this GPU: "
+            f"{library.drain_messages() or error}. TensorRT must be of a release for this "
+            "driver's CUDA; on a Jetson, of the same JetPack as the board's Linux."
+        ) from error
 
 
 def _unloadable(name: str, error: Exception) -> MachineError:
@@ -156,33 +124,3 @@ def _logger(trt: Any, keep: Callable[[str], None]) -> tensorrt.ILogger:
                 keep(msg.strip())
 
     return Log()
-
-
-def _cuda_runtime() -> Any:
-    try:
-        return import_module("cuda.bindings.runtime")
-    except ImportError as error:
-        raise MachineError(
-            f"cuda-python cannot be loaded on this machine ({error}). Install it with: python -m "
-            "pip install 'cuda-bindings>=12.8,<13' for CUDA 12, as JetPack 6 has, or "
-            "'cuda-bindings>=13' for CUDA 13."
-        ) from error
-
-
-def _done(cudart: Any, result: tuple[Any, ...]) -> Any:
-    """Return the value of a call if it succeeded; every call returns its status first."""
-    status, *values = result
-    if status != cudart.cudaError_t.cudaSuccess:
-        _, text = cudart.cudaGetErrorString(status)
-        raise MachineError(
-            f"CUDA fails on this machine: {text.decode()}. Check with nvidia-smi that there is a "
-            "GPU with free memory, and that the driver's CUDA has the major version of "
-            "cuda-bindings: JetPack 6 needs 'cuda-bindings<13'."
-        )
-    return values[0] if values else None
-
-
-def _release(cudart: Any, stream: int, buffers: list[int]) -> None:
-    for address in buffers:
-        cudart.cudaFree(address)
-    cudart.cudaStreamDestroy(stream)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgedistill.errors import MachineError, ModelError, UsageError
 from edgedistill.io import files
-from edgedistill.runtimes.tensorrt.bindings import Library
+from edgedistill.runtimes.tensorrt.bindings import Library, make_builder
 
 if TYPE_CHECKING:
     import tensorrt
@@ -79,12 +79,11 @@ def serialize(
 
     Raises:
         ModelError: the parser or the builder refuses the file; every message is passed on.
-        MachineError: no such DLA core.
+        MachineError: TensorRT cannot use the GPU, or there is no such DLA core.
         UsageError: TensorRT-RTX does not support the compute capability.
     """
     trt = library.trt
-    library.drain_messages()
-    builder = trt.Builder(library.log)
+    builder = make_builder(library)
     network = _network(library, builder, model)
     config = builder.create_builder_config()
     _configure(trt, config, options)

@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from edgedistill.errors import DataError, IntegrityError, UsageError
 from edgedistill.io import files
-from edgedistill.runtimes.tensorrt.bindings import Library, find_gpu
+from edgedistill.runtimes.tensorrt.bindings import Library
 from edgedistill.runtimes.tensorrt.builder import BuildOptions, serialize
+from edgedistill.runtimes.tensorrt.cuda_driver import find_gpu
 
 FORMAT: Final = "edgedistill.engine/1"
 PLAN: Final = "engine.plan"

@@ -14,8 +14,9 @@ import numpy as np
 from edgedistill.errors import DataError, IntegrityError, ModelError, ShapeError
 from edgedistill.io.arrays import Floats
 from edgedistill.runtimes.onnx_file import check_alone
-from edgedistill.runtimes.tensorrt.bindings import DeviceMemory, Library, load_tensorrt
+from edgedistill.runtimes.tensorrt.bindings import Library, load_tensorrt, make_runtime
 from edgedistill.runtimes.tensorrt.builder import FREE
+from edgedistill.runtimes.tensorrt.cuda_memory import DeviceMemory
 from edgedistill.runtimes.tensorrt.engine_cache import (
     Engine,
     Engines,
@@ -34,7 +35,6 @@ from edgedistill.runtimes.tensorrt.layers import (
 if TYPE_CHECKING:
     import tensorrt
 
-_FLOAT_BYTES: Final = 4
 _PROFILED: Final = 50  # calls that a layer's time is the mean of
 
 
@@ -49,7 +49,7 @@ def prepare(
         compute_capability: compute capability of a GPU elsewhere; TensorRT-RTX only.
 
     Raises:
-        MachineError: TensorRT, cuda-python, a GPU or a DLA core is missing.
+        MachineError: TensorRT, the driver, a GPU or a DLA core is missing.
         ModelError: TensorRT refuses the file, or it keeps a part of the model in other files.
         UsageError: TensorRT cannot build for that compute capability.
     """
@@ -79,7 +79,7 @@ def report(
         compute_capability: compute capability of a GPU elsewhere, whose layers stay unknown.
 
     Raises:
-        MachineError: TensorRT, cuda-python, a GPU or a DLA core is missing.
+        MachineError: TensorRT, the driver, a GPU or a DLA core is missing.
         ModelError: TensorRT refuses the file, or cannot run the engine.
         ShapeError: the series are not what the model takes.
         UsageError: TensorRT cannot build for that compute capability.
@@ -97,7 +97,7 @@ class TensorRtRuntime:
         engine: from `prepare` or `engines.read`; takes one float32 (N, C, T) and gives (N, K).
 
     Raises:
-        MachineError: TensorRT, cuda-python or a GPU is missing.
+        MachineError: TensorRT, the driver or a GPU is missing.
         IntegrityError: the engine was built by another version or for another GPU, or is damaged.
         ModelError: TensorRT cannot load it all the same.
     """
@@ -110,16 +110,16 @@ class TensorRtRuntime:
         self._library = load_tensorrt()
         engine.check(engine_target(self._library))
         self._source = engine
-        self._engine: tensorrt.ICudaEngine = _deserialize(self._library, engine)
-        self._context: tensorrt.IExecutionContext = self._engine.create_execution_context()
+        self._memory = DeviceMemory()
+        with self._memory.current():
+            self._engine: tensorrt.ICudaEngine = _deserialize(self._library, engine)
+            self._context: tensorrt.IExecutionContext = self._engine.create_execution_context()
         self._input, self._output = _tensor_names(self._library, self._engine)
         self._series = tuple(self._engine.get_tensor_shape(self._input))[1:]  # (C, T)
         self.classes = int(tuple(self._engine.get_tensor_shape(self._output))[1])
         self._low, self._high = _batches(self._engine, self._input)
-        self._memory = DeviceMemory()
-        values = self._high * int(np.prod(self._series))
-        self._series_at = self._memory.allocate(values * _FLOAT_BYTES)
-        self._logits_at = self._memory.allocate(self._high * self.classes * _FLOAT_BYTES)
+        self._series_in = self._memory.allocate(self._high * int(np.prod(self._series)))
+        self._logits_out = self._memory.allocate(self._high * self.classes)
 
     def logits(self, series: Floats) -> Floats:
         """Return the logits of a batch, (N, C, T) -> (N, K), in calls that the engine can take.
@@ -158,7 +158,8 @@ class TensorRtRuntime:
 
     def _layer_times(self, series: Floats) -> dict[str, float]:
         """Time each layer in a context of its own: a profiler would slow the other down."""
-        context = self._engine.create_execution_context()
+        with self._memory.current():
+            context = self._engine.create_execution_context()
         sums_ms: dict[str, float] = {}
         context.profiler = profiler(self._library.trt, sums_ms)
         for run in range(2 * _PROFILED):
@@ -181,21 +182,21 @@ class TensorRtRuntime:
 
     def _call(self, context: tensorrt.IExecutionContext, series: Floats) -> Floats:
         """Run one batch that the engine can take, filled up with zeros if it is too small."""
-        batch = np.ascontiguousarray(series, dtype=np.float32)
-        if len(batch) < self._low:
-            batch = np.concatenate([batch, np.zeros((self._low - len(batch), *self._series), "f4")])
-        logits = np.empty((len(batch), self.classes), dtype=np.float32)
+        count = max(len(series), self._low)
+        batch = np.zeros((count, *self._series), dtype=np.float32)
+        batch[: len(series)] = series
+        self._memory.upload(self._series_in, batch)
         context.set_input_shape(self._input, batch.shape)
-        context.set_tensor_address(self._input, self._series_at)
-        context.set_tensor_address(self._output, self._logits_at)
-        self._memory.upload(self._series_at, batch)
-        if not context.execute_async_v3(self._memory.stream):
+        context.set_tensor_address(self._input, self._series_in.address)
+        context.set_tensor_address(self._output, self._logits_out.address)
+        with self._memory.current():
+            done = context.execute_async_v3(self._memory.stream)
+        if not done:
             raise ModelError(
                 f"{self._library.name} {self._library.version} cannot run {self._source.model}: "
                 f"{self._library.drain_messages() or 'no reason given'}. Build the engine again."
             )
-        self._memory.download(logits, self._logits_at)
-        return logits[: len(series)]
+        return self._memory.download(self._logits_out, (count, self.classes))[: len(series)]
 
 
 def _why_absent(engines: Engines, model: Path, here: EngineTarget) -> str:
@@ -206,9 +207,7 @@ def _why_absent(engines: Engines, model: Path, here: EngineTarget) -> str:
 
 
 def _deserialize(library: Library, engine: Engine) -> tensorrt.ICudaEngine:
-    trt = library.trt
-    library.drain_messages()
-    runtime = trt.Runtime(library.log)
+    runtime = make_runtime(library)
     # A version-compatible plan carries a runtime of its own, which is code.
     runtime.engine_host_code_allowed = engine.options.version_compatible
     if engine.options.dla_core is not None:

@@ -35,9 +35,10 @@ PI = {
         "numpy": {"version": "1.24.2", **WORKS},
         "onnxruntime": {"version": "1.23.2", "providers": ["CPUExecutionProvider"], **WORKS},
         "tensorrt": ABSENT,
-        "cuda-bindings": ABSENT,
     },
     "gpu": None,
+    "gpu_error": "NVIDIA's driver cannot be loaded",
+    "groups": ["pi", "video"],
     "cores": 4,
     "memory_mib": {"total": 8062, "free": 6000},
     "cgroup": {"memory_mib": None, "cpus": None},
@@ -45,6 +46,7 @@ PI = {
     "power_mode": "",
     "power_modes": [],
     "governor": "ondemand",
+    "gpu_clock_mhz": None,
     "ssh_keygen": "/usr/bin/ssh-keygen",
     "clock": {"seconds": 0, "synchronized": True},
 }
@@ -60,9 +62,11 @@ ORIN = {
         "numpy": {"version": "1.26.4", **WORKS},
         "onnxruntime": {"version": "1.23.2", "providers": ["CPUExecutionProvider"], **WORKS},
         "tensorrt": {"version": "10.3.0", **WORKS},
-        "cuda-bindings": {"version": "12.9.4", **WORKS},
     },
     "gpu": {"name": "Orin", "compute_capability": "8.7", "memory_mib": 7620, "cuda": "12.6"},
+    "gpu_error": "",
+    "groups": ["nvidia", "render", "video"],
+    "gpu_clock_mhz": [306.0, 1020.0],
     "power_mode": "15W (0)",
     "power_modes": ["15W", "25W", "MAXN_SUPER"],
 }
@@ -79,7 +83,7 @@ def _changed(facts: dict[str, Any]) -> Change:
             *path, key = name.split("__")
             place = found
             for part in path:
-                place = place[part.replace("_bindings", "-bindings")]
+                place = place[part]
             place[key] = value
         return found
 

@@ -75,6 +75,16 @@ def test_tensorrt_comes_with_jetpack(orin):
     assert command.endswith("tensorrt python3-libnvinfer")
 
 
+def test_no_command_installs_what_no_index_has(pi):
+    """PyPI has no TensorRT for Arm; a board that is no Jetson gets advice."""
+    assert _commands(pi(), "tensorrt", ">=10.3") == ()
+    assert "no TensorRT for aarch64" in installing.advice(pi(), "tensorrt", None)
+
+    desk = pi(machine="x86_64", python__managed=False)
+    (command,) = _commands(desk, "tensorrt", ">=10.3", "x86-64")
+    assert command.endswith("'tensorrt>=10.3'")
+
+
 def test_a_path_with_a_blank_is_quoted(pi):
     """A command is pasted into a shell."""
     first, second = _commands(pi(disk__folder="/mnt/my disk"))

@@ -3,14 +3,12 @@
 A script, because each version of the bindings needs a process, and Python 3.10 for some:
 
     python binding_check.py tensorrt_bindings SOURCE...
-    python binding_check.py cuda.bindings.runtime SOURCE...
 
 It prints JSON: the module's version, what was checked, and the problems. A small type
 inference over the syntax tree finds what each use is about. It knows that
 
-- `trt` and `cudart` are the modules, also as attributes (`library.trt`, `self._cudart`);
-- an annotation `tensorrt.X` or `runtime.X`, CUDA's, says what a parameter, a result, a variable
-  or an attribute is;
+- `trt` is the module, also as an attribute (`library.trt`);
+- an annotation `tensorrt.X` says what a parameter, a result, a variable or an attribute is;
 - what a call returns and how many arguments it takes, from the signature that pybind11 writes
   into a docstring;
 - a function whose name ends in `_rtx` is for TensorRT-RTX alone.
@@ -32,8 +30,8 @@ from typing import Any
 
 from docstring_signatures import fits, signatures
 
-MODULE_NAMES = {"trt": "tensorrt", "cudart": "cuda", "_cudart": "cuda"}
-ANNOTATIONS = {"tensorrt": "tensorrt", "runtime": "cuda"}
+MODULE = "trt"  # name of the module in our sources
+ANNOTATION = "tensorrt"  # and in their annotations
 
 
 @dataclass(frozen=True)
@@ -69,9 +67,8 @@ class Items:
 class Check:
     """The uses of one module in a number of sources."""
 
-    def __init__(self, module: Any, family: str) -> None:
+    def __init__(self, module: Any) -> None:
         self.module = module
-        self.family = family
         self.is_rtx = module.__name__.startswith("tensorrt_rtx")
         self.checked: set[str] = set()
         self.problems: list[str] = []
@@ -102,7 +99,7 @@ class Check:
         if not isinstance(node, ast.Attribute):
             return None
         if isinstance(node.value, ast.Name):
-            if ANNOTATIONS.get(node.value.id) != self.family:
+            if node.value.id != ANNOTATION:
                 return None
             found = self.member(node, self.module, node.attr, node.attr)
         elif isinstance(node.value, ast.Attribute):
@@ -234,7 +231,7 @@ class Scope:
     def infer(self, node: ast.expr) -> Any:
         """Return what an expression is about, having checked every part of it."""
         if isinstance(node, ast.Name):
-            if MODULE_NAMES.get(node.id) == self.check.family:
+            if node.id == MODULE:
                 return Object(self.check.module, "")
             return self.names.get(node.id)
         if isinstance(node, ast.Attribute):
@@ -261,7 +258,7 @@ class Scope:
 
     def dotted(self, node: ast.Attribute) -> Any:
         owner = self.infer(node.value)
-        if owner is None and MODULE_NAMES.get(node.attr) == self.check.family:
+        if owner is None and node.attr == MODULE:
             return Object(self.check.module, "")
         if isinstance(owner, Object):
             label = f"{owner.label}.{node.attr}" if owner.label else node.attr
@@ -311,11 +308,10 @@ class Scope:
 def main() -> None:
     name, *sources = sys.argv[1:]
     module = importlib.import_module(name)
-    check = Check(module, name.partition(".")[0].partition("_")[0])
+    check = Check(module)
     for source in sources:
         check.read(Path(source))
-    package = importlib.import_module("cuda.bindings") if check.family == "cuda" else module
-    facts = {"version": package.__version__, "checked": sorted(check.checked)}
+    facts = {"version": module.__version__, "checked": sorted(check.checked)}
     print(json.dumps({**facts, "problems": check.problems}))
 
 

@@ -1,15 +1,17 @@
-"""What our code calls on TensorRT and CUDA exists in the real bindings, of both majors.
+"""What our code calls on TensorRT and CUDA exists in the real bindings and header, of both majors.
 
 Without a GPU the code that runs an engine cannot run. The vendor's Python modules can: their
 wheels need three libraries of which only nine functions must be there for the import, and
 empty ones are compiled here. `binding_check.py` then holds every class, enum member, property
-and call of our sources against the modules.
+and call of our sources against the modules. CUDA's driver is called through ctypes, which checks
+nothing; the vendor's header declares what it takes.
 
 The wheels come from the package index once and stay in the cache folder.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -24,6 +26,7 @@ import pytest
 from packaging.utils import parse_wheel_filename
 
 import edgedistill
+from edgedistill.runtimes.tensorrt.cuda_driver import PROTOTYPES
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +36,6 @@ TENSORRT = PACKAGE / "runtimes" / "tensorrt"
 SOURCES = (*sorted(TENSORRT.glob("*.py")), *sorted((PACKAGE / "device").glob("*.py")))
 PYTHON = sys.executable
 BOARD_PYTHON = os.environ.get("EDGEDISTILL_PY310", "") or PYTHON  # the one that JetPack 6 has
-CUDA = "cuda.bindings.runtime"
 TRT = "tensorrt_bindings"
 
 LIBRARIES = {
@@ -122,8 +124,7 @@ def bindings(tmp_path_factory, unavailable):
             if wheel is None:
                 unavailable(f"no wheel of {requirement}, neither from the package index nor cached")
             shutil.unpack_archive(wheel, path, "zip")
-        if module == TRT:
-            _compile(major, libraries, compiler)
+        _compile(major, libraries, compiler)
         return Bindings(python, module, path, libraries)
 
     return unpack
@@ -147,11 +148,20 @@ def either(request):
     return request.getfixturevalue(f"tensorrt{request.param}")
 
 
-@pytest.fixture(scope="module", params=["12", "13"])
-def cuda(request, bindings):
-    """cuda-python for CUDA 12, as JetPack 6 has, and the newest for CUDA 13."""
-    python = BOARD_PYTHON if request.param == "12" else PYTHON
-    return bindings(python, CUDA, "", f"cuda-bindings=={request.param}.*", "cuda-pathfinder")
+@pytest.fixture(
+    scope="module", params=["nvidia-cuda-runtime-cu12==12.6.*", "nvidia-cuda-runtime==13.*"]
+)
+def cuda_h(request, tmp_path_factory, unavailable):
+    """The folder of cuda.h: of CUDA 12.6, as JetPack 6 has it, and of the newest CUDA 13."""
+    if shutil.which("cc") is None:
+        unavailable("no C compiler: cuda.h cannot be read")
+    wheel = _fetch(PYTHON, request.param, _cache() / f"any {request.param}".replace("*", "x"))
+    if wheel is None:
+        unavailable(f"no wheel of {request.param}, neither from the package index nor cached")
+    folder = tmp_path_factory.mktemp("cuda")
+    shutil.unpack_archive(wheel, folder, "zip")
+    (header,) = folder.rglob("cuda.h")
+    return header.parent
 
 
 def _planted(tmp_path: Path, name: str, old: str, new: str) -> Path:
@@ -183,6 +193,24 @@ def test_everything_that_we_use_is_in_both_majors(either):
     }
 
 
+def test_a_gpu_that_tensorrt_cannot_use_is_a_machine_error(either):
+    """Without CUDA the library gives a null pointer, as the empty ones do here."""
+    code = (
+        f"import sys; sys.path.append({str(PACKAGE.parent)!r})\n"
+        "import tensorrt_bindings\n"
+        "sys.modules['tensorrt'] = tensorrt_bindings\n"
+        "from edgedistill.errors import MachineError\n"
+        "from edgedistill.runtimes.tensorrt import bindings\n"
+        "for make in (bindings.make_runtime, bindings.make_builder):\n"
+        "    try:\n        make(bindings.load_tensorrt())\n"
+        "    except MachineError as error:\n        print(error)\n"
+    )
+
+    ran = either.run("-c", code)
+
+    assert ran.stdout.count("cannot use this GPU: pybind11::init()") == 2, ran.stderr
+
+
 def test_majors_are_what_they_should_be(tensorrt10, tensorrt11):
     """The check would show little if both were the same."""
     assert tensorrt10.check()["version"].startswith("10.3.")
@@ -201,12 +229,48 @@ def test_no_other_module_uses_the_vendors() -> None:
     assert users <= set(SOURCES)
 
 
-def test_everything_that_we_use_of_cuda_exists(cuda):
-    """The runtime's functions take what we give them."""
-    found = cuda.check(*SOURCES)
+def test_our_prototypes_are_those_of_the_header(cuda_h):
+    """Every function that we call has the arguments that we give it: pointers and widths."""
+    source = "#include <cuda.h>\n"
+    done = subprocess.run(
+        ["cc", "-E", "-P", "-I", cuda_h, "-x", "c", "-"],
+        input=source,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    declared = dict(re.findall(r"CUresult\s+(cu\w+)\(([^()]*)\);", " ".join(done.stdout.split())))
+    kinds = {
+        **dict.fromkeys(("int", "CUdevice", "CUdevice_attribute", "CUresult"), ctypes.c_int),
+        "unsigned int": ctypes.c_uint,
+        "size_t": ctypes.c_size_t,
+        "CUdeviceptr": ctypes.c_uint64,
+        "CUcontext": ctypes.c_void_p,
+        "CUstream": ctypes.c_void_p,
+        "void *": ctypes.c_void_p,
+        "char *": ctypes.c_char_p,
+    }
 
-    assert found["problems"] == []
-    assert {"cudaMemcpyAsync", "cudaDeviceProp.major"} <= set(found["checked"])
+    def kind(parameter):
+        words = re.sub(r"\bconst\b|\w+$", "", parameter).strip()
+        if words in kinds or not words.endswith("*"):
+            return kinds[words]
+        return ctypes.POINTER(kind(f"{words[:-1].strip()} x"))
+
+    for name, arguments in PROTOTYPES.items():
+        assert tuple(kind(text) for text in declared[name].split(",")) == arguments, name
+
+
+def test_the_stand_in_is_declared_in_the_header(cuda_h):
+    """The library of the tests takes what the vendor's takes, or the compiler refuses it."""
+    source = Path(__file__).parents[2] / "device" / "libcuda.c"
+    command = ["cc", "-fsyntax-only", "-DWITH_CUDA_H", "-I", cuda_h]
+    planted = source.read_text("utf-8").replace("size_t *bytes, CUdevice", "int *bytes, CUdevice")
+
+    subprocess.run([*command, source], check=True)
+    refused = subprocess.run([*command, "-x", "c", "-"], input=planted, text=True)
+
+    assert refused.returncode
 
 
 def test_what_only_rtx_has_is_there(unavailable):
@@ -260,21 +324,6 @@ def test_planted_faults_are_found_in_both_majors(either, tmp_path, module, old, 
     assert any(problem in text for text in problems), problems
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "problem"),
-    [
-        ("cudaMalloc(nbytes)", "cudaMalloc(nbytes, 0)", "cudaMalloc takes (size)"),
-        ("cudaStreamCreate()", "cudaStreamMake()", "no cudaStreamMake"),
-        ("properties.major", "properties.main", "no cudaDeviceProp.main"),
-    ],
-)
-def test_planted_faults_are_found_in_cuda(cuda, tmp_path, old, new, problem):
-    """The same for CUDA."""
-    problems = cuda.check(_planted(tmp_path, "bindings", old, new))["problems"]
-
-    assert any(problem in text for text in problems), problems
-
-
 def test_what_is_missing_is_skipped_or_fails(unavailable, monkeypatch):
     """A test that lacks something is skipped with a reason; in CI it fails."""
     monkeypatch.delenv("EDGEDISTILL_COMPLETE", raising=False)
@@ -296,18 +345,3 @@ def test_without_an_index_earlier_wheels_do(tmp_path, monkeypatch):
 
     found = _fetch(PYTHON, "edgedistill-nothing", tmp_path)
     assert found.name.startswith("edgedistill_nothing-11.10.0.1")
-
-
-def test_a_machine_without_a_driver_is_explained(bindings):
-    """CUDA's own words reach the user; where there is a GPU, it is named."""
-    real = bindings(PYTHON, CUDA, "", "cuda-bindings==13.*", "cuda-pathfinder")
-    code = (
-        f"import sys; sys.path[:0] = {sys.path[1:]!r}\n"
-        "from edgedistill.runtimes.tensorrt.bindings import find_gpu\n"
-        "from edgedistill.errors import MachineError\n"
-        "try:\n    print(find_gpu())\nexcept MachineError as error:\n    print(error)\n"
-    )
-
-    said = real.run("-c", code)
-
-    assert said.stdout.startswith(("CUDA fails on this machine: ", "Gpu(name=")), said.stderr

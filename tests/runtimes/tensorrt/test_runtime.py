@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 
 import numpy as np
 import pytest
 
 from edgedistill.errors import IntegrityError, MachineError, ModelError, ShapeError
 from edgedistill.io import files
-from edgedistill.runtimes.tensorrt import bindings
+from edgedistill.runtimes.tensorrt import bindings, cuda_driver
 from edgedistill.runtimes.tensorrt.builder import BuildOptions
 from edgedistill.runtimes.tensorrt.engine_cache import Engine, Engines, EngineTarget
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime, prepare
@@ -190,9 +189,10 @@ def test_damaged_engine_is_rebuilt(world, tmp_path, rtx):
 
 def test_no_gpu_is_a_machine_error(world, tmp_path, rtx, monkeypatch):
     """Without a GPU nothing is built for one."""
-    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    monkeypatch.setattr(cuda_driver, "LIBRARY", str(tmp_path / "libcuda.so.1"))
+    cuda_driver.load_driver.cache_clear()
 
-    with pytest.raises(MachineError, match="cuda-python cannot be loaded"):
+    with pytest.raises(MachineError, match="NVIDIA's driver cannot be loaded"):
         prepare(world.folder / "student.onnx", Engines(cache=tmp_path))
 
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
+import math
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from edgedistill.errors import IntegrityError, MachineError, UsageError
 from edgedistill.io import files
 
 NAMESPACE: Final = "edgedistill"
+_RSA_BITS: Final = 2048  # fewer are no longer held to be safe (NIST SP 800-131A)
 _MAGIC = b"SSHSIG"
 _BEGIN, _END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
 _MAX_BYTES = 64 * 1024  # an RSA key of 16384 bits gives 6 kilobytes
@@ -46,11 +47,17 @@ def sign(root: Path, key: Path) -> None:
             f"There is no SSH key at {key}. Name one with --key, or make one: ssh-keygen -t ed25519"
         )
     _check_manifest(root)
-    done = _ssh_keygen("sign", "-f", str(key), data=root / MANIFEST)
+    done = _ssh_keygen("sign", "-f", str(key), data=(root / MANIFEST).read_bytes())
     if done.returncode:
         raise MachineError(
             f"ssh-keygen cannot sign with {key}: {_words(done)}. If the key has a passphrase, "
             "give it to an agent first: ssh-add."
+        )
+    bits = _rsa_bits(_parts(done.stdout)[0])
+    if bits < _RSA_BITS:
+        raise UsageError(
+            f"{key} is an RSA key of {bits} bits; boards refuse fewer than {_RSA_BITS}. Make a "
+            "stronger one: ssh-keygen -t ed25519"
         )
     files.write_text(root / SIGNATURE, done.stdout)
 
@@ -63,7 +70,8 @@ def verify(root: Path, allowed: Path) -> str:
         allowed: file of the signers who are trusted, as in `man ssh-keygen`.
 
     Raises:
-        IntegrityError: it is not signed, by another key, for another purpose, or was changed.
+        IntegrityError: it is not signed, by another key, a weak one, for another purpose, or was
+            changed.
         UsageError: there is no file of allowed signers.
         MachineError: there is no ssh-keygen.
     """
@@ -81,14 +89,20 @@ def verify(root: Path, allowed: Path) -> str:
         )
     signer = _signer(found)
     names = _ssh_keygen("find-principals", "-s", str(found), "-f", str(allowed))
-    principals = names.stdout.replace(",", "\n").split("\n")
-    if names.returncode or not principals[0]:
+    principals = _principals(names)
+    if not principals:
         raise IntegrityError(
             f"The bundle is signed with the key {signer}, which is not among the allowed signers "
             f"in {allowed}: {_words(names)}. If you trust its owner, add the key there."
         )
-    _check(root, found, allowed, principals[0], signer)
-    return principals[0]
+    refusal = _refusal(root, allowed, principals[0])
+    if refusal is None:
+        return principals[0]
+    others = [name for name in _all_principals(found, allowed) if name not in principals]
+    for name in others:  # the key may stand in another line, for another namespace
+        if _refusal(root, allowed, name) is None:
+            return name
+    raise _refused(root, allowed, principals[0], signer, refusal)
 
 
 def sign_bundle(path: Path, key: Path, out: Path | None = None) -> Path:
@@ -128,20 +142,38 @@ def _check_manifest(root: Path) -> None:
         raise IntegrityError(f"This is no bundle: it has no {MANIFEST}. Check the path.")
 
 
-def _check(root: Path, signature: Path, allowed: Path, principal: str, signer: str) -> None:
-    """Refuse a signature that does not match the manifest, or whose key may not sign bundles."""
-    where = ("-s", str(signature))
-    whom = ("-f", str(allowed), "-I", principal)
-    done = _ssh_keygen("verify", *whom, *where, data=root / MANIFEST)
-    if not done.returncode:
-        return
-    if _ssh_keygen("check-novalidate", *where, data=root / MANIFEST).returncode:
-        raise IntegrityError(
+def _principals(names: subprocess.CompletedProcess[str]) -> list[str]:
+    if names.returncode:
+        return []
+    return [name for name in names.stdout.replace(",", "\n").split("\n") if name]
+
+
+def _all_principals(signature: Path, allowed: Path) -> list[str]:
+    """Return the first name of each line that has the key; ssh-keygen stops at the first line."""
+    found = []
+    for line in allowed.read_bytes().splitlines(keepends=True):
+        options = ("-s", str(signature), "-f", "/dev/stdin")
+        found += _principals(_ssh_keygen("find-principals", *options, data=line))[:1]
+    return found
+
+
+def _refusal(root: Path, allowed: Path, principal: str) -> str | None:
+    """Return why a principal's signature is not accepted, None if it is."""
+    options = ("-f", str(allowed), "-I", principal, "-s", str(root / SIGNATURE))
+    done = _ssh_keygen("verify", *options, data=(root / MANIFEST).read_bytes())
+    return _words(done) if done.returncode else None
+
+
+def _refused(root: Path, allowed: Path, principal: str, signer: str, reason: str) -> IntegrityError:
+    """Return the error for a signature that does not match, or whose key may not sign bundles."""
+    where, manifest = ("-s", str(root / SIGNATURE)), (root / MANIFEST).read_bytes()
+    if _ssh_keygen("check-novalidate", *where, data=manifest).returncode:
+        return IntegrityError(
             f"The bundle was changed after {principal} signed it: the signature does not fit "
             f"{MANIFEST}. Copy it again, from where you trust it."
         )
-    raise IntegrityError(
-        f"{allowed} does not let {principal} sign bundles with the key {signer}: {_words(done)}. "
+    return IntegrityError(
+        f"{allowed} does not let {principal} sign bundles with the key {signer}: {reason}. "
         "Look at the options of its line."
     )
 
@@ -162,6 +194,12 @@ def _signer(path: Path) -> str:
             f"{path.name} was made for {namespace.decode(errors='replace')!r}, not for "
             f"{NAMESPACE!r}. Sign the bundle with `edgedistill sign`."
         )
+    bits = _rsa_bits(key)
+    if bits < _RSA_BITS:
+        raise IntegrityError(
+            f"{path.name} was made with an RSA key of {bits} bits; at least {_RSA_BITS} are "
+            "needed. Sign the bundle with a stronger key: ssh-keygen -t ed25519"
+        )
     digest = base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
     return f"SHA256:{digest}"
 
@@ -181,6 +219,17 @@ def _parts(text: str) -> tuple[bytes, bytes]:
     return key, _string(rest)[0]
 
 
+def _rsa_bits(key: bytes) -> float:
+    """Return the bits of an RSA key, plain or in a certificate; infinity of another kind."""
+    kind, rest = _string(key)
+    if not kind.startswith(b"ssh-rsa"):
+        return math.inf
+    if kind != b"ssh-rsa":  # a certificate begins with a nonce
+        _, rest = _string(rest)
+    _, rest = _string(rest)  # the exponent
+    return int.from_bytes(_string(rest)[0], "big").bit_length()
+
+
 def _string(blob: bytes) -> tuple[bytes, bytes]:
     """Return the length-prefixed string at the start of a blob, and the rest."""
     length, rest = int.from_bytes(blob[:4], "big"), blob[4:]
@@ -189,22 +238,21 @@ def _string(blob: bytes) -> tuple[bytes, bytes]:
     return rest[:length], rest[length:]
 
 
-def _ssh_keygen(
-    what: str, *options: str, data: Path | None = None
-) -> subprocess.CompletedProcess[str]:
+def _ssh_keygen(what: str, *options: str, data: bytes = b"") -> subprocess.CompletedProcess[str]:
     command = ["ssh-keygen", "-Y", what, *options]
     if what != "find-principals":  # which takes no namespace
         command += ["-n", NAMESPACE]
-    with (data or Path(os.devnull)).open("rb") as stream:
-        try:
-            return subprocess.run(  # noqa: S603 # no shell, and the words are ours
-                command, stdin=stream, capture_output=True, encoding="utf-8", errors="replace"
-            )
-        except FileNotFoundError as error:
-            raise MachineError(
-                "There is no ssh-keygen on this machine, which signs and verifies bundles. Install "
-                "it: apt-get install openssh-client"
-            ) from error
+    try:
+        done = subprocess.run(  # noqa: S603 # no shell, and the words are ours
+            command, input=data, capture_output=True
+        )
+    except FileNotFoundError as error:
+        raise MachineError(
+            "There is no ssh-keygen on this machine, which signs and verifies bundles. Install "
+            "it: apt-get install openssh-client"
+        ) from error
+    stdout, stderr = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+    return subprocess.CompletedProcess(command, done.returncode, stdout, stderr)
 
 
 def _words(done: subprocess.CompletedProcess[str]) -> str:

@@ -132,6 +132,41 @@ def test_signer_who_may_sign_other_things_only_is_refused(root, tmp_path, alice,
         signature.verify(root, allowed)
 
 
+@pytest.mark.parametrize("names", [("alice", "bob"), ("alice", "alice")])
+@pytest.mark.parametrize("options", [("git", "edgedistill"), ("edgedistill", "git")])
+def test_same_key_in_lines_with_different_namespaces(root, tmp_path, alice, names, options):
+    """Each line counts, as for `ssh-keygen -Y verify` with the line's name."""
+    signature.sign(root, alice)
+    lines = [
+        f'{name} namespaces="{option}" {_public(alice)}'
+        for name, option in zip(names, options, strict=True)
+    ]
+    allowed = _allow(tmp_path / "a", *lines)
+    name = names[options.index("edgedistill")]
+    command = ["ssh-keygen", "-Y", "verify", "-n", "edgedistill", "-I", name, "-f", allowed]
+    manifest, signed = root / "manifest.json", root / "manifest.json.sig"
+    subprocess.run([*command, "-s", signed], input=manifest.read_bytes(), check=True)
+
+    assert signature.verify(root, allowed) == name
+
+
+def test_weak_rsa_key_neither_signs_nor_is_accepted(root, tmp_path, ssh_key):
+    """ssh-keygen takes 1024 bits."""
+    key, strong = tmp_path / "weak", ssh_key(tmp_path / "strong", "rsa")
+    command = ["ssh-keygen", "-q", "-t", "rsa", "-b", "1024", "-N", "", "-C", "", "-f", key]
+    subprocess.run(command, check=True)
+    allowed = _allow(tmp_path / "a", f"me {_public(key)}", f"strong {_public(strong)}")
+    with pytest.raises(UsageError, match=r"weak is an RSA key of 1024 bits.*2048"):
+        signature.sign(root, key)
+    assert not (root / "manifest.json.sig").exists()
+
+    command = ["ssh-keygen", "-q", "-Y", "sign", "-n", "edgedistill", "-f", key]
+    subprocess.run([*command, root / "manifest.json"], check=True, stderr=subprocess.DEVNULL)
+
+    with pytest.raises(IntegrityError, match=r"made with an RSA key of 1024 bits; at least 2048"):
+        signature.verify(root, allowed)
+
+
 BEGIN, END = "-----BEGIN SSH SIGNATURE-----", "-----END SSH SIGNATURE-----"
 
 

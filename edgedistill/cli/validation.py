@@ -23,6 +23,12 @@ _PROVIDER = click.option(
 @_PROVIDER
 @click.option("--runs", default=200, show_default=True, help="Timed calls.")
 @click.option(
+    "--time-limit",
+    default=60.0,
+    show_default=True,
+    help="Seconds of one call of the model, after which it is stopped.",
+)
+@click.option(
     "--out",
     default="report.json",
     show_default=True,
@@ -36,6 +42,7 @@ def validate(
     threads: int | None,
     provider: str | None,
     runs: int,
+    time_limit: float,
     out: Path,
     as_json: bool,
 ) -> int:
@@ -56,7 +63,14 @@ def validate(
     from edgedistill.report import html, to_json
 
     with open_bundle(bundle) as opened:
-        result = device.validate(opened, model=model, threads=threads, provider=provider, runs=runs)
+        result = device.validate(
+            opened,
+            model=model,
+            threads=threads,
+            provider=provider,
+            runs=runs,
+            call_limit_s=time_limit,
+        )
     report = result.report()
     values = to_json(report)
     write_json(out, values)

@@ -7,6 +7,7 @@ outputs: a runtime that computes wrongly is broken even where the contract has r
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
@@ -34,6 +35,8 @@ from edgedistill.report import (
     Telemetry,
 )
 from edgedistill.report import Latency as ReportedLatency
+from edgedistill.runtimes.call_limit import CALL_LIMIT_S
+from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.tensorrt.engine_cache import Engines
 from edgedistill.saliency.occlusion import Explanation
 
@@ -125,6 +128,7 @@ def validate(
     engines: Engines | None = None,
     runs: int | AutoRuns = RUNS,
     costs: bool = False,
+    call_limit_s: float = CALL_LIMIT_S,
 ) -> Validation:
     """Run a bundle's model on this machine and judge it under the contract.
 
@@ -136,29 +140,32 @@ def validate(
         engines: build options and cache of TensorRT's engines; None for the defaults.
         runs: number of timed calls, or the rule that stops them.
         costs: whether to measure throughput, memory and cold start too.
+        call_limit_s: seconds that one call of the model may take in ONNX Runtime.
 
     Raises:
-        UsageError: no such model, or threads or runs are below 1.
+        UsageError: no such model, threads or runs are below 1, or the limit is not above 0.
         MachineError: the runtime or the provider is missing, or runs only a part of the model; or
             a fresh process fails.
-        ModelError: the model cannot be run, or gives no finite logits.
+        ModelError: the model cannot be run, takes too long, or gives no finite logits.
         IntegrityError: the golden set is unusable.
     """
     entry = bundle.model(model)
     golden = bundle.golden()
     runtime = start(entry, threads=threads, provider=provider, engines=engines)
-    _check_classes(runtime, golden, bundle)
-    validation = replace(
-        _judge(bundle, entry, golden, runtime, runs),
-        int8=int8_arithmetic(entry, provider=provider),  # `predict` computes as is measured here
-    )
-    if costs:
+    limit = runtime.limit_calls(call_limit_s) if isinstance(runtime, OrtRuntime) else nullcontext()
+    with limit:
+        _check_classes(runtime, golden, bundle)
+        validation = replace(
+            _judge(bundle, entry, golden, runtime, runs),
+            int8=int8_arithmetic(entry, provider=provider),  # `predict` computes as measured here
+        )
+        if not costs:
+            return validation
         sample = golden.series[:1]
         taken = measure_costs(
             entry, runtime, sample, threads=threads, provider=provider, engines=engines
         )
-        validation = replace(validation, costs=taken)
-    return validation
+    return replace(validation, costs=taken)
 
 
 def compare_with_student(student: Explanation, candidate: Explanation) -> Fidelity:

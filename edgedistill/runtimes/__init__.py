@@ -3,6 +3,7 @@
 from edgedistill import public_name
 
 __all__ = [
+    "CALL_LIMIT_S",
     "CPU",
     "DEFAULT",
     "ORT_FORMAT",
@@ -21,6 +22,7 @@ __all__ = [
     "use_exact_int8",
 ]
 _HOMES = {
+    "call_limit": ("CALL_LIMIT_S",),
     "instructions": ("InstructionSet", "instruction_set"),
     "onnxruntime": ("CPU", "ORT_FORMAT", "PROVIDERS", "OrtRuntime"),
     "session_settings": ("DEFAULT", "SessionSettings", "use_exact_int8"),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from edgedistill.errors import MachineError, ModelError, ShapeError
 from edgedistill.io.arrays import Floats
 from edgedistill.runtimes.onnx_file import check_alone
 from edgedistill.runtimes.session_settings import DEFAULT, SessionSettings, use_exact_int8
+
+if TYPE_CHECKING:
+    from edgedistill.runtimes.call_limit import CallLimit
 
 CPU: Final = "CPUExecutionProvider"
 PROVIDERS: Final = {
@@ -72,6 +75,7 @@ class OrtRuntime:
     ) -> None:
         self._path = path
         self._settings = settings
+        self._limit: CallLimit | None = None
         self._ort = _onnxruntime()
         self._session = open_session(self._ort, path, settings, provider, exact_int8=exact_int8)
         with translate_ort_errors(path):  # a name that is no text
@@ -85,7 +89,7 @@ class OrtRuntime:
 
         Raises:
             ShapeError: the series are not what the model takes.
-            ModelError: ONNX Runtime fails while it runs the model.
+            ModelError: ONNX Runtime fails while it runs the model, or a call takes too long.
         """
         wanted = self._input.shape
         fits = series.ndim == 3 and all(
@@ -98,10 +102,33 @@ class OrtRuntime:
                 f"{tuple(wanted)}. Preprocess them with the bundle's preprocessing."
             )
         batch = np.ascontiguousarray(series, dtype=np.float32)
-        with translate_ort_errors(self._path):
-            (logits,) = self._session.run([self._output.name], {self._input.name: batch})
+        feed = {self._input.name: batch}
+        if self._limit is None:
+            with translate_ort_errors(self._path):
+                (logits,) = self._session.run([self._output.name], feed)
+        else:
+            with self._limit.call(self._path.name), translate_ort_errors(self._path):
+                (logits,) = self._session.run([self._output.name], feed, self._limit.options)
         result: Floats = logits
         return result
+
+    @contextmanager
+    def limit_calls(self, limit_s: float) -> Iterator[None]:
+        """Stop calls that take longer, while entered.
+
+        Args:
+            limit_s: seconds that one call may take.
+
+        Raises:
+            UsageError: the limit is not above 0.
+        """
+        from edgedistill.runtimes.call_limit import CallLimit  # here: `predict` starts faster
+
+        with CallLimit(self._ort, limit_s).watching() as self._limit:
+            try:
+                yield
+            finally:
+                self._limit = None
 
     def describe(self) -> dict[str, str]:
         """Return version, providers in use and settings, as text."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 
 import jsonschema
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill import report
 from edgedistill.bundle.golden import save_golden
@@ -186,3 +190,57 @@ def test_golden_set_that_does_not_fit_is_an_integrity_error(world, tmp_path, rep
 
     with pytest.raises(IntegrityError, match="golden set of ItalyPowerDemand is unusable: labels"):
         _validated(path)
+
+
+@pytest.fixture
+def endless(world, tmp_path, swap_model):
+    """A bundle whose model loops without end, before it adds nothing to the logits."""
+    model = onnx.load(world.folder / "student.onnx")
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["on"]),
+            helper.make_node("Identity", ["v"], ["after"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("v", TensorProto.FLOAT, ["N", 2]),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, ["N", 2]),
+        ],
+    )
+    model.graph.node[-1].output[0] = "inner"
+    model.graph.node.append(helper.make_node("Loop", ["", "true", "inner"], ["logits"], body=body))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "true"))
+    onnx.save(model, tmp_path / "endless.onnx")
+    path = world.write(tmp_path / "endless")
+    swap_model(path, tmp_path / "endless.onnx")
+    return path
+
+
+@pytest.mark.parametrize("program", ["edgedistill", "edgedistill.device"])
+def test_endless_model_is_stopped(endless, tmp_path, program):
+    """On the workstation and on the board: exit code 3, no report, and the way to wait longer."""
+    out = tmp_path / "report.json"
+    command = [sys.executable, "-m", program, "validate", endless, "--out", out]
+
+    done = subprocess.run(
+        [*command, "--time-limit", "0.5"], capture_output=True, encoding="utf-8", timeout=60
+    )
+
+    assert done.returncode == 3, done.stderr
+    assert "did not answer within 0.5 s and was stopped: it may loop without end" in done.stderr
+    assert "--time-limit" in done.stderr
+    assert not out.exists()
+
+
+def test_time_limit_is_for_each_call_alone(italy):
+    """Many calls take longer than one may; and a limit of nothing is refused."""
+    found = _validated(italy, runs=3000, call_limit_s=0.5)
+
+    assert found.verdict == "kept"
+    with pytest.raises(UsageError, match="time limit is 0 s"):
+        _validated(italy, call_limit_s=0)

@@ -41,6 +41,13 @@ def add_validate(commands: Commands) -> None:
         "--out", type=Path, help="report (default: report.json, of a release the one in its folder)"
     )
     add_costs(command, default=False)
+    command.add_argument(
+        "--time-limit",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="seconds of one call of the model, after which it is stopped (default: %(default)g)",
+    )
     add_json(command)
     command.set_defaults(command=_validate)
 
@@ -96,6 +103,7 @@ def _validate(options: argparse.Namespace) -> int:
             engines=engines_from_options(options),
             runs=runs_from_options(options),
             costs=options.costs,
+            call_limit_s=options.time_limit,
         )
     report = to_json(found.report())
     out = options.out or (options.release or Path()) / REPORT

@@ -21,13 +21,13 @@ from pathlib import Path
 from edgedistill.io.files import write_json
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "robustness"))
-from faults import campaign, deployment, device, machine, repetition
+from faults import campaign, deployment, device, machine, repetition, watchdog
 from faults.board import LocalBoard, make_goods
 from faults.campaign import Case, Found
 from faults.disks import small_disk
 from faults.server import running
 
-SIZES = {"device": "4m", "deployment": "256m"}  # a board with less than 200 MiB is refused
+SIZES = {"device": "6m", "deployment": "256m"}  # a board with less than 200 MiB is refused
 COUNTS = {
     "random kills": 20,
     "collisions": 20,
@@ -69,11 +69,16 @@ def _device_cases(board: LocalBoard, options: argparse.Namespace) -> Iterator[Ca
     yield from device.kills(board, works)
     yield from device.late_kills(board, works, COUNTS["random kills"], options.seed)
     yield from device.full_disks(board, works)
+    yield from device.little_space(board, works)
     yield from machine.clocks(board, works)
     yield from machine.locked_disks(board, works)
     yield from machine.collisions(board, works, COUNTS["collisions"], options.seed)
     yield from machine.missing_packages(board, works, options.out)
     yield from repetition.killed(board, works)
+    failing = watchdog.prepare(board)
+    yield from watchdog.commands(board, failing)
+    yield from watchdog.damage(board)
+    yield from watchdog.services(board)
 
 
 def _deployment_cases(board: LocalBoard, options: argparse.Namespace) -> Iterator[Case]:

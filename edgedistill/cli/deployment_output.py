@@ -90,7 +90,7 @@ def print_errors(results: Sequence[Outcome] | Sequence[BoardStatus]) -> None:
 
 def _row(each: BoardStatus) -> tuple[str, ...]:
     notes = [
-        *([f"rolled back from {each.rolled_back}"] if each.rolled_back else []),
+        *([_rolled_back(each)] if each.rolled_back else []),
         *(["a switch was interrupted"] if each.switching else []),
         *(["trusts no signer yet"] if each.trusts is False else []),
         *([f"failed, {each.code}"] if each.code else []),
@@ -105,6 +105,13 @@ def _row(each: BoardStatus) -> tuple[str, ...]:
         "" if each.free_bytes is None else f"{each.free_bytes / _MIB:,.0f} MiB",
         ", ".join(notes),
     )
+
+
+def _rolled_back(each: BoardStatus) -> str:
+    if each.fallback is None:
+        return f"rolled back from {each.rolled_back}"
+    time, reason = each.fallback["time"], each.fallback["reason"]
+    return f"left {each.rolled_back} by itself at {time}: {reason}"
 
 
 def _print_line(event: Event) -> None:

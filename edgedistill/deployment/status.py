@@ -37,6 +37,7 @@ class BoardStatus:
     signer: str | None = None  # who signed the current release; None: not verified
     program: str | None = None  # version of the device program that it came with
     rolled_back: str | None = None  # what the last rollback left, until another switch
+    fallback: dict[str, str] | None = None  # time and reason, if the board did so by itself
     switching: bool = False  # a switch was interrupted, and the next command there settles it
     releases: tuple[str, ...] = ()
     free_bytes: int | None = None
@@ -145,6 +146,7 @@ async def _status(connection: Connection, facts: BoardFacts) -> BoardStatus:
         signer=runs.get("signer"),
         program=version.stdout.strip().rpartition(" ")[2] or None,
         rolled_back=listed.get("rolled_back"),  # 0.1.0 does not list it
+        fallback=listed.get("fallback"),
         switching=listed["switching"],
         releases=tuple(each["name"] for each in listed["releases"]),
         free_bytes=facts.free_bytes,

@@ -89,6 +89,21 @@ def test_unit_never_gives_up(root):
     assert "\nWants=network-online.target\nAfter=network-online.target\n" in unit
 
 
+def test_program_of_the_previous_release_judges_the_current_one(root):
+    """Before each start and after each failure, within what systemd waits for."""
+    unit = _run("--root", root, "--dry-run").stdout
+
+    for key, words in (
+        ("ExecStartPre", "fallback"),
+        ("ExecStopPost", 'record-failure --result "$$SERVICE_RESULT" --status "$$EXIT_STATUS"'),
+    ):
+        (line,) = [line for line in unit.splitlines() if line.startswith(f"{key}=-")]
+        assert "for r in previous current; do" in line
+        assert f"releases --root {root} {words} && exit" in line
+    assert "\nType=notify\n" in unit
+    assert "\nWatchdogSec=60\n" in unit
+
+
 def test_memory_is_bounded(root):
     """The board itself goes on, whatever its service does."""
     assert "\nMemoryMax=75%\n" in _run("--root", root, "--dry-run").stdout

@@ -39,7 +39,7 @@ def _walk_device(device, words=()):
     assert ran.code == 0, ran.stderr
     yield " ".join(words), ran.stdout
     listed = re.search(r"^  [A-Z]+\n((?:    .*\n)+)", ran.stdout, re.M)
-    for name in re.findall(r"^    (\w+)", listed.group(1), re.M) if listed else ():
+    for name in re.findall(r"^    ([\w-]+)", listed.group(1), re.M) if listed else ():
         yield from _walk_device(device, (*words, name))
 
 

@@ -39,6 +39,10 @@ def add_releases(commands: Commands) -> None:
     prune.add_argument("--keep", type=int, required=True, metavar="N", help="the newest that stay")
     _add_lease(prune)
     _add(inner, "settle", "end a switch that was interrupted", _settle)
+    _add(inner, "fallback", "leave a damaged or failing release, before a start", _fallback)
+    failure = _add(inner, "record-failure", "count a failure of the service", _record_failure)
+    failure.add_argument("--result", required=True, help="as systemd's SERVICE_RESULT has it")
+    failure.add_argument("--status", default="", help="as systemd's EXIT_STATUS has it")
     check = inner.add_parser("check", help="ask a release for one answer")
     check.add_argument("release", type=Path, metavar="RELEASE", help="its folder, or a link to it")
     add_json(check)
@@ -96,6 +100,12 @@ def _list(options: argparse.Namespace) -> int:
         state = "damaged" if "damage" in each else each["verdict"] or "not validated"
         rows.append((each["name"], each.get("installed", ""), state, ", ".join(marks)))
     print(table(rows))
+    if found["fallback"]:
+        print(
+            f"The board left {found['rolled_back']} by itself at {found['fallback']['time']}: "
+            f"{found['fallback']['reason']}.",
+            file=sys.stderr,
+        )
     if found["switching"]:
         print("A switch was interrupted; end it with: releases settle", file=sys.stderr)
     return EXIT_KEPT
@@ -144,6 +154,32 @@ def _rollback(options: argparse.Namespace) -> int:
 def _settle(options: argparse.Namespace) -> int:
     with _locked_root(options) as (_, found):
         return _print_current(found, options)
+
+
+def _fallback(options: argparse.Namespace) -> int:
+    from edgedistill.device.releases.fallback import fall_back
+
+    with _locked_root(options) as (root, _):
+        found = fall_back(root)
+    if found.failed is not None:
+        what = f"was left for {found.current}" if found.outcome == "returned" else "stays"
+        print(f"{found.failed} {what}: {found.reason}", file=sys.stderr)
+    return _print_current(found, options)
+
+
+def _record_failure(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from edgedistill.device.releases.fallback import LIMIT, record_failure
+
+    failures = record_failure(_root(options), options.result, options.status)
+    if options.json:
+        print(json.dumps(None if failures is None else asdict(failures)))
+    elif failures is None:
+        print(f"No failure: {options.result}.")
+    else:
+        print(f"Failure {failures.count} of {LIMIT}: {failures.cause}.")
+    return EXIT_KEPT
 
 
 def _prune(options: argparse.Namespace) -> int:

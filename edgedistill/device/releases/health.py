@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from edgedistill.bundle.reader import Bundle, open_bundle
+from edgedistill.device.releases.installation import damage
 from edgedistill.device.releases.layout import INTERPRETER, PROGRAM, Target
 from edgedistill.device.runtime import start
 from edgedistill.device.validate import FIDELITY_TOLERANCE
@@ -52,6 +53,8 @@ def failure(release: Path) -> str | None:
     Returns:
         A sentence without its full stop; None if the release is healthy.
     """
+    if (damaged := damage(release)) is not None:
+        return damaged
     program = release / PROGRAM
     ours = [str(program)] if program.exists() else ["-m", "edgedistill.device"]
     command = [_interpreter(release), *ours, "releases", "check", str(release)]

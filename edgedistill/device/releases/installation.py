@@ -174,12 +174,32 @@ def compile_program(program: Path, out: Path) -> None:
 
 
 def is_whole(program: Path) -> bool:
-    """Return whether a zipapp can be read to its last byte."""
+    """Return whether a zipapp can be read to its last byte: Python does not check what it runs."""
     try:
         with zipfile.ZipFile(program) as archive:
             return archive.testzip() is None
     except (OSError, zipfile.BadZipFile):
         return False
+
+
+def damage(release: Path) -> str | None:
+    """Return what is wrong with the files of a release, None if nothing is.
+
+    Args:
+        release: folder of the release, or a link to it.
+    """
+    manifest, program = release / BUNDLE / MANIFEST, release / PROGRAM
+    try:
+        record = read(release)
+        with open_bundle(release / BUNDLE):
+            pass
+        if files.sha256(manifest) != record.sha256:
+            return f"{manifest} is not the one that was installed"
+    except (EdgeDistillError, OSError) as error:  # OSError: a disk that cannot be read
+        return str(error).removesuffix(".")
+    if record.program is not None and not is_whole(program):
+        return f"{program} is damaged"
+    return None
 
 
 @contextmanager
@@ -274,13 +294,7 @@ def _name_taken(root: Root, name: str) -> UsageError:
 
 def _installed_release(folder: Path) -> Release | None:
     """Return the release in a folder if there is one, and it is whole."""
-    try:
-        found = read(folder)
-        with open_bundle(folder / BUNDLE):
-            whole = found.program is None or is_whole(folder / PROGRAM)
-    except (IntegrityError, UsageError):
-        return None
-    return found if whole else None
+    return read(folder) if damage(folder) is None else None
 
 
 def _installed(root: Root, name: str) -> str:

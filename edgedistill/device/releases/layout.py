@@ -12,6 +12,8 @@
       current -> releases/NAME
       previous -> releases/NAME
       rolled-back -> releases/NAME   what the last rollback left; absent after a switch
+      fallback -> TIME REASON   if the board rolled back by itself; absent after a switch
+      failures -> COUNT TIME …  of the service of `current`; absent after a switch
       switching.json -> releases/NAME   only during a switch: where it goes to
       switching.from -> releases/NAME   only during a switch: where it comes from
       lock                      of the one command that changes any of this
@@ -97,6 +99,16 @@ class Root:
     def rolled_back(self) -> Path:
         """Link to the release that the last rollback left; absent after a switch."""
         return self.path / "rolled-back"
+
+    @property
+    def fallback(self) -> Path:
+        """Link whose text says when and why the board rolled back by itself."""
+        return self.path / "fallback"
+
+    @property
+    def failures(self) -> Path:
+        """Link whose text counts the failures of the current release's service."""
+        return self.path / "failures"
 
     @property
     def engines(self) -> Path:

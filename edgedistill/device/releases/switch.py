@@ -124,7 +124,8 @@ def listing(root: Root) -> dict[str, Any]:
 
     Returns:
         `root`; `current`, `previous` and `rolled_back` (what the last rollback left), names or
-        None; `switching`, whether a switch was interrupted; `releases`, each with its record,
+        None; `fallback`, the time and the reason of a rollback by the board itself, or None;
+        `switching`, whether a switch was interrupted; `releases`, each with its record,
         `path`, and `verdict`, which is None before a validation; a damaged one has `damage`
         instead of its record.
 
@@ -136,6 +137,7 @@ def listing(root: Root) -> dict[str, Any]:
         "current": linked_release(root.current),
         "previous": linked_release(root.previous),
         "rolled_back": linked_release(root.rolled_back),
+        "fallback": _fallback(root),
         "switching": journal.exists(root),
         "releases": [_entry(root, name) for name in root.names()],
     }
@@ -191,6 +193,8 @@ def _confirm(root: Root, turn: Turn) -> SwitchRecovery:
         if turn.before is not None:
             disk.point(root.previous, root.target(turn.before))
         disk.remove(root.rolled_back)
+        disk.remove(root.fallback)
+    disk.remove(root.failures)
     journal.remove(root)
     return SwitchRecovery(outcome="confirmed", current=turn.to)
 
@@ -243,6 +247,13 @@ def _check_validated(folder: Path) -> None:
         raise ContractError(
             f"{folder.name} breaks its contract here, as {path} says. Nothing was switched."
         )
+
+
+def _fallback(root: Root) -> dict[str, str] | None:
+    if not root.fallback.is_symlink() or linked_release(root.rolled_back) is None:
+        return None
+    time, _, reason = str(root.fallback.readlink()).partition(" ")
+    return {"time": time, "reason": reason}
 
 
 def _entry(root: Root, name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from edgedistill.device.releases import health
 from edgedistill.device.releases.health import check, failure
 from edgedistill.device.releases.layout import Release, Target
 from edgedistill.errors import IntegrityError, MachineError, VerificationError
+from edgedistill.io import files
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def release(world, tmp_path):
         threads=None,
         provider=None,
         installed="",
-        sha256="",
+        sha256=files.sha256(folder / "bundle" / "manifest.json"),
         signer=None,
         program=None,
     )
@@ -82,6 +83,25 @@ def release(world, tmp_path):
 def test_healthy_release_has_no_failure(release):
     """Asked in a process of its own, by the package that is installed."""
     assert failure(release) is None
+
+
+def test_manifest_that_was_changed_is_a_failure(release):
+    """Its own hash is in the record; it holds those of all other files, and the classes' names."""
+    manifest = release / "bundle" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"winter"', '"winters"'))
+
+    assert failure(release).endswith("manifest.json is not the one that was installed")
+
+
+def test_damaged_program_is_a_failure(release):
+    """Python does not check the bytes of a zipapp that it runs; it is not even asked."""
+    record = json.loads((release / "release.json").read_text())
+    (release / "release.json").write_text(json.dumps({**record, "program": "0" * 64}))
+    _program(release, "print('fine')")
+    program = release / "edgedistill-device.pyz"
+    program.write_bytes(program.read_bytes().replace(b"fine", b"Fine"))
+
+    assert failure(release) == f"{program} is damaged"
 
 
 def test_failure_has_the_message_of_the_check(release):
@@ -123,13 +143,11 @@ def test_program_that_hangs_is_a_failure(release, monkeypatch):
     assert failure(release) == "it gave no answer in 1 s"
 
 
-def test_release_is_checked_by_the_interpreter_that_validated_it(tmp_path):
+def test_release_is_checked_by_the_interpreter_that_validated_it(release, tmp_path):
     """Not by the one that switches; one that is gone, or was never recorded, is replaced by it."""
     python = tmp_path / "validator"
     python.write_text("#!/bin/sh\necho 'error: asked the validator.' >&2\nexit 5\n")
     python.chmod(0o755)
-    release = tmp_path / "release"
-    release.mkdir()
     (release / "edgedistill-device.pyz").write_text("import sys; sys.exit('error: asked here')")
 
     assert health.failure(release) == "asked here"

@@ -22,6 +22,7 @@ def test_empty_root_lists_nothing(tmp_path):
         "current": None,
         "previous": None,
         "rolled_back": None,
+        "fallback": None,
         "switching": False,
         "releases": [],
     }

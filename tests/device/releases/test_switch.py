@@ -10,7 +10,6 @@ from contextlib import suppress
 
 import pytest
 
-from edgedistill.bundle.reader import open_bundle
 from edgedistill.device.__main__ import main
 from edgedistill.device.releases import disk, health, journal
 from edgedistill.device.releases.installation import Request, install
@@ -22,41 +21,10 @@ from edgedistill.device.releases.switch import (
     root_lock,
     switch,
 )
-from edgedistill.device.validate import validate
 from edgedistill.errors import ContractError, IntegrityError, MachineError, UsageError
 from edgedistill.io import files
-from edgedistill.report import to_json
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def report(italy):
-    """What a validation of the bundle writes."""
-    with open_bundle(italy) as bundle:
-        return to_json(validate(bundle, runs=5).report())
-
-
-@pytest.fixture
-def root(tmp_path, italy, report):
-    """Three validated releases, none of them current; a link to the bundle's folder each."""
-    found = Root(tmp_path / "root")
-    for name in ("a", "b", "c"):
-        install(found, italy, Request(name=name))
-        files.write_json(found.folder(name) / "report.json", report)
-    return found
-
-
-@pytest.fixture
-def sick(monkeypatch):
-    """Names of releases that are not healthy; the others are, without being asked."""
-    names = set()
-
-    def failure(release):
-        return "it coughs" if release.resolve().name in names else None
-
-    monkeypatch.setattr(health, "failure", failure)
-    return names
 
 
 def fill(path):

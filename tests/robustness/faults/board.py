@@ -127,7 +127,7 @@ class Goods:
         object.__setattr__(self, "program", self.folder / NAME)
 
     def bundle(self, name: str) -> Path:
-        """Return the zip of `one`, `two` or `broken`."""
+        """Return the zip of `one`, `two`, `broken` or `hanging`."""
         return self.folder / f"{name}.zip"
 
     @property
@@ -142,7 +142,7 @@ class Goods:
 
 
 def make_goods(folder: Path) -> Goods:
-    """Write the program, two sound bundles and a broken one, all signed by the same key.
+    """Write the program, two sound bundles, a broken one and one that hangs, signed by one key.
 
     Artifacts of a stopped campaign are used again.
     """
@@ -156,9 +156,10 @@ def make_goods(folder: Path) -> Goods:
     one = bundles.write(goods.bundle("one"), "one", 1)
     two = bundles.write(goods.bundle("two"), "two", 2)
     broken = bundles.write_broken(goods.bundle("broken"), two, 3)
+    hanging = bundles.write(goods.bundle("hanging"), "hanging", 4, hangs=True)
     key = folder / "key"
     run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", key])
-    for path in (one, two, broken):
+    for path in (one, two, broken, hanging):
         _sign(path, key)
     goods.signers.write_text(f"tester {key.with_suffix('.pub').read_text()}")
     drawn = np.random.default_rng(1).normal(size=(4, 1, bundles.LENGTH)).cumsum(axis=2)

@@ -22,17 +22,20 @@ from edgedistill.saliency.perturbation import default_plan
 LENGTH, SERIES, CLASSES = 48, 24, 3
 _FILTERS, _WIDTH = 64, 9
 _CLASS_NAMES = ("rest", "walk", "run")
+SPIKE = [0.0] * (LENGTH - 1) + [1.0]  # far from its mean, as no recorded series is
+_FAR = 5.5  # in standard deviations
 
 
-def write(path: Path, name: str, seed: int) -> Path:
+def write(path: Path, name: str, seed: int, *, hangs: bool = False) -> Path:
     """Write a bundle (zip) whose teacher is its own student: it keeps any contract.
 
     Args:
         path: path of the new zip.
         name: name of the bundle.
         seed: seed of the weights, and so of the logits.
+        hangs: whether the model does not end with a series like `SPIKE`.
     """
-    model = _network(path.with_suffix(f".{seed}.onnx"), seed)
+    model = _network(path.with_suffix(f".{seed}.onnx"), seed, hangs=hangs)
     recorded = list(np.random.default_rng(0).normal(size=(SERIES, 1, LENGTH)).cumsum(axis=2))
     preprocessing = fit(recorded, length=None, sizing="resample", normalization="series")
     series = preprocessing.apply(recorded)
@@ -87,7 +90,7 @@ def write_broken(path: Path, sound: Path, seed: int) -> Path:
     return path
 
 
-def _network(path: Path, seed: int) -> Path:
+def _network(path: Path, seed: int, *, hangs: bool = False) -> Path:
     """Write a convolution, ReLU, the mean over time and a linear head, with drawn weights."""
     rng = np.random.default_rng(seed)
     weights = {
@@ -106,7 +109,39 @@ def _network(path: Path, seed: int) -> Path:
     series = helper.make_tensor_value_info("series", TensorProto.FLOAT, ["N", 1, LENGTH])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", CLASSES])
     tensors = [numpy_helper.from_array(a.astype(np.float32), n) for n, a in weights.items()]
+    if hangs:
+        nodes[-1].output[0] = "usual"
+        nodes += _endless_loop()
+        values = {"far": _FAR, "very": 1e15, "zero": 0.0}
+        tensors += [numpy_helper.from_array(np.float32(v), n) for n, v in values.items()]
     graph = helper.make_graph(nodes, "small", [series], [logits], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, path)
     return path
+
+
+def _endless_loop() -> list[onnx.NodeProto]:
+    """Return nodes from `usual` to `logits`: the same values, after no steps or very many."""
+    scalar = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["on"]),
+            helper.make_node("Mul", ["sum", "sum"], ["next"]),
+        ],
+        "step",
+        [
+            scalar("step", TensorProto.INT64, []),
+            scalar("go", TensorProto.BOOL, []),
+            scalar("sum", TensorProto.FLOAT, []),
+        ],
+        [scalar("on", TensorProto.BOOL, []), scalar("next", TensorProto.FLOAT, [])],
+    )
+    return [
+        helper.make_node("ReduceMax", ["series"], ["top"], keepdims=0),
+        helper.make_node("Sub", ["top", "far"], ["above"]),
+        helper.make_node("Relu", ["above"], ["excess"]),
+        helper.make_node("Mul", ["excess", "very"], ["times"]),
+        helper.make_node("Cast", ["times"], ["steps"], to=TensorProto.INT64),
+        helper.make_node("Loop", ["steps", "", "zero"], ["nothing"], body=body),
+        helper.make_node("Add", ["usual", "nothing"], ["logits"]),
+    ]

@@ -13,6 +13,7 @@ from typing import Any
 from faults import disks
 from faults.board import LocalBoard, Ran
 from faults.campaign import Case, Found, found
+from faults.fault_injector import fill
 
 Trap = dict[str, Any] | None
 _LATEST_S = 0.8  # a command is over by then
@@ -26,7 +27,7 @@ class Work:
 
     state: str
     run: Callable[[Trap], Ran]
-    settles: bool = False  # a service that starts settles first; here it matters
+    settles: str = ""  # action that a service runs before it starts, where it matters here
 
 
 def prepare(board: LocalBoard) -> dict[str, Work]:
@@ -53,7 +54,7 @@ def prepare(board: LocalBoard) -> dict[str, Work]:
         "validate": Work("installed", lambda trap: board.validate(two, trap)),
         "switch": Work("validated", lambda trap: board.releases("switch", two, trap=trap)),
         "switch, unhealthy": Work(
-            "sick", lambda trap: board.releases("switch", sick, "--force", trap=trap), True
+            "sick", lambda trap: board.releases("switch", sick, "--force", trap=trap), "settle"
         ),
         "rollback": Work("switched", lambda trap: board.releases("rollback", trap=trap)),
         "prune": Work("crowded", lambda trap: board.releases("prune", "--keep", "2", trap=trap)),
@@ -92,9 +93,17 @@ def full_disks(board: LocalBoard, works: dict[str, Work]) -> Iterator[Case]:
             trap = {"at": at, "do": "fill", "log": log_of(board)}
             run = partial(_harmed, board, work, partial(work.run, trap))
             yield Case("disk full from a write on", f"{name}, step {at}: {step}", run)
+
+
+def little_space(board: LocalBoard, works: dict[str, Work]) -> Iterator[Case]:
+    """Yield disks with too little space from the beginning."""
     for free in range(0, _FREE_MOST, _FREE_STEP):
         run = partial(_nearly_full, board, works["install"], free)
         yield Case("disk with little space", f"install, {free} bytes free", run)
+    for name in ("rollback", "settle", "prune"):
+        run = partial(on_full_disk, board, works[name])
+        yield Case("disk without space", f"{name}, 0 bytes free", run)
+    yield Case("disk without space", "prune, full of uploads", partial(_full_of_uploads, board))
 
 
 def steps(board: LocalBoard, work: Work) -> list[str]:
@@ -111,11 +120,31 @@ def _harmed(board: LocalBoard, work: Work, harm: Callable[[], Ran]) -> Found:
     def harmed() -> Ran:
         ran = harm()
         if work.settles:
-            board.releases("settle")
+            board.releases(work.settles)
         return ran
 
     board.restore(work.state)
     return found(board, harmed, heal=lambda: disks.heal(board.root))
+
+
+def on_full_disk(board: LocalBoard, work: Work) -> Found:
+    """Run a command on a disk without a free byte, where it must succeed."""
+    board.restore(work.state)
+    disks.leave(board.root, 0)
+
+    def harm() -> Ran:
+        ran = work.run(None)
+        return ran if not ran.code else Ran(1, ran.stdout, ran.stderr)  # a refusal is no success
+
+    return found(board, harm, heal=lambda: disks.heal(board.root))
+
+
+def _full_of_uploads(board: LocalBoard) -> Found:
+    """Fill a disk with what deployments have sent; `prune` makes room for the next one."""
+    board.restore("switched")
+    (board.root / "incoming").mkdir(exist_ok=True)
+    fill(board.root / "incoming" / "bundle.zip")
+    return found(board, lambda: board.releases("prune", "--keep", "2"))
 
 
 def _nearly_full(board: LocalBoard, work: Work, free: int) -> Found:

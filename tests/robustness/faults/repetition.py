@@ -16,10 +16,10 @@ from faults.deployment import Workstation
 from faults.device import Work, log_of, steps
 from faults.faulty_network import FaultyNetwork
 
-_COMMANDS = {"prune", "rollback", "settle", "switch"}
+_COMMANDS = {"fallback", "prune", "rollback", "settle", "switch"}
 _MOST = 8  # repetitions
 # Of process numbers, times and measurements: what differs from run to run.
-_VARYING = {"lock", "deploying", "release.json", "report.json"}
+_VARYING = {"lock", "deploying", "release.json", "report.json", "fallback", "failures"}
 State = dict[str, str]
 
 
@@ -59,7 +59,7 @@ def snapshot(root: Path) -> State:
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
         if path.is_symlink():
-            found[name] = f"-> {path.readlink()}"
+            found[name] = "" if path.name in _VARYING else f"-> {path.readlink()}"
         elif path.is_file():
             varies = path.name in _VARYING
             found[name] = "" if varies else hashlib.sha256(path.read_bytes()).hexdigest()

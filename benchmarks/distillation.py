@@ -36,7 +36,7 @@ from edgedistill.pipeline.stages.teacher import (
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.perturbation import unseen_plan
-from edgedistill.teachers import TorchClassifier
+from edgedistill.teachers.torch import TorchClassifier
 from edgedistill.training import networks
 
 KD = [

@@ -34,7 +34,7 @@ from edgedistill.distillation.objectives import KD, TSD
 from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 from edgedistill.io.files import write_json
 from edgedistill.models import ModelSpec, build
-from edgedistill.teachers import TorchClassifier
+from edgedistill.teachers.torch import TorchClassifier
 from edgedistill.teachers.window_cache import WindowCacheSpec, open_window_cache, write_window_cache
 
 SAMPLES, CLASSES = 16, 5

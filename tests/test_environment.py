@@ -71,7 +71,11 @@ def loaded_by_a_refused_run() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "library", ["aeon", "lightning_fabric", "pandas", "sklearn", "torch._dynamo"]
+    "library",
+    [
+        *("aeon", "joblib", "lightning_fabric", "onnx", "onnx_ir", "onnxruntime", "onnxscript"),
+        *("pandas", "scipy", "sklearn", "sympy", "torch._dynamo"),
+    ],
 )
 def test_a_wrong_name_is_told_before_a_slow_library_loads(library, loaded_by_a_refused_run):
     """Each takes a second or more, and not every run needs it."""

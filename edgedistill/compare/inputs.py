@@ -26,7 +26,7 @@ from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.tensorrt import engine_cache
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
 from edgedistill.saliency.perturbation import PerturbationPlan
-from edgedistill.training import networks
+from edgedistill.training.config import FACTS
 from edgedistill.training.networks import open_classifier
 
 SERIES = 100  # compared unless another number is asked for
@@ -190,7 +190,7 @@ def _compared_model(path: Path, shared: _SharedInput, scratch: Path) -> Compared
         return _engine(path)
     run = RunFolder(path)
     folder = run.student if run.is_run() else path
-    if not (folder / networks.FACTS).is_file():
+    if not (folder / FACTS).is_file():
         raise UsageError(
             f"{path} is nothing that can be compared. Name an .onnx file, the folder of a run, a "
             "folder with a network that `train` or `distill` wrote, a bundle (a folder or a .zip), "

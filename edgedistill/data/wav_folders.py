@@ -7,21 +7,13 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from scipy.io import wavfile
 
 from edgedistill.data.series import RawSeries, spread_per_class
 from edgedistill.errors import DataError
 from edgedistill.io.arrays import AnyArray, Doubles, Floats
 
 # Where a chunk is missing or holds a zero, SciPy fails on its own variables.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    NameError,
-    ArithmeticError,
-    struct.error,
-    wavfile.WavFileWarning,
-)
+_UNREADABLE = (OSError, ValueError, NameError, ArithmeticError, struct.error)
 
 
 def wav_files(folder: Path) -> list[Path]:
@@ -75,6 +67,8 @@ def _label(path: Path, folder: Path) -> str:
 
 def _read(path: Path) -> tuple[int, Floats]:
     """Read the sample rate in Hz and the sound (1, T)."""
+    from scipy.io import wavfile  # takes half a second, and few sets are sounds
+
     try:
         with warnings.catch_warnings():
             # Editors add chunks with titles and tags, which are no part of the sound.
@@ -82,7 +76,7 @@ def _read(path: Path) -> tuple[int, Floats]:
             # A cut-off file is half a sound.
             warnings.filterwarnings("error", "Reached EOF", wavfile.WavFileWarning)
             rate, samples = wavfile.read(path)
-    except _UNREADABLE as error:
+    except (*_UNREADABLE, wavfile.WavFileWarning) as error:
         raise DataError(
             f"{path} is not a whole WAV file: {error}. Copy it again, or convert it to 16-bit PCM."
         ) from error

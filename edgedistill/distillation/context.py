@@ -18,8 +18,9 @@ from edgedistill.io.progress import ProgressCallback
 from edgedistill.models import ModelSpec
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan
-from edgedistill.teachers import Classifier, TorchClassifier
+from edgedistill.teachers import Classifier
 from edgedistill.teachers.outputs import TeacherOutputs
+from edgedistill.teachers.torch import TorchClassifier
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,8 @@ from edgedistill.recipe.recipe import Recipe
 from edgedistill.report import Data
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import unseen_plan
-from edgedistill.teachers import TorchClassifier
 from edgedistill.teachers.outputs import TeacherOutputs
+from edgedistill.teachers.torch import TorchClassifier
 from edgedistill.training import networks
 
 SCORES = "scores.json"

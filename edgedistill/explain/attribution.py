@@ -16,7 +16,7 @@ from edgedistill.io.arrays import Floats, Ints
 from edgedistill.io.progress import ProgressCallback
 from edgedistill.saliency.occlusion import Explanation, explain_classifier, time_map
 from edgedistill.saliency.perturbation import PerturbationPlan
-from edgedistill.teachers import TorchClassifier
+from edgedistill.teachers.torch import TorchClassifier
 
 Method = Literal["occlusion", "gradient-input", "integrated-gradients"]
 METHODS: tuple[Method, ...] = get_args(Method)

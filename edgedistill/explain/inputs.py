@@ -28,8 +28,10 @@ from edgedistill.recipe.schema import TeacherSection
 from edgedistill.saliency.classifier import Classifier
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import Baseline, PerturbationPlan
-from edgedistill.teachers import OnnxClassifier, TorchClassifier, load
-from edgedistill.training import networks
+from edgedistill.teachers.loader import load
+from edgedistill.teachers.onnx import OnnxClassifier
+from edgedistill.teachers.torch import TorchClassifier
+from edgedistill.training.config import FACTS
 from edgedistill.training.networks import open_classifier
 
 Role = Literal["teacher", "student", "model"]
@@ -238,7 +240,7 @@ def _open_models(
         return student, explained_model("teacher", teacher), ()
     if (path / TEACHER_FACTS).is_file():
         name = read_json(path / TEACHER_FACTS)["name"]
-        if not (path / networks.FACTS).is_file():
+        if not (path / FACTS).is_file():
             raise UsageError(
                 f"{path} holds the answers of {name}, which was brought. Explain that model itself."
             )
@@ -249,7 +251,7 @@ def _open_models(
             None,
             (),
         )
-    if (path / networks.FACTS).is_file():
+    if (path / FACTS).is_file():
         who: Role = "student" if (path / TRIALS).is_file() else "model"
         return explained_model(who, open_classifier(path, *own)), None, ()
     raise UsageError(

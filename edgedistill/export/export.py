@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -30,6 +30,8 @@ OUTPUT = "logits"
 
 _Module = TypeVar("_Module", bound=nn.Module)
 _TRACED_SERIES = 2  # with one, the exporter takes the batch size for a constant
+
+_registries: dict[int, Any] = {}  # of the exporter, by opset
 
 # Warnings of torch about its own parts while it exports; a caller can do nothing about them.
 _NOISE = (
@@ -167,7 +169,7 @@ def trace(module: nn.Module, sample: Floats) -> onnx.ModelProto:
     """
     example = torch.from_numpy(np.resize(sample, (_TRACED_SERIES, *sample.shape[1:])))
     try:
-        with _quiet():
+        with _quiet(), _one_registry():
             program = torch.onnx.export(
                 module,
                 (example,),
@@ -208,3 +210,27 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         registry.setLevel(level)
+
+
+@contextmanager
+def _one_registry() -> Iterator[None]:
+    """Let the exporter build its table of translations once, to which nothing here adds.
+
+    It parses the source of all of them at each export, which takes half of the time.
+    """
+    from torch.onnx._internal.exporter._registration import ONNXRegistry  # loads with the exporter
+
+    builder = vars(ONNXRegistry)["from_torchlib"]
+
+    def shared(opset_version: int) -> ONNXRegistry:
+        if opset_version not in _registries:
+            build = builder.__get__(None, ONNXRegistry)
+            _registries[opset_version] = build(opset_version=opset_version)
+        registry: ONNXRegistry = _registries[opset_version]
+        return registry
+
+    setattr(ONNXRegistry, "from_torchlib", staticmethod(shared))  # noqa: B010 - mypy sees a method
+    try:
+        yield
+    finally:
+        setattr(ONNXRegistry, "from_torchlib", builder)  # noqa: B010

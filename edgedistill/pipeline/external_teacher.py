@@ -17,18 +17,14 @@ import numpy as np
 from edgedistill.data import Prepared, Split
 from edgedistill.data.splits import stratified_series
 from edgedistill.errors import ModelError
-from edgedistill.inspection import external_data
 from edgedistill.io.arrays import Floats
 from edgedistill.io.files import fingerprint, sha256
 from edgedistill.pipeline.stages.data import read_source
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.schema import StudentSection, TeacherSection
-from edgedistill.teachers import Classifier, EstimatorClassifier, TableClassifier
-from edgedistill.teachers import load as load_teacher
+from edgedistill.saliency.classifier import Classifier
 from edgedistill.teachers.class_order import check_class_order
 from edgedistill.teachers.classifier import NoteCallback, ignore_notes
-from edgedistill.teachers.columns import unwrapped
-from edgedistill.teachers.factory import source_hashes
 from edgedistill.teachers.row_order import check_row_order
 
 _PROBE_SERIES = 16  # real ones; as many perturbed copies
@@ -50,6 +46,8 @@ def load_external_teacher(
         ModelError: it brings none, or one that cannot be read or does not fit the data.
         UsageError: it names no teacher.
     """
+    from edgedistill.teachers.loader import load as load_teacher  # loads torch, as below
+
     section = recipe.teacher
     if section.source is None:
         raise ModelError("The recipe brings no teacher. Set teacher.source, or train one.")
@@ -95,6 +93,8 @@ def check_columns(
     Raises:
         ModelError: another order fits clearly better, or the teacher is no better than chance.
     """
+    from edgedistill.teachers.estimator import EstimatorClassifier
+
     if isinstance(teacher, EstimatorClassifier) and teacher.named_order is not None:
         return
     rows = [np.linspace(0, len(s.y) - 1, min(len(s.y), _ORDER_SERIES)).astype(int) for s in splits]
@@ -129,6 +129,9 @@ def check_rows(
     Raises:
         ModelError: the rows of the training or the test series stand in another order.
     """
+    from edgedistill.teachers.columns import unwrapped
+    from edgedistill.teachers.table import TableClassifier
+
     if not isinstance(unwrapped(teacher), TableClassifier):
         return
     fitted = (data.train, data.validation)
@@ -142,6 +145,11 @@ def check_rows(
 
 def external_hashes(section: TeacherSection | StudentSection) -> list[Any]:
     """Return the hashes of a network's files: weights, tensors in other files, source."""
+    if section.source is None and section.weights is None:
+        return []
+    from edgedistill.inspection import external_data
+    from edgedistill.teachers.factory import source_hashes
+
     named = [Path(name) for name in (section.source, section.weights) if name is not None]
     files = [path for path in named if path.is_file()]
     files += [other for path in files for other in external_data(path) if other.is_file()]

@@ -18,7 +18,7 @@ from edgedistill.pipeline.run_folder import ONNX, TEACHER_OUTPUTS
 from edgedistill.pipeline.stage_folder import file_hashes, is_unchanged
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.schema import COLUMN_SETTINGS, ModelSection, TeacherSection
-from edgedistill.training import networks
+from edgedistill.training.config import WEIGHTS
 
 Stage = Literal["teacher", "student", "model", "variants", "result"]
 _LATER = {  # keys of sections that the first version did not have
@@ -169,7 +169,7 @@ def _extra_teacher_hashes(recipe: Recipe, data: Prepared) -> list[Any]:
     hashes: list[Any] = []
     for config in recipe.student.objectives:
         for source in config.other_teachers:
-            weights = Path(source) / networks.WEIGHTS
+            weights = Path(source) / WEIGHTS
             if weights.is_file():
                 hashes.append(sha256(weights))
             elif not Path(source).is_dir():

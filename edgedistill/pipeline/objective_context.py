@@ -29,8 +29,9 @@ from edgedistill.pipeline.stages.teacher import (
 )
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.recipe.schema import TeacherSection
-from edgedistill.teachers import Classifier, TorchClassifier
+from edgedistill.teachers import Classifier
 from edgedistill.teachers.outputs import TeacherOutputs
+from edgedistill.teachers.torch import TorchClassifier
 from edgedistill.training import networks
 
 

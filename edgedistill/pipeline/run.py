@@ -18,15 +18,10 @@ from edgedistill.pipeline.keys import STAGES, Stage, stage_key
 from edgedistill.pipeline.run_folder import TEACHER_FACTS, RunFolder
 from edgedistill.pipeline.stage_folder import is_unchanged, make_stage
 from edgedistill.pipeline.stages.data import DataCallback, ignore_data, prepare_data
-from edgedistill.pipeline.stages.export import export_student
-from edgedistill.pipeline.stages.result import make_result
-from edgedistill.pipeline.stages.student import make_student
-from edgedistill.pipeline.stages.teacher import make_teacher
-from edgedistill.pipeline.stages.variants import make_variants
 from edgedistill.recipe import recipe as config
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.report import Report, from_json
-from edgedistill.training import networks
+from edgedistill.training.config import FACTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +55,13 @@ def compress(
     """
     data, run = prepare_data(recipe, on_data), RunFolder(out)
     write_text(run.recipe, config.dump(recipe))
-    makers = _makers(recipe, data, run, on_progress)
     ran: dict[str, bool] = {}
     for stage in STAGES:
         key = stage_key(stage, recipe, data)
         ran[stage] = not is_unchanged(run.path / stage, key)
         if ran[stage]:
-            make_stage(run.path / stage, key, makers[stage])
+            maker = _makers(recipe, data, run, on_progress)[stage]
+            make_stage(run.path / stage, key, maker)
     return Result(
         report=from_json(read_json(run.report)),
         page=run.page,
@@ -81,6 +76,13 @@ def _makers(
     recipe: Recipe, data: Prepared, run: RunFolder, on_progress: ProgressCallback
 ) -> dict[Stage, Callable[[Path, Path], None]]:
     """Return for each stage a function that fills its folder, with a working folder beside."""
+    # Here, because they load torch: a wrong recipe, wrong data and a finished run do without.
+    from edgedistill.pipeline.stages.export import export_student
+    from edgedistill.pipeline.stages.result import make_result
+    from edgedistill.pipeline.stages.student import make_student
+    from edgedistill.pipeline.stages.teacher import make_teacher
+    from edgedistill.pipeline.stages.variants import make_variants
+
     teacher, student, variants = run.teacher, run.student, run.variants
     return {
         "teacher": lambda folder, work: make_teacher(recipe, data, folder, work, on_progress),
@@ -99,5 +101,5 @@ def _makers(
 
 def _costs(*folders: Path) -> dict[str, dict[str, int]]:
     """Return the costs of the networks in these folders; an external teacher has none."""
-    facts = {folder.name: folder / networks.FACTS for folder in folders}
+    facts = {folder.name: folder / FACTS for folder in folders}
     return {name: read_json(path)["cost"] for name, path in facts.items() if path.exists()}

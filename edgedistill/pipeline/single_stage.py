@@ -1,7 +1,8 @@
 """Single stages on files, one for each command of that name.
 
 Each returns facts to print: names to numbers and texts, and `data`, what was read. That is given to
-`on_data` too, before the stage.
+`on_data` too, before the stage. A stage is imported once the data are read, because it loads torch:
+a wrong recipe or wrong data are refused without.
 """
 
 from __future__ import annotations
@@ -14,24 +15,13 @@ from edgedistill.errors import UsageError
 from edgedistill.evaluation import metrics
 from edgedistill.io.files import read_json
 from edgedistill.io.progress import ProgressCallback
-from edgedistill.optimize.optimize import RECOVERY_JSON, SEARCH_JSON
-from edgedistill.optimize.variant_folder import VARIANTS, open_failures
 from edgedistill.pipeline.keys import Stage, stage_key
 from edgedistill.pipeline.run_folder import EXPORT_FACTS, REPORT_JSON, TRIALS
 from edgedistill.pipeline.stage_folder import make_stage
 from edgedistill.pipeline.stages.data import DataCallback, ignore_data, prepare_data, report_data
-from edgedistill.pipeline.stages.export import export_student
-from edgedistill.pipeline.stages.result import make_result
-from edgedistill.pipeline.stages.student import make_student
-from edgedistill.pipeline.stages.teacher import (
-    make_teacher,
-    open_teacher_outputs,
-    perturbation_plan,
-)
-from edgedistill.pipeline.stages.variants import make_variants
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.report import Report, from_json
-from edgedistill.training import networks
+from edgedistill.training.config import FACTS
 
 Facts = dict[str, Any]
 
@@ -41,6 +31,8 @@ def train(
 ) -> Facts:
     """Run the teacher stage."""
     data = prepare_data(recipe, on_data)
+    from edgedistill.pipeline.stages.teacher import make_teacher, open_teacher_outputs
+
     make_stage(
         out,
         stage_key("teacher", recipe, data),
@@ -68,6 +60,8 @@ def distill(
 ) -> Facts:
     """Run the student stage."""
     data = prepare_data(recipe, on_data)
+    from edgedistill.pipeline.stages.student import make_student
+
     make_stage(
         out,
         stage_key("student", recipe, data, {"teacher": teacher}),
@@ -98,6 +92,9 @@ def export(
 ) -> Facts:
     """Run the export stage; with saliency, the recipe's plan goes into a second file."""
     data = prepare_data(recipe, on_data)
+    from edgedistill.pipeline.stages.export import export_student
+    from edgedistill.pipeline.stages.teacher import perturbation_plan
+
     plan = perturbation_plan(recipe, data.length) if with_saliency else None
     options = None if plan is None else {"plan": plan.to_dict()}
     make_stage(
@@ -129,6 +126,10 @@ def optimize(
             "wrote with --teacher."
         )
     data = prepare_data(recipe, on_data)
+    from edgedistill.optimize.optimize import RECOVERY_JSON, SEARCH_JSON
+    from edgedistill.optimize.variant_folder import VARIANTS, open_failures
+    from edgedistill.pipeline.stages.variants import make_variants
+
     inputs: dict[Stage, Path] = {"model": model}
     if searches and teacher is not None:
         inputs["teacher"] = teacher
@@ -161,6 +162,8 @@ def bundle(
 ) -> Report:
     """Run the last stage and return its report."""
     data = prepare_data(recipe, on_data)
+    from edgedistill.pipeline.stages.result import make_result
+
     inputs: dict[Stage, Path] = {"teacher": teacher, "student": student, "variants": variants}
     make_stage(
         out,
@@ -172,7 +175,7 @@ def bundle(
 
 def _cost(folder: Path) -> Facts:
     """Return the cost of a network trained here; empty for an external teacher."""
-    if not (folder / networks.FACTS).exists():
+    if not (folder / FACTS).exists():
         return {}
-    cost: Facts = read_json(folder / networks.FACTS)["cost"]
+    cost: Facts = read_json(folder / FACTS)["cost"]
     return cost

@@ -5,12 +5,6 @@
 
 from edgedistill import public_name
 from edgedistill.saliency.classifier import Classifier
-from edgedistill.teachers.classifier import NoteCallback, SoftmaxClassifier, ignore_notes
-from edgedistill.teachers.estimator import EstimatorClassifier
-from edgedistill.teachers.loader import load
-from edgedistill.teachers.onnx import OnnxClassifier
-from edgedistill.teachers.table import TableClassifier
-from edgedistill.teachers.torch import TorchClassifier
 
 __all__ = [
     "Classifier",
@@ -47,14 +41,19 @@ __all__ = [
     "write_window_cache",
 ]
 _HOMES = {
-    "classifier": ("describe_error",),
+    "classifier": ("NoteCallback", "SoftmaxClassifier", "describe_error", "ignore_notes"),
     "class_order": ("check_class_order", "fit_order"),
     "columns": ("unwrapped",),
+    "estimator": ("EstimatorClassifier",),
     "exact_session": ("exact_session", "explicit_weights"),
     "factory": ("fill_weights", "load_module", "source_hashes"),
+    "loader": ("load",),
     "map_cache": ("mean_maps", "open_maps", "write_maps"),
+    "onnx": ("OnnxClassifier",),
     "outputs": ("TeacherOutputs", "compute_teacher_outputs"),
     "row_order": ("check_row_order", "fit_rows"),
+    "table": ("TableClassifier",),
+    "torch": ("TorchClassifier",),
     "window_cache": (
         "WindowCache",
         "WindowCacheSpec",

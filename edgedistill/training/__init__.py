@@ -3,6 +3,8 @@
 from edgedistill import public_name
 
 __all__ = [
+    "FACTS",
+    "WEIGHTS",
     "Epoch",
     "FitConfig",
     "HalvingStage",
@@ -18,7 +20,7 @@ __all__ = [
     "weight_search",
 ]
 _HOMES = {
-    "config": ("Epoch", "FitConfig", "RunOutputs", "epoch_callback"),
+    "config": ("FACTS", "WEIGHTS", "Epoch", "FitConfig", "RunOutputs", "epoch_callback"),
     "distill": ("Pruning", "distill"),
     "fit": ("fit",),
     "networks": ("open_classifier",),

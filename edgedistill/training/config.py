@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from edgedistill.errors import ConfigError
 from edgedistill.io.progress import ProgressCallback
 
+WEIGHTS, FACTS = "weights.safetensors", "model.json"  # of a network, in its folder
 Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 
 

@@ -14,8 +14,8 @@ from edgedistill.distillation.objectives import WeightedObjective
 from edgedistill.evaluation import metrics
 from edgedistill.evaluation.evaluate import evaluate
 from edgedistill.saliency.perturbation import PerturbationPlan
-from edgedistill.teachers import TorchClassifier
 from edgedistill.teachers.outputs import TeacherOutputs
+from edgedistill.teachers.torch import TorchClassifier
 from edgedistill.training.config import Epoch, FitConfig, RunOutputs
 from edgedistill.training.fit import fit
 from edgedistill.training.pruning import Pruner, extract_student

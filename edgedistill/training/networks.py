@@ -18,12 +18,11 @@ from edgedistill.errors import ConfigError, DataError, ModelError, ShapeError
 from edgedistill.io.arrays import Floats
 from edgedistill.io.files import read_json, whole_file, write_json
 from edgedistill.models import FactorySpec, ModelSpec, NetworkSpec, build, cost
-from edgedistill.teachers import TorchClassifier
 from edgedistill.teachers.classifier import describe_error
 from edgedistill.teachers.factory import load_module
-from edgedistill.training.config import Epoch
+from edgedistill.teachers.torch import TorchClassifier
+from edgedistill.training.config import FACTS, WEIGHTS, Epoch
 
-WEIGHTS, FACTS = "weights.safetensors", "model.json"
 _UNREADABLE = (
     ConfigError,  # a family or a size that `build` does not know
     DataError,

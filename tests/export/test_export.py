@@ -11,6 +11,7 @@ import pytest
 import torch
 from aeon.datasets import load_basic_motions, load_gunpoint
 from torch import nn
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from edgedistill.errors import DataError, ModelError, VerificationError
 from edgedistill.export.export import export
@@ -113,6 +114,18 @@ def test_raw_exporter_would_tell(gun):
         )
 
     assert b".py" in program.model_proto.SerializeToString()
+
+
+def test_translations_are_read_once(gun, tmp_path, monkeypatch):
+    """The second file is equal, and the exporter has parsed nothing for it."""
+    monkeypatch.setattr("edgedistill.export.export._registries", {})
+    model = Head()
+
+    export(model, tmp_path / "first.onnx", gun)
+    monkeypatch.setattr(ONNXRegistry, "from_torchlib", None)
+    export(model, tmp_path / "second.onnx", gun)
+
+    assert (tmp_path / "second.onnx").read_bytes() == (tmp_path / "first.onnx").read_bytes()
 
 
 def test_model_stays_as_it_was(gun, tmp_path):

@@ -42,10 +42,12 @@ from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
 from edgedistill.saliency.classifier import Classifier
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan, unseen_plan
-from edgedistill.teachers import OnnxClassifier, TorchClassifier
 from edgedistill.teachers.columns import unwrapped
+from edgedistill.teachers.onnx import OnnxClassifier
 from edgedistill.teachers.outputs import TeacherOutputs
+from edgedistill.teachers.torch import TorchClassifier
 from edgedistill.training import networks
+from edgedistill.training.config import WEIGHTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -340,7 +342,7 @@ def _evaluate_teacher(
     facts: dict[str, Any] = {}
     if source is None:
         facts = networks.open_network(folder)[1]
-        file: Path | None = folder / networks.WEIGHTS
+        file: Path | None = folder / WEIGHTS
     else:
         file = Path(source) if Path(source).is_file() and teacher_outputs.maps else None
     return Measurement(
@@ -374,7 +376,7 @@ def _evaluate_student(
         teacher_outputs,
         perturbation_plan(recipe, data.length),
         latency=_single_thread_latency(classifier, data.test.x, recipe.optimize.runs),
-        size_bytes=(folder / networks.WEIGHTS).stat().st_size,
+        size_bytes=(folder / WEIGHTS).stat().st_size,
         parameters=facts["cost"]["parameters"],
     )
     return replace(measurement, history=facts["history"])

@@ -24,8 +24,10 @@ from edgedistill.optimize.variants import variants
 from edgedistill.report import SpeedComparison
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.saliency.classifier import Classifier
-from edgedistill.teachers import EstimatorClassifier, OnnxClassifier, TorchClassifier
 from edgedistill.teachers.columns import unwrapped
+from edgedistill.teachers.estimator import EstimatorClassifier
+from edgedistill.teachers.onnx import OnnxClassifier
+from edgedistill.teachers.torch import TorchClassifier
 
 _EXPORT_SERIES = 16  # real series that torch and the exported teacher must agree on
 _TOLERANCE = 1e-3  # of its largest logit: a deep teacher's rounding changes no time

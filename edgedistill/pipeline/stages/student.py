@@ -24,7 +24,7 @@ from edgedistill.teachers.factory import fill_weights
 from edgedistill.teachers.outputs import TeacherOutputs
 from edgedistill.training import networks
 from edgedistill.training import weight_search as search
-from edgedistill.training.config import Epoch, RunOutputs, epoch_callback
+from edgedistill.training.config import FACTS, WEIGHTS, Epoch, RunOutputs, epoch_callback
 from edgedistill.training.distill import Pruning, distill
 from edgedistill.training.pruning import Pruner
 from edgedistill.training.weight_search import HalvingStage, Trial
@@ -67,7 +67,7 @@ def make_student(
     trials, chosen = search.search_weights(
         stages, train, keys=keys, folders=folders, samples=len(data.validation.y)
     )
-    for name in (networks.WEIGHTS, networks.FACTS):
+    for name in (WEIGHTS, FACTS):
         shutil.copyfile(folders[chosen] / name, out / name)
     write_json(out / TRIALS, search.search_summary(stages, trials, chosen))
 
@@ -118,7 +118,7 @@ def initial_student(
     section = recipe.student.prune_from_teacher
     if section is None:
         return student, None
-    if not (teacher / networks.FACTS).exists():
+    if not (teacher / FACTS).exists():
         raise ConfigError(
             f"prune_from_teacher starts from a teacher that was trained here, and {teacher} holds "
             "a brought one. Leave teacher.source out, or leave prune_from_teacher out."

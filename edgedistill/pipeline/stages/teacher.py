@@ -25,8 +25,9 @@ from edgedistill.pipeline.keys import plain_student
 from edgedistill.pipeline.run_folder import TEACHER_FACTS, TEACHER_OUTPUTS
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.saliency.perturbation import PerturbationPlan, default_plan
-from edgedistill.teachers import Classifier, TorchClassifier
+from edgedistill.teachers import Classifier
 from edgedistill.teachers.outputs import TeacherOutputs, compute_teacher_outputs
+from edgedistill.teachers.torch import TorchClassifier
 from edgedistill.training import networks
 from edgedistill.training.config import RunOutputs, epoch_callback
 from edgedistill.training.fit import fit

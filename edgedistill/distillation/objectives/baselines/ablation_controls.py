@@ -21,7 +21,7 @@ from edgedistill.distillation.objectives.tsd_maps import TSDMaps
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.models import build
 from edgedistill.saliency.occlusion import Explanation, explain
-from edgedistill.teachers import TorchClassifier
+from edgedistill.teachers.torch import TorchClassifier
 
 
 class ShuffledSaliencyConfig(ObjectiveConfig):

@@ -9,16 +9,15 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import onnx
-from google.protobuf.message import DecodeError
-from safetensors import SafetensorError, safe_open
+from typing import TYPE_CHECKING, Any
 
 from edgedistill.bundle.location import locate
 from edgedistill.bundle.manifest import MANIFEST
 from edgedistill.bundle.reader import Bundle, open_bundle
 from edgedistill.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    import onnx
 
 _SUFFIXES = (".onnx", ".safetensors", ".zip")
 _NAMES = {"float": "float32", "double": "float64"}  # ONNX's names for what NumPy names better
@@ -146,6 +145,9 @@ def _facts(model: onnx.ModelProto, path: Path) -> dict[str, Any]:
 
 
 def _load(path: Path) -> onnx.ModelProto:
+    import onnx  # here and below: data are inspected without
+    from google.protobuf.message import DecodeError
+
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
@@ -157,10 +159,12 @@ def _load(path: Path) -> onnx.ModelProto:
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Yield every node, also those inside branches and loops."""
+    from onnx import AttributeProto
+
     for node in graph.node:
         yield node
         for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
+            if attribute.type == AttributeProto.GRAPH:
                 yield from _nodes(attribute.g)
 
 
@@ -211,11 +215,15 @@ def _text(name: str | bytes) -> str:
 
 
 def _dtype(number: int) -> str:
-    name = str(onnx.TensorProto.DataType.Name(number)).lower()
+    from onnx import TensorProto
+
+    name = str(TensorProto.DataType.Name(number)).lower()
     return _NAMES.get(name, name)
 
 
 def _safetensors(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="numpy") as stored:
             slices = {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118 no mapping

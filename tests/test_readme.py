@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+_COMPRESS = re.compile(r"^edgedistill compress (?:.*\\\n)*.*--out (\S+)(?:.*\\\n)*.*$", re.M)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -65,13 +67,25 @@ def _dead_links(page: Path, text: str) -> list[str]:
 with_bash = [page for page in PAGES if _blocks(page, "bash")]
 
 
+@pytest.fixture(scope="module")
+def finished() -> dict[str, Path]:
+    """Run folders by the `compress` that wrote them; repeated on another page, it ends at once."""
+    return {}
+
+
 @pytest.mark.parametrize("page", with_bash, ids=lambda page: page.name)
-def test_bash_blocks_run(page, tmp_path):
+def test_bash_blocks_run(page, tmp_path, finished):
     """Each ends with exit code 0; later blocks of a page may use what earlier ones wrote."""
     for block in _blocks(page, "bash"):
+        runs = {command[0]: tmp_path / command[1] for command in _COMPRESS.finditer(block)}
+        for command, folder in runs.items():
+            if command in finished:
+                shutil.copytree(finished[command], folder)
+
         ran = _run(block, tmp_path)
 
         assert ran.returncode == 0, f"{block}\n{ran.stdout}\n{ran.stderr}"
+        finished |= runs
 
 
 def test_there_are_blocks_to_run():

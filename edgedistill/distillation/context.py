@@ -15,7 +15,7 @@ from edgedistill.data import Prepared
 from edgedistill.errors import ConfigError
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.io.progress import ProgressCallback
-from edgedistill.models import ModelSpec
+from edgedistill.models.spec import ModelSpec
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers import Classifier

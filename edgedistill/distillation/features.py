@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from edgedistill.errors import ConfigError
-from edgedistill.models import SelfExplainingNetwork
+from edgedistill.models.explained import SelfExplainingNetwork
 
 EMBEDDING, EXPLANATION = "embedding", "explanation"
 # Name of a layer -> (N, C', T'); of the embedding (N, F), of the explanation (N, T).

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import Field, StrictInt, ValidationError
 
-from edgedistill.distillation.objectives.objective import Section
+from edgedistill.distillation.configs.config import Section
 from edgedistill.errors import ConfigError, brief
 from edgedistill.recipe import yaml_text
 from edgedistill.recipe.recipe import Recipe

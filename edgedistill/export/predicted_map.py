@@ -19,7 +19,7 @@ from edgedistill.errors import ModelError, VerificationError
 from edgedistill.export.export import INPUT, OUTPUT, evaluation_copy, torch_logits, trace
 from edgedistill.io import files
 from edgedistill.io.arrays import Floats
-from edgedistill.models import SelfExplainingNetwork, WithExplanation
+from edgedistill.models.explained import SelfExplainingNetwork, WithExplanation
 from edgedistill.optimize.execution import TOLERANCE, assert_close, check_series, errors, logits
 from edgedistill.optimize.passes.graph import load, strip
 from edgedistill.optimize.passes.opset import OPSET

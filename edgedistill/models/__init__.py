@@ -1,26 +1,9 @@
 """The networks: plain `nn.Module`s that map series (N, C, T) to logits (N, K).
 
-A teacher and a student differ only in family, width and depth:
-
->>> student = build(ModelSpec(family="fcn", width=8), channels=1, classes=2, length=150)
->>> cost(student, channels=1, length=150)
-Cost(parameters=1202, macs=163216, size_bytes=5064)
+A teacher and a student differ only in family, width and depth.
 """
 
-from __future__ import annotations
-
-import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
-
-from torch import nn
-
-from edgedistill.errors import ConfigError, ShapeError
-from edgedistill.models.cost import Cost, cost
-from edgedistill.models.explained import SelfExplainingNetwork, WithExplanation
-from edgedistill.models.families import FCN, LSTM, Inception, ResNet
-from edgedistill.models.lite import LITE
+from edgedistill import public_name
 
 __all__ = [
     "FAMILIES",
@@ -41,121 +24,23 @@ __all__ = [
     "build",
     "cost",
 ]
-
-
-class _Maker(Protocol):
-    def __call__(self, *, channels: int, classes: int, width: int, depth: int) -> nn.Module: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
-    """A kind of network, its published size, and the meaning of its width and depth."""
-
-    make: _Maker
-    width: int
-    depth: int
-    width_means: str
-    depth_means: str
-
-
-FAMILIES: dict[str, Family] = {
-    "lstm": Family(
-        make=LSTM, width=100, depth=3, width_means="units a layer", depth_means="layers"
-    ),
-    "fcn": Family(
-        make=FCN,
-        width=128,
-        depth=3,
-        width_means="filters of the first and last block; twice as many between",
-        depth_means="convolution blocks",
-    ),
-    "resnet": Family(
-        make=ResNet,
-        width=64,
-        depth=3,
-        width_means="filters of the first block; twice as many in the others",
-        depth_means="residual blocks of three convolutions",
-    ),
-    "inception": Family(
-        make=Inception,
-        width=32,
-        depth=6,
-        width_means="filters of each of the four branches",
-        depth_means="inception modules, a shortcut around every three",
-    ),
-    "lite": Family(
-        make=LITE,
-        width=32,
-        depth=2,
-        width_means="filters a convolution",
-        depth_means="depthwise-separable layers",
+_HOMES = {
+    "costs": ("Cost", "cost"),
+    "explained": ("SelfExplainingNetwork", "WithExplanation"),
+    "families": ("FCN", "LSTM", "Inception", "ResNet"),
+    "lite": ("LITE",),
+    "networks": ("build",),
+    "spec": (
+        "FAMILIES",
+        "LARGEST",
+        "Argument",
+        "FactorySpec",
+        "Family",
+        "ModelSpec",
+        "NetworkSpec",
     ),
 }
 
-LARGEST = {"width": 4096, "depth": 256}  # of a network that a GPU can hold
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSpec:
-    """The choice of a network: a family, and its width and depth if not the published ones.
-
-    Raises:
-        ConfigError: no such family, or a width or depth below 1 or beyond `LARGEST`.
-    """
-
-    family: str
-    width: int | None = None  # None: the family's own; its meaning is the family's `width_means`
-    depth: int | None = None
-    explained: bool = False  # whether it predicts its teacher's saliency map too
-
-    def __post_init__(self) -> None:
-        if self.family not in FAMILIES:
-            known = ", ".join(FAMILIES)
-            near = difflib.get_close_matches(self.family.lower(), FAMILIES, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ConfigError(
-                f"There is no model family {self.family!r}.{hint} Choose from {known}."
-            )
-        for name, value in (("width", self.width), ("depth", self.depth)):
-            if value is not None and not 1 <= value <= LARGEST[name]:
-                raise ConfigError(
-                    f"The {name} of a {self.family} must be at least 1 and at most "
-                    f"{LARGEST[name]:,}, got {value}. Leave it out for the published size."
-                )
-
-
-Argument = bool | int | float  # of a factory; no texts, with which any function could be called
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FactorySpec:
-    """The choice of a torch module of one's own: what makes it, and its arguments."""
-
-    source: str  # package.module:factory
-    arguments: Mapping[str, Argument] = field(default_factory=dict)  # besides the sizes of the data
-
-
-NetworkSpec = ModelSpec | FactorySpec
-
-
-def build(spec: ModelSpec, *, channels: int, classes: int, length: int) -> nn.Module:
-    """Return a fresh network for series of (channels, length); torch's seed decides its weights.
-
-    Raises:
-        ShapeError: fewer than 1 channel, 2 classes, or 1 time step.
-    """
-    if channels < 1 or classes < 2 or length < 1:
-        raise ShapeError(
-            f"A network needs at least 1 channel, 2 classes and 1 time step; got {channels}, "
-            f"{classes} and {length}. Check the data set."
-        )
-    family = FAMILIES[spec.family]
-    network = family.make(
-        channels=channels,
-        classes=classes,
-        width=family.width if spec.width is None else spec.width,
-        depth=family.depth if spec.depth is None else spec.depth,
-    )
-    if not spec.explained:
-        return network
-    return SelfExplainingNetwork(network, channels=channels, classes=classes, length=length)
+def __getattr__(name: str) -> object:
+    return public_name(__name__, _HOMES, name)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from edgedistill.evaluation.contract import ContractClause
-from edgedistill.models import FAMILIES
+from edgedistill.models.spec import FAMILIES
 from edgedistill.pipeline.stages.evaluate import Outcome
 from edgedistill.recipe.schema import StudentSection
 from edgedistill.report import NextStep, Report

@@ -15,10 +15,10 @@ from pydantic import Field, ValidationError
 from edgedistill import targets
 from edgedistill.bundle.drift_reference import DriftLimits
 from edgedistill.data.wav_folders import wav_files
-from edgedistill.distillation.objectives.objective import Section
+from edgedistill.distillation.configs.config import Section
 from edgedistill.errors import ConfigError
 from edgedistill.evaluation.contract import Contract
-from edgedistill.models import FAMILIES
+from edgedistill.models.spec import FAMILIES
 from edgedistill.recipe import yaml_text
 from edgedistill.recipe.presets import PRESETS
 from edgedistill.recipe.schema import (

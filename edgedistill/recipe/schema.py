@@ -21,15 +21,13 @@ from pydantic import (
 )
 
 from edgedistill.bundle.drift_reference import DriftLimits
-from edgedistill.distillation.objectives.baselines.student_friendly import StudentFriendlyConfig
-from edgedistill.distillation.objectives.cross_entropy import CrossEntropyConfig
-from edgedistill.distillation.objectives.kd import KDConfig
-from edgedistill.distillation.objectives.objective import Section
-from edgedistill.distillation.objectives.tsd_maps import TSDMapsConfig
+from edgedistill.distillation.configs.baselines import StudentFriendlyConfig
+from edgedistill.distillation.configs.config import Section
+from edgedistill.distillation.configs.objectives import CrossEntropyConfig, KDConfig, TSDMapsConfig
 from edgedistill.errors import ConfigError
 from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.preference import Preference
-from edgedistill.models import LARGEST, FactorySpec, ModelSpec, NetworkSpec
+from edgedistill.models.spec import LARGEST, FactorySpec, ModelSpec, NetworkSpec
 from edgedistill.optimize.precision_support import Precision, RuntimeName, check_forms
 from edgedistill.preprocessing import transforms as preprocess
 from edgedistill.recipe.objectives import ObjectiveSection

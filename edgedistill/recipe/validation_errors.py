@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from edgedistill.distillation.objectives.objective import Range, Section
+from edgedistill.distillation.configs.config import Range, Section
 from edgedistill.errors import brief
 from edgedistill.recipe.objectives import ObjectiveSection
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from edgedistill.errors import ModelError, UsageError
 from edgedistill.io.files import sha256
-from edgedistill.models import Argument
+from edgedistill.models.spec import Argument
 from edgedistill.teachers.classifier import NoteCallback, describe_error, ignore_notes
 from edgedistill.teachers.module_files import module_files
 

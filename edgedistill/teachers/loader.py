@@ -12,7 +12,7 @@ import numpy as np
 
 from edgedistill.errors import ModelError, UsageError
 from edgedistill.io.arrays import Floats
-from edgedistill.models import Argument
+from edgedistill.models.spec import Argument
 from edgedistill.saliency.classifier import Classifier
 from edgedistill.teachers.classifier import (
     NoteCallback,

@@ -17,7 +17,9 @@ from edgedistill.data import Prepared
 from edgedistill.errors import ConfigError, DataError, ModelError, ShapeError
 from edgedistill.io.arrays import Floats
 from edgedistill.io.files import read_json, whole_file, write_json
-from edgedistill.models import FactorySpec, ModelSpec, NetworkSpec, build, cost
+from edgedistill.models.costs import cost
+from edgedistill.models.networks import build
+from edgedistill.models.spec import FactorySpec, ModelSpec, NetworkSpec
 from edgedistill.teachers.classifier import describe_error
 from edgedistill.teachers.factory import load_module
 from edgedistill.teachers.torch import TorchClassifier

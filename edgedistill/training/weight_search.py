@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgedistill.distillation.objectives.objective import Range, Weight
+from edgedistill.distillation.configs.config import Range, Weight
 from edgedistill.errors import DataError
 from edgedistill.io.files import read_json, write_json
 

@@ -91,6 +91,18 @@ def test_repeated_compress_runs_no_stage(invoke, recipe, finished):
     assert seconds < 3
 
 
+def test_finished_run_is_reported_without_torch(execute, recipe, finished):
+    """Nothing is trained or run, so nothing that trains is loaded."""
+    before = "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules, file=out))"
+
+    ran = execute(
+        "compress", recipe, "--out", finished.folder, before=f"{before}; out = sys.stderr"
+    )
+
+    assert ran.code == 0, ran.stderr
+    assert ran.stderr.splitlines()[-1] == "False"
+
+
 def test_compress_of_the_recipe_it_wrote_changes_nothing(invoke, finished):
     """`recipe.yaml` of a run is complete."""
     written = finished.folder / "recipe.yaml"

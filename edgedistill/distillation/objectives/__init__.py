@@ -5,6 +5,7 @@ it. All objectives share one clean forward: each names the windows, views and la
 the loop returns how the windows change the student's logits.
 """
 
+from edgedistill.distillation.configs.config import ObjectiveConfig
 from edgedistill.distillation.objectives.cross_entropy import CrossEntropy
 from edgedistill.distillation.objectives.cutmix_kd import CutMixKD
 from edgedistill.distillation.objectives.kd import KD
@@ -12,7 +13,6 @@ from edgedistill.distillation.objectives.multi_width import MultiWidthObjective
 from edgedistill.distillation.objectives.objective import (
     Batch,
     Objective,
-    ObjectiveConfig,
     StudentOutputs,
     ViewOutputs,
     WeightedObjective,

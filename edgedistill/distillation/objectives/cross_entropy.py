@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.objective import (
-    Batch,
-    Objective,
-    ObjectiveConfig,
-    StudentOutputs,
-)
-
-
-class CrossEntropyConfig(ObjectiveConfig):
-    """Cross-entropy with the labels."""
-
-    name: Literal["cross_entropy"]
-
-    def build(self, context: ObjectiveContext) -> CrossEntropy:
-        del context
-        return CrossEntropy()
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 
 
 class CrossEntropy(Objective):

@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
 from torch import Tensor
 
-from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.cutmix_windows import (
-    CutMixWindowConfig,
-    CutMixWindowObjective,
-)
+from edgedistill.distillation.objectives.cutmix_windows import CutMixWindowObjective
 from edgedistill.distillation.objectives.kd import softened_kl
-from edgedistill.distillation.objectives.objective import Batch, Count, StudentOutputs
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.io.arrays import Floats, Ints
 from edgedistill.saliency.classifier import LogitsFn
 from edgedistill.teachers.window_cache import WindowCache
-
-
-class CutMixKDConfig(CutMixWindowConfig):
-    """KD on the perturbed copies of `tsd`."""
-
-    name: Literal["cutmix_kd"]
-    windows: int = Field(10, ge=1)
-    width: Count = 10
-    temperature: float = Field(4.0, gt=0)
-
-    def build(self, context: ObjectiveContext) -> CutMixKD:
-        return CutMixKD(
-            self.window_teacher(context, self.width, self.windows),
-            *context.data.donors(),
-            windows=self.windows,
-            width=self.width,
-            temperature=self.temperature,
-            seed=context.seed,
-        )
 
 
 class CutMixKD(CutMixWindowObjective):

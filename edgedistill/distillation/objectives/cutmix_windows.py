@@ -2,105 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from edgedistill.attribution import perturb
-from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.objective import (
-    Batch,
-    Objective,
-    ObjectiveConfig,
-    Positive,
-    StudentOutputs,
-    Windows,
-)
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs, Windows
 from edgedistill.errors import ShapeError
 from edgedistill.io.arrays import Doubles, Floats, Ints
-from edgedistill.io.files import fingerprint
 from edgedistill.saliency import perturbation
 from edgedistill.saliency.classifier import LogitsFn
 from edgedistill.teachers.window_cache import (
     WindowCache,
-    WindowCacheSpec,
-    affordable_windows,
     draw_weighted_starts,
-    open_window_cache,
-    write_window_cache,
 )
-
-
-class CutMixWindowConfig(ObjectiveConfig):
-    """An objective about windows that show a series of another class."""
-
-    windows: int = Field(50, ge=1)
-    bank: int = Field(16, ge=0)  # times `windows` are cached a series; 0: drawn anew at every step
-    bank_mib: Positive = 256  # of disk that the cached windows and logits may take
-    needs_maps: ClassVar[bool] = True
-
-    @property
-    def uses_cache(self) -> bool:
-        return self.bank > 0
-
-    def window_teacher(
-        self,
-        context: ObjectiveContext,
-        width: int,
-        windows: int,
-        start_weights: Doubles | None = None,
-    ) -> WindowCache | LogitsFn:
-        """Return the cache of the teacher's logits for windows, or the teacher's logits function.
-
-        The cache depends neither on the student, nor on its seed, nor on the loss, so all
-        students of a teacher share it.
-
-        Args:
-            context: what the objective is built from.
-            width: w of the windows, steps.
-            windows: W, windows a series and step of this width.
-            start_weights: probabilities of the starts, (M, T - w + 1); None: all alike.
-        """
-        if not self.bank:
-            return context.open_teacher().logits
-        spec = self._cache_spec(context, width, windows, start_weights)
-        suffix = "" if start_weights is None else "-importance"
-
-        def fill(folder: Path) -> None:
-            on_progress = partial(context.on_progress, "ask the teacher about windows")
-            write_window_cache(folder, context.open_teacher(), spec, on_progress)
-
-        folder = context.cache(
-            f"bank-{spec.width}-{spec.number}{suffix}",
-            fingerprint([context.teacher_key, spec.key()]),
-            fill,
-        )
-        return open_window_cache(folder)
-
-    def _cache_spec(
-        self, context: ObjectiveContext, width: int, windows: int, start_weights: Doubles | None
-    ) -> WindowCacheSpec:
-        data = context.data
-        number = affordable_windows(
-            self.bank_mib * windows / self.windows,
-            requested=self.bank * windows,
-            minimum=windows,
-            series=len(data.series),
-            classes=context.logits.shape[1],
-        )
-        return WindowCacheSpec(
-            series=data.series.numpy(),
-            labels=data.labels.numpy(),
-            donor_count=len(data.train),
-            width=width,
-            number=number,
-            start_weights=start_weights,
-        )
 
 
 class LogitsPair(NamedTuple):

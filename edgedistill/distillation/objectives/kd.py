@@ -2,31 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.objective import (
-    Batch,
-    Objective,
-    ObjectiveConfig,
-    StudentOutputs,
-    Weight,
-)
-
-
-class KDConfig(ObjectiveConfig):
-    """Hinton's knowledge distillation."""
-
-    name: Literal["kd"]
-    weight: Weight = 0.9
-    temperature: float = Field(4.0, gt=0)
-
-    def build(self, context: ObjectiveContext) -> KD:
-        return KD(context.logits, temperature=self.temperature)
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 
 
 class KD(Objective):

@@ -9,95 +9,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from edgedistill.attribution import correlation, timestep_map
+from edgedistill.distillation.configs.objectives import Over
 from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.objectives.maps import MapObjective
-from edgedistill.distillation.objectives.multi_width import MultiWidthObjective
-from edgedistill.distillation.objectives.objective import (
-    Batch,
-    Count,
-    Objective,
-    ObjectiveConfig,
-    StudentOutputs,
-)
-from edgedistill.errors import ConfigError
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.io.arrays import Ints
 from edgedistill.io.files import fingerprint
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers import Classifier
-from edgedistill.teachers.map_cache import mean_maps, open_maps, write_maps
-
-Over = Literal["windows", "timesteps"]
-
-
-class TSDMapsConfig(ObjectiveConfig):
-    """Whole signed maps, by default under the shared plan, matched by correlation."""
-
-    name: Literal["tsd_maps"]
-    map: Over = "windows"  # timesteps: from windows at every step
-    widths: tuple[Count, ...] = ()  # of windows, a map each; none: the shared plan's own
-    sources: tuple[str, ...] = ()  # other teachers whose maps are averaged with the teacher's
-    trust: bool = False  # whether a joblib file among them may run the code it contains
-    needs_maps: ClassVar[bool] = True
-
-    @property
-    def other_teachers(self) -> tuple[str, ...]:
-        return self.sources
-
-    @property
-    def uses_cache(self) -> bool:
-        return True
-
-    def check(self) -> None:
-        """Refuse settings that contradict each other.
-
-        Raises:
-            ConfigError: a width stands twice, or they do as every objective's may.
-        """
-        super().check()
-        if len(set(self.widths)) < len(self.widths):
-            raise ConfigError(f"widths is {list(self.widths)}. Name every width once.")
-
-    def build(self, context: ObjectiveContext) -> Objective:
-        """Return the objective of one plan, or the mean of those of several.
-
-        Raises:
-            ConfigError: another teacher is a file of logits.
-        """
-        others = {source: self._open_other(source, context) for source in self.sources}
-        parts = []
-        for plan in self._plans(context.plan):
-            explanation = context.explanation
-            if plan != context.plan:
-                explanation = _teacher_maps(plan, context)
-            if others:
-                maps = [_other_maps(*other, plan, context).signed for other in others.items()]
-                explanation = replace(explanation, signed=mean_maps([explanation.signed, *maps]))
-            parts.append(TSDMaps(explanation, plan, over=self.map))
-        return parts[0] if len(parts) == 1 else MultiWidthObjective(parts, [1.0] * len(parts))
-
-    def _plans(self, shared: PerturbationPlan) -> list[PerturbationPlan]:
-        """Return a plan for each map, with the baseline and temperature of the shared one."""
-        plans = [replace(shared, width=w, stride=max(1, w // 2)) for w in self.widths] or [shared]
-        return [replace(plan, stride=1) for plan in plans] if self.map == "timesteps" else plans
-
-    def _open_other(self, source: str, context: ObjectiveContext) -> Classifier:
-        other = context.open_source(source, trust=self.trust)
-        if not other.can_explain:
-            raise ConfigError(
-                f"The objective {self.name} asks {source} about perturbed series, and a file of "
-                "logits cannot answer. Leave it out of sources, or bring the model that gave the "
-                "logits."
-            )
-        return other
+from edgedistill.teachers.map_cache import open_maps, write_maps
 
 
 class TSDMaps(MapObjective):
@@ -137,13 +64,13 @@ class TSDMaps(MapObjective):
         return timestep_map(scores, self.starts[0], width=plan.width, length=plan.length)
 
 
-def _teacher_maps(plan: PerturbationPlan, context: ObjectiveContext) -> Explanation:
+def teacher_maps(plan: PerturbationPlan, context: ObjectiveContext) -> Explanation:
     """Return the maps of the teacher, which is opened only if they are not cached."""
     name = f"maps-{plan.width}-{plan.stride}"
     return _cached_maps(name, context.teacher_key, context.open_teacher, plan, context)
 
 
-def _other_maps(
+def other_maps(
     source: str, teacher: Classifier, plan: PerturbationPlan, context: ObjectiveContext
 ) -> Explanation:
     """Return the maps of another teacher, of the classes that the first one predicts.

@@ -11,7 +11,7 @@ from edgedistill.export.export import export
 from edgedistill.export.predicted_map import export_explanation
 from edgedistill.io.files import write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress
-from edgedistill.models import SelfExplainingNetwork
+from edgedistill.models.explained import SelfExplainingNetwork
 from edgedistill.pipeline.run_folder import EXPORT_FACTS, ONNX
 from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.training import networks

@@ -9,9 +9,9 @@ from pathlib import Path
 from torch import nn
 
 from edgedistill.data import Prepared
+from edgedistill.distillation.configs.config import ObjectiveConfig
 from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.objectives import WeightedObjective, build_objective
-from edgedistill.distillation.objectives.objective import ObjectiveConfig
 from edgedistill.errors import ConfigError
 from edgedistill.io.files import fingerprint, write_json
 from edgedistill.io.progress import ProgressCallback, ignore_progress

@@ -11,9 +11,9 @@ from edgedistill.bundle.reader import Model
 from edgedistill.data import Prepared
 from edgedistill.data.splits import stratified_series
 from edgedistill.device.runtime import start
+from edgedistill.distillation.configs.config import Range, Weight
+from edgedistill.distillation.configs.objectives import KDConfig
 from edgedistill.distillation.context import training_data, training_explanation
-from edgedistill.distillation.objectives.kd import KDConfig
-from edgedistill.distillation.objectives.objective import Range, Weight
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.files import fingerprint, sha256
 from edgedistill.io.progress import ProgressCallback, ignore_progress

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgedistill.distillation.configs.config import ObjectiveConfig
 from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives import Objective, ObjectiveConfig, build_objective
+from edgedistill.distillation.objectives import Objective, build_objective
 from edgedistill.pipeline.objective_context import objective_context
 from edgedistill.pipeline.stages.student import make_student
 from edgedistill.pipeline.stages.teacher import open_teacher_outputs

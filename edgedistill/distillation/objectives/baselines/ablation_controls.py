@@ -7,57 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from edgedistill.distillation import seeds
 from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.kd import KD
-from edgedistill.distillation.objectives.objective import ObjectiveConfig, Weight
-from edgedistill.distillation.objectives.tsd_maps import TSDMaps
 from edgedistill.io.arrays import Floats, Ints
-from edgedistill.models import build
-from edgedistill.saliency.occlusion import Explanation, explain
+from edgedistill.models.networks import build
+from edgedistill.saliency.occlusion import Explanation
 from edgedistill.teachers.torch import TorchClassifier
-
-
-class ShuffledSaliencyConfig(ObjectiveConfig):
-    """Control: tsd_maps with each map taken from another series."""
-
-    name: Literal["shuffled_saliency"]
-    needs_maps: ClassVar[bool] = True
-
-    def build(self, context: ObjectiveContext) -> TSDMaps:
-        groups = [context.data.train.numpy(), context.data.validation.numpy()]
-        shuffled = shuffled_maps(context.explanation, groups, seed=context.seed)
-        return TSDMaps(shuffled, context.plan)
-
-
-class RandomTeacherConfig(ObjectiveConfig):
-    """Control: kd from an untrained network of the teacher's kind, stretched to its spread."""
-
-    name: Literal["random_teacher"]
-    weight: Weight = 0.9
-    temperature: float = Field(4.0, gt=0)
-
-    def build(self, context: ObjectiveContext) -> KD:
-        untrained = _untrained_teacher(context).logits(context.data.series.numpy())
-        logits = match_logit_scale(untrained, context.explanation.logits)
-        return KD(torch.from_numpy(logits), temperature=self.temperature)
-
-
-class RandomSaliencyConfig(ObjectiveConfig):
-    """Control: tsd_maps from an untrained network of the teacher's kind."""
-
-    name: Literal["random_saliency"]
-
-    def build(self, context: ObjectiveContext) -> TSDMaps:
-        teacher, series = _untrained_teacher(context), context.data.series.numpy()
-        maps = explain(teacher.logits, series, context.plan, changes=teacher.changes)
-        return TSDMaps(maps, context.plan)
 
 
 def shuffled_maps(teacher: Explanation, groups: Sequence[Ints], *, seed: int) -> Explanation:
@@ -106,7 +65,7 @@ def _spread(logits: Floats) -> float:
     return float((logits - logits.mean(axis=1, keepdims=True)).std())
 
 
-def _untrained_teacher(context: ObjectiveContext) -> TorchClassifier:
+def untrained_teacher(context: ObjectiveContext) -> TorchClassifier:
     """Return a network as the recipe builds its teacher, before any training."""
     _, channels, length = context.data.series.shape
     classes = context.logits.shape[1]

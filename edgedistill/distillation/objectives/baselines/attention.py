@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.baselines.layers import LayerConfig, LayerObjective
-from edgedistill.distillation.objectives.objective import Batch, StudentOutputs, Weight
-
-
-class AttentionConfig(LayerConfig):
-    """Attention transfer: where in time a layer is active."""
-
-    name: Literal["at"]
-    weight: Weight = 1000.0
-
-    def build(self, context: ObjectiveContext) -> AttentionTransfer:
-        return AttentionTransfer(self.layer_pair(context))
+from edgedistill.distillation.objectives.baselines.layers import LayerObjective
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 
 
 class AttentionTransfer(LayerObjective):

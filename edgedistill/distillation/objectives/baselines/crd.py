@@ -3,47 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.features import Pair
-from edgedistill.distillation.objectives.baselines.layers import LayerObjective, embedding_pair
-from edgedistill.distillation.objectives.objective import (
-    Batch,
-    ObjectiveConfig,
-    StudentOutputs,
-    Weight,
-)
+from edgedistill.distillation.objectives.baselines.layers import LayerObjective
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.io.arrays import Ints
 from edgedistill.saliency import perturbation
-
-
-class CRDConfig(ObjectiveConfig):
-    """Contrast between the embeddings of series of different classes."""
-
-    name: Literal["crd"]
-    weight: Weight = 0.8
-    size: int = Field(128, ge=1)  # of the projections
-    negatives: int = Field(256, ge=1)  # drawn a series and step
-    temperature: float = Field(0.07, gt=0)
-    momentum: float = Field(0.5, ge=0, lt=1)  # of the memory
-
-    def build(self, context: ObjectiveContext) -> CRD:
-        return CRD(
-            embedding_pair(self.name, context),
-            context.data.labels[context.data.train].numpy(),
-            size=self.size,
-            negatives=self.negatives,
-            temperature=self.temperature,
-            momentum=self.momentum,
-            seed=context.seed,
-        )
 
 
 class CRD(LayerObjective):

@@ -6,42 +6,19 @@ A head is a linear classifier on the features of one of the frozen teacher's lay
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.context import ObjectiveContext, TrainingData
-from edgedistill.distillation.features import TeacherFeatures, default_layers, layer_channels
-from edgedistill.distillation.objectives.objective import (
-    Batch,
-    Objective,
-    ObjectiveConfig,
-    StudentOutputs,
-)
+from edgedistill.distillation.context import TrainingData
+from edgedistill.distillation.features import TeacherFeatures
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 from edgedistill.io.arrays import Doubles, Floats, Ints
 
 _BATCH = 256  # series at once
 _ITERATIONS = 1000  # at most; a linear head on a few hundred features needs far fewer
-
-
-class DIHConfig(ObjectiveConfig):
-    """Knowledge distillation from linear heads at the teacher's layers, and from the teacher."""
-
-    name: Literal["dih"]
-    temperature: float = Field(5.0, gt=0)
-    heads: int = Field(2, ge=1)  # at evenly spaced layers
-
-    def build(self, context: ObjectiveContext) -> DIH:
-        teacher = context.teacher_network(self.name)
-        channels = layer_channels(teacher, context.data.sample)
-        default_layers(channels)  # refuses a network without layers over time, by name
-        layers = evenly_spaced_layers(list(channels), self.heads)
-        heads = head_logits(TeacherFeatures(teacher, layers), layers, context.data)
-        return DIH(torch.cat([heads, context.logits[None]]), temperature=self.temperature)
 
 
 class DIH(Objective):

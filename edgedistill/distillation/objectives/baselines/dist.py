@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from edgedistill.attribution import correlation
-from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.objective import (
-    Batch,
-    Objective,
-    ObjectiveConfig,
-    StudentOutputs,
-)
-
-
-class DISTConfig(ObjectiveConfig):
-    """Correlations among the classes of a series, and among the series of a batch."""
-
-    name: Literal["dist"]
-    beta: float = Field(1.0, ge=0)  # among classes
-    gamma: float = Field(1.0, ge=0)  # among series
-    temperature: float = Field(1.0, gt=0)
-
-    def build(self, context: ObjectiveContext) -> DIST:
-        return DIST(context.logits, beta=self.beta, gamma=self.gamma, temperature=self.temperature)
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 
 
 class DIST(Objective):

@@ -2,39 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.objective import (
-    Batch,
-    Objective,
-    ObjectiveConfig,
-    StudentOutputs,
-)
-
-
-class DKDConfig(ObjectiveConfig):
-    """Decoupled distillation: the target against the rest, and among the rest."""
-
-    name: Literal["dkd"]
-    alpha: float = Field(1.0, ge=0)  # of the target against the rest
-    beta: float = Field(8.0, ge=0)  # among the rest
-    temperature: float = Field(4.0, gt=0)
-    warmup: int = Field(100, ge=0)  # optimizer steps after which it counts in full
-
-    def build(self, context: ObjectiveContext) -> DKD:
-        return DKD(
-            context.logits,
-            alpha=self.alpha,
-            beta=self.beta,
-            temperature=self.temperature,
-            warmup=self.warmup,
-        )
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 
 
 class DKD(Objective):

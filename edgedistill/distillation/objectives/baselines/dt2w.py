@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from edgedistill_kernels import soft_dtw as kernel
-from pydantic import Field
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.features import Pair
-from edgedistill.distillation.objectives.baselines.layers import LayerConfig, LayerObjective
+from edgedistill.distillation.objectives.baselines.layers import LayerObjective
 from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.errors import ShapeError
-
-
-class DT2WConfig(LayerConfig):
-    """Soft-DTW between the outputs of layers over time."""
-
-    name: Literal["dt2w"]
-    gamma: float = Field(1.2, gt=0)  # softness of the minimum over warpings
-    steps: int = Field(64, ge=1)  # that are compared; longer sequences are averaged down
-
-    def build(self, context: ObjectiveContext) -> DT2W:
-        return DT2W(self.layer_pair(context), gamma=self.gamma, steps=self.steps)
 
 
 class DT2W(LayerObjective):

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
-
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.objectives.maps import MapObjective
-from edgedistill.distillation.objectives.objective import Batch, ObjectiveConfig, StudentOutputs
-
-
-class E2KDConfig(ObjectiveConfig):
-    """Whole signed maps under the shared plan, matched by cosine."""
-
-    name: Literal["e2kd"]
-    needs_maps: ClassVar[bool] = True
-
-    def build(self, context: ObjectiveContext) -> E2KD:
-        return E2KD(context.explanation, context.plan)
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 
 
 class E2KD(MapObjective):

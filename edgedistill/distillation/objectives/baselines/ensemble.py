@@ -3,49 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.objective import (
-    Batch,
-    Objective,
-    ObjectiveConfig,
-    StudentOutputs,
-    Weight,
-)
+from edgedistill.distillation.configs.baselines import Weighting
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 from edgedistill.errors import ShapeError
-
-Weighting = Literal["correctness", "agreement"]
-
-
-class EnsembleConfig(ObjectiveConfig):
-    """Knowledge distillation from the teacher and others, weighted for each series."""
-
-    name: Literal["ensemble"]
-    weight: Weight = 0.9
-    sources: tuple[str, ...] = Field(min_length=1)  # as teacher.source, or folders of `train`
-    trust: bool = False  # whether a joblib file among them may run the code it contains
-    temperature: float = Field(4.0, gt=0)
-    weighting: Weighting = "correctness"
-
-    @property
-    def other_teachers(self) -> tuple[str, ...]:
-        return self.sources
-
-    def build(self, context: ObjectiveContext) -> Ensemble:
-        others = [context.open_source(source, trust=self.trust) for source in self.sources]
-        series = context.data.series.numpy()
-        return Ensemble(
-            [context.logits, *(torch.from_numpy(other.logits(series)) for other in others)],
-            context.data.labels,
-            temperature=self.temperature,
-            weighting=self.weighting,
-        )
 
 
 class Ensemble(Objective):

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.features import Pair
-from edgedistill.distillation.objectives.baselines.layers import LayerConfig, LayerObjective
-from edgedistill.distillation.objectives.objective import Batch, StudentOutputs, Weight
-
-
-class FitNetsConfig(LayerConfig):
-    """A hint: a layer half way, through a trained regressor."""
-
-    name: Literal["fitnets"]
-    weight: Weight = 100.0
-
-    def build(self, context: ObjectiveContext) -> FitNets:
-        return FitNets(self.layer_pair(context, hint=True))
+from edgedistill.distillation.objectives.baselines.layers import LayerObjective
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 
 
 class FitNets(LayerObjective):

@@ -12,42 +12,9 @@ from edgedistill.distillation.features import (
     TeacherFeatures,
     default_layers,
     embedding_size,
-    layer_channels,
 )
-from edgedistill.distillation.objectives.objective import (
-    Batch,
-    Objective,
-    ObjectiveConfig,
-    StudentOutputs,
-)
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 from edgedistill.errors import ConfigError
-
-
-class LayerConfig(ObjectiveConfig):
-    """An objective that compares layers; None takes the default ones of a network."""
-
-    student_layer: str | None = None
-    teacher_layer: str | None = None
-
-    def layer_pair(self, context: ObjectiveContext, *, hint: bool = False) -> Pair:
-        """Return the configured layers, or the last ones over time; for a hint those half way.
-
-        Raises:
-            ConfigError: the teacher has no layers to compare, or a name is wrong.
-        """
-        teacher = context.teacher_network(self.name)
-        teacher_channels = layer_channels(teacher, context.data.sample)
-        student_channels = layer_channels(context.student, context.data.sample)
-        default = 0 if hint else 1
-        student_layer = _layer(self.student_layer, student_channels, "student", default)
-        teacher_layer = _layer(self.teacher_layer, teacher_channels, "teacher", default)
-        return Pair(
-            student=student_layer,
-            student_channels=student_channels[student_layer],
-            teacher=teacher_layer,
-            teacher_channels=teacher_channels[teacher_layer],
-            features=TeacherFeatures(teacher, [teacher_layer]),
-        )
 
 
 class LayerObjective(Objective):
@@ -97,7 +64,7 @@ def embedding_pair(name: str, context: ObjectiveContext) -> Pair:
     )
 
 
-def _layer(name: str | None, channels: dict[str, int], role: str, default: int) -> str:
+def choose_layer(name: str | None, channels: dict[str, int], role: str, default: int) -> str:
     if name is None:
         return default_layers(channels)[default]
     if name not in channels:

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.features import Pair
-from edgedistill.distillation.objectives.baselines.layers import LayerConfig, LayerObjective
+from edgedistill.distillation.objectives.baselines.layers import LayerObjective
 from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.errors import ShapeError
 
 _EPSILON = 1e-8  # added to the norm of a state that may be zero
-
-
-class MemKDConfig(LayerConfig):
-    """Relative changes of a layer's state over random subsequences."""
-
-    name: Literal["memkd"]
-    subsequences: int = Field(16, ge=1)  # a series and step
-
-    def build(self, context: ObjectiveContext) -> MemKD:
-        pair = self.layer_pair(context)
-        return MemKD(pair, subsequences=self.subsequences, seed=context.seed)
 
 
 class MemKD(LayerObjective):

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
-
-from pydantic import Field
 from torch import Tensor
 
 from edgedistill.attribution import plackett_luce
-from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.objectives.maps import MapObjective
-from edgedistill.distillation.objectives.objective import Batch, ObjectiveConfig, StudentOutputs
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan
-
-
-class RankingConfig(ObjectiveConfig):
-    """The order of the most important windows under the shared plan."""
-
-    name: Literal["ranking"]
-    top: float = Field(0.5, gt=0, le=1)  # share of the windows whose order counts
-    needs_maps: ClassVar[bool] = True
-
-    def build(self, context: ObjectiveContext) -> Ranking:
-        return Ranking(context.explanation, context.plan, top=self.top)
 
 
 class Ranking(MapObjective):

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.features import Pair
-from edgedistill.distillation.objectives.baselines.layers import LayerObjective, embedding_pair
-from edgedistill.distillation.objectives.objective import Batch, ObjectiveConfig, StudentOutputs
-
-
-class RKDConfig(ObjectiveConfig):
-    """Distances and angles among the embeddings of a batch."""
-
-    name: Literal["rkd"]
-    distance: float = Field(25.0, ge=0)
-    angle: float = Field(50.0, ge=0)
-
-    def build(self, context: ObjectiveContext) -> RKD:
-        pair = embedding_pair(self.name, context)
-        return RKD(pair, distance=self.distance, angle=self.angle)
+from edgedistill.distillation.objectives.baselines.layers import LayerObjective
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 
 
 class RKD(LayerObjective):

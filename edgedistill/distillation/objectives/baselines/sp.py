@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.objectives.baselines.layers import LayerConfig, LayerObjective
-from edgedistill.distillation.objectives.objective import Batch, StudentOutputs, Weight
-
-
-class SPConfig(LayerConfig):
-    """Which series of a batch are alike in a layer."""
-
-    name: Literal["sp"]
-    weight: Weight = 3000.0
-
-    def build(self, context: ObjectiveContext) -> SP:
-        return SP(self.layer_pair(context))
+from edgedistill.distillation.objectives.baselines.layers import LayerObjective
+from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 
 
 class SP(LayerObjective):

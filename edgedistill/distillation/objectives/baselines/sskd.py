@@ -12,24 +12,15 @@ units do not matter; speeds are interpolated by lines, not by splines; cuts may 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgedistill.distillation.context import ObjectiveContext
-from edgedistill.distillation.features import EMBEDDING, embedding_size, record_features
+from edgedistill.distillation.features import EMBEDDING, record_features
 from edgedistill.distillation.objectives.kd import softened_kl
-from edgedistill.distillation.objectives.objective import (
-    Batch,
-    Objective,
-    ObjectiveConfig,
-    Positive,
-    StudentOutputs,
-)
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 from edgedistill.io.arrays import AnyFloats
 
 View = Callable[[AnyFloats, np.random.Generator], AnyFloats]
@@ -39,31 +30,6 @@ _SPEED = 0.2  # standard deviation of the speed of time around 1
 _SLOWEST = 0.1  # speed; time never stands still
 _KNOTS = 6  # at which speeds are drawn, both ends among them
 _PIECES = 4  # that change places
-
-
-class SSKDConfig(ObjectiveConfig):
-    """Views of the series: their classes and similarities; beside cross_entropy .1 and kd .9."""
-
-    name: Literal["sskd"]
-    temperature: float = Field(4.0, gt=0)  # of the logits of views
-    similarity_temperature: float = Field(0.5, gt=0)
-    views_weight: Positive = 2.7  # of the logits of views
-    similarity_weight: Positive = 10.0
-
-    def build(self, context: ObjectiveContext) -> SSKD:
-        teacher = context.teacher_network(self.name)
-        for network in (teacher, context.student):
-            embedding_size(
-                network, context.data.sample
-            )  # refuses one without an embedding, by name
-        return SSKD(
-            teacher,
-            temperature=self.temperature,
-            similarity_temperature=self.similarity_temperature,
-            views_weight=self.views_weight,
-            similarity_weight=self.similarity_weight,
-            seed=context.seed,
-        )
 
 
 class SSKD(Objective):

@@ -2,57 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgedistill.distillation import seeds
 from edgedistill.distillation.features import record_features
-from edgedistill.distillation.objectives.objective import Batch, Objective, Section, StudentOutputs
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 from edgedistill.errors import ConfigError
 from edgedistill.models.families import FCN, Inception, ResNet
 from edgedistill.models.lite import LITE
-
-
-class StudentFriendlyConfig(Section):
-    """A teacher trained with branches of the student's layers (SFTN)."""
-
-    cross_entropy: float = Field(1.0, ge=0)  # of the branches with the labels
-    kl: float = Field(3.0, ge=0)  # between the branches and the teacher
-    temperature: float = Field(1.0, gt=0)  # of both sides of the latter
-
-    def build(
-        self,
-        teacher: nn.Module,
-        build_student: Callable[[int], nn.Module],
-        series: Tensor,
-        *,
-        seed: int,
-    ) -> StudentFriendly:
-        """Return the objective, with a branch for each stage but the last that both have.
-
-        Args:
-            teacher: network that will be trained.
-            build_student: builds an untrained student from a seed; each branch takes the later
-                stages of one.
-            series: a few series, (N, C, T), to run for the shapes of layers.
-            seed: seed of adapters and students, before their offsets.
-
-        Raises:
-            ConfigError: a network has no stages, or only one.
-        """
-        branches = {}
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed + seeds.BRANCH_ADAPTERS)
-            for index, layer in enumerate(branch_layers(teacher, build_student(seed))):
-                student = build_student(seed + seeds.BRANCHES + index)
-                branches[layer] = _branch(index, teacher, layer, student, series)
-        return StudentFriendly(
-            branches, cross_entropy=self.cross_entropy, kl=self.kl, temperature=self.temperature
-        )
 
 
 class StudentFriendly(Objective):
@@ -168,7 +128,7 @@ def branch_layers(teacher: nn.Module, student: nn.Module) -> list[str]:
     return names[:common]
 
 
-def _branch(
+def make_branch(
     index: int, teacher: nn.Module, layer: str, student: nn.Module, series: Tensor
 ) -> Branch:
     name, rest = list(stages(student).items())[index]

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.features import Pair
-from edgedistill.distillation.objectives.baselines.layers import LayerConfig, LayerObjective
+from edgedistill.distillation.objectives.baselines.layers import LayerObjective
 from edgedistill.distillation.objectives.objective import Batch, StudentOutputs
 
 _FIRST = 5.0  # initial variance: the student's first predictions are poor
 _LEAST = 1e-5  # variance of a channel that is predicted exactly
-
-
-class VIDConfig(LayerConfig):
-    """Variational information distillation: the likelihood of the teacher's layer."""
-
-    name: Literal["vid"]
-
-    def build(self, context: ObjectiveContext) -> VID:
-        return VID(self.layer_pair(context))
 
 
 class VID(LayerObjective):

@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from edgedistill.distillation.context import ObjectiveContext
 from edgedistill.distillation.features import EXPLANATION
 from edgedistill.distillation.objectives.maps import check_plan
-from edgedistill.distillation.objectives.objective import (
-    Batch,
-    Objective,
-    ObjectiveConfig,
-    StudentOutputs,
-)
+from edgedistill.distillation.objectives.objective import Batch, Objective, StudentOutputs
 from edgedistill.saliency.occlusion import Explanation, time_map
 from edgedistill.saliency.perturbation import PerturbationPlan
-
-
-class XDistillationConfig(ObjectiveConfig):
-    """The student predicts the teacher's signed map, and fuses the features it comes from.
-
-    It gives the student an explainer, which nothing else would train: so from the first epoch.
-    """
-
-    name: Literal["xdistillation"]
-    start: float = Field(0.0, ge=0, le=0)
-    ramp: float = Field(0.0, ge=0, le=0)
-    needs_maps: ClassVar[bool] = True
-    predicts_map: ClassVar[bool] = True
-
-    def build(self, context: ObjectiveContext) -> XDistillation:
-        return XDistillation(context.explanation, context.plan)
 
 
 class XDistillation(Objective):

@@ -1,0 +1,1 @@
+"""The configs of objectives: what a recipe can say of each, without torch."""

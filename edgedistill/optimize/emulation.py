@@ -21,7 +21,7 @@ from edgedistill.optimize.passes.graph import check, load, strip
 
 _HALVES = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 _EXACT = {  # return values of their inputs, which are rounded already
-    *("Concat", "Flatten", "Gather", "Identity", "MaxPool", "Relu", "Reshape", "Slice"),
+    *("Concat", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Relu", "Reshape", "Slice"),
     *("Squeeze", "Transpose", "Unsqueeze"),
 }
 

@@ -45,6 +45,7 @@ from edgedistill.optimize.quantization.calibration import Observe, observe
 from edgedistill.optimize.quantization.int8 import to_int8
 from edgedistill.optimize.quantization.symmetric import to_int8_symmetric, to_w8a16
 from edgedistill.optimize.student_file import load_student
+from edgedistill.optimize.tensorrt_parser import check_parser, with_typed_states
 
 __all__ = [
     "FORMS",
@@ -180,7 +181,11 @@ def _typed_models(
     def typed(precision: Precision) -> onnx.ModelProto:
         # `quantize` aligns, and 8-bit convolutions are fast in one dimension
         base = plain if (runtime, precision) == ("onnxruntime", "int8") else floating()
-        return _typed(base, runtime, precision, calibration, observe)
+        model = _typed(base, runtime, precision, calibration, observe)
+        if runtime == "tensorrt":
+            model = with_typed_states(model)
+            check_parser(model)
+        return model
 
     return typed
 

@@ -195,6 +195,7 @@ def _run_source(
 ) -> int:
     """Predict the series of the chosen source."""
     publish = _publisher(broker, predictor)
+    service.check = predictor.check
     if options.subscribe and broker is not None:
         from edgedistill.device.predict.message_server import serve_messages
 

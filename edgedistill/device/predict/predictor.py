@@ -80,6 +80,7 @@ class Predictor:
         self._observer = observer
         self._observe_every = observe_every
         self._count = 0
+        self._has_failed = False  # the model, with an item since the last check
 
     @property
     def channels(self) -> int:
@@ -147,7 +148,18 @@ class Predictor:
         try:
             return PredictionResult(item=item, prediction=self.predict(item.series))
         except DataError as error:
+            self._has_failed |= isinstance(error, ModelError)
             return PredictionResult(item=item, prediction=None, error=str(error))
+
+    def check(self) -> None:
+        """Run the model on zeros if it has failed since the last check.
+
+        Raises:
+            ModelError: it fails with them too, so no item was the reason.
+        """
+        if self._has_failed:
+            self._has_failed = False
+            self.warm_up()
 
     def windows(self, length: int | None, stride: int | None) -> SlidingWindows:
         """Return the sliding windows of a stream for the model.

@@ -69,9 +69,15 @@ class Service:
         self._link = Link(bundle, target)
         self.stopped = False
         self.renewed = False  # it stopped because its release is another one
+        self.check: Callable[[], object] = lambda: None  # raises if the service cannot work
 
     def tick(self) -> bool:
-        """Send a sign of life, check the release, and return whether to go on."""
+        """Send a sign of life, check the release, and return whether to go on.
+
+        Raises:
+            EdgeDistillError: what `check` raises, in the place of the sign of life.
+        """
+        self.check()
         notify(ALIVE)
         if not self.stopped and self._link.has_moved():
             self.renewed = True

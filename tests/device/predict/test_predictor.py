@@ -130,6 +130,21 @@ def test_a_model_that_fails(bundle, logits, saliency):
         predictor.predict(np.arange(24.0)[None])
 
 
+def test_model_that_fails_with_every_series_is_found_out(bundle):
+    """One that fails with a single series goes on; none is asked that did not fail."""
+    model = _Constant(np.nan, 0)
+    predictor = Predictor(bundle, model)
+    predictor.check()
+
+    assert "finite" in predictor.predict_item(Item(place={}, series=np.arange(24.0)[None])).error
+    with pytest.raises(ModelError, match="finite"):
+        predictor.check()
+
+    predictor.predict_item(Item(place={}, series=np.arange(24.0)[None]))
+    model.row = np.array([[1, 0]], dtype=np.float32)
+    predictor.check()
+
+
 def test_probabilities_of_far_logits(bundle):
     """No overflow, and they add up to 1."""
     found = Predictor(bundle, _Constant(9e4, -9e4)).predict(np.arange(24.0)[None])

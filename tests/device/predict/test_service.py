@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgedistill.device.predict.service import Link, Service, notify
+from edgedistill.errors import ModelError
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -34,6 +35,22 @@ def test_states_are_sent_to_systemd(heard, tmp_path):
     service.stop()
 
     assert [heard.recv(100) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"STOPPING=1"]
+    heard.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        heard.recv(100)
+
+
+def test_service_that_cannot_work_gives_no_sign_of_life(heard, tmp_path):
+    """It ends, for systemd to start it again."""
+    service = Service(tmp_path)
+
+    def check():
+        raise ModelError("no finite logits")
+
+    service.check = check
+    with pytest.raises(ModelError):
+        service.tick()
+
     heard.setblocking(False)
     with pytest.raises(BlockingIOError):
         heard.recv(100)

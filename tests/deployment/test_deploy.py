@@ -233,6 +233,27 @@ def test_while_another_deployment_is_under_way_one_is_refused(board, bundles):
     )
 
 
+@pytest.mark.parametrize("step", ["install", "switch", "prune"])
+def test_step_after_another_deployment_took_over_is_refused(board, bundles, step):
+    """The board's program compares the token: whoever is late need not have noticed by then."""
+
+    def take_over(event):
+        if (event.step, event.state) == (step, "begun"):
+            (board.root / "deploying").write_text("process 12 0a1b2c3d me@laptop\n")
+
+    found = _deploy(
+        board,
+        bundles["unsigned"],
+        Request(unsigned=True, runs=20, keep=1),
+        take_over,
+        unsigned=True,
+    )
+
+    assert (found.code, found.step) == (5, step)
+    assert "me@laptop, process 12 there took over this board" in found.message
+    assert (board.current is None) == (step != "prune")
+
+
 def test_two_deployments_at_once_leave_one_release(board, bundles):
     """The same bundle from two workstations: the second waits for a moment, or is refused."""
     request = Request(unsigned=True, runs=20)

@@ -74,6 +74,7 @@ def _device_cases(board: LocalBoard, options: argparse.Namespace) -> Iterator[Ca
     yield from machine.locked_disks(board, works)
     yield from machine.collisions(board, works, COUNTS["collisions"], options.seed)
     yield from machine.missing_packages(board, works, options.out)
+    yield from machine.interpreters(board, works, options.out)
     yield from repetition.killed(board, works)
     failing = watchdog.prepare(board)
     yield from watchdog.commands(board, failing)

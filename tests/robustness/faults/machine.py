@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from random import Random
 
 import numpy as np
 
+from edgedistill.device.releases.layout import INTERPRETER
 from edgedistill.errors import MachineError
 from faults.board import LocalBoard, Ran
 from faults.campaign import Case, Found, found
@@ -72,6 +73,18 @@ def missing_packages(board: LocalBoard, works: dict[str, Work], folder: Path) ->
             yield Case("missing runtime", f"{name}, a Python with {kind}", run)
 
 
+def interpreters(board: LocalBoard, works: dict[str, Work], folder: Path) -> Iterator[Case]:
+    """Yield releases whose recorded interpreter is gone, or has lost its packages."""
+    pythons = {
+        "gone": lambda: folder / "python-that-is-gone",
+        "without NumPy": partial(bare_python, folder / "python-with-nothing", PYTHONS["nothing"]),
+    }
+    for kind, python in pythons.items():
+        for name in ("switch", "rollback", "settle"):
+            run = partial(_with_interpreter, board, works[name], python)
+            yield Case("interpreter of the releases", f"{name}, {kind}", run)
+
+
 def bare_python(folder: Path, packages: tuple[str, ...]) -> Path:
     """Return a Python that has nothing but some packages of this one's."""
     python = folder / "bin" / "python"
@@ -128,6 +141,14 @@ def _without(board: LocalBoard, work: Work, bare: partial[Path]) -> Found:
 
     board.restore(work.state)
     return found(board, harm)
+
+
+def _with_interpreter(board: LocalBoard, work: Work, python: Callable[[], Path]) -> Found:
+    board.restore(work.state)
+    for link in board.root.glob(f"releases/*/{INTERPRETER}"):
+        link.unlink()
+        link.symlink_to(python())
+    return found(board, lambda: work.run(None))
 
 
 def _collide(board: LocalBoard, works: list[Work], pause: float) -> Found:

@@ -79,6 +79,10 @@ def print_statuses(statuses: Sequence[BoardStatus]) -> None:
     head = ("board", "runs", "contract there", "signed by", "before that", "program", "free", "")
     print_rows("Boards", head, [_row(each) for each in statuses], words=True)
     print_errors(statuses)
+    for each in statuses:
+        if each.fallback is not None:
+            when, why = each.fallback["time"], each.fallback["reason"]
+            click.echo(f"{each.host} left {each.rolled_back} by itself, {when}: {why}.", err=True)
 
 
 def print_errors(results: Sequence[Outcome] | Sequence[BoardStatus]) -> None:
@@ -110,8 +114,7 @@ def _row(each: BoardStatus) -> tuple[str, ...]:
 def _rolled_back(each: BoardStatus) -> str:
     if each.fallback is None:
         return f"rolled back from {each.rolled_back}"
-    time, reason = each.fallback["time"], each.fallback["reason"]
-    return f"left {each.rolled_back} by itself at {time}: {reason}"
+    return f"left {each.rolled_back} by itself"
 
 
 def _print_line(event: Event) -> None:

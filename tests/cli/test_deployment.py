@@ -132,6 +132,19 @@ def test_statuses_list_interrupted_switches_and_missing_trust(capsys):
     assert "3 MiB" in output
 
 
+def test_status_says_what_a_board_left_by_itself(capsys):
+    """When and why, on stderr: it is long."""
+    left = {"time": "2026-01-02T03:04:05Z", "reason": "its service did not answer"}
+
+    print_statuses([BoardStatus(host="a", current="x-1", rolled_back="x-2", fallback=left)])
+
+    output = capsys.readouterr()
+    assert "left x-2 by itself" in output.out
+    assert output.err == (
+        "a left x-2 by itself, 2026-01-02T03:04:05Z: its service did not answer.\n"
+    )
+
+
 def test_program_is_written(invoke, tmp_path):
     """One file, with its hash."""
     path = tmp_path / "p.pyz"

@@ -143,7 +143,7 @@ def _failure(root: Root) -> str | None:
 def _record(root: Root, reason: str) -> None:
     """Record why the current release is left; a full disk may leave no room for all of it."""
     time = datetime.now(timezone.utc).strftime(_TIME)
-    line = " ".join(reason.split())[:_LONGEST].replace("\0", "")
+    line = "".join(sign for sign in " ".join(reason.split()) if sign.isprintable())[:_LONGEST]
     for text in (line, "see the log of its service"):
         with suppress(MachineError):
             disk.point(root.fallback, f"{time} {text}")

@@ -7,17 +7,18 @@ is missing or cannot be read is left out: nothing here fails for want of one.
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from edgedistill.io.vendor_tools import power_mode, read_text, tool_output
+
 SensorReader: TypeAlias = "Callable[[], float | None]"
 
-_TOOL_TIMEOUT_S: Final = 5
 _HEAT_CHIPS: Final = ("k10temp",)  # whose temperature is no thermal zone: AMD's
 _RAIL_CHIPS: Final = "ina"  # power monitors: INA3221 on Orin, INA238 on Thor
+_NOT_CONNECTED: Final = "NC"  # the label of a channel that measures nothing
 _CLOCKS: Final = re.compile(r"gpu|g[abpv]\d+b|v3d|emc|dmc")  # those of devfreq that matter here
 _GPU_CLOCK: Final = re.compile(r"gpu$|g[abpv]\d+b$")  # such as 17000000.gpu
 # Cooling devices that cool by slowing down; the others are fans, and alerts to people.
@@ -64,7 +65,7 @@ class Sensors:
     @property
     def holds_clock(self) -> bool:
         """Whether the CPU under load runs at its limit unless something slows it down."""
-        drivers = {_text(policy / "scaling_driver") for policy in self._policies}
+        drivers = {read_text(policy / "scaling_driver") for policy in self._policies}
         return bool(self._policies) and not drivers & _FREE_DRIVERS
 
     @property
@@ -94,9 +95,9 @@ class Sensors:
 
     def settings(self) -> dict[str, str]:
         """Return the user's settings that change the speed, name to text."""
-        governors = {_text(policy / "scaling_governor") for policy in self._policies}
+        governors = {read_text(policy / "scaling_governor") for policy in self._policies}
         found = {
-            "power mode": self._power_mode(),
+            "power mode": power_mode(self._root),
             "CPU governor": ", ".join(sorted(governors - {""})),
         }
         return {name: text for name, text in found.items() if text}
@@ -113,21 +114,9 @@ class Sensors:
                     return low, high
         return None
 
-    def _power_mode(self) -> str:
-        """Return name and number of a Jetson's power mode; "" on other boards."""
-        saved = re.search(r"pmode:(\d+)", _text(self._root / "var/lib/nvpmodel/status"))
-        if saved is None:
-            said = _tool_output(self._root / "usr/sbin/nvpmodel", "-q")
-            found = re.search(r"NV Power Mode:\s*(\S+)\s+(\d+)", said)
-            return f"{found[1]} ({found[2]})" if found else ""
-        number = int(saved[1])
-        modes = _text(self._root / "etc/nvpmodel.conf")
-        named = re.search(rf"POWER_MODEL\s+ID=0*{number}\s+NAME=(\S+)", modes)
-        return f"{named[1]} ({number})" if named else str(number)
-
     def _flags(self) -> dict[str, tuple[int, int]]:
         """Return a Raspberry Pi's flags, each 0 or 1: now, and at any time since the boot."""
-        said = _tool_output(self._root / "usr/bin/vcgencmd", "get_throttled")
+        said = tool_output(self._root / "usr/bin/vcgencmd", "get_throttled")
         found = re.search(r"throttled=0x([0-9a-fA-F]+)", said)
         if found is None:
             return {}
@@ -140,11 +129,11 @@ class Sensors:
 
 def _temperatures(root: Path) -> Iterator[tuple[str, SensorReader]]:
     for zone in _numbered(root, "sys/class/thermal/thermal_zone*"):
-        yield _text(zone / "type"), _file(zone / "temp", 1e-3)
+        yield read_text(zone / "type"), _file(zone / "temp", 1e-3)
     for chip, name in _chips(root):
         if name in _HEAT_CHIPS:
             for path in sorted(chip.glob("temp*_input")):
-                label = _text(path.with_name(path.name.replace("_input", "_label")))
+                label = read_text(path.with_name(path.name.replace("_input", "_label")))
                 yield f"{name} {label}".strip(), _file(path, 1e-3)
 
 
@@ -171,17 +160,24 @@ def _rails(root: Path) -> Iterator[tuple[str, SensorReader]]:
             continue
         for current in sorted(chip.glob("curr*_input")):
             number = current.name.removeprefix("curr").removesuffix("_input")
-            label = _text(chip / f"in{number}_label")
-            if label:
+            label = read_text(chip / f"in{number}_label")
+            if label and label != _NOT_CONNECTED:
                 yield label, _product(chip / f"in{number}_input", current)
         for power in sorted(chip.glob("power*_input")):
-            label = _text(power.with_name(power.name.replace("_input", "_label")))
-            yield label or name, _file(power, 1e-3)
+            label = read_text(power.with_name(power.name.replace("_input", "_label")))
+            yield label or _chip_label(chip, name), _file(power, 1e-3)
+
+
+def _chip_label(chip: Path, name: str) -> str:
+    """Return what tells a chip from others of its kind: its label, else its address on the bus."""
+    device = chip / "device"
+    address = f"{name} {device.resolve().name}" if device.exists() else name
+    return read_text(chip / "label") or address
 
 
 def _slowing(root: Path) -> Iterator[tuple[str, SensorReader]]:
     for device in _numbered(root, "sys/class/thermal/cooling_device*"):
-        kind = _text(device / "type")
+        kind = read_text(device / "type")
         if _SLOWING.search(kind):
             yield kind, _file(device / "cur_state", 1)
     for chip, name in _chips(root):
@@ -215,7 +211,7 @@ def _read_all(gauges: Mapping[str, SensorReader]) -> dict[str, float | None]:
 
 def _chips(root: Path) -> Iterator[tuple[Path, str]]:
     for chip in _numbered(root, "sys/class/hwmon/hwmon*"):
-        yield chip, _text(chip / "name")
+        yield chip, read_text(chip / "name")
 
 
 def _numbered(root: Path, pattern: str) -> list[Path]:
@@ -246,23 +242,3 @@ def _scaled(path: Path, scale: float) -> float | None:
         return round(int(path.read_text("ascii")) * scale, 6)
     except (OSError, ValueError):  # absent, forbidden, asleep, or no number
         return None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", errors="replace").strip("\0 \t\n")
-    except OSError:
-        return ""
-
-
-def _tool_output(tool: Path, *arguments: str) -> str:
-    """Return the output of a vendor's tool; "" where it is missing or fails."""
-    if not tool.exists():
-        return ""
-    try:
-        ran = subprocess.run(  # noqa: S603  a path of ours
-            [tool, *arguments], capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S, check=False
-        )
-    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-        return ""
-    return ran.stdout

@@ -168,9 +168,12 @@ def test_an_engine_needs_its_board(run, recipe, tmp_path):
             "version": "10.3.0",
             "gpu": "Orin",
             "compute_capability": "8.7",
+            "multiprocessors": 8,
+            "power_mode": "",
         },
         "options": {},
         "gpu_fallback": [],
+        "warnings": [],
     }
     (tmp_path / FACTS).write_text(json.dumps(facts))
     (tmp_path / PLAN).write_bytes(b"plan")

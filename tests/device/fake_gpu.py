@@ -82,20 +82,25 @@ class FakeContext:
         self.profiler = None
         self.shape: tuple[int, ...] = ()
         self.at: dict[str, int] = {}
+        engine.contexts += 1
+        assert engine.contexts == 1, "each context has scratch memory of its own"
+
+    def __del__(self) -> None:
+        self.engine.contexts -= 1
 
     def set_input_shape(self, name, shape):
         low, high = self.engine.batches
         assert name == "series"
         assert low <= shape[0] <= high
         self.shape = tuple(shape)
-        return True
+        return self.engine.refuses != "set_input_shape"
 
     def set_tensor_address(self, name, address):
         self.at[name] = address
-        return True
+        return self.engine.refuses != "set_tensor_address"
 
     def execute_async_v3(self, stream):
-        engine, shape, at = self.engine, self.shape, dict(self.at)
+        engine, shape, at, profiler = self.engine, self.shape, dict(self.at), self.profiler
         if engine.fails:
             return False
 
@@ -103,8 +108,8 @@ class FakeContext:
             series = engine.cuda.array(at["series"], shape)
             engine.calls.append(shape[0])
             engine.cuda.array(at["logits"], (shape[0], engine.classes))[:] = engine.answer(series)
-            if self.profiler is not None:
-                self.profiler.report_layer_time("conv", 0.25)
+            if profiler is not None:
+                profiler.report_layer_time("conv", 0.25)
 
         return engine.cuda.launch(stream, compute)
 
@@ -113,12 +118,15 @@ class FakeEngine:
     """An engine of a function (N, C, T) -> (N, K)."""
 
     num_io_tensors = 2
+    device_memory_size_v2 = 3 << 20
 
     def __init__(self, cuda: FakeCuda, answer, *, batches, shape, classes) -> None:
         self.cuda, self.answer, self.batches = cuda, answer, batches
         self.shape, self.classes = shape, classes
         self.calls: list[int] = []
         self.fails = False
+        self.refuses = ""  # the call that gives None or False, as without memory
+        self.contexts = 0  # alive
 
     def _free(self) -> int:
         return self.batches[0] if self.batches[0] == self.batches[1] else -1
@@ -139,7 +147,7 @@ class FakeEngine:
         return [(low, *self.shape), (low, *self.shape), (high, *self.shape)]
 
     def create_execution_context(self):
-        return FakeContext(self)
+        return None if self.refuses == "create_execution_context" else FakeContext(self)
 
     def create_engine_inspector(self):
         tensor = [{"Name": "x", "Datatype": "Int8", "Format": "Row major linear"}]
@@ -161,6 +169,7 @@ class FakeRuntime:
 
     def deserialize_cuda_engine(self, plan):
         assert plan == b"a plan"
+        self.log.log(2, "Using an engine plan file across different models of devices")
         return self.engine
 
 

@@ -98,6 +98,38 @@ def test_power_chip_with_a_power_reading(sysfs, tmp_path):
     assert Sensors(sysfs.write(tmp_path, files)).read().power_mw == {"ina238": 5120.0}
 
 
+def test_power_chips_of_one_kind_are_told_apart(sysfs, tmp_path):
+    """By their label, else by their address on the bus; the order of hwmon is no name."""
+    files = {
+        "sys/devices/1-0044/marker": "",
+        "sys/class/hwmon/hwmon3/name": "ina238",
+        "sys/class/hwmon/hwmon3/power1_input": "5120000",
+        "sys/class/hwmon/hwmon4/name": "ina238",
+        "sys/class/hwmon/hwmon4/label": "VDD_GPU",
+        "sys/class/hwmon/hwmon4/power1_input": "7000000",
+    }
+    root = sysfs.write(tmp_path, files)
+    (root / "sys/class/hwmon/hwmon3/device").symlink_to(root / "sys/devices/1-0044")
+
+    found = Sensors(root).read().power_mw
+
+    assert found == {"ina238 1-0044": 5120.0, "VDD_GPU": 7000.0}
+
+
+def test_a_channel_that_is_not_connected_is_no_rail(sysfs, orin):
+    """The boards' device tree calls it NC; its reading is noise."""
+    chip = "sys/class/hwmon/hwmon1"
+    more = {
+        f"{chip}/in9_label": "NC",
+        f"{chip}/in9_input": "5000",
+        f"{chip}/curr9_input": "10",
+    }
+    before = Sensors(orin).read().power_mw
+
+    assert before
+    assert Sensors(sysfs.write(orin, more)).read().power_mw == before
+
+
 def test_raspberry_pi(pi):
     """One zone, a clock, the alarm of the supply voltage."""
     found = Sensors(pi).read()

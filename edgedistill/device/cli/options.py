@@ -117,7 +117,13 @@ def add_engine_options(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of the builder's search, 0 to 5 (default: %(default)s)",
     )
-    engine.add_argument("--workspace-mib", type=int, metavar="N", help="limit of scratch memory")
+    engine.add_argument(
+        "--workspace-mib",
+        type=int,
+        default=1024,
+        metavar="N",
+        help="limit of scratch memory (default: %(default)s)",
+    )
     engine.add_argument(
         "--max-batch",
         type=int,

@@ -7,6 +7,7 @@ function whose name ends in `_rtx` may use what TensorRT-RTX alone has. Nothing 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     import tensorrt
 
 _MODULES: Final = ("tensorrt", "tensorrt_rtx")  # best first
+_MOST_KEPT: Final = 200  # messages; a service may run for years
+_MOST_SHOWN: Final = 20
+_LONGEST: Final = 500  # characters of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Library:
     name: str  # "tensorrt" or "tensorrt_rtx"
     trt: Any  # the module
     log: Any  # logger of each builder, parser and runtime
-    _messages: list[str]
+    _messages: deque[str]
 
     @property
     def version(self) -> str:
@@ -44,11 +48,16 @@ class Library:
         """Whether it is TensorRT-RTX, which has no timing cache and no DLA."""
         return self.name == "tensorrt_rtx"
 
-    def drain_messages(self) -> str:
-        """Return the warnings and errors since the last call, and forget them."""
-        text = "; ".join(dict.fromkeys(self._messages))
+    def drain_warnings(self) -> tuple[str, ...]:
+        """Return the warnings and errors since the last call, each once, and forget them."""
+        texts = [text[:_LONGEST] for text in dict.fromkeys(self._messages)]
         self._messages.clear()
-        return text
+        more = len(texts) - _MOST_SHOWN
+        return (*texts[:_MOST_SHOWN], *([f"and {more} more"] if more > 0 else []))
+
+    def drain_messages(self) -> str:
+        """Return the same as one text."""
+        return "; ".join(self.drain_warnings())
 
 
 @cache
@@ -67,8 +76,8 @@ def load_tensorrt() -> Library:
             raise _unloadable(name, error) from error
         except (ImportError, OSError) as error:  # OSError: one of its libraries is missing
             raise _unloadable(name, error) from error
-        said: list[str] = []
-        return Library(name, trt, _logger(trt, said.append), said)
+        messages: deque[str] = deque(maxlen=_MOST_KEPT)
+        return Library(name, trt, _logger(trt, messages.append), messages)
     raise MachineError(
         "TensorRT is not installed for this Python. On a Jetson it comes with JetPack: install "
         "python3-libnvinfer and make the environment with --system-site-packages. Elsewhere: "

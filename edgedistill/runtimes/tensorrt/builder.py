@@ -31,7 +31,7 @@ class BuildOptions:
 
     max_batch: int = 64  # series in one call; of a file whose batch is free
     level: int = 3  # of the builder's search, 0 to 5: higher builds longer
-    workspace_mib: int | None = None  # scratch memory; None leaves all of it
+    workspace_mib: int = 1024  # scratch memory; a Jetson's, at least 4 GB, is the CPU's too
     dla_core: int | None = None  # of Jetson's accelerator; None runs on the GPU
     version_compatible: bool = False  # later releases of the same major version may run it
     refit: bool = False  # weights may be replaced later
@@ -58,6 +58,7 @@ class EngineBuild:
 
     plan: bytes
     gpu_fallback: tuple[str, ...]  # layers that the DLA core leaves to the GPU
+    warnings: tuple[str, ...] = ()  # of the parser and the builder
 
 
 def serialize(
@@ -98,7 +99,7 @@ def serialize(
         raise _build_error(library, model)
     if not library.is_rtx:
         _write_timings(config, timing)
-    return EngineBuild(bytes(plan), fallback)
+    return EngineBuild(bytes(plan), fallback, library.drain_warnings())
 
 
 def _network(
@@ -160,9 +161,7 @@ def _configure(trt: Any, config: tensorrt.IBuilderConfig, options: BuildOptions)
     # Without it the inspector has names only, neither formats nor ONNX nodes.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.builder_optimization_level = options.level
-    if options.workspace_mib is not None:
-        pool = trt.MemoryPoolType.WORKSPACE
-        config.set_memory_pool_limit(pool, options.workspace_mib * _MIB)
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib * _MIB)
     if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.refit:

@@ -16,11 +16,12 @@ from typing import Any, Final
 
 from edgedistill.errors import DataError, IntegrityError, UsageError
 from edgedistill.io import files
+from edgedistill.io.vendor_tools import power_mode
 from edgedistill.runtimes.tensorrt.bindings import Library
 from edgedistill.runtimes.tensorrt.builder import BuildOptions, serialize
 from edgedistill.runtimes.tensorrt.cuda_driver import find_gpu
 
-FORMAT: Final = "edgedistill.engine/1"
+FORMAT: Final = "edgedistill.engine/2"
 PLAN: Final = "engine.plan"
 FACTS: Final = "engine.json"
 ANY_GPU: Final = "any"  # what TensorRT-RTX builds for a compute capability alone
@@ -36,11 +37,15 @@ class EngineTarget:
     version: str
     gpu: str
     compute_capability: str
+    multiprocessors: int = 0  # in use: all Orins have one name; 0: not known
+    power_mode: str = ""  # of a Jetson: kernels are chosen by their times in it
 
     def __str__(self) -> str:
+        count = f", {self.multiprocessors} multiprocessors" if self.multiprocessors else ""
+        mode = f", power mode {self.power_mode}" if self.power_mode else ""
         return (
             f"{self.library} {self.version} on GPU {self.gpu}, compute capability "
-            f"{self.compute_capability}"
+            f"{self.compute_capability}{count}{mode}"
         )
 
 
@@ -55,6 +60,7 @@ class Engine:
     place: EngineTarget
     options: BuildOptions
     gpu_fallback: tuple[str, ...]  # layers that a DLA core leaves to the GPU
+    warnings: tuple[str, ...] = ()  # of the parser and the builder
 
     def check(self, here: EngineTarget) -> None:
         """Refuse an engine that TensorRT cannot load here, with a clear message.
@@ -141,6 +147,7 @@ class Engines:
                 "place": asdict(here),
                 "options": asdict(self.options),
                 "gpu_fallback": list(built.gpu_fallback),
+                "warnings": list(built.warnings),
             }
             files.write_json(partial / FACTS, facts)
         return read(folder / PLAN)
@@ -171,7 +178,14 @@ def engine_target(library: Library, *, compute_capability: str | None = None) ->
     """
     if compute_capability is None:
         gpu = find_gpu()
-        return EngineTarget(library.name, library.version, gpu.name, gpu.compute_capability)
+        return EngineTarget(
+            library=library.name,
+            version=library.version,
+            gpu=gpu.name,
+            compute_capability=gpu.compute_capability,
+            multiprocessors=gpu.multiprocessors,
+            power_mode=power_mode(),
+        )
     if not library.is_rtx:
         raise UsageError(
             f"TensorRT {library.version} builds for the GPU that is here, not for compute "
@@ -199,14 +213,21 @@ def read(plan: Path) -> Engine:
             sha256=_text(facts["sha256"]),
             model=_text(facts["model"]),
             model_sha256=_text(facts["model_sha256"]),
-            place=EngineTarget(
-                **{key: _text(value) for key, value in dict(facts["place"]).items()}
-            ),
+            place=_place(dict(facts["place"])),
             options=BuildOptions(**facts["options"]),
             gpu_fallback=tuple(_text(layer) for layer in facts["gpu_fallback"]),
+            warnings=tuple(_text(warning) for warning in facts["warnings"]),
         )
     except (KeyError, TypeError, ValueError, UsageError) as error:
         raise IntegrityError(f"{path} is damaged: {error!r}. Build the engine again.") from error
+
+
+def _place(facts: dict[str, Any]) -> EngineTarget:
+    count = facts.pop("multiprocessors")
+    if type(count) is not int:
+        raise TypeError(f"{count!r} stands where a whole number belongs")
+    texts = {key: _text(value) for key, value in facts.items()}
+    return EngineTarget(**texts, multiprocessors=count)
 
 
 def _text(value: object) -> str:
@@ -221,6 +242,11 @@ def _fits(engine: Engine, here: EngineTarget) -> bool:
     if there.library != here.library or not same_gpu:
         return False
     if there.compute_capability != here.compute_capability:
+        return False
+    if there.gpu != ANY_GPU and (there.multiprocessors, there.power_mode) != (
+        here.multiprocessors,
+        here.power_mode,
+    ):
         return False
     if not engine.options.version_compatible:
         return there.version == here.version

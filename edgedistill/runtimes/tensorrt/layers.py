@@ -18,6 +18,7 @@ from edgedistill.runtimes.tensorrt.engine_cache import PreparedEngine
 if TYPE_CHECKING:
     import tensorrt
 
+_MIB: Final = 1 << 20
 REFORMAT: Final = "reformat"
 _TYPES: Final = {
     "float": "fp32",
@@ -72,6 +73,8 @@ class EngineReport:
 
     prepared: PreparedEngine
     layers: tuple[Layer, ...] | None  # None: built for a GPU that is not here
+    memory_bytes: int | None = None  # scratch memory of a call on the GPU
+    warnings: tuple[str, ...] = ()  # of the loader; the builder's are the engine's
 
     def values(self) -> dict[str, Any]:
         """Return everything, JSON-able; times in ms."""
@@ -87,6 +90,8 @@ class EngineReport:
             "place": asdict(engine.place),
             "options": asdict(engine.options),
             "gpu_fallback": list(engine.gpu_fallback),
+            "memory_bytes": self.memory_bytes,
+            "warnings": [*engine.warnings, *self.warnings],
             "layers": layers,
         }
 
@@ -104,6 +109,9 @@ class EngineReport:
             found.append(("layers that DLA leaves to the GPU", left))
         if self.layers is None:
             found.append(("layers", "unknown, because the GPU is not here"))
+        if self.memory_bytes is not None:
+            found.append(("scratch memory of a call", f"{self.memory_bytes / _MIB:.1f} MiB"))
+        found += [("warning", text) for text in (*engine.warnings, *self.warnings)]
         shares = by_precision(self.layers or ())
         return found + [
             (f"layers in {share.precision}", f"{share.layers}, {_time(share.ms)}")

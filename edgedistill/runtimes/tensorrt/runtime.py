@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 
-from edgedistill.errors import DataError, IntegrityError, ModelError, ShapeError
+from edgedistill.errors import DataError, IntegrityError, MachineError, ModelError, ShapeError
 from edgedistill.io.arrays import Floats
 from edgedistill.runtimes.onnx_file import check_alone
 from edgedistill.runtimes.tensorrt.bindings import Library, load_tensorrt, make_runtime
 from edgedistill.runtimes.tensorrt.builder import FREE
+from edgedistill.runtimes.tensorrt.cuda_driver import free_mib
 from edgedistill.runtimes.tensorrt.cuda_memory import DeviceMemory
 from edgedistill.runtimes.tensorrt.engine_cache import (
     Engine,
@@ -35,6 +36,7 @@ from edgedistill.runtimes.tensorrt.layers import (
 if TYPE_CHECKING:
     import tensorrt
 
+_MIB: Final = 1 << 20
 _PROFILED: Final = 50  # calls that a layer's time is the mean of
 
 
@@ -87,7 +89,9 @@ def report(
     prepared = prepare(model, engines, compute_capability=compute_capability)
     if compute_capability is not None:
         return EngineReport(prepared, None)
-    return EngineReport(prepared, TensorRtRuntime(prepared.engine).layers(series))
+    runtime = TensorRtRuntime(prepared.engine)
+    layers = runtime.layers(series)
+    return EngineReport(prepared, layers, runtime.memory_bytes, runtime.warnings)
 
 
 class TensorRtRuntime:
@@ -97,7 +101,7 @@ class TensorRtRuntime:
         engine: from `prepare` or `engines.read`; takes one float32 (N, C, T) and gives (N, K).
 
     Raises:
-        MachineError: TensorRT, the driver or a GPU is missing.
+        MachineError: TensorRT, the driver or a GPU is missing, or memory is short.
         IntegrityError: the engine was built by another version or for another GPU, or is damaged.
         ModelError: TensorRT cannot load it all the same.
     """
@@ -113,7 +117,9 @@ class TensorRtRuntime:
         self._memory = DeviceMemory()
         with self._memory.current():
             self._engine: tensorrt.ICudaEngine = _deserialize(self._library, engine)
-            self._context: tensorrt.IExecutionContext = self._engine.create_execution_context()
+            self.warnings = self._library.drain_warnings()
+            self.memory_bytes = int(self._engine.device_memory_size_v2)  # scratch memory of a call
+            self._context: tensorrt.IExecutionContext = self._new_context()
         self._input, self._output = _tensor_names(self._library, self._engine)
         self._series = tuple(self._engine.get_tensor_shape(self._input))[1:]  # (C, T)
         self.classes = int(tuple(self._engine.get_tensor_shape(self._output))[1])
@@ -125,10 +131,11 @@ class TensorRtRuntime:
         """Return the logits of a batch, (N, C, T) -> (N, K), in calls that the engine can take.
 
         Raises:
-            ShapeError: the series are not what the model takes.
+            MachineError: memory is short.
             ModelError: TensorRT fails while it runs the engine.
+            ShapeError: the series are not what the model takes.
         """
-        return self._run(self._context, series)
+        return self._run(series)
 
     def describe(self) -> dict[str, str]:
         """Return version, GPU and how the engine was built, as text."""
@@ -157,18 +164,33 @@ class TensorRtRuntime:
         return found if series is None else with_times(found, self._layer_times(series))
 
     def _layer_times(self, series: Floats) -> dict[str, float]:
-        """Time each layer in a context of its own: a profiler would slow the other down."""
-        with self._memory.current():
-            context = self._engine.create_execution_context()
+        """Time each layer; the context is made anew, because a profiler slows it down."""
         sums_ms: dict[str, float] = {}
-        context.profiler = profiler(self._library.trt, sums_ms)
+        self._context.profiler = profiler(self._library.trt, sums_ms)
         for run in range(2 * _PROFILED):
             if run == _PROFILED:  # the first half warmed up
                 sums_ms.clear()
-            self._run(context, series)
+            self._run(series)
+        with self._memory.current():
+            del self._context  # one at a time: each has scratch memory of its own
+            self._context = self._new_context()
         return {name: total / _PROFILED for name, total in sums_ms.items()}
 
-    def _run(self, context: tensorrt.IExecutionContext, series: Floats) -> Floats:
+    def _new_context(self) -> tensorrt.IExecutionContext:
+        context = self._engine.create_execution_context()
+        if context is None:
+            raise self._short_of_memory("makes no context")
+        return context
+
+    def _short_of_memory(self, what: str) -> MachineError:
+        return MachineError(
+            f"{self._library.name} {self._library.version} {what} for {self._source.model}: "
+            f"{self._library.drain_messages() or 'no reason given'}. A call needs "
+            f"{self.memory_bytes / _MIB:.1f} MiB of scratch memory, and {free_mib()} MiB are free: "
+            f"lower --max-batch, now {self._source.options.max_batch}, or free memory."
+        )
+
+    def _run(self, series: Floats) -> Floats:
         if series.ndim != 3 or series.shape[1:] != self._series:
             raise ShapeError(
                 f"Got series of shape {series.shape} for {self._source.model}, which takes (N, "
@@ -177,19 +199,24 @@ class TensorRtRuntime:
             )
         logits = np.empty((len(series), self.classes), dtype=np.float32)
         for begin, end in _chunks(len(series), self._high):
-            logits[begin:end] = self._call(context, series[begin:end])
+            logits[begin:end] = self._call(series[begin:end])
         return logits
 
-    def _call(self, context: tensorrt.IExecutionContext, series: Floats) -> Floats:
+    def _call(self, series: Floats) -> Floats:
         """Run one batch that the engine can take, filled up with zeros if it is too small."""
         count = max(len(series), self._low)
         batch = np.zeros((count, *self._series), dtype=np.float32)
         batch[: len(series)] = series
         self._memory.upload(self._series_in, batch)
-        context.set_input_shape(self._input, batch.shape)
-        context.set_tensor_address(self._input, self._series_in.address)
-        context.set_tensor_address(self._output, self._logits_out.address)
+        context = self._context
         with self._memory.current():
+            ready = (
+                context.set_input_shape(self._input, batch.shape)
+                and context.set_tensor_address(self._input, self._series_in.address)
+                and context.set_tensor_address(self._output, self._logits_out.address)
+            )
+            if not ready:
+                raise self._short_of_memory(f"takes no {count} series in a call")
             done = context.execute_async_v3(self._memory.stream)
         if not done:
             raise ModelError(
@@ -216,8 +243,8 @@ def _deserialize(library: Library, engine: Engine) -> tensorrt.ICudaEngine:
     if loaded is None:
         raise ModelError(
             f"{library.name} {library.version} cannot load {engine.plan}, though version and GPU "
-            f"fit: {library.drain_messages() or 'no reason given'}. Remove its folder and "
-            "build again."
+            f"fit: {library.drain_messages() or 'no reason given'}. If memory is short, free some "
+            "or lower --max-batch; else remove its folder and build again."
         )
     return loaded
 

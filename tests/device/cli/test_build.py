@@ -48,6 +48,8 @@ def test_prints_json(italy, tmp_path, capsys, rtx):
     }
     assert found["size_bytes"] > 1000
     assert found["layers"] is None
+    assert found["memory_bytes"] is None
+    assert isinstance(found["warnings"], list)
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def board(fake_tensorrt, rtx, world, monkeypatch):
 
     def serialize(library, model, options, **_):
         built.append(options)
-        return EngineBuild(b"a plan", ())
+        return EngineBuild(b"a plan", (), ("a tactic was skipped",))
 
     monkeypatch.setattr(engine_cache, "serialize", serialize)
     fake_tensorrt(student.logits, batches=(1, 64), shape=(1, 24), classes=2)
@@ -70,6 +72,10 @@ def test_shows_layers_where_the_engine_runs(board, italy, tmp_path, capsys):
     assert main(["build", str(italy), "--cache", str(tmp_path)]) == 0
 
     lines = capsys.readouterr().out.splitlines()
+    warnings = [line.split("  ")[-1].strip() for line in lines if line.startswith("warning")]
+    assert warnings[0] == "a tactic was skipped"
+    assert warnings[1].startswith("Using an engine plan file across")
+    assert any(line.startswith("scratch memory of a call") for line in lines)
     (total,) = (line for line in lines if line.startswith("layers in int8"))
     assert total.endswith("1, 0.2500 ms")
     assert lines[-2].split() == ["layer", "kind", "reads", "writes", "time", "ONNX", "nodes"]

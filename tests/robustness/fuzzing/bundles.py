@@ -132,9 +132,12 @@ def _engine(_: Corpus) -> Any:
             "version": "10.3.0",
             "gpu": "Orin",
             "compute_capability": "8.7",
+            "multiprocessors": 8,
+            "power_mode": "15W (0)",
         },
         "options": {"version_compatible": True},
         "gpu_fallback": [],
+        "warnings": [],
     }
 
 

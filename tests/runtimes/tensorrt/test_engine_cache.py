@@ -8,6 +8,7 @@ import json
 import pytest
 
 from edgedistill.errors import DataError, IntegrityError, MachineError, UsageError
+from edgedistill.io.vendor_tools import power_mode
 from edgedistill.runtimes.tensorrt.builder import BuildOptions
 from edgedistill.runtimes.tensorrt.engine_cache import (
     FACTS,
@@ -21,7 +22,14 @@ from edgedistill.runtimes.tensorrt.engine_cache import (
 
 pytestmark = pytest.mark.slow
 
-PLACE = {"library": "tensorrt", "version": "10", "gpu": "Orin", "compute_capability": "8.7"}
+PLACE = {
+    "library": "tensorrt",
+    "version": "10",
+    "gpu": "Orin",
+    "compute_capability": "8.7",
+    "multiprocessors": 8,
+    "power_mode": "15W (0)",
+}
 
 
 @pytest.fixture
@@ -42,6 +50,8 @@ def test_an_engine_is_a_plan_with_facts(built, world):
         "version": here.version,
         "gpu": "any",
         "compute_capability": "8.6",
+        "multiprocessors": 0,
+        "power_mode": "",
     }
     assert facts["options"]["max_batch"] == 64
     assert facts["model"] == "student.onnx"
@@ -56,7 +66,10 @@ def test_finds_what_it_built_and_nothing_else(built, world, write_onnx, tmp_path
 
     assert engines.find(model, here) == engine
     assert engines.find(other, here) is None
-    for change in ({"version": "1.0"}, {"gpu": "Orin"}, {"compute_capability": "8.9"}):
+    for change in (
+        *({"version": "1.0"}, {"gpu": "Orin"}, {"compute_capability": "8.9"}),
+        *({"multiprocessors": 8}, {"power_mode": "15W (0)"}),
+    ):
         assert engines.find(model, dataclasses.replace(here, **change)) is None
     for change in (
         {"max_batch": 1},
@@ -86,6 +99,20 @@ def test_engine_for_another_target_is_refused(built, change):
 
     with pytest.raises(IntegrityError, match=r"was built by tensorrt_rtx .*this is .*build BUNDLE"):
         engine.check(there)
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [({"multiprocessors": 4}, "4 multiprocessors"), ({"power_mode": "7W (1)"}, "power mode 7W")],
+    ids=["multiprocessors", "power mode"],
+)
+def test_orins_are_told_apart(built, change, seen):
+    """All have one name and one compute capability; an engine is tuned for one of them."""
+    _, engine, here = built
+    nano = dataclasses.replace(here, gpu="Orin", multiprocessors=8, power_mode="15W (0)")
+
+    with pytest.raises(IntegrityError, match=rf"8 multiprocessors, power mode 15W.*{seen}"):
+        dataclasses.replace(engine, place=nano).check(dataclasses.replace(nano, **change))
 
 
 def test_engine_of_another_gpu_is_refused(built):
@@ -135,9 +162,9 @@ def test_damaged_plan_is_refused(built):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "not of format edgedistill.engine/1"),
-        ('{"format": "edgedistill.engine/9"}', "not of format edgedistill.engine/1"),
-        ('{"format": "edgedistill.engine/1"}', "is damaged: KeyError"),
+        ("[]", "not of format edgedistill.engine/2"),
+        ('{"format": "edgedistill.engine/9"}', "not of format edgedistill.engine/2"),
+        ('{"format": "edgedistill.engine/2"}', "is damaged: KeyError"),
     ],
     ids=["no object", "other version", "half of it"],
 )
@@ -156,9 +183,10 @@ def test_damaged_facts_are_refused(built, text, message):
         ({"gpu_fallback": [1]}, "1 stands where a text belongs"),
         ({"sha256": None}, "None stands where a text belongs"),
         ({"place": {**PLACE, "version": ["10"]}}, "stands where a text belongs"),
+        ({"place": {**PLACE, "multiprocessors": "8"}}, "stands where a whole number belongs"),
         ({"place": "here"}, "is damaged: ValueError"),
     ],
-    ids=["layer", "hash", "version", "place"],
+    ids=["layer", "hash", "version", "multiprocessors", "place"],
 )
 def test_facts_of_other_types_are_refused(built, change, message):
     """Before anything is computed from them."""
@@ -246,7 +274,9 @@ def test_only_rtx_builds_for_a_gpu_elsewhere(rtx):
 
 def test_engine_target_is_the_gpu_here(rtx, fake_cuda):
     """Name and compute capability come from CUDA, the version from TensorRT."""
-    assert engine_target(rtx) == EngineTarget("tensorrt_rtx", rtx.version, "Orin", "8.7")
+    assert engine_target(rtx) == EngineTarget(
+        "tensorrt_rtx", rtx.version, "Orin", "8.7", 8, power_mode()
+    )
 
 
 def test_cache_follows_xdg_cache_home(monkeypatch, tmp_path):

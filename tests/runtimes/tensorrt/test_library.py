@@ -68,6 +68,21 @@ def test_keeps_what_matters_of_the_log(tmp_path, monkeypatch):
     assert library.drain_messages() == ""
 
 
+def test_a_long_log_is_bounded(tmp_path, monkeypatch):
+    """A warning with each call must not fill the memory of a service, nor the table."""
+    _install(tmp_path, monkeypatch, f"__version__ = '10.3.0'{LOGGER}")
+    library = bindings.load_tensorrt()
+
+    for number in range(1000):
+        library.log.log(library.trt.ILogger.Severity.WARNING, f"{number} {'x' * 1000}")
+    kept = library.drain_warnings()
+
+    assert len(kept) == 21
+    assert kept[-1] == "and 180 more"
+    assert {len(text) for text in kept[:-1]} == {500}
+    assert library.drain_warnings() == ()
+
+
 def test_nothing_installed_is_a_machine_error(monkeypatch):
     """The message says where TensorRT comes from, on a board and elsewhere."""
     for name in ("tensorrt", "tensorrt_rtx"):

@@ -16,7 +16,7 @@ from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime, prepare
 
 pytestmark = pytest.mark.slow
 
-HERE = EngineTarget("tensorrt", "10.3.0", "Orin", "8.7")
+HERE = EngineTarget("tensorrt", "10.3.0", "Orin", "8.7", 8)
 SHAPE, CLASSES = (2, 5), 3
 
 
@@ -131,11 +131,55 @@ def test_failing_call_is_a_model_error(fake_tensorrt, engine):
         runtime.logits(np.zeros((1, *SHAPE), dtype=np.float32))
 
 
+@pytest.mark.parametrize(
+    ("refuses", "what"),
+    [
+        ("create_execution_context", "makes no context for student.onnx"),
+        ("set_input_shape", "takes no 1 series in a call for student.onnx"),
+        ("set_tensor_address", "takes no 1 series in a call for student.onnx"),
+    ],
+)
+def test_too_little_memory_is_a_machine_error(fake_tensorrt, engine, refuses, what):
+    """TensorRT gives None or False; the message has what is needed, what is free, and a remedy."""
+    fake = fake_tensorrt(_answer, batches=(1, 4), shape=SHAPE, classes=CLASSES)
+    fake.refuses = refuses
+    bindings.load_tensorrt().log.log(1, "out of memory")
+
+    with pytest.raises(MachineError, match=r"needs 3\.0 MiB of scratch memory") as raised:
+        TensorRtRuntime(engine).logits(np.zeros((1, *SHAPE), dtype=np.float32))
+
+    assert what in str(raised.value)
+    assert "1024 MiB are free: lower --max-batch, now 4" in str(raised.value)
+
+
+def test_layers_are_timed_without_a_second_context(fake_tensorrt, engine, rng):
+    """The stand-in allows one at a time; afterwards nothing is profiled any more."""
+    fake = fake_tensorrt(_answer, batches=(1, 4), shape=SHAPE, classes=CLASSES)
+    runtime = TensorRtRuntime(engine)
+    series = rng.normal(size=(1, *SHAPE)).astype(np.float32)
+
+    runtime.layers(series)
+    runtime.logits(series)
+
+    assert fake.contexts == 1
+    assert runtime._context.profiler is None
+
+
+def test_what_the_loader_warns_of_is_kept(fake_tensorrt, engine):
+    """TensorRT says it once, in a log that nobody reads."""
+    fake_tensorrt(_answer, batches=(1, 4), shape=SHAPE, classes=CLASSES)
+
+    runtime = TensorRtRuntime(engine)
+
+    assert runtime.warnings == ("Using an engine plan file across different models of devices",)
+    assert runtime.memory_bytes == 3 << 20
+
+
 def test_engine_that_cannot_be_loaded_is_a_model_error(fake_tensorrt, engine):
     """TensorRT gives no engine and no exception; that does not pass for one."""
     fake_tensorrt(None)
 
-    with pytest.raises(ModelError, match=r"cannot load .*though version and GPU fit: no reason"):
+    with pytest.raises(ModelError, match=r"cannot load .*GPU fit: Using an.*memory is short"):
         TensorRtRuntime(engine)
 
 

@@ -119,6 +119,7 @@ class FakeEngine:
 
     num_io_tensors = 2
     device_memory_size_v2 = 3 << 20
+    kind = "conv"  # of its only layer
 
     def __init__(self, cuda: FakeCuda, answer, *, batches, shape, classes) -> None:
         self.cuda, self.answer, self.batches = cuda, answer, batches
@@ -151,7 +152,7 @@ class FakeEngine:
 
     def create_engine_inspector(self):
         tensor = [{"Name": "x", "Datatype": "Int8", "Format": "Row major linear"}]
-        layer = {"Name": "conv", "LayerType": "conv", "Inputs": tensor, "Outputs": tensor}
+        layer = {"Name": "conv", "LayerType": self.kind, "Inputs": tensor, "Outputs": tensor}
         return SimpleNamespace(get_engine_information=lambda _: json.dumps({"Layers": [layer]}))
 
 

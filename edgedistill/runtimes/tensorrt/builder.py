@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from edgedistill.errors import MachineError, ModelError, UsageError
+from edgedistill.errors import ModelError, UsageError
 from edgedistill.io import files
 from edgedistill.runtimes.tensorrt.bindings import Library, make_builder
+from edgedistill.runtimes.tensorrt.dla import adjust_parser, use_dla
 
 if TYPE_CHECKING:
     import tensorrt
@@ -79,17 +80,18 @@ def serialize(
         compute_capability: compute capability of a GPU elsewhere, such as "8.6"; TensorRT-RTX only.
 
     Raises:
-        ModelError: the parser or the builder refuses the file; every message is passed on.
+        ModelError: the parser, the builder or a DLA refuses the file; every message is passed on.
         MachineError: TensorRT cannot use the GPU, or there is no such DLA core.
         UsageError: TensorRT-RTX does not support the compute capability.
     """
     trt = library.trt
-    builder = make_builder(library)
-    network = _network(library, builder, model)
+    builder: tensorrt.Builder = make_builder(library)
+    network = _network(library, builder, model, options)
     config = builder.create_builder_config()
     _configure(trt, config, options)
     _add_profile(builder, network, config, options)
-    fallback = _use_dla(trt, builder, network, config, options.dla_core)
+    core = options.dla_core
+    fallback = () if core is None else use_dla(trt, builder, network, config, core)
     if compute_capability is not None:
         _target_rtx(trt, config, compute_capability)
     if not library.is_rtx:
@@ -103,13 +105,13 @@ def serialize(
 
 
 def _network(
-    library: Library, builder: tensorrt.Builder, model: Path
+    library: Library, builder: tensorrt.Builder, model: Path, options: BuildOptions
 ) -> tensorrt.INetworkDefinition:
     """Return the strongly typed network of an ONNX file."""
     trt = library.trt
     typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(typed)
-    _parse(library, network, model)
+    _parse(library, network, model, for_dla=options.dla_core is not None)
     _check_interface(trt, network, model)
     return network
 
@@ -122,9 +124,13 @@ def _build_error(library: Library, model: Path) -> ModelError:
     )
 
 
-def _parse(library: Library, network: tensorrt.INetworkDefinition, model: Path) -> None:
+def _parse(
+    library: Library, network: tensorrt.INetworkDefinition, model: Path, *, for_dla: bool
+) -> None:
     trt = library.trt
     parser = trt.OnnxParser(network, library.log)
+    if for_dla:
+        adjust_parser(trt, parser)
     if not parser.parse_from_file(str(model)):
         problems = [_problem(parser.get_error(index)) for index in range(parser.num_errors)]
         raise ModelError(
@@ -182,29 +188,6 @@ def _add_profile(
         low, best, high = ((size, *rest) for size in options.batches)
         profile.set_shape(series.name, low, best, high)
         config.add_optimization_profile(profile)
-
-
-def _use_dla(
-    trt: Any,
-    builder: tensorrt.Builder,
-    network: tensorrt.INetworkDefinition,
-    config: tensorrt.IBuilderConfig,
-    core: int | None,
-) -> tuple[str, ...]:
-    """Send layers to a DLA core and return those that must stay on the GPU."""
-    if core is None:
-        return ()
-    if core >= builder.num_DLA_cores:
-        raise MachineError(
-            f"This machine and TensorRT {trt.__version__} offer {builder.num_DLA_cores} DLA cores, "
-            f"so there is no core {core}. Build without DLA. Jetson Orin has cores, Orin Nano and "
-            "Thor have none, and not every release of TensorRT uses them."
-        )
-    config.default_device_type = trt.DeviceType.DLA
-    config.DLA_core = core
-    config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    return tuple(layer.name for layer in layers if not config.can_run_on_DLA(layer))
 
 
 def _target_rtx(trt: Any, config: tensorrt.IBuilderConfig, compute_capability: str) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MIB: Final = 1 << 20
 REFORMAT: Final = "reformat"
+DLA: Final = "DLA"  # the inspector's kind of a layer on a DLA core
 _TYPES: Final = {
     "float": "fp32",
     "fp32": "fp32",
@@ -56,6 +57,11 @@ class Layer:
         if "reformat" in f"{self.kind} {self.name}".lower():
             return REFORMAT
         return "+".join(self.reads) or "+".join(self.writes) or "none"
+
+    @property
+    def on_dla(self) -> bool:
+        """Whether a DLA core runs it: a part of the network in one piece."""
+        return self.kind == DLA
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,9 @@ class EngineReport:
             ("valid for", str(engine.place)),
         ]
         if engine.options.dla_core is not None:
+            on_dla = [layer for layer in self.layers or () if layer.on_dla]
+            nodes = ", ".join(node for layer in on_dla for node in layer.nodes or (layer.name,))
+            found.append(("runs on the DLA", nodes or "nothing"))
             left = ", ".join(engine.gpu_fallback) or "none"
             found.append(("layers that DLA leaves to the GPU", left))
         if self.layers is None:

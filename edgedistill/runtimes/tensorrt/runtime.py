@@ -140,13 +140,19 @@ class TensorRtRuntime:
     def describe(self) -> dict[str, str]:
         """Return version, GPU and how the engine was built, as text."""
         options, place = self._source.options, self._source.place
-        on = "GPU" if options.dla_core is None else f"DLA core {options.dla_core}"
+        on = "GPU" if options.dla_core is None else self._share_of_dla(options.dla_core)
         return {
             "runtime": f"{self.name} {self._library.version}",
             "library": place.library,
             "gpu": f"{place.gpu}, compute capability {place.compute_capability}",
             "engine": f"{on}, level {options.level}, batch {self._low} to {self._high}",
         }
+
+    def _share_of_dla(self, core: int) -> str:
+        """Return what runs on a DLA core by the inspector: what could run there need not."""
+        layers = self.layers()
+        count = sum(layer.on_dla for layer in layers)
+        return f"DLA core {core} for {count} of {len(layers)} layers, GPU for the others"
 
     def layers(self, series: Floats | None = None) -> tuple[Layer, ...]:
         """Return the layers of the engine.
@@ -234,7 +240,7 @@ def _why_absent(engines: Engines, model: Path, here: EngineTarget) -> str:
 
 
 def _deserialize(library: Library, engine: Engine) -> tensorrt.ICudaEngine:
-    runtime = make_runtime(library)
+    runtime: tensorrt.Runtime = make_runtime(library)
     # A version-compatible plan carries a runtime of its own, which is code.
     runtime.engine_host_code_allowed = engine.options.version_compatible
     if engine.options.dla_core is not None:

@@ -304,8 +304,8 @@ def test_a_flag_of_tensorrt_10_is_found_missing_in_11(tensorrt10, tensorrt11, tm
         ("runtime", "context.profiler =", "context.profile_r =", "no IExecutionContext.profile_r"),
         ("builder", "config: tensorrt.IBuilderConfig", "config: Any", "type is not known"),
         ("runtime", "tensorrt.ICudaEngine", "tensorrt.ICudaMotor", "no ICudaMotor"),
-        ("builder", "builder.num_DLA_cores", "builder.num_dla", "no Builder.num_dla"),
-        ("builder", "config.DLA_core =", "config.flags, network.num_layers =", "be set"),
+        ("dla", "builder.num_DLA_cores", "builder.num_dla", "no Builder.num_dla"),
+        ("dla", "config.DLA_core =", "config.flags, network.num_layers =", "be set"),
         ("builder", "profile.set_shape", "profile.shape", "no IOptimizationProfile.shape"),
         ("builder", "error.desc()", "error.desc(1)", "ParserError.desc takes"),
         (

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgedistill.errors import MachineError, ModelError, UsageError
-from edgedistill.runtimes.tensorrt.builder import BuildOptions, _read_timings, _use_dla, serialize
+from edgedistill.runtimes.tensorrt.builder import BuildOptions, _read_timings, serialize
 
 CAPABILITY = "8.6"
 
@@ -141,22 +141,6 @@ def test_absent_dla_is_a_machine_error(rtx, world, tmp_path):
     """A core that the machine lacks is not replaced by the GPU."""
     with pytest.raises(MachineError, match="offer 0 DLA cores, so there is no core 0"):
         _serialize(rtx, world.folder / "student.onnx", tmp_path, dla_core=0)
-
-
-def test_layers_left_to_the_gpu_are_returned(rtx, world):
-    """What a core cannot run is named; the machine's answers are a stand-in, for want of a DLA."""
-    layers = [SimpleNamespace(name=name) for name in ("conv", "mean", "head")]
-    network = SimpleNamespace(num_layers=3, get_layer=lambda index: layers[index])
-    flags = []
-    config = SimpleNamespace(
-        set_flag=flags.append, can_run_on_DLA=lambda layer: layer.name != "mean"
-    )
-
-    left = _use_dla(rtx.trt, SimpleNamespace(num_DLA_cores=2), network, config, 1)
-
-    assert left == ("mean",)
-    assert (config.DLA_core, config.default_device_type) == (1, rtx.trt.DeviceType.DLA)
-    assert flags == [rtx.trt.BuilderFlag.GPU_FALLBACK]
 
 
 def test_dla_takes_one_series_a_call():

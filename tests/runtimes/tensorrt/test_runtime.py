@@ -107,7 +107,18 @@ def test_dla_and_version_compatible_engines_are_loaded_as_such(fake_tensorrt, en
     (made,) = bindings.load_tensorrt().trt.Runtime.made
 
     assert (made.DLA_core, made.engine_host_code_allowed) == (1, True)
-    assert runtime.describe()["engine"] == "DLA core 1, level 3, batch 1 to 1"
+    assert runtime.describe()["engine"] == (
+        "DLA core 1 for 0 of 1 layers, GPU for the others, level 3, batch 1 to 1"
+    )
+
+
+def test_the_inspector_counts_what_runs_on_a_dla(fake_tensorrt, engine):
+    """What could run there need not: the builder may have left it all to the GPU."""
+    fake = fake_tensorrt(_answer, batches=(1, 1), shape=SHAPE, classes=CLASSES)
+    fake.kind = "DLA"
+    runtime = TensorRtRuntime(dataclasses.replace(engine, options=BuildOptions(dla_core=1)))
+
+    assert runtime.describe()["engine"].startswith("DLA core 1 for 1 of 1 layers")
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 6), (3, 1, 5), (2, 5)], ids=str)

@@ -64,6 +64,19 @@ def test_logits_for_any_number_of_series(fake_tensorrt, engine, rng, batches, co
     assert fake.calls == calls
 
 
+def test_a_gpu_that_shares_its_memory_computes_in_place(fake_cuda, fake_tensorrt, engine, rng):
+    """The engine gets the GPU's addresses of the memory that the CPU wrote, as on a Jetson."""
+    fake_cuda.reset(shares_memory=True)
+    fake = fake_tensorrt(_answer, batches=(1, 4), shape=SHAPE, classes=CLASSES)
+    series = rng.normal(size=(6, *SHAPE)).astype(np.float32)
+
+    logits = TensorRtRuntime(engine).logits(series)
+
+    np.testing.assert_array_equal(logits, _answer(series))
+    assert fake.calls == [4, 2]
+    assert not [name for name in fake_cuda.calls if "Memcpy" in name]
+
+
 def test_takes_series_that_are_no_plain_memory(fake_tensorrt, engine, rng):
     """A transposed float64 view is made contiguous before its address is used."""
     fake_tensorrt(_answer, batches=(1, 4), shape=SHAPE, classes=CLASSES)

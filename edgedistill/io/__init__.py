@@ -1,4 +1,4 @@
-"""Files and archives that are written whole or not at all. NumPy only."""
+"""Files and archives that are written whole or not at all; what boards tell. NumPy only."""
 
 from edgedistill import public_name
 
@@ -16,10 +16,13 @@ __all__ = [
     "fingerprint",
     "ignore_progress",
     "npz",
+    "power_mode",
     "read_json",
     "read_npy",
     "read_npz",
+    "read_text",
     "sha256",
+    "tool_output",
     "whole_file",
     "whole_folder",
     "write_json",
@@ -38,6 +41,7 @@ _HOMES = {
     ),
     "npz": ("read_npy", "read_npz"),
     "progress": ("ProgressCallback", "ignore_progress"),
+    "vendor_tools": ("power_mode", "read_text", "tool_output"),
 }
 
 

@@ -171,7 +171,8 @@ def print_report(report: Report, run: Path | None = None) -> None:
     for note in fmt.notes(report):
         _console().print(f"{note}\n")
     print_contract("Contract", report)
-    for sentence in filter(None, (report.choice, *report.reasons)):
+    _print_variants(report)
+    for sentence in filter(None, (report.choice, *verdict.open_reasons(report))):
         _print_sentence(sentence)
     if report.boards:
         outcomes = [(board.label, boards.summary(board)) for board in report.boards]
@@ -213,6 +214,30 @@ def print_contract(title: str, report: Report) -> None:
             *figures, outcome = _clause_row(clause)
             table.add_row(*figures, Text(outcome, _COLORS[outcome.rpartition(", ")[2]]))
     _print(title, table)
+
+
+def _print_variants(report: Report) -> None:
+    """Print the clauses of all variants on the validation series, where none was chosen."""
+    from rich.text import Text
+
+    from edgedistill.report import format as fmt
+    from edgedistill.report import verdict
+
+    if len(report.variants) < 2:
+        return
+    table = _table(("clause", "threshold", *(variant.candidate for variant in report.variants)))
+    for row in verdict.variant_rows(report):
+        cells = [
+            Text(fmt.NOT_MEASURED)
+            if clause is None
+            else Text(
+                f"{fmt.clause_number(clause)(clause.measured.value)} {fmt.outcome(clause)}",
+                _COLORS[fmt.outcome(clause).rpartition(", ")[2]],
+            )
+            for clause in row.cells
+        ]
+        table.add_row(row.label, row.threshold, *cells)
+    _print("All variants on the validation series", table)
 
 
 def _print_models(models: Sequence[Candidate]) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from edgedistill.data.series import RawSeries
-from edgedistill.formats.schema import ColumnRole
+from edgedistill.data.series import RawSeries, Source
+from edgedistill.formats.schema import ColumnRole, TestOrigin
 from edgedistill.io.arrays import Bools, Floats
 
 SPLITS = ("train", "validation", "test")
@@ -31,16 +32,19 @@ class DataFacts:
     flat_series: int  # constant in every channel once normalized
     flat_channels: tuple[int, ...]  # from 0; constant in every training series once normalized
     unresolved_series: int  # with a channel whose variation is lost in float32 at its offset
+    test_origin: TestOrigin
+    test_file: str | None  # name of the file or folder; None: drawn
     columns: tuple[ColumnRole, ...]  # of a table, and what each was taken for
     remarks: tuple[str, ...]  # of the readers, such as labels that are one class
 
 
 def describe(
-    parts: Sequence[RawSeries], arrays: Sequence[Floats], class_names: Sequence[str]
+    source: Source, parts: Sequence[RawSeries], arrays: Sequence[Floats], class_names: Sequence[str]
 ) -> DataFacts:
     """Compute the facts of a data set.
 
     Args:
+        source: the data set as it was read.
         parts: training, validation and test series as recorded.
         arrays: the same after preprocessing, (N, C, T) each.
         class_names: K, in the order of the logits.
@@ -60,9 +64,17 @@ def describe(
         flat_series=sum(int(rows.all(axis=1).sum()) for rows in flat),
         flat_channels=tuple(np.flatnonzero(flat[0].all(axis=0)).tolist()),
         unresolved_series=sum(sum(part.unresolved) for part in parts),
+        test_origin=_test_origin(source),
+        test_file=None if source.test is None else Path(source.test.origin).name,
         columns=parts[0].columns,
         remarks=tuple(dict.fromkeys(remark for part in parts for remark in part.remarks)),
     )
+
+
+def _test_origin(source: Source) -> TestOrigin:
+    if source.test is None:
+        return "drawn"
+    return "named" if source.is_test_named else "found"
 
 
 def _series_per_class(

@@ -69,6 +69,9 @@ class Source:
     name: str
     train: RawSeries
     test: RawSeries | None
+    is_test_named: bool = (
+        False  # by the user; else the test file was found beside the training file
+    )
 
     def __post_init__(self) -> None:
         labels = set(self.train.labels)

@@ -83,6 +83,7 @@ def load(data: str, test: str | None = None, *, options: ReadOptions | None = No
         name=_name(train_path),
         train=_limited(train, options),
         test=None if test_path is None else _limited(_read(test_path, options, train), options),
+        is_test_named=test is not None,
     )
 
 

@@ -91,7 +91,7 @@ def prepare(
     """
     parts = _draw(source, validation_fraction, test_fraction, seed)
     preprocessing = _fit(parts[0], length, max_length, sizing, normalization, features)
-    return _to_arrays(source.name, parts, preprocessing)
+    return _to_arrays(source, parts, preprocessing)
 
 
 def hold_out(labels: Sequence[str], fraction: float, seed: Sequence[int]) -> list[int]:
@@ -175,19 +175,21 @@ def _fit(
     )
 
 
-def _to_arrays(name: str, parts: Sequence[RawSeries], preprocessing: Preprocessing) -> Prepared:
+def _to_arrays(
+    source: Source, parts: Sequence[RawSeries], preprocessing: Preprocessing
+) -> Prepared:
     """Preprocess training, validation and test series."""
     names = _class_names(parts[0].labels)
     splits = [_arrays(part, preprocessing, names) for part in parts]
     return Prepared(
-        name=name,
+        name=source.name,
         train=splits[0],
         validation=splits[1],
         test=splits[2],
         class_names=names,
         preprocessing=preprocessing,
         fingerprint=_fingerprint(splits, names, preprocessing),
-        facts=describe(parts, [split.x for split in splits], names),
+        facts=describe(source, parts, [split.x for split in splits], names),
         schema=parts[0].schema,
     )
 

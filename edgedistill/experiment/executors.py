@@ -78,13 +78,6 @@ def on_ray() -> Iterator[Submit]:
             ray.shutdown()
 
 
-def cores() -> int:
-    """Number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _in_folder(folder: Path, work: Callable[[Any], Any], argument: Any) -> Any:
     os.chdir(folder)  # relative paths of a recipe begin where the command was started
     return work(argument)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgedistill.device.telemetry import environment
+from edgedistill.device.telemetry import cores, environment
 from edgedistill.errors import MachineError, UsageError
 from edgedistill.experiment import executors, results
 from edgedistill.experiment.executors import Kind, Submit
@@ -86,7 +86,7 @@ def _submit(executor: Kind, jobs: int | None, runs: int) -> Iterator[Submit]:
             yield submit
         return
     try:
-        with executors.local(min(jobs or executors.cores(), runs)) as submit:
+        with executors.local(min(jobs or cores(), runs)) as submit:
             yield submit
     except BrokenProcessPool as error:
         raise MachineError(

@@ -17,6 +17,7 @@ __all__ = [
     "Roles",
     "Row",
     "RowReader",
+    "TestOrigin",
     "TsReader",
     "array_series",
     "canonical_label",
@@ -48,7 +49,7 @@ _HOMES = {
     "long_tables": ("uneven_remark",),
     "parquet": ("parquet_lines",),
     "rows": ("ReadResult", "Row", "RowReader", "stack_channels", "to_numbers"),
-    "schema": ("ColumnRole", "InputSchema", "Role", "Roles"),
+    "schema": ("ColumnRole", "InputSchema", "Role", "Roles", "TestOrigin"),
     "tables": ("Line", "learn_schema", "raw_labels", "read_long", "read_rows"),
     "ts_files": ("TsReader",),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgedistill.errors import DataError
 from edgedistill.formats.cells import DecimalSign, canonical_label, is_number, quote, to_number
@@ -174,8 +174,8 @@ def wide_columns(
         groups = {"": explicit}
     else:
         check_two_numbers(names, groups)
-    lonely = {at for group in groups.values() for at in group}
-    unknown = [at for at, role in enumerate(assigned) if role is None and at not in lonely]
+    numbered = {at for group in groups.values() for at in group}
+    unknown = [at for at, role in enumerate(assigned) if role is None and at not in numbered]
     if unknown or not groups or not are_channels(names, groups):
         _refuse_unknown(names, groups, unknown, assigned)
     if len(channels) > 1:
@@ -207,13 +207,7 @@ def long_columns(
         DataError: as for `wide_columns`, or a channel is missing.
     """
     if channels:
-        roles = Roles(
-            label=roles.label,
-            id=roles.id,
-            time=roles.time,
-            values=tuple(channels),
-            group=roles.group,
-        )
+        roles = replace(roles, values=tuple(channels), ignore=())
     assigned = _assign(names, roles, is_required=is_required)
     values = [at for at, role in enumerate(assigned) if role is None or role.role == "values"]
     if channels:
@@ -256,15 +250,9 @@ def _assign(names: Sequence[str], roles: Roles, *, is_required: bool) -> list[Co
     """Return the role of each column; None where neither a setting nor its name tells it."""
     assigned: list[ColumnRole | None] = [None] * len(names)
     normal = [normal_name(name) for name in names]
-    single: tuple[tuple[str, Role, Column | None], ...] = (
-        ("label", "label", roles.label),
-        ("id", "id", roles.id),
-        ("time", "time", roles.time),
-        ("group", "group", roles.group),
-    )
-    for key, role, column in single:
-        for at in _find([] if column is None else [column], normal, key, is_required):
-            assigned[at] = ColumnRole(name=names[at], role=role, why=f"data.{key}")
+    for role, column in _single_columns(roles).items():
+        for at in _find([] if column is None else [column], normal, role, is_required):
+            assigned[at] = ColumnRole(name=names[at], role=role, why=f"data.{role}")
     for at in _find(roles.ignore, normal, "ignore", is_required):
         assigned[at] = ColumnRole(name=names[at], role="ignored", why="data.ignore")
     for at in _find(roles.values, normal, "values", is_required):
@@ -284,22 +272,16 @@ def _assign_usual(
     normal: Sequence[str],
     roles: Roles,
 ) -> None:
-    settings: dict[Role, Column | None] = {
-        "label": roles.label,
-        "id": roles.id,
-        "time": roles.time,
-        "group": roles.group,
-    }
+    settings = _single_columns(roles)
     for role, usual in USUAL_NAMES.items():
-        here = [at for at, name in enumerate(normal) if assigned[at] is None and name in usual]
-        if role == "index":
-            here = [
-                at
-                for at, name in enumerate(normal)
-                if assigned[at] is None and (name in usual or _UNNAMED.fullmatch(name))
-            ]
+        here = [
+            at
+            for at, name in enumerate(normal)
+            if assigned[at] is None
+            and (name in usual or (role == "index" and _UNNAMED.fullmatch(name)))
+        ]
         # A setting counts where its column is absent, too: no other one takes its place.
-        is_named = role in settings and settings[role] is not None
+        is_named = settings.get(role) is not None
         if role in {"label", "id", "time"} and len(here) > 1 and not is_named:
             raise DataError(
                 f"{_listed([names[at] for at in here])} could each be the column of "
@@ -309,6 +291,11 @@ def _assign_usual(
             taken: Role = "ignored" if is_named and role != "index" else role
             why = f"another column is the {role}" if taken == "ignored" else "usual name"
             assigned[at] = ColumnRole(name=names[at], role=taken, why=why)
+
+
+def _single_columns(roles: Roles) -> dict[Role, Column | None]:
+    """Return the columns that settings name by role, where a role has one column."""
+    return {"label": roles.label, "id": roles.id, "time": roles.time, "group": roles.group}
 
 
 def _find(
@@ -342,8 +329,7 @@ def _refuse_unknown(
     if len(missing) == 1 and not groups:
         hint = f" If a row is a time step and not a series, start with {missing[0]}."
     if not unknown and groups:
-        small = min(groups.values(), key=len)
-        unknown = small
+        unknown = min(groups.values(), key=len)
     columns = _listed([names[at] for at in unknown or range(len(names))])
     raise DataError(
         f"What {columns} holds cannot be told from its name. Name it in data.label, data.id, "

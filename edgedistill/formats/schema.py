@@ -14,6 +14,7 @@ from edgedistill.io.arrays import AnyFloats
 
 Role = Literal["values", "label", "id", "time", "group", "index", "ignored"]
 Layout = Literal["wide", "long", "arrays", "ts"]
+TestOrigin = Literal["named", "found", "drawn"]  # by the user, beside the training file, from it
 Column = str | int  # name in the header, or without one the number, from 1; -1 is the last
 
 

@@ -7,14 +7,14 @@ and whether the student breaks it in float32 too.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from edgedistill.evaluation.contract import ContractClause
-from edgedistill.models.spec import FAMILIES
+from edgedistill.models.spec import FAMILIES, LARGEST
 from edgedistill.pipeline.stages.evaluate import Outcome
-from edgedistill.recipe.schema import StudentSection
 from edgedistill.report import NextStep, Report
 from edgedistill.report import format as fmt
 from edgedistill.teachers.class_order import fit_order
@@ -23,6 +23,8 @@ _MOST = 3  # the first ones; loosening the contract is always the last
 _COSTS = {"size_bytes", "latency_p95_ms"}  # clauses that no teacher is needed for
 _MOST_VALIDATION = 0.5  # of the training series
 _ROOM = 0.9  # of a threshold, to aim at
+_FEW_EPOCHS = 20
+_FALLING = 0.05  # share of the loss between the last fifth of the epochs and the one before
 
 
 def next_steps(outcome: Outcome, report: Report) -> tuple[NextStep, ...]:
@@ -38,31 +40,73 @@ def next_steps(outcome: Outcome, report: Report) -> tuple[NextStep, ...]:
     if not clauses:
         return ()
     quality = [clause for clause in clauses if clause.name not in _COSTS]
-    steps = list(_better_teacher(outcome)) if quality else []
-    if not steps:
+    at_chance = _teacher_at_chance(outcome) if quality else ""
+    steps = list(_longer_training(outcome, at_chance)) if quality else []
+    if not at_chance:
         steps += _more_validation(outcome, undecided) if outcome.choice is None else ()
-        steps += _quality(outcome, quality)
+        steps += _quality(outcome, quality, is_trained_long=not steps)
     steps += _costs(outcome, [clause for clause in clauses if clause.name in _COSTS])
     return (*steps[: _MOST - 1], _loosen(clauses))
 
 
-def _better_teacher(outcome: Outcome) -> Iterator[NextStep]:
-    """Yield a longer training of a teacher of ours that is no better than chance."""
-    teacher, data = outcome.recipe.teacher, outcome.data
-    if teacher.source is not None:
-        return
-    splits = outcome.teacher_outputs.splits
+def _teacher_at_chance(outcome: Outcome) -> str:
+    """Return a sentence on a teacher of ours that is no better than chance; else nothing."""
+    if outcome.recipe.teacher.source is not None:
+        return ""
+    splits, data = outcome.teacher_outputs.splits, outcome.data
     fit = fit_order(
         np.concatenate([splits[name].logits for name in ("train", "validation")]),
         np.concatenate([data.train.y, data.validation.y]),
     )
-    if fit.is_at_chance:
-        yield NextStep(
-            reason=f"The teacher itself is right in {fmt.percent(fit.accuracy)} of the training "
-            f"and validation series, no more than chance ({fmt.percent(fit.chance)}): train it "
-            "longer.",
-            settings=(f"teacher.training.epochs={2 * teacher.training.epochs}",),
-        )
+    if not fit.is_at_chance:
+        return ""
+    return (
+        f"The teacher itself is right in {fmt.percent(fit.accuracy)} of the training and "
+        f"validation series, no more than chance ({fmt.percent(fit.chance)})."
+    )
+
+
+def _longer_training(outcome: Outcome, at_chance: str) -> Iterator[NextStep]:
+    """Yield a longer training of what was trained for few epochs, or was still learning.
+
+    Args:
+        outcome: the measurements.
+        at_chance: sentence on a teacher of ours that is no better than chance, if it is none.
+    """
+    recipe = outcome.recipe
+    reasons, settings = [at_chance] if at_chance else [], []
+    for name, section, history in (
+        ("teacher", recipe.teacher, outcome.teacher.history),
+        ("student", recipe.student, outcome.student.history),
+    ):
+        reason = _training_stopped_early(history)
+        if reason:
+            reasons.append(f"The {name} {reason}.")
+        if reason or (at_chance and name == "teacher"):
+            epochs = max(2 * section.training.epochs, type(section)().training.epochs)
+            settings.append(f"{name}.training.epochs={epochs}")
+    if settings:
+        yield NextStep(reason=" ".join([*reasons, "Train longer."]), settings=tuple(settings))
+
+
+def _training_stopped_early(history: Sequence[Mapping[str, Any]]) -> str:
+    """Return what shows that more epochs would probably help; nothing if that is not shown.
+
+    Args:
+        history: learning curves, an entry an epoch; empty of a network that was not trained here.
+    """
+    count = len(history)
+    if not history:
+        return ""
+    if count < _FEW_EPOCHS:
+        return f"was trained for {count} epoch{'s' if count > 1 else ''} only"
+    fifth = count // 5
+    losses = [epoch["validation_loss"] for epoch in history]
+    before, last = (float(np.mean(part)) for part in (losses[-2 * fifth : -fifth], losses[-fifth:]))
+    if before > 0 and last <= (1 - _FALLING) * before:
+        share = fmt.percent(1 - last / before)
+        return f"was still learning: its validation loss fell by {share} in the last {fifth} epochs"
+    return ""
 
 
 def _more_validation(outcome: Outcome, undecided: Sequence[ContractClause]) -> Iterator[NextStep]:
@@ -90,7 +134,9 @@ def _needed(clause: ContractClause, series: int) -> int:
     return math.ceil(series * ((end - value) / margin) ** 2)
 
 
-def _quality(outcome: Outcome, clauses: Sequence[ContractClause]) -> Iterator[NextStep]:
+def _quality(
+    outcome: Outcome, clauses: Sequence[ContractClause], *, is_trained_long: bool
+) -> Iterator[NextStep]:
     """Yield better 8 bits if these alone break the clauses, else a larger student."""
     if not clauses:
         return
@@ -107,7 +153,7 @@ def _quality(outcome: Outcome, clauses: Sequence[ContractClause]) -> Iterator[Ne
                 settings=tuple(settings),
             )
             return
-    yield _larger(outcome)
+    yield from _larger(outcome, is_trained_long=is_trained_long)
 
 
 def _broken_in_float32(outcome: Outcome) -> set[str]:
@@ -116,22 +162,25 @@ def _broken_in_float32(outcome: Outcome) -> set[str]:
     return {clause.name for name in float32 for clause in outcome.failures[name]}
 
 
-def _larger(outcome: Outcome) -> NextStep:
+def _larger(outcome: Outcome, *, is_trained_long: bool) -> Iterator[NextStep]:
+    """Yield a wider student; a longer training where it cannot be widened, and none is advised."""
     student, teacher = outcome.recipe.student, outcome.recipe.teacher
-    if student.source is not None:
-        return _longer(student, f"{student.source} is your own: train it longer, or enlarge it.")
-    width = 2 * (student.width or FAMILIES[student.family].width)
+    longer = f"student.training.epochs={2 * student.training.epochs}"
+    width = 2 * (student.width or FAMILIES[student.family].width) if student.source is None else 0
     of_teacher = teacher.width or FAMILIES[teacher.family].width
-    if teacher.source is None and teacher.family == student.family and width > of_teacher:
-        return _longer(student, "The student is nearly as wide as its teacher: train it longer.")
-    return NextStep(
-        reason="A wider student comes nearer to its teacher.", settings=(f"student.width={width}",)
-    )
-
-
-def _longer(student: StudentSection, reason: str) -> NextStep:
-    epochs = 2 * student.training.epochs
-    return NextStep(reason=reason, settings=(f"student.training.epochs={epochs}",))
+    is_as_wide = teacher.source is None and teacher.family == student.family and width > of_teacher
+    if student.source is None and not is_as_wide and width <= LARGEST["width"]:
+        yield NextStep(
+            reason="A wider student comes nearer to its teacher.",
+            settings=(f"student.width={width}",),
+        )
+    elif is_trained_long:
+        reason = (
+            f"{student.source} is your own: train it longer, or enlarge it."
+            if student.source is not None
+            else "The student is as wide as is useful: train it longer."
+        )
+        yield NextStep(reason=reason, settings=(longer,))
 
 
 def _costs(outcome: Outcome, clauses: Sequence[ContractClause]) -> Iterator[NextStep]:

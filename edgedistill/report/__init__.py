@@ -26,6 +26,7 @@ from edgedistill.report.facts import (
     SpeedComparison,
     Sums,
     Telemetry,
+    VariantClauses,
 )
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "SpeedComparison",
     "Sums",
     "Telemetry",
+    "VariantClauses",
     "boards",
     "calibration_bins",
     "class_rows",
@@ -82,6 +84,7 @@ __all__ = [
     "svg",
     "telemetry_rows",
     "to_json",
+    "variant_reason",
     "verdict",
 ]
 _HOMES = {
@@ -103,6 +106,7 @@ _HOMES = {
     ),
     "svg": ("LIGHT", "PAGE", "Palette", "set_style", "svg"),
     "telemetry": ("cost_rows", "telemetry_rows"),
+    "verdict": ("variant_reason",),
 }
 
 

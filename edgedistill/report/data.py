@@ -8,6 +8,11 @@ from edgedistill.report.facts import Data
 from edgedistill.report.format import format_count, percent
 
 SPLITS = {"train": "training", "validation": "validation", "test": "test"}
+_ORIGINS = {
+    "named": "{file}, named as the test data",
+    "found": "{file}, the data set's own",
+    "drawn": "split off the training data here, class by class",
+}
 _SHAPED = 4  # rows about the arrays; the others are about the files
 _LEAST = 0.001  # share that is written as a number
 _LISTED = 12  # classes or columns in a line
@@ -26,6 +31,7 @@ def data_rows(data: Data) -> list[tuple[str, str]]:
         ("Shape", f"{data.channels} {channels}, {steps} time steps"),
         ("Classes", f"{data.classes}: {', '.join(data.class_names)}"),
         ("Columns", _columns(data)),
+        ("Test series", _test_origin(data)),
         ("Recorded lengths", _lengths(data)),
         ("Missing values", _missing(data)),
         ("Flat once normalized", _flat(data)),
@@ -44,10 +50,12 @@ def data_lines(data: Data) -> list[str]:
     """Lines that a run starts with: what was read, then remarks and warnings."""
     facts = dict(data_rows(data))
     columns = [f"columns: {facts.pop('Columns')}"] if "Columns" in facts else []
+    origin = [f"test series: {facts.pop('Test series')}"] if "Test series" in facts else []
     recorded = [f"{name.lower()}: {facts[name]}" for name in list(facts)[_SHAPED:]]
     return [
         f"data: {data.name}; {facts['Series']}; {facts['Shape']}",
         f"classes: {_classes(data.series_per_class or {})} ({'/'.join(SPLITS.values())})",
+        *origin,
         *columns,
         "; ".join(recorded),
         *data_messages(data),
@@ -58,6 +66,11 @@ def data_messages(data: Data) -> list[str]:
     """Remarks and warnings, a line each."""
     notes = [f"note: {remark}" for remark in data.remarks]
     return [*notes, *(f"warning: {warning}" for warning in data.warnings)]
+
+
+def _test_origin(data: Data) -> str:
+    """Where the test series come from; empty in a report of an earlier version."""
+    return _ORIGINS[data.test_origin].format(file=data.test_file) if data.test_origin else ""
 
 
 def _columns(data: Data) -> str:

@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 from edgedistill.errors import DataError, ShapeError
 from edgedistill.evaluation.contract import ContractClause, Verdict
 from edgedistill.evaluation.metrics import Estimate
-from edgedistill.formats.schema import ColumnRole
+from edgedistill.formats.schema import ColumnRole, TestOrigin
 
 FORMAT: Final = "edgedistill.report/1"
 Sums: TypeAlias = Literal["exact", "saturating"]  # of 8-bit products: whole, or pairs in 16 bits
@@ -124,6 +124,8 @@ class Data:
     flat_series: int | None = None  # constant in every channel once normalized
     flat_channels: tuple[int, ...] | None = None  # from 0; constant in every training series
     unresolved_series: int | None = None  # whose variation is lost in float32 at their offset
+    test_origin: TestOrigin | None = None
+    test_file: str | None = None  # name of the file or folder; None: drawn, or not recorded
     columns: tuple[ColumnRole, ...] = ()  # of a table, and what each was taken for
     remarks: tuple[str, ...] = ()  # of the readers, such as labels that are one class
     warnings: tuple[str, ...] = ()  # what was seen, and the next step
@@ -249,6 +251,14 @@ class NextStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VariantClauses:
+    """The clauses of one variant."""
+
+    candidate: str  # its name
+    clauses: tuple[ContractClause, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
     """A board's report of the model as it runs there."""
 
@@ -290,6 +300,8 @@ class Report:
     reasons: tuple[str, ...] = ()  # sentences: what failed, by how much
     # The clauses of the same model on the validation series; without a chosen one they decided.
     validation: tuple[ContractClause, ...] = ()
+    # Of every variant on the validation series, the nearest first; (): one was chosen.
+    variants: tuple[VariantClauses, ...] = ()
     next_steps: tuple[NextStep, ...] = ()
     data: Data | None = None
     teacher: Candidate | None = None

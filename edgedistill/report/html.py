@@ -59,6 +59,7 @@ def render(report: Mapping[str, Any]) -> str:
             for section in verdict.contract_sections(facts)
             if section.clauses
         ],
+        variants=verdict.variant_rows(facts),
         columns=boards.models(facts),
         groups=fmt.measured_rows(facts.models()),
         trade_offs=_trade_offs(facts),

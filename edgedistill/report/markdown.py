@@ -27,7 +27,7 @@ def render(report: Mapping[str, Any]) -> str:
         _text(fmt.headline(facts)),
         _text(verdict.undecided_note(facts)),
         _text(facts.choice or ""),
-        "\n".join(f"- {_text(reason)}" for reason in facts.reasons),
+        "\n".join(f"- {_text(reason)}" for reason in verdict.open_reasons(facts)),
         "\n".join(f"- {_text(message)}" for message in _messages(facts)),
         _section("Contract", _contract(facts)),
         _section("What would help", _next_steps(facts)),
@@ -44,7 +44,25 @@ def _contract(report: Report) -> str:
     parts = []
     for section in verdict.contract_sections(report):
         parts += [f"{_text(section.title)}:" if section.title else "", _clauses(section.clauses)]
-    return "\n\n".join(filter(None, parts))
+    return "\n\n".join([*filter(None, parts), *_variants(report)])
+
+
+def _variants(report: Report) -> list[str]:
+    """Table of all variants on the validation series, where none was chosen of several."""
+    if len(report.variants) < 2:
+        return []
+    rows = [
+        [row.label, row.threshold, *map(_variant_cell, row.cells)]
+        for row in verdict.variant_rows(report)
+    ]
+    heads = ["Clause", "Threshold", *(variant.candidate for variant in report.variants)]
+    return ["All variants on the validation series:", _table(heads, rows)]
+
+
+def _variant_cell(clause: ContractClause | None) -> str:
+    if clause is None:
+        return fmt.NOT_MEASURED
+    return f"{fmt.clause_number(clause)(clause.measured.value)}, {fmt.outcome(clause)}"
 
 
 def _clauses(clauses: Sequence[ContractClause]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,19 @@ RUN = Path("RUN")  # stands for the folder of the run where that is not known
 
 @dataclass(frozen=True, slots=True)
 class ContractSection:
-    """The clauses on one split."""
+    """The clauses on one split; of a broken contract those that decided come first."""
 
     title: str  # empty where there is one split alone
     clauses: tuple[ContractClause, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VariantRow:
+    """A clause in the table of all variants."""
+
+    label: str
+    threshold: str
+    cells: tuple[ContractClause | None, ...]  # one a variant; None: not judged here
 
 
 def verdict(report: Report) -> str:
@@ -28,21 +38,63 @@ def verdict(report: Report) -> str:
 
 def contract_sections(report: Report) -> list[ContractSection]:
     """Clauses on the test series and on the validation series, first those that decided."""
-    if not report.validation:
-        return [ContractSection("", report.contract)]
+    tested, validated = (
+        _decisive_first(report, clauses) for clauses in (report.contract, report.validation)
+    )
+    if not validated:
+        return [ContractSection("", tested)]
     test, validation = ("test series", "validation series")
     if report.data is not None:
         test = f"{fmt.format_count(report.data.test)} {test}"
         validation = f"{fmt.format_count(report.data.validation)} {validation}"
     if report.chosen is None:
         return [
-            ContractSection(f"On {validation}, which decided", report.validation),
-            ContractSection(f"On {test}", report.contract),
+            ContractSection(f"On {validation}, which decided", validated),
+            ContractSection(f"On {test}", tested),
         ]
     return [
-        ContractSection(f"On {test}, which decided", report.contract),
-        ContractSection(f"On {validation}, on which it was chosen", report.validation),
+        ContractSection(f"On {test}, which decided", tested),
+        ContractSection(f"On {validation}, on which it was chosen", validated),
     ]
+
+
+def _decisive_first(
+    report: Report, clauses: Iterable[ContractClause]
+) -> tuple[ContractClause, ...]:
+    if report.verdict != "broken":
+        return tuple(clauses)
+    return tuple(sorted(clauses, key=lambda clause: (clause.passed, not clause.decided)))
+
+
+def variant_rows(report: Report) -> list[VariantRow]:
+    """Rows of a table of all variants on the validation series, the nearest variant first.
+
+    Clauses that the nearest breaks come first. Empty where a variant was chosen.
+    """
+    cells: dict[str, dict[str, ContractClause]] = {}
+    for variant in report.variants:
+        for clause in _decisive_first(report, variant.clauses):
+            cells.setdefault(clause.name, {})[variant.candidate] = clause
+    names = [variant.candidate for variant in report.variants]
+    return [
+        VariantRow(
+            label=fmt.clause_label(next(iter(row.values()))),
+            threshold=fmt.threshold(next(iter(row.values()))),
+            cells=tuple(row.get(name) for name in names),
+        )
+        for row in cells.values()
+    ]
+
+
+def variant_reason(name: str, clause: ContractClause) -> str:
+    """Sentence on a clause that a variant breaks on the validation series."""
+    return f"{name}: on the validation split, {clause.message()}."
+
+
+def open_reasons(report: Report) -> list[str]:
+    """Reasons of a report but those that the table of all variants has."""
+    shown = {variant_reason(v.candidate, clause) for v in report.variants for clause in v.clauses}
+    return [reason for reason in report.reasons if reason not in shown]
 
 
 def undecided_note(report: Report) -> str:

@@ -24,6 +24,8 @@ PLAIN = DataFacts(
     flat_series=0,
     flat_channels=(),
     unresolved_series=0,
+    test_origin="drawn",
+    test_file=None,
     columns=(),
     remarks=(),
 )

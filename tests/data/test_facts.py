@@ -47,6 +47,32 @@ def test_plain_series_have_nothing_to_tell(rng):
     assert (facts.columns, facts.remarks) == ((), ())
 
 
+@pytest.mark.parametrize(
+    ("test", "named", "origin"),
+    [
+        (None, False, ("drawn", None)),
+        ("sets/toys_TEST.csv", False, ("found", "toys_TEST.csv")),
+        ("sets/others.csv", True, ("named", "others.csv")),
+    ],
+    ids=["drawn", "found", "named"],
+)
+def test_origin_of_test_series(test, named, origin, rng):
+    def read(path):
+        labels = ["a", "b"] * 20
+        return RawSeries(series=waves(40, rng), labels=labels, origin=path)
+
+    source = Source(
+        name="toys",
+        train=read("sets/toys_TRAIN.csv"),
+        test=None if test is None else read(test),
+        is_test_named=named,
+    )
+
+    facts = prepare(source, **SETTINGS).facts
+
+    assert (facts.test_origin, facts.test_file) == origin
+
+
 def test_recorded_lengths_are_told_before_resampling(rng):
     """Of the series of every split."""
     lengths = [20, *[30] * 38, 55]

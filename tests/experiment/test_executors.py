@@ -73,10 +73,6 @@ def test_dead_process_breaks_the_pool():
         submit(os._exit, 1).result()
 
 
-def test_cores_are_those_of_the_affinity():
-    assert 1 <= executors.cores() <= (os.cpu_count() or 1)
-
-
 def test_missing_ray_is_an_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
 

@@ -197,6 +197,8 @@ def full_report() -> Report:
             flat_series=0,
             flat_channels=(),
             unresolved_series=1,
+            test_origin="named",
+            test_file="others.csv",
             columns=(
                 ColumnRole(name="t0 to t149", role="values", why="numbers"),
                 ColumnRole(name="motion", role="label", why="data.label"),

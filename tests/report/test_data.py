@@ -30,6 +30,7 @@ def test_rows_have_every_fact(data):
         ("Shape", "1 channel, 150 time steps"),
         ("Classes", "2: gun, point"),
         ("Columns", "values: t0 to t149; label: motion (data.label)"),
+        ("Test series", "others.csv, named as the test data"),
         ("Recorded lengths", "120 to 150 time steps"),
         ("Missing values", "1.3 % of all values, in 3 series"),
         ("Flat once normalized", "none"),
@@ -45,6 +46,7 @@ def test_a_run_starts_with_a_line_for_each_kind_of_facts(data):
     assert lines == [
         "data: GunPoint; 40 training, 10 validation, 150 test; 1 channel, 150 time steps",
         "classes: gun 20/4/76, point 20/6/74 (training/validation/test)",
+        "test series: others.csv, named as the test data",
         "columns: values: t0 to t149; label: motion (data.label)",
         "recorded lengths: 120 to 150 time steps; missing values: 1.3 % of all values, in 3 "
         "series; flat once normalized: none; lost in float32: 1 series",
@@ -59,13 +61,27 @@ def test_data_without_faults(data):
         data, shortest=150, missing_share=0.0, missing_series={}, unresolved_series=0, columns=()
     )
 
-    assert data_rows(plain)[4:] == [
+    assert data_rows(plain)[5:] == [
         ("Recorded lengths", "150 time steps"),
         ("Missing values", "none"),
         ("Flat once normalized", "none"),
         ("Lost in float32", "none"),
     ]
     assert data_messages(replace(plain, remarks=(), warnings=())) == []
+
+
+@pytest.mark.parametrize(
+    ("origin", "file", "text"),
+    [
+        ("found", "GunPoint_TEST.ts", "GunPoint_TEST.ts, the data set's own"),
+        ("drawn", None, "split off the training data here, class by class"),
+    ],
+)
+def test_origin_of_test_series(data, origin, file, text):
+    found = replace(data, test_origin=origin, test_file=file)
+
+    assert dict(data_rows(found))["Test series"] == text
+    assert f"test series: {text}" in data_lines(found)
 
 
 def test_few_missing_values_are_not_rounded_to_none(data):

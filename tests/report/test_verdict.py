@@ -9,7 +9,7 @@ import pytest
 
 from edgedistill.evaluation.contract import ContractClause
 from edgedistill.evaluation.metrics import Estimate
-from edgedistill.report import NextStep, html, markdown, to_json, verdict
+from edgedistill.report import NextStep, VariantClauses, html, markdown, to_json, verdict
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +65,7 @@ def test_what_decided_comes_first_with_its_number_of_series(full_report, nothing
     first, second = verdict.contract_sections(nothing_chosen)
     assert (first.title, first.clauses) == (
         "On 10 validation series, which decided",
-        (CLEAR, OPEN_BROKEN),
+        (OPEN_BROKEN, CLEAR),
     )
     assert (second.title, second.clauses) == ("On 150 test series", (CLEAR, OPEN))
 
@@ -76,6 +76,49 @@ def test_what_decided_comes_first_with_its_number_of_series(full_report, nothing
         "On 10 validation series, on which it was chosen",
     ]
     assert [section.title for section in verdict.contract_sections(full_report)] == [""]
+
+
+@pytest.fixture
+def several(nothing_chosen):
+    """Two variants, of which TensorRT's is not judged by its latency here."""
+    latency = ContractClause("latency_p95_ms", "<=", 0.2, Estimate(0.1, 0.1, 0.1), True, True)
+    nearest = VariantClauses(candidate="ort-int8", clauses=(CLEAR, latency, OPEN_BROKEN))
+    farther = VariantClauses(candidate="trt-fp16", clauses=(CLEAR_BROKEN, OPEN_BROKEN))
+    reasons = [verdict.variant_reason("trt-fp16", c) for c in farther.clauses]
+    return replace(
+        nothing_chosen,
+        variants=(nearest, farther),
+        reasons=(*reasons, "ort-fp16 was not made: reason."),
+    )
+
+
+def test_table_of_variants_begins_with_what_the_nearest_breaks(several):
+    rows = verdict.variant_rows(several)
+
+    assert [row.label for row in rows] == [
+        "Agreement with the teacher",
+        "KL from the teacher, nats",
+        "Latency p95",
+    ]
+    assert rows[0].cells == (OPEN_BROKEN, OPEN_BROKEN)
+    assert rows[1].cells == (CLEAR, CLEAR_BROKEN)
+    assert rows[2].cells[1] is None
+    assert verdict.open_reasons(several) == ["ort-fp16 was not made: reason."]
+
+
+@pytest.mark.parametrize("render", [html.render, markdown.render], ids=["page", "Markdown"])
+def test_variants_stand_in_a_table_in_the_place_of_paragraphs(several, render):
+    text = render(to_json(several))
+
+    assert "on the validation split" not in text
+    for part in (
+        "ll variants on the valid" if render is markdown.render else "All 2 variants",
+        "trt-fp16",
+        "ort-fp16 was not made: reason.",
+    ):
+        assert part in text
+    if render is html.render:
+        assert "<details>" in text.partition('class="variants"')[0]
 
 
 def test_command_can_be_copied_into_a_shell():

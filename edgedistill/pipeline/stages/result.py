@@ -41,6 +41,7 @@ from edgedistill.report import (
     Example,
     Latency,
     Report,
+    VariantClauses,
     html,
     markdown,
     to_json,
@@ -52,6 +53,7 @@ from edgedistill.report.measured import (
     make_examples,
     make_metrics,
 )
+from edgedistill.report.verdict import variant_reason
 from edgedistill.runtimes.onnxruntime import OrtRuntime
 from edgedistill.runtimes.tensorrt.runtime import TensorRtRuntime
 
@@ -109,6 +111,7 @@ def make_report(outcome: Outcome) -> Report:
         choice=_choice(outcome),
         validation=outcome.validation[outcome.judged_name],
         reasons=(*_reasons(outcome), *_missing(outcome)),
+        variants=_variants(outcome),
         data=report_data(data),
         teacher=_candidate(
             "teacher",
@@ -273,10 +276,19 @@ def _reasons(outcome: Outcome) -> tuple[str, ...]:
         failed = [f"On the test split, {c.message()}." for c in outcome.clauses if not c.passed]
         return (f"{outcome.chosen} kept the contract on the validation split only.", *failed)
     return tuple(
-        f"{name}: on the validation split, {clause.message()}."
+        variant_reason(name, clause)
         for name, clauses in outcome.failures.items()
         for clause in clauses
     )
+
+
+def _variants(outcome: Outcome) -> tuple[VariantClauses, ...]:
+    """Return the clauses of every variant, the nearest first; none where one was chosen."""
+    if outcome.chosen is not None:
+        return ()
+    failures = outcome.failures
+    names = sorted(outcome.validation, key=lambda name: len(failures[name]))
+    return tuple(VariantClauses(candidate=n, clauses=outcome.validation[n]) for n in names)
 
 
 def _missing(outcome: Outcome) -> tuple[str, ...]:

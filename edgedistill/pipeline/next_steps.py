@@ -42,9 +42,10 @@ def next_steps(outcome: Outcome, report: Report) -> tuple[NextStep, ...]:
     quality = [clause for clause in clauses if clause.name not in _COSTS]
     at_chance = _teacher_at_chance(outcome) if quality else ""
     steps = list(_longer_training(outcome, at_chance)) if quality else []
+    is_trained_long = not steps
     if not at_chance:
         steps += _more_validation(outcome, undecided) if outcome.choice is None else ()
-        steps += _quality(outcome, quality, is_trained_long=not steps)
+        steps += _quality(outcome, quality, is_trained_long=is_trained_long)
     steps += _costs(outcome, [clause for clause in clauses if clause.name in _COSTS])
     return (*steps[: _MOST - 1], _loosen(clauses))
 

@@ -25,13 +25,23 @@ KL_KEPT_OPEN = ContractClause("kl", "<=", 0.5, Estimate(0.45, 0.3, 0.61), True, 
 PEARSON = ContractClause("saliency_pearson", ">=", 0.75, Estimate(0.6, 0.55, 0.65), False, True)
 SIZE = ContractClause("size_bytes", "<=", 4000, Estimate(8123, 8123, 8123), False, True)
 LATENCY = ContractClause("latency_p95_ms", "<=", 0.02, Estimate(0.05, 0.04, 0.06), False, True)
-LEARNED = [{"validation_loss": 1.0}] * 40  # of a training that could not be longer with profit
+
+
+def curve(*losses: float) -> list[dict[str, float]]:
+    """Learning curve with these losses on validation series, an epoch each."""
+    return [
+        {"epoch": at, "train_loss": loss, "validation_loss": loss, "validation_accuracy": 0.5}
+        for at, loss in enumerate(losses, start=1)
+    ]
+
+
+LEARNED = curve(*[1.0] * 40)  # of a training that could not be longer with profit
 LOOSENED = "contract.max_kl=0.713"
 
 
 def falling(share: float) -> list[dict[str, float]]:
     """Learning curve of 40 epochs whose loss falls by a share from the fourth to the last fifth."""
-    return [{"validation_loss": 1.0}] * 32 + [{"validation_loss": 1.0 - share}] * 8
+    return curve(*[1.0] * 32, *[1.0 - share] * 8)
 
 
 def settings(
@@ -217,7 +227,11 @@ def test_every_command_is_one_that_the_command_line_takes(
     history, clauses, changes, outcome, tmp_path
 ):
     """Parsed by click, and its settings by the recipe, as where it is copied into a shell."""
-    for broken in ({"test": clauses}, {"int8": clauses}, {"int8": clauses, "fp32": (KL_KEPT,)}):
+    for broken in (
+        {"test": clauses},
+        {"int8": clauses},
+        {"int8": clauses, "fp32": (KL_KEPT, SIZE)},
+    ):
         found = steps(outcome, *changes, **broken, teacher=history, student=history)
         recipe = config.parse(config.dump(outcome.recipe), changes)
         (tmp_path / "recipe.yaml").write_text(config.dump(recipe))

@@ -3,6 +3,37 @@
 import os
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgedistill.api.bundles import BundleFile, deploy
+    from edgedistill.api.datasets import Dataset, load
+    from edgedistill.api.networks import Teacher, teacher
+    from edgedistill.api.runs import Run, Student, compress, distill, train
+    from edgedistill.evaluation.contract import Contract
+
+__all__ = [
+    "BundleFile",
+    "Contract",
+    "Dataset",
+    "Run",
+    "Student",
+    "Teacher",
+    "compress",
+    "deploy",
+    "distill",
+    "load",
+    "set_library_defaults",
+    "teacher",
+    "train",
+]
+_HOMES = {
+    "api.bundles": ("BundleFile", "deploy"),
+    "api.datasets": ("Dataset", "load"),
+    "api.networks": ("Teacher", "teacher"),
+    "api.runs": ("Run", "Student", "compress", "distill", "train"),
+    "evaluation.contract": ("Contract",),
+}
 
 __version__ = "0.1.0"
 
@@ -41,3 +72,11 @@ def public_name(room: str, homes: Mapping[str, Sequence[str]], name: str) -> obj
         if name in names:
             return getattr(import_module(f"{room}.{module}"), name)
     raise AttributeError(f"module {room!r} has no attribute {name!r}")
+
+
+def __getattr__(name: str) -> object:
+    return public_name(__name__, _HOMES, name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

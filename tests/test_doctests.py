@@ -20,7 +20,13 @@ def _with_examples() -> Iterator[str]:
                 yield ".".join(parts).removesuffix(".__init__")
 
 
-@pytest.mark.parametrize("module", list(_with_examples()))
+_SLOW = {"edgedistill.api.runs"}  # they train
+
+
+@pytest.mark.parametrize(
+    "module",
+    [pytest.param(m, marks=[pytest.mark.slow] * (m in _SLOW)) for m in _with_examples()],
+)
 def test_examples_hold(module):
     """None is skipped, and none fails."""
     found = doctest.testmod(import_module(module))

@@ -88,6 +88,29 @@ def test_bash_blocks_run(page, tmp_path, finished):
         finished |= runs
 
 
+def test_python_page_runs(tmp_path):
+    """Its blocks are one program."""
+    blocks = _blocks(ROOT / "docs" / "python.md", "python")
+    program = tmp_path / "page.py"
+    program.write_text("\n".join(blocks), "utf-8")
+
+    ran = _run(f"{sys.executable} page.py", tmp_path)
+
+    assert ran.returncode == 0, ran.stderr
+    assert "verdict: kept" in ran.stdout
+
+
+def test_example_ends_in_a_validated_bundle(tmp_path):
+    """The script of a notebook, with arrays, a teacher and a student of one's own."""
+    shutil.copytree(ROOT / "examples", tmp_path, dirs_exist_ok=True)
+
+    ran = _run(f"{sys.executable} compress_in_memory.py", tmp_path)
+
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.splitlines()[-1] == "kept"
+    assert (tmp_path / "runs" / "power" / "explanation.png").is_file()
+
+
 def test_there_are_blocks_to_run():
     """The README is among the pages, so the test above is not empty."""
     assert ROOT / "README.md" in with_bash

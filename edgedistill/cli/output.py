@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from edgedistill.api.display import progress_bars
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,48 +17,12 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from edgedistill.evaluation.contract import ContractClause
-    from edgedistill.io.progress import ProgressCallback
     from edgedistill.report import Candidate, Data, Report
 
+progress = progress_bars
 _WRAPPABLE = 24  # columns by which labels of a table may be wrapped
 _COLORS = {"kept": "green", "broken": "red", "undecided": "yellow"}
 _DECISIVE = ("File size", "Latency p50", "Accuracy", "Agreement", "KL", "Pearson")
-
-
-@contextmanager
-def progress() -> Iterator[ProgressCallback]:
-    """Yield a progress callback that draws a bar for each stage on stderr."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:<20}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    bars = Progress(*columns, console=Console(stderr=True))
-    tasks = {}
-
-    def report(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            bars.start()  # not before there is a bar, or an error would begin with an empty line
-            tasks[stage] = bars.add_task(stage, total=total)
-        bars.update(tasks[stage], completed=done, total=total)
-
-    try:
-        yield report
-    finally:
-        if tasks:
-            bars.stop()
 
 
 def print_data(data: Data) -> None:

@@ -7,9 +7,11 @@ __all__ = [
     "PROGRAM",
     "REPORT",
     "Latency",
+    "Predictor",
     "Runtime",
     "Sensors",
     "TelemetrySampler",
+    "Validation",
     "benchmark",
     "cores",
     "describe_holder",
@@ -20,6 +22,7 @@ __all__ = [
     "measure",
     "measure_interleaved",
     "quantile",
+    "series_items",
     "start",
     "tune",
     "validate",
@@ -27,6 +30,8 @@ __all__ = [
 _HOMES = {
     "benchmark": ("Latency", "measure", "measure_interleaved", "quantile"),
     "cli": ("COMMANDS",),
+    "predict.predictor": ("Predictor",),
+    "predict.readers": ("series_items",),
     "releases.layout": ("PROGRAM", "REPORT"),
     "releases.lock": ("describe_holder",),
     "runtime": ("Runtime", "int8_arithmetic", "is_exact", "start"),
@@ -34,7 +39,7 @@ _HOMES = {
     "telemetry": ("cores", "environment"),
     "telemetry_sampler": ("TelemetrySampler",),
     "tuning": ("tune",),
-    "validate": ("validate",),
+    "validate": ("Validation", "validate"),
 }
 
 

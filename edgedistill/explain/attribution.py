@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from edgedistill.io.progress import ProgressCallback
 from edgedistill.saliency.occlusion import Explanation, explain_classifier, time_map
 from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers.torch import TorchClassifier
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Method = Literal["occlusion", "gradient-input", "integrated-gradients"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -59,6 +62,18 @@ class ExplanationReport:
         """Return the windows of the largest absolute scores, strongest first."""
         order: list[int] = np.argsort(-np.abs(attribution.scores), kind="stable")[:count].tolist()
         return order
+
+    def plot(self) -> Figure:
+        """Draw the series above each model's map, as a Matplotlib figure."""
+        from edgedistill.explain.plot import draw
+
+        return draw(self)
+
+    def _repr_png_(self) -> bytes:
+        """Return the figure for a notebook."""
+        from edgedistill.explain.plot import png
+
+        return png(self)
 
     def to_json(self, count: int) -> dict[str, Any]:
         """Return the report, with each model's `count` strongest windows, as JSON-able values."""

@@ -85,26 +85,34 @@ def svg(report: ExplanationReport) -> str:
 def png(report: ExplanationReport) -> bytes:
     """Return the figure with its captions, to stand without a page around it."""
     import matplotlib
-    from matplotlib.figure import Figure
 
-    title, *rest = captions(report)
-    below = " ".join([*rest, _READING])
-    words = [*textwrap.wrap(title, _LINE_LETTERS), *textwrap.wrap(below, _LINE_LETTERS)]
-    height = _height(report) + _LINE * len(words) + 8
     stream = io.BytesIO()
     with matplotlib.rc_context(), warnings.catch_warnings():
         # A class may be named in letters that Matplotlib's own font lacks.
         warnings.filterwarnings(
             "ignore", message=r"Glyph \d+ .* missing from", category=UserWarning
         )
+        draw(report).savefig(
+            stream, format="png", dpi=_DPI, facecolor=LIGHT.paper, metadata={"Software": None}
+        )
+    return stream.getvalue()
+
+
+def draw(report: ExplanationReport) -> Figure:
+    """Return the figure with its captions as a Matplotlib figure of its own."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    title, *rest = captions(report)
+    below = " ".join([*rest, _READING])
+    words = [*textwrap.wrap(title, _LINE_LETTERS), *textwrap.wrap(below, _LINE_LETTERS)]
+    height = _height(report) + _LINE * len(words) + 8
+    with matplotlib.rc_context():
         set_style("png", muted=LIGHT.muted, rule=LIGHT.rule)
         figure = Figure(figsize=(_WIDTH / 72, height / 72), layout="constrained")
         figure.suptitle("\n".join(words), x=0.01, ha="left", fontsize=11, color=LIGHT.ink)
         _draw(figure, report, LIGHT)
-        figure.savefig(
-            stream, format="png", dpi=_DPI, facecolor=LIGHT.paper, metadata={"Software": None}
-        )
-    return stream.getvalue()
+    return figure
 
 
 def render(report: ExplanationReport, windows: int) -> str:

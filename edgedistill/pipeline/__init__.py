@@ -12,6 +12,7 @@ __all__ = [
     "DataCallback",
     "Result",
     "RunFolder",
+    "Stage",
     "check_columns",
     "check_plan_length",
     "compress",
@@ -31,6 +32,7 @@ __all__ = [
     "recorded_plan",
     "report_data",
     "run",
+    "run_stages",
     "single_stage",
     "stage_key",
     "start_on_host",
@@ -40,9 +42,9 @@ __all__ = [
 ]
 _HOMES = {
     "external_teacher": ("check_columns",),
-    "keys": ("stage_key", "teacher_sections"),
+    "keys": ("Stage", "stage_key", "teacher_sections"),
     "objective_context": ("objective_context",),
-    "run": ("Result", "compress"),
+    "run": ("Result", "compress", "run_stages"),
     "run_folder": (
         "ONNX",
         "REPORT_JSON",

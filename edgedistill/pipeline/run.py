@@ -31,7 +31,7 @@ class Result:
     report: Report
     page: Path  # report.html
     bundle: Path | None  # None: the contract is broken
-    stages: Mapping[str, bool]  # whether each stage had to run
+    stages: Mapping[Stage, bool]  # whether each stage had to run
     costs: Mapping[str, Mapping[str, int]]  # of networks of ours: parameters, macs, size_bytes
     teacher_notes: tuple[str, ...] = ()  # how an external teacher was understood
 
@@ -53,15 +53,7 @@ def compress(
     Raises:
         EdgeDistillError: a stage failed; what was whole before is whole still.
     """
-    data, run = prepare_data(recipe, on_data), RunFolder(out)
-    write_text(run.recipe, config.dump(recipe))
-    ran: dict[str, bool] = {}
-    for stage in STAGES:
-        key = stage_key(stage, recipe, data)
-        ran[stage] = not is_unchanged(run.path / stage, key)
-        if ran[stage]:
-            maker = _makers(recipe, data, run, on_progress)[stage]
-            make_stage(run.path / stage, key, maker)
+    ran, run = run_stages(recipe, out, on_progress, on_data), RunFolder(out)
     return Result(
         report=from_json(read_json(run.report)),
         page=run.page,
@@ -70,6 +62,35 @@ def compress(
         costs=_costs(run.teacher, run.student),
         teacher_notes=tuple(read_json(run.teacher / TEACHER_FACTS).get("notes", ())),
     )
+
+
+def run_stages(
+    recipe: Recipe,
+    out: Path,
+    on_progress: ProgressCallback = ignore_progress,
+    on_data: DataCallback = ignore_data,
+    *,
+    until: Stage = "result",
+) -> dict[Stage, bool]:
+    """Run the stages of a recipe up to one of them; return which had to run.
+
+    Args:
+        recipe, out, on_progress, on_data: as for `compress`.
+        until: last stage.
+
+    Raises:
+        EdgeDistillError: a stage failed; what was whole before is whole still.
+    """
+    data, run = prepare_data(recipe, on_data), RunFolder(out)
+    write_text(run.recipe, config.dump(recipe))
+    ran: dict[Stage, bool] = {}
+    for stage in STAGES[: STAGES.index(until) + 1]:
+        key = stage_key(stage, recipe, data)
+        ran[stage] = not is_unchanged(run.path / stage, key)
+        if ran[stage]:
+            maker = _makers(recipe, data, run, on_progress)[stage]
+            make_stage(run.path / stage, key, maker)
+    return ran
 
 
 def _makers(

@@ -17,7 +17,8 @@ from pathlib import Path
 
 _PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
 _STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib")).resolve()
-_OURS = {"edgedistill", "edgedistill_kernels"}  # their version stands for their source
+# Their version stands for their source, and a second import of torch would crash.
+_NEVER_FOLLOWED = {"edgedistill", "edgedistill_kernels", "torch"}
 
 
 def module_files(name: str) -> dict[str, Path]:
@@ -27,9 +28,11 @@ def module_files(name: str) -> dict[str, Path]:
         name: dotted name of the module, as an import finds it now.
 
     Returns:
-        Paths by dotted name; empty where there is no such module.
+        Paths by dotted name; empty where there is no such module, or it is one of ours or torch's.
     """
     root = name.partition(".")[0]
+    if root in _NEVER_FOLLOWED:
+        return {}
     files: dict[str, Path] = {}
     waiting = list(_with_parents(name))
     visited: set[str] = set()
@@ -70,7 +73,7 @@ def _is_authors(name: str, spec: ModuleSpec, root: str) -> bool:
     if top == root:
         return True
     places = [spec.origin] if spec.has_location else spec.submodule_search_locations
-    if top in _OURS or not places:
+    if top in _NEVER_FOLLOWED or not places:
         return False
     paths = [Path(place).resolve() for place in places if place is not None]
     return not any(

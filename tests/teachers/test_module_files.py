@@ -56,3 +56,9 @@ def test_module_that_is_not_there_has_no_files(name):
     files = module_files(name)
 
     assert name not in files
+
+
+@pytest.mark.parametrize("name", ["edgedistill.models.families", "torch.nn"])
+def test_modules_of_ours_and_of_torch_are_not_followed(name):
+    """Their version stands for their source, and unloading them would crash a running program."""
+    assert module_files(name) == {}

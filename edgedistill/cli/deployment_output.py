@@ -96,6 +96,7 @@ def _row(each: BoardStatus) -> tuple[str, ...]:
     notes = [
         *([_rolled_back(each)] if each.rolled_back else []),
         *(["a switch was interrupted"] if each.switching else []),
+        *(["its signer is no longer trusted"] if each.current in each.untrusted else []),
         *(["trusts no signer yet"] if each.trusts is False else []),
         *([f"failed, {each.code}"] if each.code else []),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ from edgedistill.deployment.payload import UploadFile, upload
 from edgedistill.deployment.trust import read_trust, trust
 from edgedistill.deployment.zipapp import write_program
 from edgedistill.device.releases.layout import PROGRAM
-from edgedistill.errors import EdgeDistillError, UsageError
+from edgedistill.errors import EdgeDistillError, LostConnectionError, UsageError
 
 _ROLLBACK_S: Final = 1800.0  # the previous release is checked, which may build an engine
 # That of the current release comes first. All of them work on the same root.
@@ -30,7 +31,7 @@ class BoardStatus:
 
     host: str
     code: int = 0  # exit code: 0, or that of the error
-    message: str = ""  # of the error, or what there was nothing to do for
+    message: str = ""  # of the error, or what is to be known: nothing to do, no trust any more
     current: str | None = None  # release that runs
     previous: str | None = None  # what a rollback returns to
     verdict: str | None = None  # of the current release, from its validation there
@@ -40,6 +41,7 @@ class BoardStatus:
     fallback: dict[str, str] | None = None  # time and reason, if the board did so by itself
     switching: bool = False  # a switch was interrupted, and the next command there settles it
     releases: tuple[str, ...] = ()
+    untrusted: tuple[str, ...] = ()  # releases whose signer is no longer trusted
     free_bytes: int | None = None
     trusts: bool | None = None  # whether it has a file of allowed signers
 
@@ -73,7 +75,9 @@ async def rollback(host: Host, access: SshOptions, *, to: str | None = None) -> 
             facts = await probe(connection)
             found = await _roll_back(connection, facts, to)
             status = await _status(connection, facts)
-            return replace(status, message=_already(status) if found == "unchanged" else "")
+            if found == "unchanged":
+                return replace(status, message=f"{_already(status)} {status.message}".rstrip())
+            return status
     except EdgeDistillError as error:
         return _failed(host, error)
 
@@ -95,10 +99,10 @@ async def _roll_back(connection: Connection, facts: BoardFacts, to: str | None) 
     if not programs:
         raise UsageError(f"{connection.host} has no release in {facts.root} to return to.")
     for program in programs:
-        listed = await program.call("releases", "--root", facts.root, "list")
+        listed = await _listing(program, facts)
         if "rolled_back" in listed:
             break
-    else:  # a program of 0.1.0, whose second rollback undoes the first
+    else:  # damaged ones, or those of 0.1.0, whose second rollback undoes the first
         program = await _bring_program(connection, facts)
         listed = await program.call("releases", "--root", facts.root, "list")
     target = to or listed["previous"]
@@ -110,6 +114,16 @@ async def _roll_back(connection: Connection, facts: BoardFacts, to: str | None) 
         *("releases", "--root", facts.root, "rollback", *words), timeout_s=_ROLLBACK_S
     )
     return str(done["outcome"])
+
+
+async def _listing(program: Program, facts: BoardFacts) -> dict[str, Any]:
+    """Return the releases as a program lists them, nothing if it is damaged."""
+    try:
+        return await program.call("releases", "--root", facts.root, "list")
+    except LostConnectionError:
+        raise
+    except EdgeDistillError:
+        return {}
 
 
 async def _bring_program(connection: Connection, facts: BoardFacts) -> Program:
@@ -134,12 +148,18 @@ async def _status(connection: Connection, facts: BoardFacts) -> BoardStatus:
     name = connection.host.name
     if not programs:
         return BoardStatus(host=name, free_bytes=facts.free_bytes, trusts=trusts)
-    program = programs[0]
-    listed = await program.call("releases", "--root", facts.root, "list")
-    runs = {each["name"]: each for each in listed["releases"]}.get(listed["current"], {})
+    for program in programs:
+        listed = await _listing(program, facts)
+        if listed:
+            break
+    else:
+        listed = await programs[0].call("releases", "--root", facts.root, "list")  # its error
+    entries = {each["name"]: each for each in listed["releases"]}
+    runs = entries.get(listed["current"], {})
     version = await connection.run([facts.python, program.path, "--version"])
     return BoardStatus(
         host=name,
+        message=_warnings(name, listed["current"], entries),
         current=listed["current"],
         previous=listed["previous"],
         verdict=runs.get("verdict"),
@@ -148,10 +168,28 @@ async def _status(connection: Connection, facts: BoardFacts) -> BoardStatus:
         rolled_back=listed.get("rolled_back"),  # 0.1.0 does not list it
         fallback=listed.get("fallback"),
         switching=listed["switching"],
-        releases=tuple(each["name"] for each in listed["releases"]),
+        releases=tuple(entries),
+        untrusted=tuple(key for key, each in entries.items() if each.get("trusted") is False),
         free_bytes=facts.free_bytes,
         trusts=trusts,
     )
+
+
+def _warnings(host: str, current: str | None, entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what is wrong with the current release, in sentences; empty if nothing is."""
+    if current is None:
+        return ""
+    if current not in entries:
+        return (
+            f"{host}: {current} is current, and its folder is gone. Run `edgedistill rollback "
+            f"{host}`: the board returns to the last release that runs."
+        )
+    if entries[current].get("trusted") is False:
+        return (
+            f"{host}: {current} runs, and its signer {entries[current]['signer']} IS NO LONGER "
+            "TRUSTED there: removed, revoked or expired. Deploy a bundle of a trusted signer."
+        )
+    return ""
 
 
 async def _programs(connection: Connection, facts: BoardFacts) -> list[Program]:

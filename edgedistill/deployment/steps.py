@@ -18,8 +18,8 @@ from edgedistill.deployment.doctor.diagnosis import diagnose
 from edgedistill.deployment.hosts import Host
 from edgedistill.deployment.lock import Lease
 from edgedistill.deployment.payload import DeploymentPayload, upload
-from edgedistill.deployment.trust import ALLOWED_SIGNERS, require_trust
-from edgedistill.device.releases.layout import PROGRAM, REPORT
+from edgedistill.deployment.trust import require_trust
+from edgedistill.device.releases.layout import ALLOWED_SIGNERS, PROGRAM, REPORT
 from edgedistill.errors import ContractError, MachineError, UsageError
 from edgedistill.io import files
 

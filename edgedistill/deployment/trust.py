@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from edgedistill.deployment.connection import Connection
+from edgedistill.device.releases.layout import ALLOWED_SIGNERS
 from edgedistill.errors import IntegrityError, MachineError, UsageError
 
-ALLOWED_SIGNERS: Final = "allowed_signers"
 _ABSENT: Final = 3
 _READ: Final = f'test -f "$1" || exit {_ABSENT}; cat -- "$1"'
 # A cut ends the input as its end does, so only what has the right hash takes the place.

@@ -98,6 +98,8 @@ def _list(options: argparse.Namespace) -> int:
     for each in found["releases"]:
         marks = [link for link in ("current", "previous") if found[link] == each["name"]]
         state = "damaged" if "damage" in each else each["verdict"] or "not validated"
+        if each.get("trusted") is False:
+            marks.append("signer no longer trusted")
         rows.append((each["name"], each.get("installed", ""), state, ", ".join(marks)))
     print(table(rows))
     if found["fallback"]:
@@ -106,6 +108,8 @@ def _list(options: argparse.Namespace) -> int:
             f"{found['fallback']['reason']}.",
             file=sys.stderr,
         )
+    if found["current"] not in {None, *(each["name"] for each in found["releases"])}:
+        print(f"{found['current']} is gone; mend it with: releases settle", file=sys.stderr)
     if found["switching"]:
         print("A switch was interrupted; end it with: releases settle", file=sys.stderr)
     return EXIT_KEPT
@@ -137,6 +141,7 @@ def _switch(options: argparse.Namespace) -> int:
 
     with _locked_root(options) as (root, _):
         found = switch(root, options.name, force=options.force)
+        _warn_of(root, found)
     return _print_current(found, options)
 
 
@@ -148,6 +153,7 @@ def _rollback(options: argparse.Namespace) -> int:
     with file_lock(root.lock):
         revoke_lease(root)  # or a deployment under way would switch again
         found = rollback(root, source=options.source, target=options.to)
+        _warn_of(root, found)
     return _print_current(found, options)
 
 
@@ -215,7 +221,25 @@ def _locked_root(options: argparse.Namespace) -> Iterator[tuple[Root, SwitchReco
                 f"An interrupted switch to {found.failed} was taken back: {found.reason}.",
                 file=sys.stderr,
             )
+        elif found.outcome == "repaired":
+            print(_repair_message(found), file=sys.stderr)
         yield root, found
+
+
+def _repair_message(recovery: SwitchRecovery) -> str:
+    runs = f"{recovery.current} is current" if recovery.current else "no release is current"
+    return f"{recovery.failed} was current and is gone. Now {runs}."
+
+
+def _warn_of(root: Root, recovery: SwitchRecovery) -> None:
+    """Warn of a current release whose signer is no longer trusted, or that another one replaced."""
+    from edgedistill.device.releases.signers import distrust
+
+    if recovery.outcome == "repaired":
+        print(_repair_message(recovery), file=sys.stderr)
+    warning = distrust(root, recovery.current)
+    if warning is not None:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _print_current(recovery: SwitchRecovery, options: argparse.Namespace) -> int:

@@ -39,6 +39,7 @@ from edgedistill.device.releases.layout import (
     read,
 )
 from edgedistill.device.releases.lock import file_lock
+from edgedistill.device.releases.permissions import require_safe
 from edgedistill.errors import EdgeDistillError, IntegrityError, MachineError, UsageError
 from edgedistill.io import archives, files
 
@@ -80,10 +81,14 @@ def install(root: Root, archive: Path, request: Request) -> tuple[Release, bool]
     Raises:
         UsageError: the name is taken, or the bundle has no such model.
         DataError: the archive cannot be read.
-        IntegrityError: the bundle cannot be trusted.
+        IntegrityError: the bundle cannot be trusted, or others may change the allowed signers or
+            the root.
         MachineError: the disk is full or read-only, or there is no ssh-keygen.
     """
     with _scratch(root) as scratch:
+        if request.allowed_signers is not None and request.allowed_signers.exists():
+            require_safe(request.allowed_signers)
+        require_safe(root.releases)
         archives.unpack(locate(archive), scratch / BUNDLE)
         release = _verified(scratch / BUNDLE, request)
         for name in _names(release, request):
@@ -126,7 +131,7 @@ def prune(root: Root, keep: int) -> list[str]:
         raise UsageError(f"keep is {keep}; give 0 or more.")
     linked_to = {linked_release(root.current), linked_release(root.previous)} - {None}
     others = [name for name in root.names() if name not in linked_to]
-    others.sort(key=lambda name: _installed(root, name), reverse=True)
+    others.sort(key=root.installed, reverse=True)
     gone = others[max(0, keep - len(linked_to)) :]
     with files.translate_os_errors(root.releases):
         for name in gone:
@@ -295,14 +300,6 @@ def _name_taken(root: Root, name: str) -> UsageError:
 def _installed_release(folder: Path) -> Release | None:
     """Return the release in a folder if there is one, and it is whole."""
     return read(folder) if damage(folder) is None else None
-
-
-def _installed(root: Root, name: str) -> str:
-    """Return when a release was installed; damaged ones are the oldest."""
-    try:
-        return root.release(name).installed
-    except IntegrityError:
-        return ""
 
 
 def _bytecode(source: bytes, member: zipfile.ZipInfo) -> bytes:

@@ -20,6 +20,7 @@
       deploying                 lock of the one deployment from elsewhere, with its token
       incoming/                 its uploads
       engines/                  of TensorRT, shared
+      allowed_signers           whose bundles a deployment may install
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ REPORT: Final = "report.json"
 BUNDLE: Final = "bundle"
 PROGRAM: Final = "edgedistill-device.pyz"
 INTERPRETER: Final = "python"
+ALLOWED_SIGNERS: Final = "allowed_signers"
 _RELEASES = "releases"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAME_LETTERS, _NAME_DIGITS = 40, 12  # of a name that is made: the bundle's, and of its hash
@@ -131,6 +133,11 @@ class Root:
         return self.path / "lock"
 
     @property
+    def allowed_signers(self) -> Path:
+        """File of the signers that deployments require."""
+        return self.path / ALLOWED_SIGNERS
+
+    @property
     def deploying(self) -> Path:
         """File that a deployment from elsewhere locks, with the token of the last one."""
         return self.path / "deploying"
@@ -178,6 +185,13 @@ class Root:
                 f"{', '.join(self.names()) or 'none'}."
             )
         return read(folder)
+
+    def installed(self, name: str) -> str:
+        """Return when a release was installed, to sort by; damaged ones are the oldest."""
+        try:
+            return self.release(name).installed
+        except IntegrityError:
+            return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from edgedistill.device.releases import disk, journal
 from edgedistill.device.releases.journal import Turn
-from edgedistill.device.releases.layout import REPORT, Root, linked_release
+from edgedistill.device.releases.layout import Root, linked_release
 from edgedistill.device.releases.lock import check_lease, file_lock
-from edgedistill.errors import ContractError, DataError, IntegrityError, MachineError, UsageError
-from edgedistill.io import files
-from edgedistill.report import from_json
+from edgedistill.device.releases.repair import is_gone, repair_links
+from edgedistill.device.releases.signers import is_signer_trusted
+from edgedistill.device.releases.verdict import require_kept, verdict_of
+from edgedistill.errors import ContractError, IntegrityError, MachineError, UsageError
 
-RELEASES_TO_KEEP: Final = "kept"
-Outcome = Literal["unchanged", "confirmed", "returned"]
+Outcome = Literal["unchanged", "confirmed", "returned", "repaired"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,27 +29,32 @@ class SwitchRecovery:
 
     outcome: Outcome
     current: str | None  # the release that runs now
-    failed: str | None = None  # the one that was left again
+    failed: str | None = None  # the one that was left again, or that `current` led to and is gone
     reason: str = ""  # why
 
 
 def recover_interrupted_switch(root: Root) -> SwitchRecovery:
-    """Confirm or take back an unfinished switch; the caller holds the lock.
+    """Confirm or take back an unfinished switch, and mend links that lead nowhere.
+
+    The caller holds the lock.
+
+    Returns:
+        The outcome; "repaired" if `current` led nowhere: then `failed` is gone.
 
     Raises:
         IntegrityError: the journal, or a link, is damaged.
         MachineError: the disk is read-only.
     """
-    current = linked_release(root.current)
-    turn = journal.read(root)
-    if turn is None:
-        if root.journal_from.is_symlink():  # killed while the journal was removed
-            journal.remove(root)
-        return SwitchRecovery(outcome="unchanged", current=current)
-    if current != turn.to:  # it had not been switched yet
-        _end_unturned(root, turn)
-        return SwitchRecovery(outcome="unchanged", current=current)
-    return _confirm(root, turn)
+    recovery = _recover(root)
+    gone = repair_links(root)
+    if gone is None:
+        return recovery
+    return SwitchRecovery(
+        outcome="repaired",
+        current=linked_release(root.current),
+        failed=gone,
+        reason="its folder is gone",
+    )
 
 
 def switch(root: Root, name: str, *, force: bool = False) -> SwitchRecovery:
@@ -70,7 +74,7 @@ def switch(root: Root, name: str, *, force: bool = False) -> SwitchRecovery:
     """
     root.release(name)
     if not force:
-        _check_validated(root.folder(name))
+        require_kept(root.folder(name))
     before = linked_release(root.current)
     if before == name:
         return SwitchRecovery(outcome="unchanged", current=name)
@@ -100,7 +104,9 @@ def rollback(root: Root, *, source: str | None = None, target: str | None = None
     interrupted = journal.read(root)
     if interrupted is not None and target is None and _is_unconfirmed(root, interrupted):
         return _take_back(root, interrupted)
-    recover_interrupted_switch(root)
+    recovery = recover_interrupted_switch(root)
+    if recovery.outcome == "repaired" and target in {None, recovery.current}:
+        return recovery
     current, previous = linked_release(root.current), linked_release(root.previous)
     left = linked_release(root.rolled_back)
     is_done = left is not None and previous is None if target is None else current == target
@@ -125,9 +131,10 @@ def listing(root: Root) -> dict[str, Any]:
     Returns:
         `root`; `current`, `previous` and `rolled_back` (what the last rollback left), names or
         None; `fallback`, the time and the reason of a rollback by the board itself, or None;
-        `switching`, whether a switch was interrupted; `releases`, each with its record,
-        `path`, and `verdict`, which is None before a validation; a damaged one has `damage`
-        instead of its record.
+        `switching`, whether a switch was interrupted; `releases`, each with its record, `path`,
+        `trusted`, as for `is_signer_trusted`, and `verdict`, which is None before a validation; a
+        damaged one has `damage` instead of its record. A `current` without a folder is none of the
+        releases; the other links are None then.
 
     Raises:
         IntegrityError: `current` or `previous` leads to no release.
@@ -135,8 +142,8 @@ def listing(root: Root) -> dict[str, Any]:
     return {
         "root": str(root.path),
         "current": linked_release(root.current),
-        "previous": linked_release(root.previous),
-        "rolled_back": linked_release(root.rolled_back),
+        "previous": _whole(root, linked_release(root.previous)),
+        "rolled_back": _whole(root, linked_release(root.rolled_back)),
         "fallback": _fallback(root),
         "switching": journal.exists(root),
         "releases": [_entry(root, name) for name in root.names()],
@@ -160,6 +167,19 @@ def root_lock(root: Root, *, lease: str | None = None) -> Iterator[SwitchRecover
         if lease is not None:
             check_lease(root, lease)
         yield recover_interrupted_switch(root)
+
+
+def _recover(root: Root) -> SwitchRecovery:
+    current = linked_release(root.current)
+    turn = journal.read(root)
+    if turn is None:
+        if root.journal_from.is_symlink():  # killed while the journal was removed
+            journal.remove(root)
+        return SwitchRecovery(outcome="unchanged", current=current)
+    if current != turn.to:  # it had not been switched yet
+        _end_unturned(root, turn)
+        return SwitchRecovery(outcome="unchanged", current=current)
+    return _confirm(root, turn)
 
 
 def _turn(root: Root, turn: Turn) -> SwitchRecovery:
@@ -230,23 +250,8 @@ def _take_back(root: Root, turn: Turn) -> SwitchRecovery:
     return SwitchRecovery(outcome="confirmed", current=turn.before)
 
 
-def _check_validated(folder: Path) -> None:
-    path = folder / REPORT
-    if not path.exists():
-        raise UsageError(
-            f"{folder.name} was not validated here. Do so first, with `validate {folder}`, or "
-            "switch with --force."
-        )
-    try:
-        verdict = from_json(files.read_json(path)).verdict
-    except DataError as error:
-        raise IntegrityError(
-            f"{path} is unusable: {error} Validate {folder.name} again."
-        ) from error
-    if verdict != RELEASES_TO_KEEP:
-        raise ContractError(
-            f"{folder.name} breaks its contract here, as {path} says. Nothing was switched."
-        )
+def _whole(root: Root, name: str | None) -> str | None:
+    return None if is_gone(root, name) else name
 
 
 def _fallback(root: Root) -> dict[str, str] | None:
@@ -259,18 +264,9 @@ def _fallback(root: Root) -> dict[str, str] | None:
 def _entry(root: Root, name: str) -> dict[str, Any]:
     folder = root.folder(name)
     try:
-        facts = root.release(name).to_dict()
+        release = root.release(name)
     except IntegrityError as error:
-        facts = {"name": name, "damage": str(error)}
-    return {**facts, "path": str(folder), "verdict": _verdict(root, name)}
-
-
-def _verdict(root: Root, name: str) -> str | None:
-    """Return the verdict of a release's validation here, "unusable" if its report is."""
-    path = root.folder(name) / REPORT
-    if not path.exists():
-        return None
-    try:
-        return from_json(files.read_json(path)).verdict
-    except (DataError, IntegrityError):
-        return "unusable"
+        facts: dict[str, Any] = {"name": name, "damage": str(error)}
+    else:
+        facts = {**release.to_dict(), "trusted": is_signer_trusted(root, release)}
+    return {**facts, "path": str(folder), "verdict": verdict_of(root, name)}

@@ -58,6 +58,7 @@ def test_every_release_is_listed_as_it_is(root):
     assert releases["kept"] == {
         **root.release("kept").to_dict(),
         "path": str(root.folder("kept")),
+        "trusted": None,
         "verdict": "kept",
     }
     json.dumps(found)

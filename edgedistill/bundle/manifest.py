@@ -10,6 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any, Final
@@ -43,6 +44,7 @@ _TOP: _Kinds = {
 }
 _TOP_OPTIONAL: _Kinds = {
     "reference": dict,  # absent where too few series were held out
+    "version": int,  # set when it is signed; absent before, and from earlier versions
     "input": dict,  # absent for sounds, and from bundles of earlier versions
 }
 _REFERENCE: _Kinds = {"file": str, "limits": dict}
@@ -84,9 +86,38 @@ def read(path: Path) -> dict[str, Any]:
     _object(facts["provenance"], _PROVENANCE, "provenance")
     if "reference" in facts:
         _object(facts["reference"], _REFERENCE, "reference")
+    if facts.get("version", 1) < 1:
+        raise IntegrityError(f"version is {facts['version']}; 1 is the lowest. Sign it again.")
     _check_classes(facts["class_names"])
     _check_models(facts)
     return facts
+
+
+def set_version(root: Path) -> None:
+    """Set the version of an unpacked bundle, if it has none: the time that it was made.
+
+    A later bundle has a higher one, equal bundles have equal ones.
+
+    Raises:
+        IntegrityError: the manifest is none, or `created` is no time.
+
+    >>> _version("2026-07-01T12:30:00Z")
+    20260701123000
+    """
+    facts = read(root / MANIFEST)
+    if "version" not in facts:
+        version = _version(facts["created"])
+        files.write_json(root / MANIFEST, {**facts, "version": version})
+
+
+def _version(created: str) -> int:
+    try:
+        time = datetime.fromisoformat(created.replace("Z", "+00:00"))  # Python 3.10 knows no Z
+    except ValueError as error:
+        raise IntegrityError(
+            f"created is {created!r}, which is no time in ISO 8601. Make the bundle anew."
+        ) from error
+    return int(time.strftime("%Y%m%d%H%M%S"))
 
 
 def check_files(root: Path, path: Path, listed: Mapping[str, Mapping[str, Any]]) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 
 from edgedistill.bundle import signature
 from edgedistill.bundle.location import SIGNED, locate
-from edgedistill.bundle.manifest import MANIFEST, SIGNATURE
+from edgedistill.bundle.manifest import MANIFEST, SIGNATURE, set_version
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.bundle.writer import rewrite
 from edgedistill.errors import IntegrityError, MachineError, UsageError
@@ -108,6 +108,8 @@ def verify(root: Path, allowed: Path) -> str:
 def sign_bundle(path: Path, key: Path, out: Path | None = None) -> Path:
     """Sign a bundle with an SSH key, in its place or as a copy; return the path of the signed one.
 
+    One without a version gets one: boards refuse an older version than they have run.
+
     Args:
         path: folder or zip, or the folder of a run; it is verified first.
         key: private key, or the public key of one that an agent holds.
@@ -121,7 +123,7 @@ def sign_bundle(path: Path, key: Path, out: Path | None = None) -> Path:
     """
     with open_bundle(path) as bundle:
         signed = out or (path if locate(path) == path else path / SIGNED)
-        rewrite(bundle, signed, lambda root: signature.sign(root, key))
+        rewrite(bundle, signed, lambda root: _sign_with_version(root, key))
     return signed
 
 
@@ -135,6 +137,11 @@ def signer(path: Path, allowed: Path) -> str:
     """
     with open_bundle(path) as bundle:
         return signature.verify(bundle.root, allowed)
+
+
+def _sign_with_version(root: Path, key: Path) -> None:
+    set_version(root)
+    signature.sign(root, key)
 
 
 def _check_manifest(root: Path) -> None:

@@ -86,6 +86,7 @@ _CONNECTION_OPTIONS = (
     help="Whom boards trust that trust nobody yet; see `edgedistill trust`.",
 )
 @click.option("--unsigned", is_flag=True, help="Take the bundle without asking who signed it.")
+@click.option("--allow-downgrade", is_flag=True, help="Take an older bundle than ran there, too.")
 @click.option("--keep", default=3, show_default=True, help="Releases that stay on a board.")
 @click.option("--canary", default=0, show_default=True, help="Boards that go first.")
 @click.option(

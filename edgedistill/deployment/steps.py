@@ -98,6 +98,7 @@ class Request:
     provider: str | None = None
     runs: int | None = None  # timed calls of the validation; None: as many as needed
     unsigned: bool = False
+    allow_downgrade: bool = False  # older versions than ran there, too
     signers: str | None = None  # for boards without allowed signers
     keep: int = KEEP  # releases that stay
     dry_run: bool = False  # look, and write nothing
@@ -111,9 +112,10 @@ class Request:
     def installing(self) -> list[str]:
         """Return the options of the command that installs."""
         named = (("model", self.model), ("threads", self.threads), ("provider", self.provider))
-        return [
+        words = [
             word for name, value in named if value is not None for word in (f"--{name}", str(value))
         ]
+        return [*words, *(["--allow-downgrade"] if self.allow_downgrade else [])]
 
 
 class DeploymentSteps:
@@ -200,8 +202,18 @@ class DeploymentSteps:
             timeout_s=_INSTALL_S,
         )
         self._release, self.outcome.release = found["path"], found["name"]
+        if found["version"] is None and not self._request.unsigned:
+            self._warn(
+                "The bundle has no version, so older ones of its signer are not refused. Sign it "
+                "again, with `edgedistill sign`."
+            )
         self._program = f"{self._release}/{PROGRAM}"  # the same, with bytecode of the Python there
         return None if found["fresh"] else "is installed already"
+
+    def _warn(self, text: str) -> None:
+        if text not in self.outcome.warnings:  # a repeated step says it again
+            self.outcome.warnings.append(text)
+            self._report_event("note", text)
 
     async def _build(self, connection: Connection) -> None:
         await self._call(connection, "build", self._release, timeout_s=_BUILD_S, stream=True)

@@ -45,6 +45,7 @@ _NUMBER = re.compile(r"(?<![\w.])[-+−]?\d[\d,]*(\.\d+)?(e[-+]?\d+)?%?")
 _TIME = re.compile(r"(?<=# )(ms|µs|s)\b")
 _RULES = re.compile(r"[─-]{4,}")
 _PROGRESS = "━"
+_VERSION_TIMES = range(2000_00_00_00_00_00, 3000_00_00_00_00_00)  # of bundles that were signed
 
 
 def normalize(value: Any, replaced: dict[str, str], key: str = "", machine: bool = False) -> Any:
@@ -65,6 +66,8 @@ def normalize(value: Any, replaced: dict[str, str], key: str = "", machine: bool
         for pattern, placeholder in _STRINGS:
             value = pattern.sub(placeholder, value)
         return f"<{key}>" if machine else value
+    if isinstance(value, int) and value in _VERSION_TIMES:
+        return "<date>"
     if machine and isinstance(value, int | float) and not isinstance(value, bool):
         return "<number>"
     return value

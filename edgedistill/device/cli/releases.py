@@ -79,6 +79,9 @@ def _add_install(inner: Commands) -> None:
     command.add_argument("--model", metavar="NAME", help="instead of the chosen one")
     command.add_argument("--threads", type=int, help="CPU threads of one call")
     command.add_argument("--provider", metavar="NAME", help="who computes in ONNX Runtime")
+    command.add_argument(
+        "--allow-downgrade", action="store_true", help="even if it is older than what ran here"
+    )
     _add_lease(command)
     trust = command.add_mutually_exclusive_group(required=True)
     trust.add_argument(
@@ -116,7 +119,12 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _install(options: argparse.Namespace) -> int:
-    from edgedistill.device.releases.installation import Request, install, running_program
+    from edgedistill.device.releases.installation import (
+        Request,
+        bundle_version,
+        install,
+        running_program,
+    )
 
     request = Request(
         name=options.name,
@@ -125,12 +133,21 @@ def _install(options: argparse.Namespace) -> int:
         threads=options.threads,
         provider=options.provider,
         allowed_signers=options.allowed_signers,
+        allow_downgrade=options.allow_downgrade,
     )
     with _locked_root(options) as (root, _):
         release, fresh = install(root, options.archive, request)
     place = root.folder(release.name)
+    version = bundle_version(place)
+    if release.signer is not None and version is None:
+        print(
+            "warning: The bundle has no version, so older ones of its signer are not refused. Sign "
+            "it again, with `edgedistill sign`.",
+            file=sys.stderr,
+        )
     if options.json:
-        print(json.dumps({**release.to_dict(), "path": str(place), "fresh": fresh}, indent=2))
+        facts = {"path": str(place), "fresh": fresh, "version": version}
+        print(json.dumps({**release.to_dict(), **facts}, indent=2))
     else:
         print(f"{'Installed' if fresh else 'There already'}: {place}")
     return EXIT_KEPT

@@ -28,6 +28,7 @@ from edgedistill.bundle.manifest import MANIFEST
 from edgedistill.bundle.manifest import read as read_manifest
 from edgedistill.bundle.reader import open_bundle
 from edgedistill.device.releases import disk
+from edgedistill.device.releases.downgrade import require_no_downgrade
 from edgedistill.device.releases.layout import (
     BUNDLE,
     PROGRAM,
@@ -58,6 +59,7 @@ class Request:
     threads: int | None = None
     provider: str | None = None
     allowed_signers: Path | None = None  # None: the bundle need not be signed
+    allow_downgrade: bool = False  # install an older version than ran here, too
 
     def __post_init__(self) -> None:
         if self.threads is not None and self.threads < 1:
@@ -81,8 +83,8 @@ def install(root: Root, archive: Path, request: Request) -> tuple[Release, bool]
     Raises:
         UsageError: the name is taken, or the bundle has no such model.
         DataError: the archive cannot be read.
-        IntegrityError: the bundle cannot be trusted, or others may change the allowed signers or
-            the root.
+        IntegrityError: the bundle cannot be trusted, is older than what ran here, or others may
+            change the allowed signers or the root.
         MachineError: the disk is full or read-only, or there is no ssh-keygen.
     """
     with _scratch(root) as scratch:
@@ -91,6 +93,8 @@ def install(root: Root, archive: Path, request: Request) -> tuple[Release, bool]
         require_safe(root.releases)
         archives.unpack(locate(archive), scratch / BUNDLE)
         release = _verified(scratch / BUNDLE, request)
+        if not request.allow_downgrade:
+            require_no_downgrade(root, release, bundle_version(scratch))
         for name in _names(release, request):
             present = _installed_release(root.folder(name))
             if present is None:
@@ -108,6 +112,19 @@ def install(root: Root, archive: Path, request: Request) -> tuple[Release, bool]
         files.swap_in(scratch, root.folder(name))
         disk.flush(root.releases)
     return release, True
+
+
+def bundle_version(release: Path) -> int | None:
+    """Return the version of a release's bundle; None if it has none.
+
+    Args:
+        release: folder of the release.
+
+    Raises:
+        IntegrityError: its manifest is damaged.
+    """
+    version: int | None = read_manifest(release / BUNDLE / MANIFEST).get("version")
+    return version
 
 
 def prune(root: Root, keep: int) -> list[str]:

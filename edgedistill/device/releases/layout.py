@@ -20,6 +20,7 @@
       deploying                 lock of the one deployment from elsewhere, with its token
       incoming/                 its uploads
       engines/                  of TensorRT, shared
+      accepted.json             highest versions that ran, by signer and bundle
       allowed_signers           whose bundles a deployment may install
 """
 
@@ -131,6 +132,11 @@ class Root:
     def lock(self) -> Path:
         """File that is locked while anything is changed."""
         return self.path / "lock"
+
+    @property
+    def accepted(self) -> Path:
+        """File of the highest versions that ran, by signer and bundle."""
+        return self.path / "accepted.json"
 
     @property
     def allowed_signers(self) -> Path:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edgedistill.device.releases import disk, journal
+from edgedistill.device.releases.downgrade import record_version
 from edgedistill.device.releases.journal import Turn
 from edgedistill.device.releases.layout import Root, linked_release
 from edgedistill.device.releases.lock import check_lease, file_lock
@@ -72,13 +73,9 @@ def switch(root: Root, name: str, *, force: bool = False) -> SwitchRecovery:
         IntegrityError: its record is damaged.
         MachineError: the disk is full or read-only.
     """
-    root.release(name)
-    if not force:
-        require_kept(root.folder(name))
-    before = linked_release(root.current)
-    if before == name:
-        return SwitchRecovery(outcome="unchanged", current=name)
-    return _turn(root, Turn(before=before, to=name))
+    found = _switch(root, name, force=force)
+    record_version(root, name)
+    return found
 
 
 def rollback(root: Root, *, source: str | None = None, target: str | None = None) -> SwitchRecovery:
@@ -118,7 +115,7 @@ def rollback(root: Root, *, source: str | None = None, target: str | None = None
             "changed. Look at what runs, and roll back again if it is to go."
         )
     if target not in {None, previous}:
-        return switch(root, str(target))
+        return _switch(root, str(target))  # without the record: nothing may stop a rollback
     if previous is None:
         raise UsageError(f"There is no previous release in {root.path} to return to.")
     root.release(previous)  # it was current, so it had kept its contract
@@ -180,6 +177,16 @@ def _recover(root: Root) -> SwitchRecovery:
         _end_unturned(root, turn)
         return SwitchRecovery(outcome="unchanged", current=current)
     return _confirm(root, turn)
+
+
+def _switch(root: Root, name: str, *, force: bool = False) -> SwitchRecovery:
+    root.release(name)
+    if not force:
+        require_kept(root.folder(name))
+    before = linked_release(root.current)
+    if before == name:
+        return SwitchRecovery(outcome="unchanged", current=name)
+    return _turn(root, Turn(before=before, to=name))
 
 
 def _turn(root: Root, turn: Turn) -> SwitchRecovery:

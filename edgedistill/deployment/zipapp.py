@@ -17,8 +17,8 @@ import edgedistill_kernels
 
 import edgedistill
 from edgedistill import __version__
-from edgedistill.device.releases.layout import PROGRAM
-from edgedistill.errors import MachineError
+from edgedistill.device.releases.layout import DIGEST_SUFFIX, PROGRAM
+from edgedistill.errors import IntegrityError, MachineError
 from edgedistill.io import files
 
 NAME = PROGRAM
@@ -41,6 +41,29 @@ if sys.version_info < (3, 10):
         "newer one.\\n" % sys.version_info[:2]
     )
     sys.exit({MachineError.exit_code})
+
+
+def check(program):
+    """Refuse a program that is not the one that was installed: Python runs what it can read."""
+    try:
+        with open(program + "{DIGEST_SUFFIX}") as file:
+            installed = file.read(64)
+    except IOError:
+        return  # not in a release, or one of before 0.2
+    import hashlib
+
+    with open(program, "rb") as file:
+        found = hashlib.sha256(file.read()).hexdigest()
+    if found != installed:
+        sys.stderr.write(
+            "error: %s is damaged: it has SHA-256 %s, installed was %s. Return to another "
+            "release with `edgedistill rollback`, or deploy again.\\n"
+            % (program, found[:12], installed[:12])
+        )
+        sys.exit({IntegrityError.exit_code})
+
+
+check(__loader__.archive)
 
 from edgedistill.device.__main__ import main
 

@@ -3,7 +3,9 @@
 from edgedistill import public_name
 
 __all__ = [
+    "ALLOWED_SIGNERS",
     "COMMANDS",
+    "DIGEST_SUFFIX",
     "PROGRAM",
     "REPORT",
     "Latency",
@@ -32,7 +34,7 @@ _HOMES = {
     "cli": ("COMMANDS",),
     "predict.predictor": ("Predictor",),
     "predict.readers": ("series_items",),
-    "releases.layout": ("PROGRAM", "REPORT"),
+    "releases.layout": ("ALLOWED_SIGNERS", "DIGEST_SUFFIX", "PROGRAM", "REPORT"),
     "releases.lock": ("describe_holder",),
     "runtime": ("Runtime", "int8_arithmetic", "is_exact", "start"),
     "sensors": ("Sensors",),

@@ -14,6 +14,7 @@ import tomli
 
 from edgedistill.deployment import zipapp as program
 from edgedistill.deployment.zipapp import contents, write_program
+from edgedistill.device.releases.installation import compile_program
 from edgedistill.errors import MachineError
 from edgedistill.io import files
 
@@ -177,3 +178,31 @@ def test_package_without_sources_is_refused(tmp_path, monkeypatch):
         write_program(tmp_path / "p.pyz")
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def installed(written, tmp_path_factory):
+    """The program of a release: with bytecode, and its hash beside it."""
+    folder = tmp_path_factory.mktemp("release")
+    compile_program(written, folder / "edgedistill-device.pyz")
+    digest = files.sha256(folder / "edgedistill-device.pyz")
+    (folder / "edgedistill-device.pyz.sha256").write_text(f"{digest}  edgedistill-device.pyz\n")
+    return folder / "edgedistill-device.pyz"
+
+
+def test_installed_program_checks_its_hash(installed, tmp_path):
+    """One byte of a source that Python never looks at is enough; the message has the way out."""
+    assert _run(installed, "--version").returncode == 0
+    content = installed.read_bytes()
+    at = content.index(b"Current and previous release")
+    damaged = tmp_path / installed.name
+    damaged.write_bytes(content[:at] + b"K" + content[at + 1 :])
+    assert _run(damaged, "--version").returncode == 0
+
+    digest = installed.with_name(f"{installed.name}.sha256").read_text()
+    damaged.with_name(f"{installed.name}.sha256").write_text(digest)
+    done = _run(damaged, "--version")
+
+    assert done.returncode == 6
+    assert f"error: {damaged} is damaged: it has SHA-256 " in done.stderr
+    assert f"installed was {digest[:12]}. Return to another release" in done.stderr

@@ -31,6 +31,7 @@ from edgedistill.device.releases import disk
 from edgedistill.device.releases.downgrade import require_no_downgrade
 from edgedistill.device.releases.layout import (
     BUNDLE,
+    DIGEST_SUFFIX,
     PROGRAM,
     RECORD,
     Release,
@@ -106,6 +107,8 @@ def install(root: Root, archive: Path, request: Request) -> tuple[Release, bool]
         release = replace(release, name=name)
         if request.program is not None:
             compile_program(request.program, scratch / PROGRAM)
+            digest = files.sha256(scratch / PROGRAM)
+            files.write_text(scratch / f"{PROGRAM}{DIGEST_SUFFIX}", f"{digest}  {PROGRAM}\n")
         files.write_json(scratch / RECORD, release.to_dict())
         scratch.chmod(0o755)
         disk.flush_all(scratch)

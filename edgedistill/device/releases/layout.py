@@ -6,6 +6,7 @@
       releases/NAME/            whole or absent
         bundle/                 as it was verified; nothing else is written there
         edgedistill-device.pyz  the program it came with, compiled for the Python that is here
+        edgedistill-device.pyz.sha256  its SHA-256, which it checks when it starts
         release.json            what it is and how it runs
         report.json             its validation here, absent before
         python -> /…/python     the interpreter that validated it here
@@ -39,6 +40,7 @@ RECORD: Final = "release.json"
 REPORT: Final = "report.json"
 BUNDLE: Final = "bundle"
 PROGRAM: Final = "edgedistill-device.pyz"
+DIGEST_SUFFIX: Final = ".sha256"  # of the program's, in the form of sha256sum
 INTERPRETER: Final = "python"
 ALLOWED_SIGNERS: Final = "allowed_signers"
 _RELEASES = "releases"

@@ -44,7 +44,9 @@ def test_release_holds_bundle_program_and_record(root, italy, program):
     folder = root.folder(release.name)
     assert fresh
     assert _names(root.releases) == [release.name]
-    assert _names(folder) == ["bundle", "edgedistill-device.pyz", "release.json"]
+    assert _names(folder) == [
+        *("bundle", "edgedistill-device.pyz", "edgedistill-device.pyz.sha256", "release.json")
+    ]
     assert read(folder) == release
     assert (release.bundle, release.model, release.threads) == (
         *("ItalyPowerDemand", "student-fp32", 2),

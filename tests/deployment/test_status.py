@@ -71,3 +71,59 @@ def test_status_with_one_release_and_an_interrupted_switch(board, bundles):
     assert (found.signer, found.verdict) == (None, "kept")
     assert found.program
     assert json.loads(json.dumps(found.to_dict()))["releases"] == [done.release]
+
+
+_PROGRAM = """
+import json, sys
+releases = [{{"name": name, "signer": "me", "trusted": {trusted}}} for name in "ab"]
+if sys.argv[1] == "--version":
+    print("edgedistill 0")
+elif "rollback" in sys.argv:
+    print(json.dumps({{"outcome": "confirmed"}}))
+else:
+    listed = {{"current": "{current}", "previous": "a", "rolled_back": None, "switching": False}}
+    print(json.dumps({{**listed, "releases": releases}}))
+"""
+
+
+@pytest.fixture
+def with_programs(board):
+    """Write stand-ins for the programs of two releases, of which `b` is current."""
+
+    def write(current="b", trusted=True, damaged=""):
+        for name in "ab":
+            folder = board.root / "releases" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            text = _PROGRAM.format(current=current, trusted=trusted)
+            text = "import sys; sys.exit('error: I am damaged.')" if name == damaged else text
+            (folder / "edgedistill-device.pyz").write_text(text)
+        (board.root / "current").symlink_to("releases/b")
+        return board
+
+    return write
+
+
+@pytest.mark.parametrize("work", [status, rollback])
+def test_damaged_program_does_not_stop_the_brake(with_programs, work):
+    """That of another release does the work."""
+    found = _ask(work, with_programs(damaged="b"))
+
+    assert (found.code, found.message) == (0, "")
+    assert (found.current, found.releases) == ("b", ("a", "b"))
+
+
+@pytest.mark.parametrize("work", [status, rollback])
+def test_lost_trust_in_a_signer_is_told_loudly(with_programs, work):
+    """Exit code 0 all the same: nothing is in the way of a rollback."""
+    found = _ask(work, with_programs(trusted=False))
+
+    assert (found.code, found.untrusted) == (0, ("a", "b"))
+    assert "b runs, and its signer me IS NO LONGER TRUSTED there" in found.message
+
+
+def test_current_release_that_is_gone_is_told(with_programs):
+    """With the command that mends it."""
+    found = _ask(status, with_programs(current="c"))
+
+    assert (found.code, found.current) == (0, "c")
+    assert "c is current, and its folder is gone. Run `edgedistill rollback" in found.message

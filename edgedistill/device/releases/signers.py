@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from edgedistill.bundle.manifest import MANIFEST
 from edgedistill.device.releases.layout import BUNDLE, Release, Root
 from edgedistill.errors import IntegrityError, MachineError
+from edgedistill.io import files
 
 
 def is_signer_trusted(root: Root, release: Release) -> bool | None:
     """Return whether the root's allowed signers still accept a release's signature.
 
     Returns:
-        None where nobody knows: the release was installed without a signature, or the root has no
-        file of allowed signers, or the machine no ssh-keygen.
+        None where nobody knows: the release was installed without a signature or is damaged, or
+        the root has no file of allowed signers, or the machine no ssh-keygen.
     """
     if release.signer is None or not root.allowed_signers.is_file():
+        return None
+    manifest = root.folder(release.name) / BUNDLE / MANIFEST
+    if not manifest.is_file() or files.sha256(manifest) != release.sha256:
         return None
     from edgedistill.bundle import signature  # here: most roots are listed without
 

@@ -17,7 +17,11 @@ from edgedistill.io.arrays import AnyArray
 from edgedistill.io.files import whole_file
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_SPLITS = {"train": "TRAIN", "test": "TEST"}  # key of the recipe, and end of the file's name
+_SPLITS = {
+    "train": "TRAIN",
+    "test": "TEST",
+    "unlabeled": "UNLABELED",
+}  # key of the recipe, and end of the file's name
 
 
 class Dataset:
@@ -31,6 +35,7 @@ class Dataset:
         y: labels, (N,): names or numbers; of a frame the name of their column, or None where it
             has a usual name.
         test: test series, as (x, y) or a frame; None splits some off.
+        unlabeled: further series without labels, of the kind of `x`, for objectives that need none.
         class_names: names of the classes 0..K-1 where `y` are such numbers.
         name: name of the data set, and of its files.
         settings: further keys of the recipe's section `data`, such as `normalization` or, of a
@@ -53,6 +58,7 @@ class Dataset:
         y: Any = None,
         *,
         test: Any = None,
+        unlabeled: Any = None,
         class_names: Sequence[str] | None = None,
         name: str = "data",
         **settings: Any,
@@ -67,22 +73,25 @@ class Dataset:
         self.settings: dict[str, Any] = settings
         self._contents: dict[str, Any] = {}  # arrays of an NPZ, or a pandas frame
         if _is_frame(x):
-            self._take_frames(x, y, test)
+            self._take_frames(x, y, {"test": test, "unlabeled": unlabeled})
         else:
             self._contents["train"] = self._arrays(x, y, "x")
             if test is not None:
                 self._contents["test"] = self._arrays(*_pair(test), "test x")
+            if unlabeled is not None:
+                self._contents["unlabeled"] = series_arrays(unlabeled)
 
-    def _take_frames(self, train: Any, label: Any, test: Any) -> None:
+    def _take_frames(self, train: Any, label: Any, others: Mapping[str, Any]) -> None:
         if self.class_names is not None:
             raise UsageError("class_names name numbers of y; a frame has its labels in a column.")
         if label is not None and not isinstance(label, str):
             raise UsageError(f"y is {brief(label)}; of a frame it is the name of a column.")
-        if test is not None and not _is_frame(test):
-            raise UsageError("The training series are a frame; give the test series as one, too.")
+        others = {name: frame for name, frame in others.items() if frame is not None}
+        if not all(map(_is_frame, others.values())):
+            raise UsageError("The training series are a frame; give the other series as one, too.")
         if label is not None:
             self.settings["label"] = label
-        self._contents = {"train": train} if test is None else {"train": train, "test": test}
+        self._contents = {"train": train, **others}
 
     def _arrays(self, x: Any, y: Any, what: str) -> dict[str, AnyArray]:
         if y is None:
@@ -145,6 +154,8 @@ class Dataset:
         rows += [(str(name), str(count)) for name, count in zip(names, counts, strict=True)]
         if "test" in self._contents:
             rows.append(("test", str(len(self._contents["test"]["y"]))))
+        if "unlabeled" in self._contents:
+            rows.append(("unlabeled", str(len(array_series(self._contents["unlabeled"])))))
         return rows
 
 

@@ -15,7 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def recipe_options(command: F) -> F:
-    """Add RECIPE, --data, --test and --set to a command."""
+    """Add RECIPE, --data, --test, --unlabeled and --set to a command."""
     for option in reversed(
         (
             click.argument(
@@ -23,6 +23,7 @@ def recipe_options(command: F) -> F:
             ),
             click.option("--data", help="Set's name, file or folder, instead of RECIPE's."),
             click.option("--test", help="Test series, where they are a file of their own."),
+            click.option("--unlabeled", help="File of series to learn from without labels."),
             click.option(
                 "--set",
                 "settings",
@@ -87,6 +88,7 @@ def read_recipe(
     teacher: str | None = None,
     target: str | None = None,
     trust: bool = False,
+    unlabeled: str | None = None,
 ) -> Recipe:
     """Read the recipe that the options of a command describe.
 
@@ -97,7 +99,9 @@ def read_recipe(
     from edgedistill.errors import UsageError
     from edgedistill.recipe.recipe import default_settings, load, parse
 
-    above = default_settings(data, test, teacher=teacher, target=target, trust=trust)
+    above = default_settings(
+        data, test, teacher=teacher, target=target, trust=trust, unlabeled=unlabeled
+    )
     if recipe is not None:
         return load(recipe, settings, file_overrides=above)
     if data is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,6 +39,7 @@ class Prepared:
     preprocessing: Preprocessing  # fitted on the training series alone
     fingerprint: str  # SHA-256 of arrays, labels, class names and preprocessing
     facts: DataFacts
+    unlabeled: Floats | None = None  # (U, C, T), to learn from without labels
     schema: InputSchema | None = None  # how files like those of the series are read
 
     @property
@@ -68,6 +69,7 @@ def prepare(
     validation_fraction: float = 0.2,
     test_fraction: float = 0.2,
     seed: int,
+    unlabeled: Sequence[Floats] = (),
 ) -> Prepared:
     """Split a data set and preprocess it.
 
@@ -84,14 +86,50 @@ def prepare(
         validation_fraction: share of the training series; at least one of each class with two.
         test_fraction: share of all series, likewise; only where the source has no test series.
         seed: seed of both draws.
+        unlabeled: series without labels, (C, T_i) each. Those that are validation series are left
+            out.
 
     Raises:
         ConfigError: a setting is not allowed.
-        DataError: too few series to split.
+        DataError: too few series to split, or one without a label that is a test series.
     """
     parts = _draw(source, validation_fraction, test_fraction, seed)
     preprocessing = _fit(parts[0], length, max_length, sizing, normalization, features)
-    return _to_arrays(source, parts, preprocessing)
+    data = _to_arrays(source, parts, preprocessing)
+    return _with_unlabeled(data, unlabeled, parts) if unlabeled else data
+
+
+def _with_unlabeled(
+    data: Prepared, unlabeled: Sequence[Floats], parts: Sequence[RawSeries]
+) -> Prepared:
+    """Return a data set with unlabeled series, none of them a validation or test series."""
+    validation, test = ({_key(one) for one in part.series} for part in parts[1:])
+    leaks = [index for index, one in enumerate(unlabeled) if _key(one) in test]
+    if leaks:
+        raise DataError(
+            f"{len(leaks)} of {len(unlabeled)} unlabeled series are test series (the first is "
+            f"number {leaks[0] + 1}), which must not be learned from. Leave out what the labeled "
+            "files hold, or name other test series."
+        )
+    kept = [one for one in unlabeled if _key(one) not in validation]
+    remarks = [f"{len(kept)} unlabeled series are learned from too."]
+    if len(kept) < len(unlabeled):
+        left_out = len(unlabeled) - len(kept)
+        remarks.append(f"{left_out} unlabeled series are validation series, and are left out.")
+    if not kept:
+        raise DataError("All unlabeled series are validation series. Give others.")
+    x = data.preprocessing.apply(kept)
+    hashed = [data.fingerprint, list(x.shape), hashlib.sha256(x.tobytes()).hexdigest()]
+    return replace(
+        data,
+        unlabeled=x,
+        fingerprint=fingerprint(hashed),
+        facts=replace(data.facts, remarks=(*data.facts.remarks, *remarks)),
+    )
+
+
+def _key(one: Floats) -> bytes:
+    return str(one.shape).encode() + one.astype(np.float32).tobytes()
 
 
 def hold_out(labels: Sequence[str], fraction: float, seed: Sequence[int]) -> list[int]:

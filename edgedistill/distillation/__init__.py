@@ -46,6 +46,7 @@ __all__ = [
     "Windows",
     "XDistillationConfig",
     "build_objective",
+    "distillation_data",
     "record_features",
     "seeds",
     "training_data",
@@ -84,7 +85,13 @@ _HOMES = {
         "TSDConfig",
         "TSDMapsConfig",
     ),
-    "context": ("ObjectiveContext", "TrainingData", "training_data", "training_explanation"),
+    "context": (
+        "ObjectiveContext",
+        "TrainingData",
+        "distillation_data",
+        "training_data",
+        "training_explanation",
+    ),
     "features": ("Features", "record_features"),
     "objectives": (
         "Batch",

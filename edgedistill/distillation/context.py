@@ -19,7 +19,7 @@ from edgedistill.models.spec import ModelSpec
 from edgedistill.saliency.occlusion import Explanation
 from edgedistill.saliency.perturbation import PerturbationPlan
 from edgedistill.teachers import Classifier
-from edgedistill.teachers.outputs import TeacherOutputs
+from edgedistill.teachers.outputs import UNLABELED, TeacherOutputs
 from edgedistill.teachers.torch import TorchClassifier
 
 
@@ -31,6 +31,7 @@ class TrainingData:
     labels: Tensor  # (M,)
     train: Tensor  # rows that are learned from
     validation: Tensor  # rows that choose weights and hyper-parameters
+    labeled: Tensor | None = None  # (M,), whether a label is known, not a teacher's; None: all
 
     @property
     def sample(self) -> Tensor:
@@ -57,9 +58,31 @@ def training_data(data: Prepared) -> TrainingData:
     )
 
 
+def distillation_data(data: Prepared, teacher_outputs: TeacherOutputs) -> TrainingData:
+    """Return training, unlabeled and validation series as one table of rows.
+
+    Unlabeled series are learned from too; the teacher's class stands for their label.
+    """
+    if data.unlabeled is None:
+        return training_data(data)
+    classes = teacher_outputs.splits[UNLABELED].logits.argmax(axis=1)
+    series = np.concatenate([data.train.x, data.unlabeled, data.validation.x])
+    labels = np.concatenate([data.train.y, classes, data.validation.y])
+    rows = torch.arange(len(series))
+    begin, border = len(data.train.x), len(series) - len(data.validation.x)
+    return TrainingData(
+        series=torch.from_numpy(series),
+        labels=torch.from_numpy(labels),
+        train=rows[:border],
+        validation=rows[border:],
+        labeled=(rows < begin) | (rows >= border),
+    )
+
+
 def training_explanation(teacher_outputs: TeacherOutputs) -> Explanation:
-    """Return the teacher's logits and maps in the order of the rows of `training_data`."""
-    splits = [teacher_outputs.splits[name] for name in ("train", "validation")]
+    """Return the teacher's logits and maps in the order of the rows of `distillation_data`."""
+    names = [name for name in ("train", UNLABELED, "validation") if name in teacher_outputs.splits]
+    splits = [teacher_outputs.splits[name] for name in names]
     return Explanation(
         np.concatenate([split.logits for split in splits]),
         np.concatenate([split.kl for split in splits]),

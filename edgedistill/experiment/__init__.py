@@ -14,9 +14,11 @@ __all__ = [
     "read_published",
     "report",
     "run",
+    "student_scores",
     "write_report",
 ]
 _HOMES = {
+    "jobs": ("student_scores",),
     "plan": ("load",),
     "report": ("PAGE", "write_report"),
     "results": ("RESULTS", "Row", "read_published"),

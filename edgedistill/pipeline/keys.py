@@ -22,7 +22,7 @@ from edgedistill.training.config import WEIGHTS
 
 Stage = Literal["teacher", "student", "model", "variants", "result"]
 _LATER = {  # keys of sections that the first version did not have
-    "data": COLUMN_SETTINGS,
+    "data": (*COLUMN_SETTINGS, "unlabeled"),
     "teacher": ("class_names", "arguments"),
     "student": ("source", "weights", "arguments"),
 }

@@ -10,7 +10,7 @@ from torch import nn
 from edgedistill.data import Prepared
 from edgedistill.distillation.context import (
     ObjectiveContext,
-    training_data,
+    distillation_data,
     training_explanation,
 )
 from edgedistill.errors import ModelError
@@ -57,7 +57,7 @@ def objective_context(
     """
     return ObjectiveContext(
         student=student,
-        data=training_data(data),
+        data=distillation_data(data, teacher_outputs),
         explanation=training_explanation(teacher_outputs),
         has_maps=teacher_outputs.maps,
         plan=perturbation_plan(recipe, data.length),

@@ -120,6 +120,7 @@ def default_settings(
     teacher: str | None = None,
     target: str | None = None,
     trust: bool = False,
+    unlabeled: str | None = None,
 ) -> dict[str, Any]:
     """Return the settings that suit data and teacher named without a recipe.
 
@@ -132,6 +133,7 @@ def default_settings(
         teacher: an external teacher, as `teacher.source` of a recipe.
         target: name of a board.
         trust: whether a joblib teacher may run the code it contains.
+        unlabeled: path of series without labels.
     """
     settings: dict[str, Any] = {}
     if data is not None:
@@ -141,6 +143,8 @@ def default_settings(
             settings["data"]["max_length"] = SOUND_FRAMES
     if test is not None:
         settings.setdefault("data", {})["test"] = test
+    if unlabeled is not None:
+        settings.setdefault("data", {})["unlabeled"] = unlabeled
     if teacher is not None:
         settings["teacher"] = {"source": teacher, "trust": trust}
         if Path(teacher).suffix == ".npz":

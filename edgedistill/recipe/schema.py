@@ -74,6 +74,7 @@ class DataSection(Section):
 
     train: str = "GunPoint"  # a bundled set's name, a file or a folder
     test: str | None = None  # None: NAME_TEST beside NAME_TRAIN, else split off
+    unlabeled: str | None = None  # a file of series to learn from without labels
     # Columns of a table; None: told from their names
     label: Column | None = None
     id: Column | None = None  # of the series

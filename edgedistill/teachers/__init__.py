@@ -7,6 +7,7 @@ from edgedistill import public_name
 from edgedistill.saliency.classifier import Classifier
 
 __all__ = [
+    "UNLABELED",
     "Classifier",
     "EstimatorClassifier",
     "NoteCallback",
@@ -50,7 +51,7 @@ _HOMES = {
     "loader": ("load",),
     "map_cache": ("mean_maps", "open_maps", "write_maps"),
     "onnx": ("OnnxClassifier",),
-    "outputs": ("TeacherOutputs", "compute_teacher_outputs"),
+    "outputs": ("UNLABELED", "TeacherOutputs", "compute_teacher_outputs"),
     "row_order": ("check_row_order", "fit_rows"),
     "table": ("TableClassifier",),
     "torch": ("TorchClassifier",),

@@ -19,6 +19,7 @@ from edgedistill.saliency.occlusion import Explanation, explain_classifier
 from edgedistill.saliency.perturbation import PerturbationPlan, unseen_plan
 
 SPLITS = ("train", "validation", "test")
+UNLABELED = "unlabeled"  # beside them, where there are such series
 _UNREADABLE = (
     OSError,
     EOFError,
@@ -34,7 +35,7 @@ _UNREADABLE = (
 class TeacherOutputs:
     """The teacher's explanations of each split, and of the test split under an unseen plan."""
 
-    splits: Mapping[str, Explanation]  # "train", "validation", "test"
+    splits: Mapping[str, Explanation]  # "train", "validation", "test", and "unlabeled" if there
     unseen: Explanation
     maps: bool  # False: the teacher takes no perturbed series, so maps are zero
 
@@ -61,13 +62,14 @@ class TeacherOutputs:
         try:
             # NumPy would leave a damaged file open that it opened itself.
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+                names = (*SPLITS, UNLABELED) if f"{UNLABELED}_logits" in arrays else SPLITS
                 parts = {
                     name: Explanation(
                         arrays[f"{name}_logits"], arrays[f"{name}_kl"], arrays[f"{name}_signed"]
                     )
-                    for name in (*SPLITS, "unseen")
+                    for name in (*names, "unseen")
                 }
-                return cls({n: parts[n] for n in SPLITS}, parts["unseen"], bool(arrays["maps"]))
+                return cls({n: parts[n] for n in names}, parts["unseen"], bool(arrays["maps"]))
         except _UNREADABLE as error:
             raise DataError(
                 f"{path} does not hold a teacher's answers ({error}). Train the teacher again."
@@ -88,15 +90,18 @@ def compute_teacher_outputs(
         plan: perturbation plan of the maps.
         on_progress: callback with the numbers of finished parts and of all.
     """
-    parts = [(getattr(data, name).x, plan) for name in SPLITS]
+    series = {name: getattr(data, name).x for name in SPLITS}
+    if data.unlabeled is not None:
+        series[UNLABELED] = data.unlabeled
+    parts = [(each, plan) for each in series.values()]
     parts.append((data.test.x, unseen_plan(plan)))
     explanations: list[Explanation] = []
-    for series, own_plan in parts:
-        explanations.append(_explain(teacher, series, own_plan))
+    for each, own_plan in parts:
+        explanations.append(_explain(teacher, each, own_plan))
         if on_progress is not None:
             on_progress(len(explanations), len(parts))
     return TeacherOutputs(
-        dict(zip(SPLITS, explanations, strict=False)), explanations[-1], teacher.can_explain
+        dict(zip(series, explanations, strict=False)), explanations[-1], teacher.can_explain
     )
 
 

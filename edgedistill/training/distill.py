@@ -9,7 +9,7 @@ from functools import partial
 from torch import nn
 
 from edgedistill.data import Prepared
-from edgedistill.distillation.context import training_data
+from edgedistill.distillation.context import distillation_data
 from edgedistill.distillation.objectives import WeightedObjective
 from edgedistill.evaluation import metrics
 from edgedistill.evaluation.evaluate import evaluate
@@ -89,7 +89,9 @@ def distill(
         until: epoch after which to stop and keep the checkpoint.
     """
     pruner = None if pruning is None else pruning.pruner
-    run = partial(fit, student, objectives, training_data(data), training, seed=seed)
+    run = partial(
+        fit, student, objectives, distillation_data(data, teacher_outputs), training, seed=seed
+    )
     history = run(outputs=outputs, on_epoch=on_epoch, pruner=pruner, until=until)
     network = student if pruning is None else extract_student(student, pruning.student).eval()
     return _measured(network, history, teacher_outputs, data, plan)

@@ -95,8 +95,8 @@ class Loop:
             _freeze_norm(self.model)
         total = 0.0
         first = (number - 1) * len(self.train)
-        for step, (rows, series, labels) in enumerate(self._placed(self.train), start=first):
-            total += self._step(Batch(rows, series, labels, step), active)
+        for step, batch in enumerate(self._placed(self.train), start=first):
+            total += self._step(self._batch(batch, step), active)
         epoch = self._validate(number, self._mean(total / len(self.train)))
         for what, loss in (
             ("training", epoch.train_loss),
@@ -217,11 +217,12 @@ class Loop:
         self.model.eval()
         loss = entropy = hits = 0.0
         count = 0
-        for rows, series, labels in self._placed(self.validation):
-            count += len(rows)
-            batch = Batch(rows, series, labels, VALIDATION_STEP)
+        for tensors in self._placed(self.validation):
+            batch = self._batch(tensors, VALIDATION_STEP)
+            labels = batch.labels
+            count += len(labels)
             part, logits = self._loss(batch, self.terms)
-            loss += part.item() * len(rows)
+            loss += part.item() * len(labels)
             entropy += functional.cross_entropy(logits, labels, reduction="sum").item()
             hits += (logits.argmax(dim=1) == labels).sum().item()
         return Epoch(
@@ -231,6 +232,10 @@ class Loop:
             validation_cross_entropy=self._mean(entropy / count),
             validation_accuracy=self._mean(hits / count),
         )
+
+    def _batch(self, tensors: list[Tensor], step: int) -> Batch:
+        rows, series, labels, *labeled = tensors
+        return Batch(rows, series, labels, step, labeled[0] if labeled else None)
 
     def _share(self, number: int) -> float:
         """Return the share of training done; in the last epoch every term has joined."""
@@ -268,7 +273,8 @@ def remove_checkpoint(path: Path) -> None:
 
 
 def _rows(data: TrainingData, rows: Tensor) -> TensorDataset:
-    return TensorDataset(rows, data.series[rows], data.labels[rows])
+    labeled = () if data.labeled is None else (data.labeled[rows],)
+    return TensorDataset(rows, data.series[rows], data.labels[rows], *labeled)
 
 
 def _freeze_norm(model: nn.Module) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from edgedistill.api.datasets import Dataset, load, to_dataset
 from edgedistill.errors import ConfigError, DataError, ShapeError, UsageError
-from edgedistill.pipeline.stages.data import read_source
+from edgedistill.pipeline.stages.data import read_source, read_unlabeled
 from edgedistill.recipe import recipe as config
 
 
@@ -142,3 +142,19 @@ def test_named_sets_are_opened_where_they_are(tmp_path):
         load("absent.csv")
     with pytest.raises(ConfigError, match="lenght"):
         load("ItalyPowerDemand", lenght=3)
+
+
+def test_unlabeled_series_are_written_beside_the_others(x, tmp_path):
+    """Of arrays and of frames."""
+    frame = pd.DataFrame(x[:, 0], columns=[f"t{n}" for n in range(30)])
+
+    arrays = Dataset(x, Y, unlabeled=x[:5])
+    frames = Dataset(frame.assign(label=Y), unlabeled=frame[:5], name="frames")
+
+    assert repr(arrays).endswith("unlabeled 5")
+    for data, name in ((arrays, "data_UNLABELED.npz"), (frames, "frames_UNLABELED.csv")):
+        recipe = config.parse("", file_overrides={"data": data.write(tmp_path)})
+        assert recipe.data.unlabeled == str(tmp_path / name)
+        assert len(read_unlabeled(recipe, read_source(recipe))) == 5
+    with pytest.raises(UsageError, match="as one, too"):
+        Dataset(frame, unlabeled=x)

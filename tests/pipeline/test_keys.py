@@ -90,7 +90,7 @@ def test_key_is_of_the_chain_of_stages(recipe, data):
     chain += ["student", [student], "model", [], "variants", optimize]
 
     assert stage_key("variants", recipe, data) == fingerprint(chain)
-    settings = {k: v for k, v in values["data"].items() if k not in COLUMN_SETTINGS}
+    settings = {k: v for k, v in values["data"].items() if k not in {*COLUMN_SETTINGS, "unlabeled"}}
     result = {**values, "data": settings, "teacher": teacher, "student": student}
     assert stage_key("result", recipe, data) == fingerprint([*chain, "result", [result]])
 

@@ -133,6 +133,7 @@ class EnsembleConfig(ObjectiveConfig):
         return Ensemble(
             [context.logits, *(torch.from_numpy(other.logits(series)) for other in others)],
             context.data.labels,
+            labeled=context.data.labeled,
             temperature=self.temperature,
             weighting=self.weighting,
         )

@@ -9,8 +9,11 @@ from edgedistill.distillation.objectives.objective import Batch, Objective, Stud
 
 
 class CrossEntropy(Objective):
-    """The mean cross-entropy with the labels."""
+    """The mean cross-entropy with the labels, over the labeled series of a batch."""
 
     def forward(self, batch: Batch, outputs: StudentOutputs) -> Tensor:
         """Return the loss, a scalar."""
-        return functional.cross_entropy(outputs.logits, batch.labels)
+        if batch.labeled is None:
+            return functional.cross_entropy(outputs.logits, batch.labels)
+        losses = functional.cross_entropy(outputs.logits, batch.labels, reduction="none")
+        return (losses * batch.labeled).sum() / batch.labeled.sum().clamp(min=1)

@@ -20,8 +20,9 @@ class Batch:
 
     rows: Tensor  # (N,) into all M series, for values that were computed beforehand
     series: Tensor  # (N, C, T)
-    labels: Tensor  # (N,)
+    labels: Tensor  # (N,); of an unlabeled series the teacher's class
     step: int = 0  # counts optimizer steps; seeds what is drawn anew at each
+    labeled: Tensor | None = None  # (N,), whether a label is known; None: all
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
 
 from edgedistill.data import Prepared, ReadOptions, Source, load, prepare
 from edgedistill.data.checks import data_warnings
+from edgedistill.device.predict.readers import series_items
+from edgedistill.errors import DataError
 from edgedistill.formats.schema import Roles
-from edgedistill.preprocessing.transforms import Normalization
+from edgedistill.io.arrays import Floats
+from edgedistill.preprocessing.transforms import Normalization, check_series
 from edgedistill.recipe.recipe import Recipe
 from edgedistill.report import Data
 
@@ -34,6 +40,36 @@ def read_source(recipe: Recipe) -> Source:
     )
     options = ReadOptions(limit_per_class=section.limit_per_class, roles=roles)
     return load(section.train, section.test, options=options)
+
+
+def read_unlabeled(recipe: Recipe, source: Source) -> list[Floats]:
+    """Return the unlabeled series that the recipe names, read as `predict` reads a file.
+
+    Raises:
+        DataError: the file cannot be used, or a series of it.
+    """
+    path, train = recipe.data.unlabeled, source.train
+    if path is None:
+        return []
+    if train.schema is None or Path(path).is_dir():
+        raise DataError(
+            f"data.unlabeled is {path}. It is a file of series, beside training series in a file; "
+            "folders of sounds are not read for it."
+        )
+    try:
+        with Path(path).open("rb") as stream:
+            items = list(series_items(stream, train.channels, train.schema, set(train.labels)))
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
+    except DataError as error:
+        raise type(error)(f"{path}: {error}") from error
+    series = []
+    for number, item in enumerate(items, start=1):
+        if item.series is None:
+            raise DataError(f"{path}: series {number}: {item.error}")
+        series.append(item.series.astype(np.float32))
+    check_series(series, path)
+    return series
 
 
 def prepare_data(recipe: Recipe, on_data: DataCallback = ignore_data) -> Prepared:
@@ -74,4 +110,5 @@ def _prepare(recipe: Recipe) -> Prepared:
         validation_fraction=section.validation_fraction,
         test_fraction=section.test_fraction,
         seed=recipe.seed,
+        unlabeled=read_unlabeled(recipe, source),
     )

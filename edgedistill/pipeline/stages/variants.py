@@ -13,7 +13,7 @@ from edgedistill.data.splits import stratified_series
 from edgedistill.device.runtime import start
 from edgedistill.distillation.configs.config import Range, Weight
 from edgedistill.distillation.configs.objectives import KDConfig
-from edgedistill.distillation.context import training_data, training_explanation
+from edgedistill.distillation.context import distillation_data, training_explanation
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.io.files import fingerprint, sha256
 from edgedistill.io.progress import ProgressCallback, ignore_progress
@@ -119,7 +119,7 @@ def _recovery(recipe: Recipe, data: Prepared, teacher_outputs: TeacherOutputs) -
     kd = terms.get("kd")
     targets = training_explanation(teacher_outputs)
     return Recovery(
-        data=training_data(data),
+        data=distillation_data(data, teacher_outputs),
         targets=targets if section.target == "teacher" else None,
         plan=perturbation_plan(recipe, data.length),
         has_maps=teacher_outputs.maps,

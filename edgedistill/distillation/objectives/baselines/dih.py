@@ -75,7 +75,7 @@ def head_logits(teacher: TeacherFeatures, layers: Sequence[str], data: TrainingD
     """Train a linear head on each layer's mean over time, and return the logits of all.
 
     A head is a logistic regression on standardized features: it has one solution, so there
-    is nothing to draw. It is fitted to training rows alone.
+    is nothing to draw. It is fitted to labeled training rows alone.
 
     Args:
         teacher: frozen teacher that records `layers`.
@@ -89,10 +89,11 @@ def head_logits(teacher: TeacherFeatures, layers: Sequence[str], data: TrainingD
         {name: value.mean(dim=2) for name, value in teacher(part).items()}
         for part in (data.series[at : at + _BATCH] for at in range(0, len(data.series), _BATCH))
     ]
+    train = data.train if data.labeled is None else data.train[data.labeled[data.train]]
     logits = []
     for name in layers:
         features = torch.cat([part[name] for part in parts]).double().numpy()  # (M, C')
-        logits.append(_train_head(features, data.labels.numpy(), data.train.numpy()))
+        logits.append(_train_head(features, data.labels.numpy(), train.numpy()))
     return torch.from_numpy(np.stack(logits))
 
 

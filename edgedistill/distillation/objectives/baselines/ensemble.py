@@ -34,6 +34,7 @@ class Ensemble(Objective):
         teachers: Sequence[Tensor],
         labels: Tensor,
         *,
+        labeled: Tensor | None = None,
         temperature: float,
         weighting: Weighting,
     ) -> None:
@@ -42,6 +43,8 @@ class Ensemble(Objective):
         Args:
             teachers: logits of each teacher for all series, (M, K).
             labels: labels of all series, (M,).
+            labeled: whether a label is known, (M,); None: all are. By correctness, the others are
+                weighted by agreement.
             temperature: softmax temperature of teachers and student.
             weighting: weighting of the teachers.
 
@@ -57,6 +60,8 @@ class Ensemble(Objective):
             )
         logits = torch.stack(list(teachers))
         weights = _weights(logits, labels, weighting)
+        if labeled is not None:
+            weights = torch.where(labeled, weights, _weights(logits, labels, "agreement"))
         softened = functional.softmax(logits / temperature, dim=2)
         mean = (weights[:, :, None] * softened).sum(dim=0)
         self.register_buffer("teacher", mean, persistent=False)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from edgedistill.errors import DataError
 from edgedistill.formats.cells import is_number, quote, to_number
-from edgedistill.formats.roles import Columns, has_known_name
+from edgedistill.formats.roles import Columns, has_column_name
 
 NumberedCells = tuple[int, list[str]]  # number of a row in its file, from 1, and its cells
 _COUNTED = 5  # rows from which a column that counts up is taken for a counter
@@ -15,7 +15,7 @@ _COUNTED = 5  # rows from which a column that counts up is taken for a counter
 def check_names_header(cells: Sequence[str], names: Collection[str]) -> None:
     """Refuse a header that is one only because its numbers count up, as those of a series may."""
     has_numbers = any(is_number(cell) and cell for cell in cells)
-    if has_numbers and not has_known_name(cells, names):
+    if has_numbers and not has_column_name(cells, names):
         raise DataError(
             f"The first row, {', '.join(map(quote, cells[:4]))}, counts up: it may be a header or "
             "a series. If it is a header, name the column of labels 'label', or set data.label; if "

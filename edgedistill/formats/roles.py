@@ -130,7 +130,7 @@ def is_header(
     if not numbers:
         return True
     counted = [min(numbers) + i for i in range(len(numbers))]
-    if has_known_name(texts, names):
+    if has_column_name(texts, names):
         rises = all(later > earlier for earlier, later in itertools.pairwise(numbers))
         if rises or are_even(sorted(numbers)):  # columns may stand in any order
             return True
@@ -142,7 +142,7 @@ def is_header(
     return numbers == counted and counted[0] in {0, 1} and len(numbers) > 1 and texts == [cells[0]]
 
 
-def has_known_name(cells: Sequence[str], names: Collection[str] = ()) -> bool:
+def has_column_name(cells: Sequence[str], names: Collection[str] = ()) -> bool:
     """Whether a cell is a usual name of a column, or one of `names`."""
     return any(
         normal_name(cell) in _ALL_USUAL_NAMES or normal_name(cell) in names for cell in cells
@@ -177,7 +177,7 @@ def wide_columns(
     numbered = {at for group in groups.values() for at in group}
     unknown = [at for at, role in enumerate(assigned) if role is None and at not in numbered]
     if unknown or not groups or not are_channels(names, groups):
-        _refuse_unknown(names, groups, unknown, assigned)
+        _raise_unassigned_columns(names, groups, unknown, assigned)
     if len(channels) > 1:
         if set(channels) != set(groups):
             raise DataError(
@@ -317,7 +317,7 @@ def _find(
     return places
 
 
-def _refuse_unknown(
+def _raise_unassigned_columns(
     names: Sequence[str],
     groups: Mapping[str, Sequence[int]],
     unknown: Sequence[int],

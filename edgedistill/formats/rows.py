@@ -125,7 +125,7 @@ class RowReader:
         """
         self._may_head = False
         schema = self._schema
-        is_head = is_header(cells, known_names(schema), self._classes, schema.decimal)
+        is_head = is_header(cells, column_names(schema), self._classes, schema.decimal)
         if not is_head and not self._repeats_numbers(cells):
             return False
         self.names = tuple(cells)
@@ -323,7 +323,7 @@ def stack_channels(channels: Sequence[Doubles]) -> Doubles:
     return np.stack(channels)
 
 
-def known_names(schema: InputSchema) -> list[str]:
+def column_names(schema: InputSchema) -> list[str]:
     """Return the names of columns that training saw, as they are compared."""
     roles = schema.roles
     named = (roles.label, roles.id, roles.time, roles.group, *roles.ignore, *roles.values)

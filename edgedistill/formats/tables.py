@@ -34,7 +34,7 @@ from edgedistill.formats.roles import (
     long_columns,
     wide_columns,
 )
-from edgedistill.formats.rows import ReadResult, RowReader, known_names
+from edgedistill.formats.rows import ReadResult, RowReader, column_names
 from edgedistill.formats.schema import Column, ColumnRole, InputSchema, Role, Roles
 from edgedistill.formats.value_names import normal_name
 
@@ -91,7 +91,7 @@ def raw_labels(lines: Sequence[Line], schema: InputSchema) -> set[str]:
     rows = [split_cells(text, schema.decimal) for _, text in lines]
     spelled = [cells[at] for cells in rows[schema.header :] if at < len(cells)]
     labels = {canonical_label(with_point(label, schema.decimal)) for label in spelled}
-    if is_header(rows[0], known_names(schema), labels, schema.decimal) != schema.header:
+    if is_header(rows[0], column_names(schema), labels, schema.decimal) != schema.header:
         raise DataError(
             "Whether the first row is a header or a series cannot be told. Put a header with a "
             "column 'label' above it."

@@ -105,7 +105,7 @@ def test_what_each_column_was_taken_for_is_shown(invoke, tmp_path, rng):
     }
 
 
-def test_arrays_that_nothing_uses_are_told(invoke, tmp_path, rng):
+def test_unused_arrays_are_reported(invoke, tmp_path, rng):
     """A weight for each series, say."""
     x, y = rng.normal(size=(20, 12)), np.array(["a", "b"] * 10)
     np.savez(tmp_path / "toys.npz", x=x, y=y, weights=np.ones(20))

@@ -49,7 +49,7 @@ def optimize(invoke, tmp_path):
     return run
 
 
-def test_old_opset_is_raised_and_told(optimize):
+def test_old_opset_is_raised_and_reported(optimize):
     """The first row of the table."""
     ran = optimize("r = Relu(c)", 11)
 

@@ -73,7 +73,7 @@ def test_origin_of_test_series(test, named, origin, rng):
     assert (facts.test_origin, facts.test_file) == origin
 
 
-def test_recorded_lengths_are_told_before_resampling(rng):
+def test_recorded_lengths_are_those_before_resampling(rng):
     """Of the series of every split."""
     lengths = [20, *[30] * 38, 55]
     facts = facts_of([one[:, :n] for one, n in zip(waves(40, rng, steps=60), lengths, strict=True)])

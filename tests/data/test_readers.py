@@ -231,7 +231,7 @@ def test_columns_are_taken_for_what_they_are(case, write):
         ("label\tt0\tt1\na\t1,234\t2,345\n", "decimal comma or a separator of thousands"),
     ],
 )
-def test_what_cannot_be_told_is_refused(text, message, write):
+def test_ambiguous_tables_are_refused(text, message, write):
     """The message has the column and the settings that tell its role."""
     with pytest.raises(DataError, match=re.escape(message)):
         _read(write(text))
@@ -295,7 +295,7 @@ def test_test_series_are_read_by_the_schema_of_the_training_series(write):
     np.testing.assert_array_equal(test.series, [[[1, 2, np.nan]]])
 
 
-def test_test_series_of_other_lengths_are_told(write):
+def test_test_series_of_other_lengths_are_reported(write):
     """They are resized, which nobody should have to guess."""
     train = _read(write("label,t0,t1,t2\na,1,2,3\nb,4,5,6\n"))
 
@@ -307,7 +307,7 @@ def test_test_series_of_other_lengths_are_told(write):
 
 
 @pytest.mark.parametrize(("header", "roles"), [("t,x0,x1", {}), ("t,x,y", {"values": ("x", "y")})])
-def test_times_without_ids_are_told(header, roles, write):
+def test_times_without_ids_are_reported(header, roles, write):
     """Rows that are time steps would else be series of as many steps as there are channels."""
     rows = "0,1,2,walk\n1,2,4,walk\n0,5,3,run\n1,4,1,run\n"
 
@@ -330,7 +330,7 @@ def test_refusal_names_what_a_long_table_lacks(first, missing, write):
         _read(write("date,subject,t0,t1,label\n2024-01-01,7,0.5,0.7,walk\n"))
 
 
-def test_uneven_times_are_told_and_resampled(write):
+def test_uneven_times_are_reported_and_resampled(write):
     """With their share and size; data.resample puts them on an even grid."""
     rows = [("a", t, t * 2) for t in (0, 5, 10, 30)] + [("b", t, t) for t in (0, 5, 10, 15)]
     path = write("id,t,x,label\n" + "".join(f"{i},{t}s,{x},{i}\n" for i, t, x in rows))

@@ -34,7 +34,7 @@ def test_line_is_split_at_its_separator(line, decimal, cells):
         (["walk,0.5,1.5"], "."),
     ],
 )
-def test_decimal_sign_is_told_among_text(lines, sign):
+def test_decimal_sign_is_recognized_among_text(lines, sign):
     """A line that falls into fewer cells at another separator is not better for it."""
     assert decimal_sign(lines) == sign
 

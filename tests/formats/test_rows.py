@@ -86,7 +86,7 @@ def test_values_label_and_id_of_a_row(schema, lines, label, name):
     ],
     ids=str,
 )
-def test_row_that_cannot_be_told_is_refused(schema, lines, message):
+def test_ambiguous_row_is_refused(schema, lines, message):
     """A label or an id is never stretched into a series."""
     with pytest.raises(DataError) as caught:
         _rows(schema, *lines)
@@ -138,7 +138,7 @@ def test_header_of_numbers_is_recognized_without_a_label():
 
 
 @pytest.mark.parametrize("first", ["3,1,0,2", "0.5,0.6,0.7,0.8"])
-def test_no_row_is_read_below_a_header_that_cannot_be_told(first):
+def test_no_row_is_read_below_an_ambiguous_header(first):
     """Columns in another order would be read as those of training, or a series be lost."""
     reader = RowReader(NUMBERS, 1, CLASSES)
 

@@ -89,7 +89,7 @@ def test_format_of_a_setting():
         (["2024-02-30 10:00"], "no time that can be read"),
     ],
 )
-def test_what_cannot_be_told_is_refused(cells, message):
+def test_ambiguous_times_are_refused(cells, message):
     """With what was seen, and the setting that tells it."""
     with pytest.raises(DataError) as caught:
         parse_times(cells)

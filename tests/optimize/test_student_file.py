@@ -87,7 +87,7 @@ def test_free_axes_get_the_sizes_of_the_series(x, tmp_path):
     assert [dim.dim_value for dim in value.type.tensor_type.shape.dim] == [0, 1, 24]
 
 
-def test_further_outputs_are_left_out_and_told(x, tmp_path):
+def test_further_outputs_are_left_out_and_reported(x, tmp_path):
     """As with teachers the first one counts."""
     text = "(float[N,1,24] x) => (float[N,2] y, float[N,24] f) { f = Flatten(x) y = MatMul(f, w) }"
 

@@ -130,7 +130,7 @@ def test_a_search_makes_the_variants_anew_and_nothing_before(out):
     assert not (out / ".work").exists() or not list((out / ".work").glob("variants-*"))
 
 
-def test_a_run_tells_what_its_networks_cost(whole):
+def test_a_run_reports_the_costs_of_its_networks(whole):
     """Those of the teacher and of the student, in the order of the stages."""
     costs = whole[0].costs
 

@@ -46,7 +46,7 @@ def test_message_has_the_setting_to_write(rng):
     assert str(caught.value).endswith('Write teacher.class_names: ["wälk", "run"].')
 
 
-def test_teacher_without_a_setting_is_told_where_to_mend_it():
+def test_teacher_without_a_setting_is_refused_with_the_remedy():
     labels = np.arange(40) % 2
     with pytest.raises(ModelError, match="in the order of the classes where it is made"):
         check_class_order("net", logits_of(1 - labels, 2), labels, "ab", setting=None)

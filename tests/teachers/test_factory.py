@@ -176,7 +176,7 @@ def test_old_names_of_weight_norm_are_converted_by_torch(folder):
         ("raising", r"raising fails: KeyError: 'width' \(nets\.py, line \d+\)"),
     ],
 )
-def test_factory_that_fails_is_told(folder, name, message):
+def test_factory_that_fails_is_reported(folder, name, message):
     with pytest.raises(ModelError, match=message):
         load(name)
 
@@ -184,7 +184,7 @@ def test_factory_that_fails_is_told(folder, name, message):
 @pytest.mark.parametrize(
     "text", ["def (", "1 / 0", "import absent_module", "raise KeyError(1)", "raise SystemExit(0)"]
 )
-def test_module_that_fails_is_told(folder, text):
+def test_module_that_fails_is_reported(folder, text):
     (folder / "scaling.py").write_text(text)
 
     with pytest.raises(UsageError, match="Cannot import 'nets'"):

@@ -361,7 +361,7 @@ def test_module_that_drops_the_axis_of_one_series(name, folder, x):
     np.testing.assert_allclose(alone, teacher.logits(x), atol=1e-5)
 
 
-def test_columns_are_told_on_series_of_all_of_a_sorted_file(tmp_path):
+def test_column_order_is_checked_on_series_of_all_classes_of_a_sorted_file(tmp_path):
     """The first series of one class alone may have logits that look like probabilities."""
     x = np.arange(40, dtype=np.float32).reshape(40, 1, 1)
     z = np.linspace(0.9, -0.9, 40).astype(np.float32)

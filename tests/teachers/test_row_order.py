@@ -99,7 +99,7 @@ def test_rightly_ordered_rows_of_a_weak_teacher_pass(train, test, count, labels,
     assert notes == []
 
 
-def test_few_rows_at_chance_are_told(labels, rng):
+def test_few_rows_at_chance_are_reported(labels, rng):
     logits, few = rows_of(labels, rng, right=1.0), np.array([0, 1, 0, 1, 0, 1])
     notes: list[str] = []
 

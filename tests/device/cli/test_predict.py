@@ -58,7 +58,7 @@ def test_exit_code_is_0_without_errors(italy, tmp_path, capsys):
     assert [answer["line"] for answer in answers] == [1, 2]
 
 
-def test_saturating_sums_are_told(italy, saturating_bundle, tmp_path, capsys):
+def test_saturating_sums_are_reported(italy, saturating_bundle, tmp_path, capsys):
     """A profile of them would show drift that is none; beside its ONNX file a model is exact."""
     (tmp_path / "x.csv").write_text(GOOD)
 

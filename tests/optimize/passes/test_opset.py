@@ -207,7 +207,7 @@ def test_model_of_our_opset_is_left_alone():
     assert (model, note) == (source, None)
 
 
-def test_newer_opset_stays_and_is_told():
+def test_newer_opset_stays_and_is_reported():
     """Nothing lowers an opset without guessing what a newer operator may mean in an older one."""
     model, note = with_latest_version(built("LSTM", 24, 10))
 

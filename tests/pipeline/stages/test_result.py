@@ -51,7 +51,7 @@ def test_a_bundle_holds_what_a_board_needs(outcome, tmp_path):
     assert seeds == {"recipe": outcome.recipe.seed}
 
 
-def test_variants_that_could_not_be_made_are_told(outcome):
+def test_variants_that_could_not_be_made_are_reported(outcome):
     """Kept or broken, the report lists them with the reason."""
     missing = {"ort-fp16": "No node of this model can compute in FP16."}
 

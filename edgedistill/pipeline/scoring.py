@@ -13,10 +13,11 @@ from edgedistill.evaluation.contract import Contract
 from edgedistill.evaluation.evaluate import Evaluation
 from edgedistill.evaluation.metrics import Estimate
 from edgedistill.evaluation.preference import Preference
-from edgedistill.io.arrays import AnyFloats, AnyInts
+from edgedistill.io.arrays import AnyFloats, AnyInts, Bools
 
 LATENCY: Final = "latency_p95_ms"  # clause that a board judges
-_AUC_RESAMPLES = 100  # each costs a sort a class; the others cost a mean
+_AUC_RESAMPLES = 100  # each costs a pass over the series a class; the others cost a mean
+_Score = Callable[[AnyFloats, AnyFloats], AnyFloats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,6 @@ def with_report_estimates(evaluation: Evaluation, labels: AnyInts) -> Evaluation
         evaluation: of N series.
         labels: their classes, (N,).
     """
-    from sklearn.metrics import average_precision_score, roc_auc_score  # takes a second
-
     logits = evaluation.explanation.logits
     probabilities = metrics.softmax(logits.astype(np.float64))
     hits = metrics.correct(logits, labels)
@@ -47,8 +46,8 @@ def with_report_estimates(evaluation: Evaluation, labels: AnyInts) -> Evaluation
         "ece": metrics.estimate(
             lambda rows: metrics.expected_calibration_error(confidence[rows], hits[rows]), count
         ),
-        "auc_prc": _macro(average_precision_score, labels, probabilities),
-        "roc_auc": _macro(roc_auc_score, labels, probabilities),
+        "auc_prc": _macro(_average_precision, labels, probabilities),
+        "roc_auc": _macro(_roc_auc, labels, probabilities),
     }
     return replace(evaluation, estimates=estimates)
 
@@ -130,17 +129,58 @@ def _value(values: Mapping[str, Estimate], name: str) -> float:
     return values[name].value if name in values else float("inf")
 
 
-def _macro(
-    score: Callable[[AnyInts, AnyFloats], float], labels: AnyInts, scores: AnyFloats
-) -> Estimate:
-    """Return a one-against-the-rest score, the mean over the classes that are there."""
+def _macro(score: _Score, labels: AnyInts, scores: AnyFloats) -> Estimate:
+    """Return a one-against-the-rest score, the mean over the classes that are there.
 
-    def one(rows: AnyInts) -> float:
-        drawn = labels[rows]
-        classes = [k for k in np.unique(drawn) if (drawn != k).any()]
-        values = [score((drawn == k).astype(int), scores[rows, k]) for k in classes]
-        return float(np.mean(values)) if values else float("nan")
+    Each class is sorted once; a resample only changes how often each series counts.
+    """
+    count = len(labels)
 
-    return metrics.estimate(
-        lambda rows: np.array([one(row) for row in rows]), len(labels), resamples=_AUC_RESAMPLES
-    )
+    def means(rows: AnyInts) -> AnyFloats:
+        drawn = np.stack([np.bincount(row, minlength=count) for row in rows])  # (R, N)
+        values = np.stack(
+            [score(*_hits(drawn, labels == k, scores[:, k])) for k in range(scores.shape[1])]
+        )
+        there = np.isfinite(values)
+        total, number = np.where(there, values, 0.0).sum(axis=0), there.sum(axis=0)
+        undefined = np.full(len(rows), np.nan)
+        mean: AnyFloats = np.divide(total, number, out=undefined, where=number > 0)
+        return mean
+
+    return metrics.estimate(means, count, resamples=_AUC_RESAMPLES)
+
+
+def _hits(drawn: AnyInts, positive: Bools, scores: AnyFloats) -> tuple[AnyFloats, AnyFloats]:
+    """Return true and false positives at each threshold from the highest, (R, M) both.
+
+    Args:
+        drawn: how often each series counts, (R, N).
+        positive: whether a series is of the class, (N,).
+        scores: scores of the class, (N,); equal ones share a threshold.
+    """
+    order = np.argsort(-scores, kind="stable")
+    last = np.append(np.diff(scores[order]) != 0, True)
+    right = np.cumsum(drawn[:, order] * positive[order], axis=1)[:, last]
+    wrong = np.cumsum(drawn[:, order] * ~positive[order], axis=1)[:, last]
+    return right.astype(np.float64), wrong.astype(np.float64)
+
+
+def _average_precision(right: AnyFloats, wrong: AnyFloats) -> AnyFloats:
+    """Return the area under precision over recall as steps, (R,); NaN with one kind of series."""
+    precision = right / np.maximum(right + wrong, 1)
+    found = np.diff(right, axis=1, prepend=0)
+    area: AnyFloats = (found * precision).sum(axis=1)
+    return _share(area, right[:, -1], wrong[:, -1] > 0)
+
+
+def _roc_auc(right: AnyFloats, wrong: AnyFloats) -> AnyFloats:
+    """Return the area under the ROC curve, (R,); NaN with one kind of series."""
+    before = np.concatenate([np.zeros((len(right), 1)), right[:, :-1]], axis=1)
+    area: AnyFloats = (np.diff(wrong, axis=1, prepend=0) * (right + before) / 2).sum(axis=1)
+    return _share(area, right[:, -1] * wrong[:, -1], wrong[:, -1] > 0)
+
+
+def _share(area: AnyFloats, whole: AnyFloats, is_defined: Bools) -> AnyFloats:
+    undefined = np.full(len(area), np.nan)
+    share: AnyFloats = np.divide(area, whole, out=undefined, where=(whole > 0) & is_defined)
+    return share

@@ -202,6 +202,28 @@ def test_auc_is_that_of_scikit_learn(rng, classes):
         assert found[name].low < found[name].value < found[name].high
 
 
+@pytest.mark.parametrize("step", [None, 0.25], ids=["distinct", "ties"])
+def test_auc_intervals_are_those_of_resamples_scored_one_by_one(rng, step):
+    """Counting how often each series was drawn gives what sorting each resample gives."""
+    labels = rng.integers(3, size=40)
+    logits = rng.normal(size=(40, 3)) + np.eye(3)[labels]
+    logits = logits if step is None else np.round(logits / step) * step
+    scores = metrics.softmax(logits)
+
+    found = with_report_estimates(Evaluation(said(logits), {}), labels).estimates
+
+    for name, score in (("auc_prc", average_precision_score), ("roc_auc", roc_auc_score)):
+
+        def macro(rows, score=score):
+            return [
+                np.mean([score(labels[row] == k, scores[row, k]) for k in np.unique(labels[row])])
+                for row in rows
+            ]
+
+        expected = metrics.estimate(lambda rows: np.array(macro(rows)), 40, resamples=100)
+        assert (found[name].low, found[name].high) == pytest.approx((expected.low, expected.high))
+
+
 def test_auc_of_the_classes_that_are_there(rng):
     """A class without a held-out series cannot be scored, and spoils no average."""
     labels = rng.integers(2, size=60)  # of three classes

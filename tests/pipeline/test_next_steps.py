@@ -179,8 +179,15 @@ def test_few_validation_series_become_as_many_as_would_decide(outcome):
     assert found[0] == ("data.validation_fraction=0.4",)
     assert found[-1] == ("contract.max_kl=0.8",)  # the end of the interval
     assert len(found) == 3
+    validation = {"ort-int8": (KL_OPEN,), "ort-fp32": (KL_OPEN,)}
     report = make_report(
-        replace(outcome, choice=None, validation={"ort-int8": (KL_OPEN,), "ort-fp32": (KL_OPEN,)})
+        replace(
+            outcome,
+            choice=None,
+            validation=validation,
+            teacher=replace(outcome.teacher, history=LEARNED),
+            student=replace(outcome.student, history=LEARNED),
+        )
     )
     assert report.next_steps[0].reason.startswith(
         f"{count} validation series do not decide KL from the teacher, nats; about {4 * count} "

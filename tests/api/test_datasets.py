@@ -27,7 +27,9 @@ Y = np.arange(12) % 3
 
 
 @pytest.mark.parametrize(
-    "convert", [np.asarray, torch.from_numpy, list, lambda x: x.tolist()], ids=str
+    "convert",
+    [np.asarray, torch.from_numpy, list, lambda x: x.tolist()],
+    ids=["array", "tensor", "arrays", "numbers"],
 )
 def test_arrays_tensors_and_lists_give_the_same_series(x, tmp_path, convert):
     source = read(Dataset(convert(x), Y, test=(convert(x[:3]), Y[:3])), tmp_path)

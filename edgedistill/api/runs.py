@@ -185,6 +185,7 @@ def train(
         ConfigError: a setting is not allowed.
         DataError: data that cannot be used.
 
+    >>> from edgedistill import load
     >>> from tempfile import mkdtemp
     >>> data = load("ItalyPowerDemand", limit_per_class=15)
     >>> trained = train(
@@ -232,6 +233,7 @@ def distill(
         ModelError: teacher or student does not fit the data.
 
     >>> from functools import partial
+    >>> from edgedistill import load
     >>> from tempfile import mkdtemp
     >>> from edgedistill.models import FCN
     >>> data, folder = load("ItalyPowerDemand", limit_per_class=15), mkdtemp()
@@ -239,7 +241,7 @@ def distill(
     >>> small = partial(FCN, width=2, depth=1)
     >>> student = distill(own, data, student=small, objectives=["kd"], epochs=1, out=folder)
     >>> sum(each.numel() for each in student.network.parameters())
-    26
+    28
     """
     data, folder = to_dataset(data), _folder(data, out)
     sections = {"student": _training(objectives, epochs)}
@@ -271,6 +273,7 @@ def compress(
     Raises:
         EdgeDistillError: as for `distill`; a broken contract raises nothing: see `Run.verdict`.
 
+    >>> from edgedistill import load
     >>> from tempfile import mkdtemp
     >>> data = load("ItalyPowerDemand", limit_per_class=15)
     >>> quick = {"teacher.training.epochs": 1, "teacher.width": 4, "references.ceiling": False}

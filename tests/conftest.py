@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -208,13 +208,37 @@ def ssh_server(
     tmp_path_factory: pytest.TempPathFactory, unavailable: Callable[[str], NoReturn]
 ) -> Iterator[SshServer]:
     """A real SSH server with a key of its own; it serves whoever runs the tests."""
+    with _running_sshd(tmp_path_factory.mktemp("sshd"), unavailable) as server:
+        yield server
+
+
+@pytest.fixture
+def other_ssh_server(
+    tmp_path: Path, unavailable: Callable[[str], NoReturn]
+) -> Iterator[Callable[..., SshServer]]:
+    """Start an SSH server with lines of configuration of its own, before the usual ones."""
+    with ExitStack() as stack:
+
+        def start(*lines: str) -> SshServer:
+            folder = tmp_path / f"sshd-{len(lines)}"
+            folder.mkdir()
+            return stack.enter_context(_running_sshd(folder, unavailable, *lines))
+
+        yield start
+
+
+@contextmanager
+def _running_sshd(
+    folder: Path, unavailable: Callable[[str], NoReturn], *lines: str
+) -> Iterator[SshServer]:
     program = shutil.which("sshd") or shutil.which("/usr/sbin/sshd")
     if program is None:
         unavailable("sshd is not installed: apt-get install openssh-server")
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)  # or it does not start
-    folder = tmp_path_factory.mktemp("sshd")
     server = _ssh_files(folder)
+    config = folder / "sshd_config"
+    config.write_text("".join(f"{line}\n" for line in lines) + config.read_text())
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([program, "-D", "-e", "-f", folder / "sshd_config"], stderr=log)
     try:
@@ -240,7 +264,6 @@ def _ssh_files(folder: Path) -> SshServer:
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder / 'host'}\nUsePAM no\n"
         f"AuthorizedKeysFile {folder / 'authorized_keys'}\nPidFile none\nStrictModes no\n"
         "PermitRootLogin prohibit-password\nPasswordAuthentication no\nMaxStartups 100\n"
-        "Subsystem sftp internal-sftp\n"
     )
     (folder / "config").write_text(
         f"Host board\n  HostName 127.0.0.1\n  Port {port}\n  User {user}\n"

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from edgedistill.deployment.connection import COMMAND_TIMEOUT_S, CommandResult, Connection
+from edgedistill.deployment.connection import COMMAND_TIMEOUT_S, Connection
 from edgedistill.deployment.hosts import Host
 from edgedistill.deployment.payload import DeploymentPayload, parse_free_bytes
+from edgedistill.deployment.remote_command import CommandResult
 from edgedistill.device.releases.layout import PROGRAM
 from edgedistill.errors import (
     ContractError,

@@ -9,8 +9,8 @@ import asyncio
 import errno
 import shlex
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,9 @@ from edgedistill.deployment.host_keys import (
 )
 from edgedistill.deployment.hosts import Host, parse
 from edgedistill.deployment.identities import login_keys
+from edgedistill.deployment.remote_command import CommandResult, RemoteCommand
 from edgedistill.errors import LostConnectionError, MachineError, UsageError
+from edgedistill.io.terminal import brief_printable
 
 TIMEOUT_S: Final = 15.0
 COMMAND_TIMEOUT_S: Final = 120.0
@@ -33,8 +35,6 @@ _CLOSE_S = 2.0  # a dead board does not close the connection
 _KEEPALIVE_S, _KEEPALIVES = 10, 3  # a dead line is noticed after half a minute
 _LOST = (
     asyncssh.DisconnectError,
-    asyncssh.SFTPConnectionLost,
-    asyncssh.SFTPNoConnection,
     ConnectionError,
 )
 _WAYS: Final = {"ProxyJump", "ProxyCommand"}  # of the SSH configuration, to reach a host
@@ -54,15 +54,6 @@ class SshOptions:
     on_warning: Callable[[str], None] = lambda _: None  # what was passed over, a sentence each
 
 
-@dataclass(frozen=True, slots=True)
-class CommandResult:
-    """Result of a command on the board."""
-
-    code: int  # exit code; 128 and the signal's number if a signal ended it
-    stdout: str
-    stderr: str
-
-
 class Connection:
     """An open connection to one board."""
 
@@ -74,64 +65,79 @@ class Connection:
         self,
         command: Sequence[str],
         *,
-        stdin: str = "",
-        timeout_s: float = COMMAND_TIMEOUT_S,
+        stdin: str | Iterable[bytes] = "",
+        timeout_s: float | None = COMMAND_TIMEOUT_S,
         on_line: Callable[[str], None] | None = None,
     ) -> CommandResult:
         """Run a command on the board and return its result, whatever its exit code.
 
         Args:
             command: program and arguments, neither split nor expanded by the shell there.
-            stdin: whole input of the command.
-            timeout_s: seconds after which the command is killed.
+            stdin: whole input of the command; chunks are taken as the board has room for them.
+            timeout_s: seconds after which the command is killed; None: never.
             on_line: callback for each line of stderr as it comes.
 
         Raises:
             LostConnectionError: the connection broke off.
             MachineError: it took too long, or the board starts no command.
         """
+        chunks = [stdin.encode()] if isinstance(stdin, str) else stdin
         with translate_ssh_errors(self.host):
-            process = await self.start(command)
+            running = await RemoteCommand.start(self.ssh, command, on_line)
             try:
-                found = await asyncio.wait_for(
-                    _communicate(process, stdin.encode(), on_line), timeout_s
-                )
+                found = await asyncio.wait_for(self._finish(running, chunks), timeout_s)
             except asyncio.TimeoutError:
-                process.kill()  # not every server forwards it, so do not wait for the end
+                running.kill()
+                printed = brief_printable(running.noise)
                 raise MachineError(
                     f"{self.host}: {shlex.join(command[:4])} did not end within {timeout_s:g} s. "
+                    f"{f'The login shell printed: {printed}. ' if printed else ''}"
                     "Look at what the board is doing, then try again."
                 ) from None
             finally:
-                process.close()
+                running.close()
         if found is None:
             raise _lost(self.host, "a command was cut short")
         return found
 
-    async def start(self, command: Sequence[str]) -> asyncssh.SSHClientProcess[bytes]:
-        """Start a command on the board and return the running process; errors of SSH are raised."""
-        return await self.ssh.create_process(shlex.join(command), encoding=None)
-
-    @asynccontextmanager
-    async def sftp(self) -> AsyncIterator[asyncssh.SFTPClient]:
-        """Yield a file transfer.
+    async def start(self, command: Sequence[str]) -> RemoteCommand:
+        """Start a command on the board and return it once it runs; errors of SSH are raised.
 
         Raises:
-            LostConnectionError: the connection broke off.
-            MachineError: the board has no file transfer, or refuses something.
+            MachineError: the login shell there does not run it.
         """
-        with translate_ssh_errors(self.host):
-            try:
-                client = await self.ssh.start_sftp_client()
-            except asyncssh.SFTPError as error:
-                if self.ssh.is_closed():
-                    raise
-                raise MachineError(
-                    f"{self.host} has no SFTP server. Install it there: sudo apt-get install --yes "
-                    "openssh-sftp-server"
-                ) from error
-            async with client:
-                yield client
+        running = await RemoteCommand.start(self.ssh, command, None)
+        try:
+            await asyncio.wait_for(self._begin(running), COMMAND_TIMEOUT_S)
+        except BaseException:
+            running.close()
+            raise
+        return running
+
+    async def _finish(
+        self, running: RemoteCommand, chunks: Iterable[bytes]
+    ) -> CommandResult | None:
+        await self._begin(running)  # before: what the shell starts might read the input
+        feeding = asyncio.ensure_future(running.feed(chunks))
+        try:
+            found = await running.result()
+            if feeding.done():
+                feeding.result()
+            return found
+        finally:
+            feeding.cancel()
+
+    async def _begin(self, running: RemoteCommand) -> None:
+        if await running.begin():
+            return
+        if running.shell_code is None:
+            raise _lost(self.host, "a command was cut short")
+        printed = brief_printable(running.noise) or "nothing"
+        raise MachineError(
+            f"The login shell of {self.host} does not run commands: it ended with exit code "
+            f"{running.shell_code} and printed: {printed}. Mend what it starts there (~/.bashrc, "
+            "ForceCommand), or log in as another user."
+        )
 
 
 @asynccontextmanager
@@ -177,42 +183,10 @@ def translate_ssh_errors(host: Host) -> Iterator[None]:
             "remove MaxSessions from /etc/ssh/sshd_config there (10 is the default, 2 are needed), "
             "or look at its log."
         ) from error
-    except asyncssh.SFTPError as error:
-        raise MachineError(
-            f"{host} refused a file transfer: {error.reason}. Look at the free space there and at "
-            "who may write."
-        ) from error
     except OSError as error:
         if error.errno in _NETWORK:
             raise _lost(host, str(error)) from error
         raise
-
-
-async def _communicate(
-    process: asyncssh.SSHClientProcess[bytes],
-    stdin: bytes,
-    on_line: Callable[[str], None] | None,
-) -> CommandResult | None:
-    """Return a command's result, None if the connection ended before the command did."""
-    with suppress(BrokenPipeError):  # it has ended already: its exit code tells whether well
-        process.stdin.write(stdin)
-        process.stdin.write_eof()
-    stdout, stderr = await asyncio.gather(process.stdout.read(), _lines(process.stderr, on_line))
-    await process.wait_closed()
-    code = process.returncode
-    if code is None:
-        return None
-    return CommandResult(128 - code if code < 0 else code, stdout.decode(errors="replace"), stderr)
-
-
-async def _lines(stream: asyncssh.SSHReader[bytes], on_line: Callable[[str], None] | None) -> str:
-    """Return all of a stream, and report each line as it comes."""
-    lines = []
-    while line := await stream.readline():
-        lines.append(line.decode(errors="replace"))
-        if on_line is not None:
-            on_line(lines[-1].rstrip("\n"))
-    return "".join(lines)
 
 
 async def _open(

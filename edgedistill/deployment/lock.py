@@ -17,15 +17,12 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
-
-import asyncssh
+from typing import Final
 
 from edgedistill.deployment.connection import Connection, translate_ssh_errors
+from edgedistill.deployment.remote_command import RemoteCommand
 from edgedistill.device.releases.lock import describe_holder
 from edgedistill.errors import MachineError
-
-Process: TypeAlias = "asyncssh.SSHClientProcess[bytes]"
 
 BUSY: Final = "Another deployment to"  # begins the refusal
 _BEAT_S, _SILENCE_S = 4, 20
@@ -68,7 +65,7 @@ class Holder:
     """The process on the board that holds its lock."""
 
     connection: Connection
-    process: Process
+    process: RemoteCommand
 
     async def check(self) -> None:
         """Ask whether the lock is still held.
@@ -77,8 +74,8 @@ class Holder:
             LostConnectionError: it is not: this side was silent for too long.
         """
         with translate_ssh_errors(self.connection.host):
-            self.process.stdin.write(b"?")
-            if await self.process.stdout.readline() != _HELD:
+            self.process.write(b"?")
+            if await self.process.readline() != _HELD:
                 raise ConnectionResetError("this side was silent, and its lock there has ended")
 
 
@@ -98,7 +95,7 @@ async def board_lock(connection: Connection, root: str, lease: Lease) -> AsyncIt
     words = [root, str(_SILENCE_S), lease.token, lease.user, "again" if lease.held_before else ""]
     with translate_ssh_errors(connection.host):
         process = await connection.start(["sh", "-c", _HOLD, "sh", *words])
-        line = await process.stdout.readline()
+        line = await process.readline()
         if line != _HELD:
             await _refuse(connection, process, line, root, lease)
     lease.held_before = True
@@ -110,42 +107,39 @@ async def board_lock(connection: Connection, root: str, lease: Lease) -> AsyncIt
         await _release(process)
 
 
-async def _beat(process: Process) -> None:
+async def _beat(process: RemoteCommand) -> None:
     with suppress(OSError):  # the work itself meets whatever has ended the connection
         while True:
-            process.stdin.write(b".")
+            process.write(b".")
             await asyncio.sleep(_BEAT_S)
 
 
-async def _release(process: Process) -> None:
+async def _release(process: RemoteCommand) -> None:
     """End the input, and wait a little until the lock is free again."""
     with suppress(OSError, asyncio.TimeoutError):
-        process.stdin.write_eof()
         await asyncio.wait_for(process.wait_closed(), _CLOSE_S)
     process.close()
 
 
 async def _refuse(
-    connection: Connection, process: Process, stdout: bytes, root: str, lease: Lease
+    connection: Connection, process: RemoteCommand, stdout: bytes, root: str, lease: Lease
 ) -> None:
-    stderr = (await process.stderr.read()).decode(errors="replace").strip()
-    await process.wait_closed()
-    host = connection.host
+    host, found = connection.host, await process.result()
+    if found is None:
+        raise ConnectionResetError("a command was cut short")
     text = stdout.decode(errors="replace").strip()
-    if process.returncode in {_TAKEN, _LOST} and lease.held_before and lease.token not in text:
+    if found.code in {_TAKEN, _LOST} and lease.held_before and lease.token not in text:
         raise MachineError(
             f"{describe_holder(text)} took over {host} while this deployment was silent. What it "
             f"left there stays as it is: see `edgedistill status {host}`, and deploy again if this "
             "bundle is to run."
         )
-    if process.returncode == _TAKEN:
+    if found.code == _TAKEN:
         raise MachineError(
             f"{BUSY} {host} is under way ({describe_holder(text)}). Wait until it is done, and "
             "deploy again."
         )
-    if process.returncode is None:
-        raise ConnectionResetError("a command was cut short")
     raise MachineError(
-        f"{root} cannot be written on {host}: {stderr}. Look at the free space and at who may "
-        "write there."
+        f"{root} cannot be written on {host}: {found.stderr.strip()}. Look at the free space and "
+        "at who may write there."
     )

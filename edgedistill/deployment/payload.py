@@ -17,8 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import asyncssh
-
 from edgedistill.bundle.location import locate
 from edgedistill.bundle.manifest import SIGNATURE
 from edgedistill.bundle.reader import Bundle, open_bundle
@@ -26,15 +24,21 @@ from edgedistill.deployment.connection import Connection
 from edgedistill.deployment.zipapp import NAME, write_program
 from edgedistill.errors import IntegrityError, LostConnectionError, MachineError
 from edgedistill.io import archives, files
+from edgedistill.io.terminal import brief_printable
 
 _ENGINE_BYTES: Final = 64 << 20  # an engine and its timing cache, generously
 _CHUNK_BYTES: Final = 1 << 18
+_BLOCK_BYTES: Final = 1 << 16  # of `dd`, which begins at a multiple of it
 _HASHING_S: Final = 600.0  # gigabytes on a slow card
 _LOOK: Final = """
 mkdir -p -- "$1" && cd -- "$1" || exit 5
 if [ -f "$2" ]; then echo "whole $(wc -c <"$2") $(sha256sum <"$2")"; fi
 if [ -f "$2.part" ]; then echo "part $(wc -c <"$2.part") $(sha256sum <"$2.part")"; fi
 """
+_WRITE: Final = (
+    'cd -- "$1" || exit 5; if [ "$3" -eq 0 ]; then rm -f -- "$2.part" || exit 5; fi; '
+    f'dd of="$2.part" bs={_BLOCK_BYTES} seek="$3" conv=notrunc'
+)
 _FINISH: Final = """
 cd -- "$1" || exit 5
 case "$(sha256sum <"$2.part" 2>/dev/null)" in
@@ -147,7 +151,7 @@ async def upload(
         on_bytes(file.size_bytes, file.size_bytes)
         return UploadResult(path=path, sent_bytes=0)
     try:
-        await _send(connection, file, f"{path}.part", found, on_bytes)
+        await _send(connection, file, folder, found, on_bytes)
     except LostConnectionError:
         raise
     except MachineError as error:
@@ -198,22 +202,35 @@ async def _uploaded_bytes(connection: Connection, file: UploadFile, folder: str)
 async def _send(
     connection: Connection,
     file: UploadFile,
-    path: str,
+    folder: str,
     start: int,
     on_bytes: Callable[[int, int], None],
 ) -> None:
-    """Write a file from byte `start` on; the board's bytes beyond it are dropped."""
-    async with connection.sftp() as client:
-        with file.path.open("rb") as source:
-            flags = asyncssh.FXF_WRITE | asyncssh.FXF_CREAT
-            async with client.open(path, flags, encoding=None) as sink:
-                await sink.truncate(start)
-                source.seek(start)
-                on_bytes(start, file.size_bytes)
-                while chunk := source.read(_CHUNK_BYTES):
-                    await sink.write(chunk, start)
-                    start += len(chunk)
-                    on_bytes(start, file.size_bytes)
+    """Write a file's part from byte `start` on, or anew.
+
+    Through the shell: SFTP is another program on the board, which not every one has. `dd` writes at
+    a place, not at the end: what a lost connection still writes there are the same bytes.
+    """
+    block = start // _BLOCK_BYTES
+    words = ["sh", "-c", _WRITE, "sh", folder, file.sha256, str(block)]
+    on_bytes(start, file.size_bytes)
+    chunks = _chunks(file, block * _BLOCK_BYTES, lambda done: on_bytes(done, file.size_bytes))
+    done = await connection.run(words, stdin=chunks, timeout_s=None)
+    if done.code:
+        raise MachineError(
+            f"{connection.host} refused a file transfer: {brief_printable(done.stderr)}. Look at "
+            "the free space there and at who may write."
+        )
+
+
+def _chunks(file: UploadFile, start: int, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
+    """Yield a file from a byte on, and report each chunk that was taken."""
+    with file.path.open("rb") as source:
+        source.seek(start)
+        while chunk := source.read(_CHUNK_BYTES):
+            yield chunk
+            start += len(chunk)
+            on_bytes(start)
 
 
 async def _write_error(

@@ -22,6 +22,8 @@ from edgedistill.deployment.connection import (
 from edgedistill.deployment.hosts import Host, parse
 from edgedistill.errors import IntegrityError, LostConnectionError, MachineError, UsageError
 
+KILL_SESSION = 'kill -9 $(cut -d " " -f 4 /proc/$PPID/stat); sleep 5'  # our parent's is sshd's
+
 
 @pytest.fixture
 def board(ssh_server):
@@ -75,7 +77,7 @@ def test_command_that_hangs_times_out(board, access):
 def test_lost_connection_is_an_error_of_its_own(board, access):
     """The session's own process is killed, which the board cannot announce."""
     with pytest.raises(LostConnectionError, match="broke off") as caught:
-        _run(board, access, "sh", "-c", "kill -9 $PPID; sleep 5")
+        _run(board, access, "sh", "-c", KILL_SESSION)
 
     assert caught.value.exit_code == 5
 
@@ -89,21 +91,18 @@ def test_a_network_that_goes_away_is_a_cut(board, number):
         raise OSError(errno.EACCES, "it is so")
 
 
-def test_board_without_sftp_is_refused(board, access, ssh_server, other_key):
-    """Its server starts something else in the place of SFTP: here for one key only."""
+def test_shell_that_runs_no_command_is_quoted(board, access, ssh_server, other_key):
+    """As of an account that may not log in; here for one key only."""
     allowed = ssh_server.folder / "authorized_keys"
     public = other_key.with_name("other.pub").read_text()
-    allowed.write_text(f'{allowed.read_text()}command="/bin/false" {public}')
+    refusal = r"printf 'No shell\033[2J for you.\n'; exit 3"
+    allowed.write_text(f'{allowed.read_text()}command="{refusal}" {public}')
 
-    async def work():
-        forced = dataclasses.replace(access, identity=other_key)
-        async with connect(board, forced) as connection, connection.sftp():
-            pass
-
-    with pytest.raises(MachineError, match="has no SFTP server") as caught:
-        asyncio.run(work())
+    with pytest.raises(MachineError, match="does not run commands") as caught:
+        _run(board, dataclasses.replace(access, identity=other_key), "true")
 
     assert not isinstance(caught.value, LostConnectionError)
+    assert r"ended with exit code 3 and printed: No shell\x1b[2J for you.." in str(caught.value)
 
 
 def test_the_ssh_configuration_is_honored(ssh_server):

@@ -16,6 +16,8 @@ from edgedistill.errors import LostConnectionError, MachineError
 
 pytestmark = pytest.mark.slow
 
+KILL_SESSION = 'kill -9 $(cut -d " " -f 4 /proc/$PPID/stat); sleep 5'  # our parent's is sshd's
+
 
 def _connected(board):
     return connect(board.host, board.access)
@@ -62,7 +64,7 @@ def test_lock_ends_with_a_killed_session(board):
                 _connected(board) as connection,
                 board_lock(connection, str(board.root), Lease()),
             ):
-                await connection.run(["sh", "-c", "kill -9 $PPID; sleep 5"])
+                await connection.run(["sh", "-c", KILL_SESSION])
         return await _is_free(board)
 
     assert asyncio.run(work())

@@ -16,10 +16,11 @@ from typing import Any, Final
 from packaging.version import Version
 
 from edgedistill import targets
-from edgedistill.deployment.connection import CommandResult, Connection
+from edgedistill.deployment.connection import Connection
 from edgedistill.deployment.doctor import checks
 from edgedistill.deployment.doctor.checks import Facts, Finding, Outcome, version
 from edgedistill.deployment.hosts import PYTHON, ROOT
+from edgedistill.deployment.remote_command import CommandResult
 from edgedistill.deployment.zipapp import NAME, write_program
 from edgedistill.device import doctor
 from edgedistill.errors import MachineError, UsageError
@@ -118,8 +119,11 @@ async def collect_from_board(connection: Connection) -> Facts:
         with tempfile.TemporaryDirectory(prefix="edgedistill-") as scratch:
             program = Path(scratch) / NAME
             write_program(program)
-            async with connection.sftp() as sftp:
-                await sftp.put(str(program), f"{folder}/{NAME}")
+            sent = await connection.run(
+                ["sh", "-c", 'cat >"$1"', "sh", f"{folder}/{NAME}"], stdin=[program.read_bytes()]
+            )
+        if sent.code:
+            raise MachineError(f"{host}: {_last(sent)}. Make room in {folder} there.")
         return await _run_probe(connection, f"{folder}/{NAME}", home)
     finally:
         await connection.run(["rm", "-r", folder])

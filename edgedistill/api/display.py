@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
 from typing import TYPE_CHECKING
 
 from edgedistill.io.progress import ProgressCallback, ignore_progress
+from edgedistill.io.terminal import echo
 
 if TYPE_CHECKING:
     from edgedistill.pipeline.stages.data import DataCallback
@@ -20,7 +20,7 @@ Progress = bool | ProgressCallback  # True: bars on stderr; False: nothing
 @contextmanager
 def progress_bars() -> Iterator[ProgressCallback]:
     """Yield a progress callback that draws a bar for each stage on stderr."""
-    from rich.console import Console
+    from rich.console import Console  # noqa: TID251 - names of stages are ours
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -78,7 +78,7 @@ def _print_data(data: Data) -> None:
     from edgedistill.report.data import data_lines
 
     for line in data_lines(data):
-        print(line, file=sys.stderr)
+        echo(line, err=True)
 
 
 def _ignore_data(data: Data) -> None:

@@ -20,6 +20,7 @@ from edgedistill.cli.files import inspect, report, sign, verify
 from edgedistill.cli.stages import bundle, compress, distill, export, init, optimize, train
 from edgedistill.cli.validation import benchmark, validate
 from edgedistill.errors import EdgeDistillError, MachineError, UsageError
+from edgedistill.io.terminal import echo
 
 __all__ = [
     "main",
@@ -125,7 +126,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _stop(message: str, code: int) -> int:
-    click.echo(message, err=True)
+    echo(message, err=True)
     return code
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedistill.cli.recipe_options import data_options, read_data_recipe
+from edgedistill.io.terminal import echo
 
 if TYPE_CHECKING:
     from edgedistill.compare.comparison import Comparison
@@ -111,9 +112,9 @@ def _print(origin: str, comparison: Comparison) -> None:
             [_layer(layer) for layer in comparison.layers],
         )
     for note in _notes(comparison):
-        click.echo(note)
+        echo(note)
     verdict = "alike" if comparison.alike else f"they diverge: {'; '.join(comparison.reasons)}"
-    click.echo(f"\nverdict: {verdict}")
+    echo(f"\nverdict: {verdict}")
 
 
 def _measures(comparison: Comparison) -> list[tuple[str, str, str, str]]:

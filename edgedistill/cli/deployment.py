@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgedistill.io.terminal import echo
+
 if TYPE_CHECKING:
     from edgedistill.deployment.connection import SshOptions
     from edgedistill.deployment.hosts import Host
@@ -55,7 +57,7 @@ def ssh_options(
         identity=identity,
         known_hosts=known_hosts,
         config=ssh_config,
-        on_warning=cache(lambda text: click.echo(f"warning: {text}", err=True)),
+        on_warning=cache(lambda text: echo(f"warning: {text}", err=True)),
     )
 
 
@@ -217,7 +219,7 @@ def program(out: Path, as_json: bool) -> None:
     if as_json:
         print_json({"out": str(out), "size_bytes": out.stat().st_size, "sha256": sha256})
     else:
-        click.echo(f"Wrote {out}: {out.stat().st_size:,} bytes, SHA-256 {sha256}.")
+        echo(f"Wrote {out}: {out.stat().st_size:,} bytes, SHA-256 {sha256}.")
 
 
 def _request(*, unsigned: bool, allowed_signers: Path | None, **settings: Any) -> Request:
@@ -304,8 +306,8 @@ def _join(outcomes: list[Outcome], report: Path | None, bundle: Path, out: Path)
     except DataError as error:
         if report is not None:
             raise
-        click.echo(f"The reports were not joined: {error}", err=True)
+        echo(f"The reports were not joined: {error}", err=True)
         return
     write_json(out / "report.json", joined)
     write_text(out / "report.html", html.render(joined))
-    click.echo(f"Wrote {out / 'report.html'}.", err=True)
+    echo(f"Wrote {out / 'report.html'}.", err=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import click
+from edgedistill.io.terminal import echo
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,10 +26,11 @@ def show_events(boards: Sequence[str]) -> Iterator[EventCallback]:
 
     A terminal gets a table with a row for each board, anything else a line for each step.
     """
-    from rich.console import Console
     from rich.live import Live
 
-    console = Console(stderr=True, markup=False, highlight=False)
+    from edgedistill.cli.console import SafeConsole
+
+    console = SafeConsole(stderr=True, markup=False, highlight=False)
     if not console.is_terminal:
         yield _print_line
         return
@@ -82,14 +83,14 @@ def print_statuses(statuses: Sequence[BoardStatus]) -> None:
     for each in statuses:
         if each.fallback is not None:
             when, why = each.fallback["time"], each.fallback["reason"]
-            click.echo(f"{each.host} left {each.rolled_back} by itself, {when}: {why}.", err=True)
+            echo(f"{each.host} left {each.rolled_back} by itself, {when}: {why}.", err=True)
 
 
 def print_errors(results: Sequence[Outcome] | Sequence[BoardStatus]) -> None:
     """Print the message of every board that failed, or had nothing to do."""
     for each in results:
         if each.message:
-            click.echo(f"error: {each.message}" if each.code else each.message, err=True)
+            echo(f"error: {each.message}" if each.code else each.message, err=True)
 
 
 def _row(each: BoardStatus) -> tuple[str, ...]:
@@ -122,7 +123,7 @@ def _print_line(event: Event) -> None:
     if event.state in {"begun", "progress"}:
         return
     text = f": {event.text}" if event.text else ""
-    click.echo(f"{event.host}  {event.step} {event.state}{text}", err=True)
+    echo(f"{event.host}  {event.step} {event.state}{text}", err=True)
 
 
 def _live(latest: dict[str, Event | None]) -> Table:

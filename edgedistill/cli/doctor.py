@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgedistill.io.terminal import echo
+
 if TYPE_CHECKING:
     from edgedistill.deployment.connection import SshOptions
     from edgedistill.deployment.doctor.checks import Facts, Finding
@@ -94,13 +96,13 @@ def _print(name: str, diagnosis: Diagnosis) -> None:
     )
     for each in diagnosis.findings:
         _print_help(each)
-    click.echo(f"outcome: {diagnosis.outcome}")
+    echo(f"outcome: {diagnosis.outcome}")
 
 
 def _print_help(finding: Finding) -> None:
     if not finding.commands and not finding.advice:
         return
-    click.echo(f"{finding.what}: {finding.advice or 'run there'}")
+    echo(f"{finding.what}: {finding.advice or 'run there'}")
     for command in finding.commands:
-        click.echo(f"  {command}")
-    click.echo()
+        echo(f"  {command}")
+    echo()

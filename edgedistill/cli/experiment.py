@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgedistill.io.terminal import echo
+
 if TYPE_CHECKING:
     from edgedistill.experiment.results import Row
     from edgedistill.report import Data
@@ -88,9 +90,9 @@ def run(plan: Path, out: Path, jobs: int | None, executor: Any, as_json: bool) -
         print_json(_json_facts(out / RESULTS, sets, rows))
     else:
         _print(rows)
-        click.echo(f"wrote {out / RESULTS}")
+        echo(f"wrote {out / RESULTS}")
     for row in failed:
-        click.echo(f"failed: {row.set}, {row.method}, seed {row.seed}: {row.error}", err=True)
+        echo(f"failed: {row.set}, {row.method}, seed {row.seed}: {row.error}", err=True)
     return EdgeDistillError.exit_code if failed else 0
 
 
@@ -129,8 +131,8 @@ def report(
         return
     for table in data.tables:
         print_rows(table.title, table.head, table.rows)
-    click.echo("\n".join(data.sentences))
-    click.echo(f"page: {page}")
+    echo("\n".join(data.sentences))
+    echo(f"page: {page}")
 
 
 def _json_facts(results: Path, sets: list[Data], rows: list[Row]) -> dict[str, Any]:

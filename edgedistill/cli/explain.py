@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedistill.cli.recipe_options import data_options, read_data_recipe
+from edgedistill.io.terminal import echo
 
 if TYPE_CHECKING:
     from edgedistill.explain import ExplanationReport
@@ -102,11 +103,11 @@ def _write(report: ExplanationReport, png: Path | None, html: Path | None) -> No
         picture = drawing.png(report)
     if html is not None and page is not None:
         write_text(html, page)
-        click.echo(f"Wrote {html}.", err=True)
+        echo(f"Wrote {html}.", err=True)
     if png is not None and picture is not None:
         with whole_file(png) as partial:
             partial.write_bytes(picture)
-        click.echo(f"Wrote {png}.", err=True)
+        echo(f"Wrote {png}.", err=True)
 
 
 def _print(report: ExplanationReport) -> None:
@@ -140,4 +141,4 @@ def _print(report: ExplanationReport) -> None:
         ]
         print_rows(f"Strongest windows, {attribution.role}", ("steps", "score", *kl), rows)
     for caption in captions(report)[1:]:
-        click.echo(caption)
+        echo(caption)

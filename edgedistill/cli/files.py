@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from edgedistill.io.terminal import echo
+
 _PATH = click.Path(path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -61,7 +63,7 @@ def report(path: Path, devices: tuple[str, ...], out: Path | None, as_json: bool
         print_json(values)
     else:
         print_report(facts, path if RunFolder(path).is_run() else None)
-    click.echo(f"Wrote {file.with_suffix('.html')} and {file.with_suffix('.md')}.", err=True)
+    echo(f"Wrote {file.with_suffix('.html')} and {file.with_suffix('.md')}.", err=True)
 
 
 @click.command()
@@ -114,7 +116,7 @@ def _inspect_data(path: str, test: str | None, settings: tuple[str, ...], as_jso
     print_facts(path, [*data_rows(data), ("Fingerprint", data.fingerprint)])
     print_rows("Series of each class", ("class", *SPLITS.values()), class_rows(data))
     for message in data_messages(data):
-        click.echo(message)
+        echo(message)
 
 
 def _inspect_model(path: Path, as_json: bool) -> None:
@@ -159,7 +161,7 @@ def sign(bundle: Path, key: Path, out: Path | None, as_json: bool) -> None:
     if as_json:
         print_json({"out": str(signed)})
     else:
-        click.echo(f"Signed {signed}.")
+        echo(f"Signed {signed}.")
 
 
 @click.command()
@@ -184,7 +186,7 @@ def verify(bundle: Path, allowed_signers: Path, as_json: bool) -> None:
     if as_json:
         print_json({"bundle": str(bundle), "signer": principal})
     else:
-        click.echo(f"{bundle} is whole, and {principal} signed it.")
+        echo(f"{bundle} is whole, and {principal} signed it.")
 
 
 def _labeled(devices: tuple[str, ...]) -> dict[str, Path]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedistill.api.display import progress_bars
+from edgedistill.io.terminal import echo, printable_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,12 +31,12 @@ def print_data(data: Data) -> None:
     from edgedistill.report.data import data_lines
 
     for line in data_lines(data):
-        click.echo(line, err=True)
+        echo(line, err=True)
 
 
 def print_json(value: Any) -> None:
     """Print JSON for machines on stdout."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
+    echo(json.dumps(value, indent=2, allow_nan=False))
 
 
 def print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
@@ -44,7 +45,7 @@ def print_facts(title: str, facts: Iterable[tuple[str, str]]) -> None:
     table.show_header = False
     table.columns[1].justify = "left"
     for name, value in facts:
-        table.add_row(name, value)
+        table.add_row(printable_lines(name), printable_lines(value))
     _print(title, table)
 
 
@@ -74,7 +75,7 @@ def print_rows(
     for column in table.columns if words else ():
         column.justify = "left"
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable_lines, row))
     _print(title, table)
 
 
@@ -95,7 +96,7 @@ def print_search(report: dict[str, Any]) -> None:
     )
     done = "" if report["complete"] else ", cut short by its budget"
     kept = "keeps" if report["kept"] else "breaks"
-    click.echo(f"search{done}: {_nodes(report['chosen'])} in float32 {kept} the contract")
+    echo(f"search{done}: {_nodes(report['chosen'])} in float32 {kept} the contract")
 
 
 def _front_row(candidate: dict[str, Any]) -> list[str]:
@@ -145,15 +146,14 @@ def print_report(report: Report, run: Path | None = None) -> None:
     if note := verdict.undecided_note(report):
         _print_sentence(note, _COLORS["undecided"])
     for step in report.next_steps:
-        click.echo()
+        echo()
         _print_sentence(step.reason)
-        click.echo(f"  {verdict.command(step, run or verdict.RUN)}")
+        echo(f"  {verdict.command(step, run or verdict.RUN)}")
     words = verdict.verdict(report)
     chosen = f", chosen: {report.chosen}" if report.chosen else ""
     _console().print(f"\n{fmt.headline(report)}")
-    click.echo("verdict: ", nl=False)
-    click.secho(words, fg=_COLORS[words.rpartition(", ")[2]], bold=True, nl=False)
-    click.echo(chosen)
+    shown = click.style(words, fg=_COLORS[words.rpartition(", ")[2]], bold=True)
+    click.echo(f"verdict: {shown}{printable_lines(chosen)}")
 
 
 def _print_sentence(sentence: str, style: str = "") -> None:
@@ -220,7 +220,7 @@ def _print_models(models: Sequence[Candidate]) -> None:
     else:
         _print_list(models)
     if place == "nowhere":
-        click.echo("A wider window, or the report, also shows the 95 % intervals.\n")
+        echo("A wider window, or the report, also shows the 95 % intervals.\n")
 
 
 def _print_list(models: Sequence[Candidate]) -> None:
@@ -299,14 +299,16 @@ def _table(head: Sequence[str]) -> Table:
 
 def _console() -> Console:
     """Console on stdout, wide enough in a pipe that no figure is cut."""
-    from rich.console import Console
+    from edgedistill.cli.console import SafeConsole
 
-    console = Console(markup=False, highlight=False)
+    console = SafeConsole(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = 200
     return console
 
 
 def _print(title: str, table: Table) -> None:
-    click.secho(title, bold=True)  # not the table's own title, which breaks at the table's width
+    click.secho(
+        printable_lines(title), bold=True
+    )  # not the table's own title, which breaks at the table's width
     _console().print(table)

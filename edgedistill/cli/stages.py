@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgedistill.cli.recipe_options import read_recipe, recipe_options
+from edgedistill.io.terminal import echo
 
 if TYPE_CHECKING:
     from edgedistill.io.progress import ProgressCallback
@@ -57,7 +58,7 @@ def init(path: Path, data: str, force: bool) -> None:
         raise UsageError(f"{path} exists. Name another file, or replace it with --force.")
     text = _TEMPLATE.read_text(encoding="utf-8")
     write_text(path, text.replace("train: GunPoint", f"train: {json.dumps(data)}", 1))
-    click.echo(f"Wrote {path}. Next: edgedistill compress {path}")
+    echo(f"Wrote {path}. Next: edgedistill compress {path}")
 
 
 @click.command()
@@ -274,7 +275,7 @@ def bundle(
         print_json({"out": str(out), "report": to_json(report)})
     else:
         print_report(report)
-        click.echo(f"wrote {out}")
+        echo(f"wrote {out}")
     return 0 if report.verdict == "kept" else ContractError.exit_code
 
 
@@ -302,10 +303,10 @@ def _print_result(result: Result, folder: Path, paths: dict[str, str | None]) ->
         [(name, *(f"{n:,}" for n in cost.values())) for name, cost in result.costs.items()],
     )
     for note in result.teacher_notes:
-        click.echo(f"teacher: {note}")
+        echo(f"teacher: {note}")
     print_report(result.report, folder)
     for name, path in paths.items():
-        click.echo(f"{name}: {path or 'none, because the contract is broken'}")
+        echo(f"{name}: {path or 'none, because the contract is broken'}")
 
 
 def _print(out: Path, facts: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from edgedistill.io.terminal import echo
+
 _THREADS = click.option(
     "--threads", type=int, help="CPU threads of one call.  [default: as tuned, else 1]"
 )
@@ -79,7 +81,7 @@ def validate(
         print_json(values)
     else:
         print_report(report)
-    click.echo(f"Wrote {out} and {out.with_suffix('.html')}.", err=True)
+    echo(f"Wrote {out} and {out.with_suffix('.html')}.", err=True)
     return 0 if report.verdict == "kept" else ContractError.exit_code
 
 
@@ -125,7 +127,7 @@ def benchmark(
         for name, q in (("p50", latency.p50_ms), ("p95", latency.p95_ms), ("p99", latency.p99_ms))
     ]
     print_rows(f"{path}: {chosen.name}", ("latency", "measured", "95 % interval"), rows)
-    click.echo(
+    echo(
         f"{latency.series_per_s:,.0f} series a second, one after the other; {runs} runs\n"
         + "\n".join(f"{name}: {text}" for name, text in runtime.describe().items())
         + ("" if int8 is None else f"\nINT8: {int8_speed(int8)}")

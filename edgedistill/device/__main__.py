@@ -17,6 +17,7 @@ from edgedistill.device.cli import COMMANDS
 from edgedistill.device.cli.options import resolve_release
 from edgedistill.device.cli.output import EXIT_INTERRUPTED
 from edgedistill.errors import EdgeDistillError, MachineError
+from edgedistill.io.terminal import echo
 
 _PROG = "python -m edgedistill.device"
 _INTERRUPTED = "Interrupted; nothing half written was kept."
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None, *, prog: str = _PROG) -> int:
 
 
 def _stop(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
+    echo(message, err=True)
     return code
 
 

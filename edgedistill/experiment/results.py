@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgedistill.errors import DataError
+from edgedistill.formats.cells import spreadsheet_cell
 from edgedistill.io.files import whole_file
 
 RESULTS = "results.csv"
@@ -101,7 +102,7 @@ def read_published(path: Path, columns: Sequence[str]) -> dict[str, dict[str, fl
 
 
 def _to_cells(row: Row) -> dict[str, str | int | float]:
-    names = (row.set, row.method, row.seed, row.status, row.error or "")
+    names = (row.set, row.method, row.seed, row.status, spreadsheet_cell(row.error or ""))
     numbers: dict[str, str | int | float] = {**row.numbers}
     if "parameters" in row.numbers:
         numbers["parameters"] = int(row.numbers["parameters"])

@@ -24,6 +24,7 @@ _BYTES = re.compile(r"b(['\"])(.*)\1", re.DOTALL)  # bytes that Python printed
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 _LONGEST_NUMBER = 28  # digits that a Decimal keeps
 _SHOWN = 40  # characters of a wrong value in a message
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # begins one, or may hide one
 _SAMPLE = 200  # lines that the decimal sign is told from
 
 
@@ -127,6 +128,15 @@ def canonical_label(cell: str) -> str:
     if len(label) > _LONGEST_NUMBER or abs(number.adjusted()) >= _LONGEST_NUMBER:
         return label
     return str(int(number)) if number == int(number) else format(number.normalize(), "f")
+
+
+def spreadsheet_cell(text: str) -> str:
+    """Return a text that a spreadsheet shows and does not compute: with an apostrophe where needed.
+
+    >>> [spreadsheet_cell(text) for text in ("=1+1", "@SUM(A1)", "-5", "+1e3", "-a", "a=1")]
+    ["'=1+1", "'@SUM(A1)", '-5', '+1e3', "'-a", 'a=1']
+    """
+    return f"'{text}" if text.startswith(_FORMULA) and not is_number(text) else text
 
 
 def quote(value: object) -> str:

@@ -1,7 +1,11 @@
-"""Foreign text for a terminal: words of a board, a bundle or a file, which may hold anything."""
+"""Foreign text for a terminal: words of a board, a bundle or a file, which may hold anything.
+
+Whatever the commands print goes through here, on the workstation and on the board.
+"""
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
 _LAYOUT: Final = "\n\t"
@@ -9,7 +13,7 @@ _BRIEF: Final = 300  # characters
 
 
 def printable(text: str) -> str:
-    r"""Return text that cannot move a cursor, change the order of what is read, or fail to encode.
+    r"""Return text in one line that cannot move a cursor, reorder what is read, or fail to encode.
 
     Control characters, escape sequences, bidirectional marks and lone surrogates are shown as
     Python writes them.
@@ -17,9 +21,7 @@ def printable(text: str) -> str:
     >>> printable("a\x1b[2Jb\u202ec\n")
     'a\\x1b[2Jb\\u202ec\\n'
     """
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else _escaped(each) for each in text)
+    return _escaped(text, keep="")
 
 
 def printable_lines(text: str) -> str:
@@ -28,11 +30,7 @@ def printable_lines(text: str) -> str:
     >>> printable_lines("a\x07\n\tb")
     'a\\x07\n\tb'
     """
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() or each in _LAYOUT else _escaped(each) for each in text
-    )
+    return _escaped(text, keep=_LAYOUT)
 
 
 def brief_printable(text: str) -> str:
@@ -41,10 +39,29 @@ def brief_printable(text: str) -> str:
     >>> brief_printable(" Welcome!\r\nlast login: \x1b[1mnow\n")
     'Welcome! | last login: \\x1b[1mnow'
     """
-    line = " | ".join(part.strip() for part in text.splitlines() if part.strip())
-    line = printable(line)
+    parts = (part.strip() for part in text.splitlines())
+    line = printable(" | ".join(filter(None, parts)))
     return line if len(line) <= _BRIEF else f"... {line[-_BRIEF:]}"
 
 
-def _escaped(character: str) -> str:
+def echo(text: str = "", *, err: bool = False) -> None:
+    """Print a text that may hold foreign words, on stdout or stderr, and flush it."""
+    print(printable_lines(text), file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def _escaped(text: str, *, keep: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each in keep or _is_blank(each) else _escape(each)
+        for each in text
+    )
+
+
+def _is_blank(character: str) -> bool:
+    """Whether it is a blank of some width, such as that of Japanese; no line or paragraph end."""
+    return character.isspace() and ord(character) >= 0xA0 and character not in "\u2028\u2029"
+
+
+def _escape(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgedistill.device.cli.options import Commands, add_json
 from edgedistill.device.cli.output import EXIT_BROKEN, EXIT_KEPT, table
+from edgedistill.io.terminal import echo
 
 if TYPE_CHECKING:
     from edgedistill.device.drift.comparison import DriftReport
@@ -42,7 +43,7 @@ def _drift(options: argparse.Namespace) -> int:
         for path in options.profiles:
             profile.merge(load(path, profile.bins))
         found = compare(profile, reference, limits, bundle.class_names)
-    print(json.dumps(found.to_dict(), indent=2) if options.json else _table(found))
+    echo(json.dumps(found.to_dict(), indent=2) if options.json else _table(found))
     return EXIT_BROKEN if found.drifted else EXIT_KEPT
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgedistill.device.cli.options import Commands, add_json
 from edgedistill.device.cli.output import EXIT_KEPT, table
+from edgedistill.io.terminal import echo
 
 
 def add_doctor(commands: Commands) -> None:
@@ -36,7 +37,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from edgedistill.device.doctor import facts
 
     found = facts(options.root)
-    print(json.dumps(found, indent=2) if options.json else table(_rows(found)))
+    echo(json.dumps(found, indent=2) if options.json else table(_rows(found)))
     return EXIT_KEPT
 
 
@@ -55,5 +56,5 @@ def _environment(options: argparse.Namespace) -> int:
     from edgedistill.device.telemetry import environment
 
     found = environment()
-    print(json.dumps(found, indent=2) if options.json else table(found.items()))
+    echo(json.dumps(found, indent=2) if options.json else table(found.items()))
     return EXIT_KEPT

@@ -26,6 +26,7 @@ from edgedistill.device.cli.output import (
     machine_rows,
     table,
 )
+from edgedistill.io.terminal import echo
 
 if TYPE_CHECKING:
     from edgedistill.device.tuning import Tuning
@@ -110,8 +111,8 @@ def _validate(options: argparse.Namespace) -> int:
     files.write_json(out, report)
     if options.release is not None and found.verdict == "kept":
         disk.point(options.release / INTERPRETER, sys.executable)
-    print(json.dumps(report, indent=2) if options.json else _validation_table(found))
-    print(f"Wrote {out}.", file=sys.stderr)
+    echo(json.dumps(report, indent=2) if options.json else _validation_table(found))
+    echo(f"Wrote {out}.", err=True)
     return EXIT_KEPT if found.verdict == "kept" else EXIT_BROKEN
 
 
@@ -182,10 +183,10 @@ def _benchmark(options: argparse.Namespace) -> int:
             "costs": None if costs is None else asdict(costs),
             "telemetry": None if telemetry is None else asdict(telemetry),
         }
-        print(json.dumps(facts, indent=2))
+        echo(json.dumps(facts, indent=2))
     else:
         rows = [("model", model.name), *runtime.describe().items(), *int8_rows(int8, int8_speed)]
-        print(table([*rows, *latency_rows(found), *machine_rows(costs, telemetry)]))
+        echo(table([*rows, *latency_rows(found), *machine_rows(costs, telemetry)]))
     return EXIT_KEPT
 
 
@@ -201,11 +202,11 @@ def _build(options: argparse.Namespace) -> int:
             compute_capability=options.compute_capability,
         )
     if options.json:
-        print(json.dumps(found.values(), indent=2))
+        echo(json.dumps(found.values(), indent=2))
     else:
-        print(table(found.facts()))
+        echo(table(found.facts()))
         if found.layers:
-            print(f"\n{table(found.table())}")
+            echo(f"\n{table(found.table())}")
     return EXIT_KEPT
 
 
@@ -219,11 +220,11 @@ def _tune(options: argparse.Namespace) -> int:
         found = tune(bundle.model(options.model), bundle.golden().series)
         if options.out is not None:
             write_tuned(bundle, options.out, {found.model: found.settings})
-    print(json.dumps(asdict(found), indent=2) if options.json else _tuning_table(found))
+    echo(json.dumps(asdict(found), indent=2) if options.json else _tuning_table(found))
     if options.out is None:
-        print("Nothing was stored; --out writes a bundle with these settings.", file=sys.stderr)
+        echo("Nothing was stored; --out writes a bundle with these settings.", err=True)
     else:
-        print(f"Wrote {options.out}.", file=sys.stderr)
+        echo(f"Wrote {options.out}.", err=True)
     return EXIT_KEPT
 
 

@@ -6,9 +6,10 @@ The options of a TensorRT engine are defined once, so that `validate` finds the 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+from edgedistill.io.terminal import echo
 
 if TYPE_CHECKING:
     from edgedistill.device.benchmark import AutoRuns
@@ -168,4 +169,4 @@ def _runs(text: str) -> int | str:
 
 
 def _log(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    echo(line, err=True)

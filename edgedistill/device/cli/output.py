@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from edgedistill.errors import ContractError
+from edgedistill.io.terminal import printable_lines
 
 if TYPE_CHECKING:
     from edgedistill.device.benchmark import Latency
@@ -21,7 +22,7 @@ _ENDED = {
 
 def table(rows: Iterable[tuple[str, ...]]) -> str:
     """Return rows of the same number of cells with their columns aligned."""
-    rows = list(rows)
+    rows = [tuple(map(printable_lines, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     return "\n".join(lines)

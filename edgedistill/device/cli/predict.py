@@ -21,6 +21,7 @@ from edgedistill.device.cli.options import (
 )
 from edgedistill.device.cli.output import EXIT_KEPT
 from edgedistill.errors import DataError, MachineError, UsageError
+from edgedistill.io.terminal import echo
 
 if TYPE_CHECKING:
     from edgedistill.bundle.reader import Bundle
@@ -324,4 +325,4 @@ def _open_input(name: str | None) -> Iterator[BufferedReader]:
 
 
 def _log(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    echo(line, err=True)

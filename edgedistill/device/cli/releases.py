@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgedistill.device.cli.options import Commands, add_json
 from edgedistill.device.cli.output import EXIT_KEPT, table
+from edgedistill.io.terminal import echo
 
 if TYPE_CHECKING:
     from edgedistill.device.releases.layout import Root
@@ -95,7 +95,7 @@ def _list(options: argparse.Namespace) -> int:
 
     found = listing(_root(options))
     if options.json:
-        print(json.dumps(found, indent=2))
+        echo(json.dumps(found, indent=2))
         return EXIT_KEPT
     rows = [("release", "installed", "verdict here", "")]
     for each in found["releases"]:
@@ -104,17 +104,17 @@ def _list(options: argparse.Namespace) -> int:
         if each.get("trusted") is False:
             marks.append("signer no longer trusted")
         rows.append((each["name"], each.get("installed", ""), state, ", ".join(marks)))
-    print(table(rows))
+    echo(table(rows))
     if found["fallback"]:
-        print(
+        echo(
             f"The board left {found['rolled_back']} by itself at {found['fallback']['time']}: "
             f"{found['fallback']['reason']}.",
-            file=sys.stderr,
+            err=True,
         )
     if found["current"] not in {None, *(each["name"] for each in found["releases"])}:
-        print(f"{found['current']} is gone; mend it with: releases settle", file=sys.stderr)
+        echo(f"{found['current']} is gone; mend it with: releases settle", err=True)
     if found["switching"]:
-        print("A switch was interrupted; end it with: releases settle", file=sys.stderr)
+        echo("A switch was interrupted; end it with: releases settle", err=True)
     return EXIT_KEPT
 
 
@@ -140,16 +140,16 @@ def _install(options: argparse.Namespace) -> int:
     place = root.folder(release.name)
     version = bundle_version(place)
     if release.signer is not None and version is None:
-        print(
+        echo(
             "warning: The bundle has no version, so older ones of its signer are not refused. Sign "
             "it again, with `edgedistill sign`.",
-            file=sys.stderr,
+            err=True,
         )
     if options.json:
         facts = {"path": str(place), "fresh": fresh, "version": version}
-        print(json.dumps({**release.to_dict(), **facts}, indent=2))
+        echo(json.dumps({**release.to_dict(), **facts}, indent=2))
     else:
-        print(f"{'Installed' if fresh else 'There already'}: {place}")
+        echo(f"{'Installed' if fresh else 'There already'}: {place}")
     return EXIT_KEPT
 
 
@@ -186,7 +186,7 @@ def _fallback(options: argparse.Namespace) -> int:
         found = fall_back(root)
     if found.failed is not None:
         what = f"was left for {found.current}" if found.outcome == "returned" else "stays"
-        print(f"{found.failed} {what}: {found.reason}", file=sys.stderr)
+        echo(f"{found.failed} {what}: {found.reason}", err=True)
     return _print_current(found, options)
 
 
@@ -197,11 +197,11 @@ def _record_failure(options: argparse.Namespace) -> int:
 
     failures = record_failure(_root(options), options.result, options.status)
     if options.json:
-        print(json.dumps(None if failures is None else asdict(failures)))
+        echo(json.dumps(None if failures is None else asdict(failures)))
     elif failures is None:
-        print(f"No failure: {options.result}.")
+        echo(f"No failure: {options.result}.")
     else:
-        print(f"Failure {failures.count} of {LIMIT}: {failures.cause}.")
+        echo(f"Failure {failures.count} of {LIMIT}: {failures.cause}.")
     return EXIT_KEPT
 
 
@@ -210,9 +210,7 @@ def _prune(options: argparse.Namespace) -> int:
 
     with _locked_root(options) as (root, _):
         gone = prune(root, options.keep)
-    print(
-        json.dumps({"removed": gone}) if options.json else f"Removed: {', '.join(gone) or 'none'}"
-    )
+    echo(json.dumps({"removed": gone}) if options.json else f"Removed: {', '.join(gone) or 'none'}")
     return EXIT_KEPT
 
 
@@ -221,7 +219,7 @@ def _check(options: argparse.Namespace) -> int:
     from edgedistill.device.releases.layout import resolve
 
     check(resolve(options.release))
-    print(json.dumps({"healthy": True}) if options.json else f"{options.release} answers.")
+    echo(json.dumps({"healthy": True}) if options.json else f"{options.release} answers.")
     return EXIT_KEPT
 
 
@@ -234,12 +232,12 @@ def _locked_root(options: argparse.Namespace) -> Iterator[tuple[Root, SwitchReco
     lease = getattr(options, "lease", None)
     with root_lock(root, lease=lease) as found:
         if found.outcome == "returned":
-            print(
+            echo(
                 f"An interrupted switch to {found.failed} was taken back: {found.reason}.",
-                file=sys.stderr,
+                err=True,
             )
         elif found.outcome == "repaired":
-            print(_repair_message(found), file=sys.stderr)
+            echo(_repair_message(found), err=True)
         yield root, found
 
 
@@ -253,10 +251,10 @@ def _warn_of(root: Root, recovery: SwitchRecovery) -> None:
     from edgedistill.device.releases.signers import distrust
 
     if recovery.outcome == "repaired":
-        print(_repair_message(recovery), file=sys.stderr)
+        echo(_repair_message(recovery), err=True)
     warning = distrust(root, recovery.current)
     if warning is not None:
-        print(f"warning: {warning}", file=sys.stderr)
+        echo(f"warning: {warning}", err=True)
 
 
 def _print_current(recovery: SwitchRecovery, options: argparse.Namespace) -> int:
@@ -264,9 +262,9 @@ def _print_current(recovery: SwitchRecovery, options: argparse.Namespace) -> int
     from dataclasses import asdict
 
     if options.json:
-        print(json.dumps(asdict(recovery), indent=2))
+        echo(json.dumps(asdict(recovery), indent=2))
     else:
-        print(f"current: {recovery.current or 'none'} ({recovery.outcome})")
+        echo(f"current: {recovery.current or 'none'} ({recovery.outcome})")
     return EXIT_KEPT
 
 

@@ -26,12 +26,13 @@ from pathlib import Path
 from typing import Final
 
 from edgedistill.device.predict.inputs import Item
-from edgedistill.device.predict.output import JsonLines, printable
+from edgedistill.device.predict.output import JsonLines
 from edgedistill.device.predict.predictor import PredictionResult, Predictor
 from edgedistill.device.predict.readers import series_items
 from edgedistill.device.predict.service import ALIVE, TICK_S, Service, notify
 from edgedistill.errors import EdgeDistillError, MachineError
 from edgedistill.io import files
+from edgedistill.io.terminal import printable
 
 _RESULTS: Final = "results"
 _DONE: Final = "done"

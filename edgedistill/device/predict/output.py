@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgedistill.device.predict.predictor import PredictionResult, Predictor
+from edgedistill.formats.cells import spreadsheet_cell
+from edgedistill.io.terminal import printable
 
 Write = Callable[[PredictionResult], None]
 _DIGITS: Final = 7  # float32 has no more
@@ -103,7 +105,9 @@ class Table:
         self._out = out
         self._errors = errors
         self._headed = False
-        self._width = min(_CLASS_WIDTH, max(map(len, (*predictor.class_names, "class"))))
+        self._width = min(
+            _CLASS_WIDTH, max(map(len, map(printable, (*predictor.class_names, "class"))))
+        )
 
     def __call__(self, result: PredictionResult) -> None:
         """Write one row, or its error."""
@@ -135,11 +139,6 @@ def print_error(result: PredictionResult, errors: TextIO) -> None:
     print(printable(f"{place}: {message}"), file=errors, flush=True)
 
 
-def printable(text: str) -> str:
-    """Return text that cannot move a terminal's cursor, nor fail to be encoded."""
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
-
-
 def _strongest(signed: NDArray[np.float32], predictor: Predictor) -> str:
     window = int(np.abs(signed).argmax())
     first = int(predictor.plan.starts[window])
@@ -148,7 +147,7 @@ def _strongest(signed: NDArray[np.float32], predictor: Predictor) -> str:
 
 def _csv_line(cells: Iterable[Any]) -> str:
     line = io.StringIO()
-    safe = (printable(cell) if isinstance(cell, str) else cell for cell in cells)
+    safe = (spreadsheet_cell(printable(cell)) if isinstance(cell, str) else cell for cell in cells)
     csv.writer(line, lineterminator="\n").writerow(safe)
     return line.getvalue()
 

@@ -5,14 +5,23 @@ set -eu
 
 usage() {
   cat <<'TEXT'
-usage: install.sh --root DIR [--user USER] [--python PYTHON] [--listen ADDRESS]
+usage: install.sh --root DIR [--user USER] [--python PYTHON]
+                  [--listen ADDRESS | --folder DIR |
+                   --mqtt BROKER --subscribe TOPIC --topic TOPIC [--password FILE]]
                   [--options "WORDS"] [--dry-run | --remove]
+
+Each kind is a service of its own: edgedistill-predict for a socket, edgedistill-predict-folder,
+edgedistill-predict-mqtt. --remove removes the one that the options name.
 
   --root DIR        the releases, as `edgedistill deploy --root` names it
   --user USER       who runs the service (default: the owner of DIR)
   --python PYTHON   that has NumPy and the runtime (default: the one that validated
                     the current release, else python3)
-  --listen ADDRESS  unix:PATH or HOST:PORT (default: unix:/run/edgedistill/predict.sock)
+  --listen ADDRESS  unix:PATH or HOST:PORT (default: unix:/run/edgedistill/predict.sock). Clients
+                    of a port need the token in /etc/edgedistill/token, which is made if missing
+  --folder DIR      files that are moved in there, which USER may write
+  --mqtt BROKER     [mqtts://][USER@]HOST[:PORT]; series from one topic, answers to the other
+  --password FILE   holds the broker's password, kept in /etc/edgedistill/mqtt.env for root alone
   --options WORDS   more words for `predict`, such as "--saliency"
   --dry-run         print the unit and what would be done, and do nothing
   --remove          stop the service and remove it; the releases stay
@@ -24,10 +33,10 @@ exit codes: 2 a wrong option, 5 something is missing on this machine
 TEXT
 }
 
-name=edgedistill-predict.service
 here=$(cd "$(dirname "$0")" && pwd)
-target=${DESTDIR:-}/etc/systemd/system/$name
-root='' user='' python='' listen=unix:/run/edgedistill/predict.sock options='' action=install
+secrets=/etc/edgedistill
+root='' user='' python='' listen='' options='' action=install
+folder='' mqtt='' subscribe='' topic='' password=''
 
 fail() {
   code=$1
@@ -38,7 +47,8 @@ fail() {
 
 while [ $# -gt 0 ]; do
   case $1 in
-    --root | --user | --python | --listen | --options)
+    --root | --user | --python | --listen | --options | --folder | --mqtt | --subscribe | --topic | \
+      --password)
       [ $# -ge 2 ] || fail 2 "$1 needs a value. See --help."
       case $1 in
         --root) root=$2 ;;
@@ -46,6 +56,11 @@ while [ $# -gt 0 ]; do
         --python) python=$2 ;;
         --listen) listen=$2 ;;
         --options) options=$2 ;;
+        --folder) folder=$2 ;;
+        --mqtt) mqtt=$2 ;;
+        --subscribe) subscribe=$2 ;;
+        --topic) topic=$2 ;;
+        --password) password=$2 ;;
       esac
       shift 2
       ;;
@@ -54,6 +69,15 @@ while [ $# -gt 0 ]; do
     *) fail 2 "$1 is no option. See --help." ;;
   esac
 done
+
+case "${listen:+l}${folder:+f}${mqtt:+m}" in
+  '' | l) kind='' listen=${listen:-unix:/run/edgedistill/predict.sock} ;;
+  f) kind=-folder ;;
+  m) kind=-mqtt ;;
+  *) fail 2 "--listen, --folder and --mqtt exclude each other: each is a service of its own." ;;
+esac
+name=edgedistill-predict$kind.service
+target=${DESTDIR:-}/etc/systemd/system/$name
 
 systemd() { # with an image, there is no systemd to tell
   [ -n "${DESTDIR:-}" ] || systemctl "$@"
@@ -78,6 +102,13 @@ if [ "$action" = remove ]; then
   exit 0
 fi
 
+case "${mqtt:+m}${subscribe:+s}${topic:+t}" in
+  '' | mst) ;;
+  *) fail 2 "--mqtt, --subscribe and --topic belong together. Give all three." ;;
+esac
+[ -z "$password" ] || [ -n "$mqtt" ] || fail 2 "--password is of a broker. Add --mqtt."
+[ -z "$password" ] || [ -r "$password" ] || fail 5 "$password cannot be read."
+[ -z "$folder" ] || [ -d "$folder" ] || fail 5 "There is no folder $folder. Create it, for USER to write."
 [ -n "$root" ] || fail 2 "Name the folder of the releases with --root. See --help."
 [ -d "$root" ] || fail 5 "There is no folder $root. Deploy a bundle first."
 root=$(cd "$root" && pwd)
@@ -89,18 +120,31 @@ python=${python:-$(readlink "$root/current/python" || echo python3)}
 python=$(command -v "$python") || fail 5 "There is no such Python. Name one with --python."
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
   fail 5 "$python is older than 3.10. Name a newer one with --python."
-for word in "$root" "$python" "$listen" "$options"; do
+for word in "$root" "$python" "$listen" "$folder" "$mqtt" "$subscribe" "$topic" "$options"; do
   case $word in # what sed or systemd would read otherwise
     *[\&\|\\%\"\'\$]* | *'
 '*) fail 2 "'$word' holds a character that a unit cannot take. Choose another." ;;
   esac
 done
-case "$root$python$listen" in
-  *' '*) fail 2 "Blanks cannot be in $root, $python or $listen. Choose others." ;;
+case "$root$python$listen$folder$mqtt$subscribe$topic" in
+  *' '*) fail 2 "Blanks cannot be in names of files, addresses and topics here. Choose others." ;;
 esac
+case "$listen" in
+  '' | unix:*) token='' ;;
+  *) token=$secrets/token ;;
+esac
+if [ -n "$folder" ]; then
+  folder=$(cd "$folder" && pwd)
+  source="--folder $folder"
+elif [ -n "$mqtt" ]; then
+  source="--mqtt $mqtt --subscribe $subscribe --topic $topic"
+else
+  source="--listen $listen${token:+ --token $token}"
+fi
 
 unit=$(sed -e "s|@ROOT@|$root|g" -e "s|@USER@|$user|g" -e "s|@PYTHON@|$python|g" \
-  -e "s|@LISTEN@|$listen|g" -e "s|@OPTIONS@|$options|g" -e 's| *$||' "$here/$name")
+  -e "s|@SOURCE@|$source|g" -e "s|@OPTIONS@|$options|g" -e "s|@FOLDER@|$folder|g" \
+  -e 's| *$||' "$here/edgedistill-predict.service")
 
 if [ "$action" = dry-run ]; then
   printf '%s\n' "$unit"
@@ -108,7 +152,23 @@ if [ "$action" = dry-run ]; then
   exit 0
 fi
 
+write_secret() { # its path, its owner; its content comes from the input
+  mkdir -p "$(dirname "$1")"
+  rm -f "$1.partial"
+  (umask 077 && cat >"$1.partial")
+  [ "$(id -u)" -ne 0 ] || chown "$2" "$1.partial"
+  mv "$1.partial" "$1"
+}
+
 check_machine
+if [ -n "$token" ] && [ ! -e "${DESTDIR:-}$token" ]; then
+  head -c 32 /dev/urandom | base64 | write_secret "${DESTDIR:-}$token" "$user"
+  echo "Made $token, which clients need."
+fi
+if [ -n "$password" ]; then
+  sed -e '1!d' -e 's|[\\"]|\\&|g' -e 's|.*|EDGEDISTILL_MQTT_PASSWORD="&"|' "$password" |
+    write_secret "${DESTDIR:-}$secrets/mqtt.env" root
+fi
 if [ -e "$target" ] && [ "$(cat "$target")" = "$unit" ]; then
   echo "$target is as it should be."
   systemd enable --now "$name"

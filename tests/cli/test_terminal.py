@@ -93,5 +93,5 @@ def test_results_of_an_experiment_are_no_formulas(tmp_path):
 
     results.write(tmp_path / "results.csv", [row])
 
-    (cells,) = csv.DictReader((tmp_path / "results.csv").open())
+    (cells,) = csv.DictReader((tmp_path / "results.csv").read_text().splitlines())
     assert cells["error"] == "'=1+1"

@@ -137,9 +137,61 @@ def test_an_image_is_written_without_systemd(root, tmp_path):
     assert "as it should be" in second.stdout
     assert "Wrote" in third.stdout
     assert unit.read_text() == written.replace(
-        "unix:/run/edgedistill/predict.sock", "127.0.0.1:5000"
+        "unix:/run/edgedistill/predict.sock", "127.0.0.1:5000 --token /etc/edgedistill/token"
     )
     assert [path.name for path in unit.parent.iterdir()] == [UNIT]
+
+
+KINDS = {
+    "edgedistill-predict": ["--listen", "127.0.0.1:5000"],
+    "edgedistill-predict-folder": ["--folder", "{folder}"],
+    "edgedistill-predict-mqtt": ["--mqtt", "me@broker", "--subscribe", "in", "--topic", "out"],
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_kind_is_a_service_of_its_own(
+    name, root, tmp_path, unavailable: Callable[[str], NoReturn]
+):
+    """Systemd takes its unit, `predict` its options, and it is removed alone."""
+    if shutil.which("systemd-analyze") is None:
+        unavailable("systemd is not installed: apt-get install systemd")
+    image, folder = tmp_path / "image", tmp_path / "spool"
+    folder.mkdir()
+    words = [word.format(folder=folder) for word in KINDS[name]]
+    unit = image / "etc" / "systemd" / "system" / f"{name}.service"
+
+    ran = _run("--root", root, *words, DESTDIR=str(image))
+    verified = _verify(unit)
+    command = unit.read_text().partition("\nExecStart=")[2].partition("\n")[0].split()
+    removed = _run(*words, "--remove", DESTDIR=str(image))
+
+    assert (ran.returncode, verified.returncode, verified.stderr) == (0, 0, "")
+    assert command[2:4] == ["predict", f"{root}/current"]
+    assert command[4 : 4 + len(words)] == words
+    assert (removed.returncode, unit.exists()) == (0, False)
+
+
+def test_secrets_are_for_their_owner_alone(root, tmp_path):
+    """The token of a port, made once; and the password of a broker, whatever is in it."""
+    image, password = tmp_path / "image", tmp_path / "password"
+    password.write_text('a "b" \\c\n')
+    secrets = image / "etc" / "edgedistill"
+
+    for _ in range(2):
+        _run("--root", root, *KINDS["edgedistill-predict"], DESTDIR=str(image))
+        token = (secrets / "token").read_text()
+    words = [*KINDS["edgedistill-predict-mqtt"], "--password", password]
+    _run("--root", root, *words, DESTDIR=str(image))
+
+    assert {path.name: path.stat().st_mode & 0o777 for path in secrets.iterdir()} == {
+        "token": 0o600,
+        "mqtt.env": 0o600,
+    }
+    assert (secrets / "token").read_text() == token
+    assert len(token) > 40
+    line = (secrets / "mqtt.env").read_text()
+    assert line == 'EDGEDISTILL_MQTT_PASSWORD="a \\"b\\" \\\\c"\n'
 
 
 def test_removing(root, tmp_path):
@@ -171,8 +223,12 @@ def test_removing(root, tmp_path):
         (("--root", "{root}", "--options", "%h"), 2, "cannot take"),
         (("--root", "{root}", "--options", "a\nb"), 2, "cannot take"),
         (("--root", "{root}", "--listen", "a b"), 2, "Blanks"),
+        (("--root", "{root}", "--listen", "a:1", "--folder", "{empty}"), 2, "exclude each other"),
+        (("--root", "{root}", "--mqtt", "b"), 2, "belong together"),
+        (("--root", "{root}", "--folder", "/no/such/folder"), 5, "no folder /no/such/folder"),
+        (("--root", "{root}", "--password", "p"), 2, "Add --mqtt"),
     ],
-    ids=range(11),
+    ids=range(15),
 )
 def test_what_it_refuses(words, code, told, root, tmp_path):
     """Each has its message and the exit code that the commands have; nothing is written."""

@@ -1,4 +1,4 @@
-"""Files and archives that are written whole or not at all; what boards tell. NumPy only."""
+"""Files and archives, written whole or not at all; printable text; what boards tell. NumPy only."""
 
 from edgedistill import public_name
 
@@ -12,11 +12,15 @@ __all__ = [
     "Ints",
     "ProgressCallback",
     "archives",
+    "brief_printable",
+    "echo",
     "files",
     "fingerprint",
     "ignore_progress",
     "npz",
     "power_mode",
+    "printable",
+    "printable_lines",
     "read_json",
     "read_npy",
     "read_npz",
@@ -41,6 +45,7 @@ _HOMES = {
     ),
     "npz": ("read_npy", "read_npz"),
     "progress": ("ProgressCallback", "ignore_progress"),
+    "terminal": ("brief_printable", "echo", "printable", "printable_lines"),
     "vendor_tools": ("power_mode", "read_text", "tool_output"),
 }
 

@@ -38,7 +38,7 @@ def test_predictions(words, world, series, tmp_path, capsys):
 
     printed = "".join(capsys.readouterr())
     assert [each for each in printed if not each.isprintable() and each != "\n"] == []
-    assert "winter" in printed
+    assert "summer" in printed
 
 
 def test_validation(world, tmp_path, capsys):

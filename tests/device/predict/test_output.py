@@ -80,7 +80,7 @@ def test_csv(answered, saliency):
 
     rows = list(csv.DictReader(io.StringIO(out.getvalue())))
     assert [row["line"] for row in rows] == ["1", "3"]
-    assert rows[1]["id"] == r"b,\n\x00"
+    assert rows[1]["id"] == r"b,\x07\ud800"
     assert float(rows[0]["p(winter)"]) + float(rows[0]["p(summer)"]) == pytest.approx(1)
     maps = [key for key in rows[0] if key.startswith("saliency@")]
     starts = predictor.plan.starts.tolist() if saliency else []

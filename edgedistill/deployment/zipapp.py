@@ -31,6 +31,7 @@ _SHEBANG = b"#!/usr/bin/env python3\n"
 _MAIN = f'''"""The device side of edgedistill {__version__}."""
 
 import gc
+import os
 import sys
 
 gc.set_threshold(50_000)  # a start makes hardly any garbage, and looking for it takes long
@@ -63,7 +64,10 @@ def check(program):
         sys.exit({IntegrityError.exit_code})
 
 
-check(__loader__.archive)
+program = os.path.realpath(__loader__.archive)
+check(program)
+# Modules are read when they are imported; by then, the link `current` may lead to another program.
+sys.path[0] = program
 
 from edgedistill.device.__main__ import main
 
@@ -132,8 +136,8 @@ def _device_modules() -> Iterator[str]:
 
 
 def _imported(source: Path) -> Iterator[str]:
-    """Yield the edgedistill modules that a file imports anywhere, and their packages."""
-    for node in ast.walk(ast.parse(source.read_bytes())):
+    """Yield the edgedistill modules that a file imports when it runs, and their packages."""
+    for node in _run_nodes(ast.parse(source.read_bytes())):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -143,6 +147,14 @@ def _imported(source: Path) -> Iterator[str]:
             parts = name.split(".")
             if parts[0] in _FOLDERS:
                 yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+
+def _run_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield a node and those in it, without what is there for type checkers alone."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield from _run_nodes(child)
 
 
 def _source(name: str) -> Path | None:

@@ -70,7 +70,11 @@ def test_every_import_of_ours_is_there(written):
     for name, source in members.items():
         if not name.endswith(".py"):
             continue
-        for node in ast.walk(ast.parse(source)):
+        tree = ast.parse(source)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                node.body.clear()
+        for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in OURS:
                 base = node.module.replace(".", "/")
                 assert f"{base}.py" in members or f"{base}/__init__.py" in members, (name, base)
@@ -206,3 +210,34 @@ def test_installed_program_checks_its_hash(installed, tmp_path):
     assert done.returncode == 6
     assert f"error: {damaged} is damaged: it has SHA-256 " in done.stderr
     assert f"installed was {digest[:12]}. Return to another release" in done.stderr
+
+
+SWITCHED = """
+import os, runpy, sys
+
+def switch(event, arguments):
+    if event == "import" and arguments[0] == "edgedistill.device.__main__":
+        os.symlink("new", "link")
+        os.replace("link", "current")
+
+sys.addaudithook(switch)
+sys.argv = ["current/program.pyz", "--help"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_program_stays_itself_when_the_link_to_it_moves(written, tmp_path):
+    """A release switched by its own program goes on to import from the release it came from."""
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "old" / "program.pyz").write_bytes(written.read_bytes())
+    with zipfile.ZipFile(tmp_path / "new" / "program.pyz", "w") as other:
+        other.writestr("__main__.py", "print('new')")
+    (tmp_path / "current").symlink_to("old")
+
+    ran = subprocess.run(
+        [sys.executable, "-I", "-c", SWITCHED], cwd=tmp_path, capture_output=True, text=True
+    )
+
+    assert (tmp_path / "current").readlink() == Path("new")
+    assert ran.stdout.startswith("usage: edgedistill-device"), ran.stderr

@@ -6,8 +6,9 @@ is used. NumPy only.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from edgedistill.bundle.manifest import MANIFEST, MAX_BYTES
 from edgedistill.errors import ContractError, DataError, UsageError
@@ -35,7 +36,8 @@ def locate(path: Path) -> Path:
     bundle, signed = result / BUNDLE, path / SIGNED
     if not bundle.is_file():
         raise _no_bundle(path, result)
-    if signed.is_file() and _manifest(signed) == _manifest(bundle):
+    contents = _contents(signed) if signed.is_file() else None
+    if contents is not None and contents == _contents(bundle):
         return signed
     return bundle
 
@@ -59,14 +61,15 @@ def _no_bundle(path: Path, result: Path) -> UsageError | ContractError:
     )
 
 
-def _manifest(path: Path) -> bytes | None:
-    """Return the manifest in a zip, or as much as a manifest may have; None of a damaged one."""
+def _contents(path: Path) -> dict[str, Any] | None:
+    """Return the manifest in a zip, without the version that signing sets; None if damaged."""
     import zipfile  # a board opens folders, and starts faster without it
 
     from edgedistill.io import archives
 
     try:
         with zipfile.ZipFile(path) as archive, archive.open(MANIFEST) as stream:
-            return stream.read(MAX_BYTES)
-    except (*archives.DAMAGE, OSError, KeyError):
+            facts = json.loads(stream.read(MAX_BYTES))
+    except (*archives.DAMAGE, OSError, KeyError, ValueError, RecursionError):
         return None
+    return {name: facts[name] for name in facts if name != "version"}

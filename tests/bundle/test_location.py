@@ -108,3 +108,10 @@ def test_damaged_signed_copy_is_not_taken(run):
     (run / "signed.zip").write_bytes(b"PK\x03\x04")
 
     assert locate(run) == run / "result" / "bundle.zip"
+
+
+def test_two_damaged_files_are_not_the_same_bundle(run):
+    for path in (run / "signed.zip", run / "result" / "bundle.zip"):
+        path.write_bytes(b"PK\x03\x04")
+
+    assert locate(run) == run / "result" / "bundle.zip"

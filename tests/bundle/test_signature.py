@@ -305,7 +305,7 @@ def test_machine_without_ssh_keygen(root, alice, allowed, tmp_path, monkeypatch)
 @pytest.mark.parametrize("name", ["b", "b.zip"])
 @pytest.mark.parametrize("out", [None, "signed", "signed.zip"])
 def test_signed_bundle_is_the_bundle_and_a_signature(world, signer, tmp_path, name, out):
-    """Nothing else in it changes, and nothing stays beside it."""
+    """Nothing else in it changes but the version, and nothing stays beside it."""
     path = world.write(tmp_path / name)
     with open_bundle(path) as bundle:
         before = dict(bundle.manifest)
@@ -315,7 +315,7 @@ def test_signed_bundle_is_the_bundle_and_a_signature(world, signer, tmp_path, na
     signed = path if out is None else tmp_path / out
     assert signature.signer(signed, signer.with_name("allowed_signers")) == "me@example.org"
     with open_bundle(signed) as bundle:
-        assert bundle.manifest == before
+        assert bundle.manifest == {**before, "version": 20260102030405}  # of `created`
         assert (bundle.root / "manifest.json.sig").is_file()
     assert {entry.name for entry in tmp_path.iterdir()} == {name, signed.name}
 

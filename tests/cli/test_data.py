@@ -146,12 +146,13 @@ def test_a_run_starts_with_what_was_read(invoke, table, tmp_path):
     lines = ran.stderr.splitlines()
     assert lines[0] == "data: rare; 129 training, 32 validation, 41 test; 1 channel, 20 time steps"
     assert lines[1] == COUNTS
-    assert lines[2] == "columns: label: label (usual name); values: t0 to t19"
-    assert lines[3].endswith(
+    assert lines[2] == "test series: split off the training data here, class by class"
+    assert lines[3] == "columns: label: label (usual name); values: t0 to t19"
+    assert lines[4].endswith(
         "missing values: none; flat once normalized: none; lost in float32: none"
     )
-    assert lines[4].startswith(f"warning: {LACKING}")
-    assert lines[6].startswith(f"warning: {IMBALANCED}")
+    assert lines[5].startswith(f"warning: {LACKING}")
+    assert lines[7].startswith(f"warning: {IMBALANCED}")
     assert "train teacher" in ran.stderr.partition(IMBALANCED)[2]
     facts = invoke("inspect", table, "--json").json
     assert ran.json["data"] == {key: facts[key] for key in facts if key not in {"kind", "path"}}

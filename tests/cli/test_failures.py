@@ -187,7 +187,10 @@ def test_broken_contract_exits_4(invoke, recipe, finished, tmp_path):
     ran = invoke("compress", recipe, "--set", "contract.max_size_bytes=10", "--out", folder)
 
     assert ran.code == 4
-    assert "ort-fp32: on the validation split, size_bytes is" in ran.stdout
+    assert "No variant keeps the contract on the validation series." in ran.stdout
+    table = ran.stdout.partition("All variants on the validation series")[2]
+    size = next(line for line in table.splitlines() if "File size" in line)
+    assert size.count("broken") == 3  # a variant each
     assert "verdict: broken" in ran.stdout
     assert "bundle: none, because the contract is broken" in ran.stdout
     assert (folder / "result" / "report.html").exists()

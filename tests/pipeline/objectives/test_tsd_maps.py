@@ -196,10 +196,11 @@ def test_sources_are_other_teachers_of_the_student(stages, parse):
     assert section.other_teachers == (str(stages / "student"),)
 
 
-def test_file_of_logits_has_no_maps(context, tmp_path, build, tsd_maps):
+def test_file_of_logits_has_no_maps(context, data, tmp_path, build, tsd_maps):
     """Neither as the teacher nor as one of several."""
     table = tmp_path / "logits.npz"
-    np.savez(table, train=np.zeros((len(context.data.series), 2)))
+    labels = {"train": context.data.labels, "test": data.test.y}
+    np.savez(table, **{name: np.eye(2)[each] for name, each in labels.items()})
 
     with pytest.raises(ConfigError, match="The objective tsd_maps asks the teacher about pertur"):
         tsd_maps("map: timesteps", replace(context, has_maps=False))

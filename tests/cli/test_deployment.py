@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 
 import pytest
-from rich.console import Console
 
+from edgedistill.cli.console import SafeConsole
 from edgedistill.cli.deployment_output import print_outcomes, print_statuses, show_events
 from edgedistill.deployment.status import BoardStatus
 from edgedistill.deployment.steps import Event, Outcome
@@ -92,8 +92,8 @@ def test_terminal_gets_a_live_table(monkeypatch):
     """A row for each board, also for one that waits; notes stay above the table."""
     stream = io.StringIO()
     monkeypatch.setattr(
-        "rich.console.Console",
-        lambda **_: Console(file=stream, force_terminal=True, width=100),
+        "edgedistill.cli.console.SafeConsole",
+        lambda **_: SafeConsole(file=stream, force_terminal=True, width=100),
     )
 
     with show_events(["a", "b"]) as tell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -169,7 +170,7 @@ class _FileDataset(Dataset):
         section = default_settings(data, test)["data"] | settings
         source = read_source(parse("", file_overrides={"data": section}, origin="load"))
         self.name, self.class_names, self.settings = source.name, None, section
-        self._counts = [(label, source.train.labels.count(label)) for label in source.train.labels]
+        self._counts = Counter(source.train.labels)
         self._test = None if source.test is None else len(source.test.labels)
 
     def write(self, folder: Path) -> dict[str, Any]:
@@ -178,7 +179,7 @@ class _FileDataset(Dataset):
 
     def _rows(self) -> list[tuple[str, str]]:
         rows = [("file", str(self.settings["train"]))]
-        rows += [(label, str(count)) for label, count in dict.fromkeys(self._counts)]
+        rows += [(label, str(count)) for label, count in self._counts.items()]
         return rows if self._test is None else [*rows, ("test", str(self._test))]
 
 

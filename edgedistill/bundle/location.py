@@ -72,4 +72,6 @@ def _contents(path: Path) -> dict[str, Any] | None:
             facts = json.loads(stream.read(MAX_BYTES))
     except (*archives.DAMAGE, OSError, KeyError, ValueError, RecursionError):
         return None
+    if not isinstance(facts, dict):
+        return None
     return {name: facts[name] for name in facts if name != "version"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 
 import pytest
 
@@ -106,6 +107,14 @@ def test_signed_copy_of_another_bundle_is_not_taken(run, key, world):
 
 def test_damaged_signed_copy_is_not_taken(run):
     (run / "signed.zip").write_bytes(b"PK\x03\x04")
+
+    assert locate(run) == run / "result" / "bundle.zip"
+
+
+@pytest.mark.parametrize("manifest", ["[1]", "7", "null", "{"])
+def test_signed_copy_whose_manifest_is_no_object_is_not_taken(run, manifest):
+    with zipfile.ZipFile(run / "signed.zip", "w") as archive:
+        archive.writestr("manifest.json", manifest)
 
     assert locate(run) == run / "result" / "bundle.zip"
 

@@ -68,7 +68,7 @@ def test_validation_series_among_them_are_left_out(files):
         prepared(folder, raw, test=str(folder / "test.npz"))
 
 
-def test_columns_of_a_table_without_labels_are_told_by_training(tmp_path, rng):
+def test_schema_of_training_names_the_columns_of_a_table_without_labels(tmp_path, rng):
     """Its label column, where it has one, is no value."""
     rows = rng.normal(size=(12, 5)).round(4)
     names = ",".join(f"t{n}" for n in range(5))

@@ -113,7 +113,7 @@ def test_damaged_program_does_not_stop_the_brake(with_programs, work):
 
 
 @pytest.mark.parametrize("work", [status, rollback])
-def test_lost_trust_in_a_signer_is_told_loudly(with_programs, work):
+def test_warning_where_a_signer_lost_trust(with_programs, work):
     """Exit code 0 all the same: nothing is in the way of a rollback."""
     found = _ask(work, with_programs(trusted=False))
 
@@ -121,7 +121,7 @@ def test_lost_trust_in_a_signer_is_told_loudly(with_programs, work):
     assert "b runs, and its signer me IS NO LONGER TRUSTED there" in found.message
 
 
-def test_current_release_that_is_gone_is_told(with_programs):
+def test_warning_where_the_current_release_is_gone(with_programs):
     """With the command that mends it."""
     found = _ask(status, with_programs(current="c"))
 

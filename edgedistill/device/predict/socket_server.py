@@ -263,7 +263,7 @@ class _Server:
                 await client.readable.wait()
         except asyncio.TimeoutError as error:
             if not client.is_authenticated:
-                raise _unknown() from error
+                raise _wrong_token() from error
             raise DataError(
                 f"The rest of a line did not come within {_IDLE_S:g} s. End each line with a line "
                 "feed."
@@ -275,7 +275,7 @@ class _Server:
         """Refuse the line of a client that holds more than its share of what all may hold."""
         size = client.splitter.size
         if not client.is_authenticated and size > _TOKEN_LINE_BYTES:
-            raise _unknown()
+            raise _wrong_token()
         held = sum(other.splitter.size for other in self._clients.values())
         if held > _HELD_BYTES and size > _HELD_BYTES // self._max_clients:
             raise MachineError(
@@ -286,7 +286,7 @@ class _Server:
     async def _reply(self, client: _Client, line: bytes | None) -> None:
         if not client.is_authenticated:
             if self._token is not None and not _has_token(line, self._token):
-                raise _unknown()
+                raise _wrong_token()
             client.is_authenticated = True
             await self._greet(client)
             return
@@ -308,7 +308,7 @@ def _has_token(line: bytes | None, token: str) -> bool:
         return False
 
 
-def _unknown() -> IntegrityError:
+def _wrong_token() -> IntegrityError:
     return IntegrityError(
         'The first line has to be {"token": "..."} with the token of this service.'
     )

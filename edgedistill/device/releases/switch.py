@@ -18,7 +18,7 @@ from edgedistill.device.releases.layout import Root, linked_release
 from edgedistill.device.releases.lock import check_lease, file_lock
 from edgedistill.device.releases.repair import is_gone, repair_links
 from edgedistill.device.releases.signers import is_signer_trusted
-from edgedistill.device.releases.verdict import require_kept, verdict_of
+from edgedistill.device.releases.verdict import require_kept_contract, verdict_of
 from edgedistill.errors import ContractError, IntegrityError, MachineError, UsageError
 
 Outcome = Literal["unchanged", "confirmed", "returned", "repaired"]
@@ -182,7 +182,7 @@ def _recover(root: Root) -> SwitchRecovery:
 def _switch(root: Root, name: str, *, force: bool = False) -> SwitchRecovery:
     root.release(name)
     if not force:
-        require_kept(root.folder(name))
+        require_kept_contract(root.folder(name))
     before = linked_release(root.current)
     if before == name:
         return SwitchRecovery(outcome="unchanged", current=name)

@@ -24,7 +24,7 @@ def verdict_of(root: Root, name: str) -> str | None:
         return "unusable"
 
 
-def require_kept(folder: Path) -> None:
+def require_kept_contract(folder: Path) -> None:
     """Refuse a release that was not validated here, or broke its contract.
 
     Raises:

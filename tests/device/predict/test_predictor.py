@@ -130,7 +130,7 @@ def test_a_model_that_fails(bundle, logits, saliency):
         predictor.predict(np.arange(24.0)[None])
 
 
-def test_model_that_fails_with_every_series_is_found_out(bundle):
+def test_service_of_a_model_that_fails_with_every_series_ends(bundle):
     """One that fails with a single series goes on; none is asked that did not fail."""
     model = _Constant(np.nan, 0)
     predictor = Predictor(bundle, model)

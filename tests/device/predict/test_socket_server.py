@@ -351,7 +351,7 @@ def test_port_asks_for_its_token(italy, serves):
         assert "token of this service" in answers[0]["error"]
 
 
-def test_client_without_a_token_is_not_kept(italy, serves, monkeypatch):
+def test_client_without_a_token_is_disconnected(italy, serves, monkeypatch):
     """It would hold a place of others."""
     monkeypatch.setattr(serving, "_TOKEN_S", 0.3)
 
